@@ -1,10 +1,10 @@
-//! The number of a right to write: it only grows, so that whoever acts for an old one can be refused.
+//! Epoch of the lease: a fencing token that only grows, so that an old holder can be rejected.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of one holder's term. It rises by one at each change of holder.
+/// Epoch of the lease. It rises by one with each takeover.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -1,18 +1,18 @@
-//! Monotonic time as a value: nothing in this crate reads a clock, it is told what the clocks said.
+//! Monotonic time as a value: this crate reads no clock, and receives the readings as arguments.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A point in time on one host, as two of its clocks showed it: `CLOCK_BOOTTIME`, which counts
-/// through a suspension, and `CLOCK_MONOTONIC_RAW`, which no time daemon slews.
+/// A point in time on one host, as readings of two of its clocks: `CLOCK_BOOTTIME`, which counts through a
+/// suspension, and `CLOCK_MONOTONIC_RAW`, which no time daemon slews.
 ///
-/// The two can drift apart (chrony may slew by 8 %, a suspension stops the second), so every
-/// question says which side it errs on: a holder believes the clock that says *later*, a challenger
-/// the one that says *sooner*. Then no slew and no suspension can make two terms overlap.
+/// The two can drift apart (chrony may slew by 8 %, a suspension stops the second), so every method names its
+/// bound: a holder uses the later clock, a candidate the earlier one. Then neither slew nor suspension makes
+/// two leases overlap.
 ///
-/// Moments of two hosts, or of two boots, cannot be compared. Those of two processes on one host
-/// can, which is how an agent hands a deadline to its guard.
+/// Instants of two hosts, or of two boots, are not comparable. Those of two processes on one host are, so an
+/// agent can send a deadline to its guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostInstant {
     boottime: Duration,
@@ -20,12 +20,12 @@ pub struct HostInstant {
 }
 
 impl HostInstant {
-    /// Returns the moment at which the two clocks showed these readings.
+    /// Returns the instant with these readings of the two clocks.
     pub const fn new(boottime: Duration, raw: Duration) -> Self {
         Self { boottime, raw }
     }
 
-    /// Returns the moment at which both clocks showed the same reading.
+    /// Returns the instant at which both clocks have the same reading.
     pub const fn at(reading: Duration) -> Self {
         Self::new(reading, reading)
     }
@@ -35,24 +35,24 @@ impl HostInstant {
         self.boottime
     }
 
-    /// Returns the most time that can have passed since `earlier`: what a holder counts with.
+    /// Returns the most time that can have passed since `earlier`, for a holder.
     pub fn elapsed_upper_bound(self, earlier: Self) -> Duration {
         let boottime = self.boottime.saturating_sub(earlier.boottime);
         boottime.max(self.raw.saturating_sub(earlier.raw))
     }
 
-    /// Returns the least time that must have passed since `earlier`: what a challenger counts with.
+    /// Returns the least time that must have passed since `earlier`, for a candidate.
     pub fn elapsed_lower_bound(self, earlier: Self) -> Duration {
         let boottime = self.boottime.saturating_sub(earlier.boottime);
         boottime.min(self.raw.saturating_sub(earlier.raw))
     }
 
-    /// Returns whether a holder must regard `deadline` as reached: one clock is enough.
+    /// Returns whether `deadline` has passed on at least one clock, for a holder.
     pub fn has_passed_on_any_clock(self, deadline: Self) -> bool {
         self.boottime >= deadline.boottime || self.raw >= deadline.raw
     }
 
-    /// Returns how long a holder may count on until `deadline`; zero once it is reached.
+    /// Returns the time until `deadline` on the clock that reaches it first; zero once it has passed.
     pub fn time_left(self, deadline: Self) -> Duration {
         let boottime = deadline.boottime.saturating_sub(self.boottime);
         boottime.min(deadline.raw.saturating_sub(self.raw))
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suspended_holder_counts_the_suspension_and_a_challenger_does_not() {
+    fn host_suspended_then_only_the_upper_bound_includes_it() {
         let before = HostInstant::new(secs(100), secs(50));
         let after_a_suspension = HostInstant::new(secs(130), secs(51));
 

@@ -1,4 +1,4 @@
-//! The lease: one object in S3 that says who may accept writes, and the times that make it safe.
+//! The lease: one object in S3 whose holder may accept writes, and its times.
 
 mod timing;
 
@@ -12,70 +12,70 @@ pub use self::timing::{
 use crate::lsn::TimelineHistory;
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
-/// The format that this release writes, and the highest that it reads. Whoever finds a higher one
-/// neither writes the lease nor takes over, and says so.
+/// Format that this release writes, and the highest that it reads. An agent that reads a higher one neither
+/// writes the lease nor takes over, and reports a problem.
 pub const LEASE_FORMAT: u32 = 1;
 
-/// What the lease object holds. It is changed only by conditional PUT, so each version of it has one
-/// successor, and each epoch one holder.
+/// Content of the lease object. It is changed only by conditional PUT, so each version has one successor, and
+/// each epoch one holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord {
-    /// The format of the record.
+    /// Format of the record.
     pub format: u32,
-    /// The name of the cluster.
+    /// Name of the cluster.
     pub cluster: String,
-    /// The system identifier that initdb drew: a lease of another database is never taken.
+    /// System identifier that initdb generated: a node never takes the lease of another database.
     pub system_id: SystemId,
-    /// The number of the holder's term.
+    /// Epoch of the lease.
     pub epoch: Epoch,
-    /// Rises by one with each write of the record, within an epoch and across epochs.
+    /// Number of the record, which rises by one with each write, within an epoch and across epochs.
     pub sequence: u64,
-    /// Drawn anew for each write: by it a writer recognises a write whose answer was lost.
+    /// Nonce of this write, by which its writer recognises it after a lost response.
     pub nonce: Nonce,
-    /// Who holds the lease.
+    /// Holder of the lease.
     pub holder: LeaseHolder,
-    /// What the holder does with it.
+    /// State of the lease.
     pub state: LeaseState,
-    /// How far the last open primary had come when it last wrote the record.
+    /// Position of the last primary when it last wrote the record.
     pub last_position: Option<PrimaryPosition>,
-    /// The node that recorded `last_position`: its own disk holds everything up to there. It differs from the
-    /// holder's node until a new holder has accepted writes.
+    /// Node that recorded `last_position`: its disk has all WAL up to there. It differs from the holder's node
+    /// until a new holder has accepted writes.
     pub last_primary: Option<NodeId>,
-    /// Where the timeline of `last_position` comes from: without it nobody could say what a standby on an
-    /// earlier one lacks. None if no open primary has recorded it.
+    /// History of the timeline of `last_position`, from which the loss of a standby on an earlier timeline is
+    /// estimated. None if no primary has recorded it.
     #[serde(default)]
     pub ancestry: Option<TimelineHistory>,
-    /// The highest timeline that a holder has reserved: a promotion takes a number above it.
+    /// Highest timeline that a holder has reserved: a promotion takes a number above it.
     pub highest_reserved_timeline: Timeline,
-    /// The one standby whose flush a commit waits for; none in asynchronous mode.
+    /// Standby whose flush a commit waits for; none in asynchronous mode.
     pub synchronous_standby: Option<SynchronousStandby>,
-    /// Who may take over, as the holder knows it.
+    /// Nodes of the cluster, from the holder's settings.
     pub members: Vec<NodeId>,
-    /// In a retired record: where the cluster's lease is now.
+    /// Store that has the cluster's lease now; only in a retired record.
     #[serde(default)]
     pub successor: Option<LeaseStoreId>,
-    /// A store whose own record of this cluster could not be retired when this one was written.
+    /// Store whose record of this cluster could not be retired when this one was written.
     #[serde(default)]
     pub unretired: Option<LeaseStoreId>,
-    /// For how long the holder's server had shown no sign of life when this was written, in milliseconds:
-    /// an agent that is started again goes on counting from there.
+    /// Time without a sign of progress of the holder's server when this was written, in milliseconds: a
+    /// restarted agent continues to count from there.
     pub idle_millis: u64,
 }
 
-/// A bucket, as settings name it: what tells one lease store from another.
+/// Identity of a lease store: its bucket, as named in the settings.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LeaseStoreId {
-    /// The bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// Its region.
+    /// Region of the bucket.
     pub region: String,
-    /// Another address than AWS's own.
+    /// Address of the store, if it is not AWS's.
     #[serde(default)]
     pub endpoint: Option<String>,
 }
 
 impl LeaseStoreId {
-    /// Returns whether both are one bucket. How a host reaches it is no part of that.
+    /// Returns whether both are the same bucket, through whatever endpoint.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.bucket, &self.region) == (&other.bucket, &other.region)
     }
@@ -87,30 +87,30 @@ impl fmt::Display for LeaseStoreId {
     }
 }
 
-/// A node, on one host, in one boot of it.
+/// Holder of a lease: a node, on one host, in one boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseHolder {
-    /// The node.
+    /// Node.
     pub node: NodeId,
-    /// The host's identity, which no copy of its disk has: its EC2 instance id, or its machine id.
+    /// Identity of the host, which no copy of its disk has: its EC2 instance ID, or its machine ID.
     pub host_id: String,
-    /// The boot in which it took the lease; after a reboot the deadlines it had mean nothing.
+    /// Boot in which it took the lease. Deadlines of an earlier boot are meaningless.
     pub boot_id: String,
 }
 
-/// What a holder does with its lease.
+/// State of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseState {
-    /// It is becoming primary.
+    /// The holder is becoming primary.
     Acquiring,
-    /// It accepts writes.
+    /// The holder accepts writes.
     Held,
-    /// It has given the lease up, and its PostgreSQL is proved to have ended.
+    /// The holder has released the lease, and its PostgreSQL has stopped.
     Released,
-    /// Nobody takes over, and guard stays unarmed.
+    /// No node takes over, and guard stays unarmed.
     Paused,
-    /// Another record has taken this one's place, in this store or another: nobody takes it again.
+    /// Another lease replaces this one, in this store or another: no node takes it.
     Retired,
 }
 
@@ -126,36 +126,35 @@ impl fmt::Display for LeaseState {
     }
 }
 
-/// How far a primary had come, and how fast it was going.
+/// WAL position and write rates of a primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrimaryPosition {
-    /// The timeline it wrote on.
+    /// Timeline that it wrote on.
     pub timeline: Timeline,
-    /// Up to where its log was flushed.
+    /// End of its flushed WAL.
     pub flush_lsn: Lsn,
-    /// When it last saw a commit: microseconds since 1970 on its own wall clock, for people.
+    /// Time of its last commit, in microseconds since 1970 by its own wall clock, for display only.
     pub last_commit_at_micros: u64,
-    /// The highest rate at which it wrote log in the last minute, in bytes per second.
+    /// Highest rate of written WAL in the last minute, in bytes per second.
     pub wal_bytes_per_sec: u64,
-    /// The highest rate at which it changed rows, or began transactions that write, in the last minute,
-    /// in rows per second.
+    /// Highest rate of changed rows, or of started write transactions, in the last minute, in rows per second.
     pub rows_per_sec: u64,
-    /// How old this was when the record was written, in milliseconds: a primary that proves no write shows
-    /// no position either, and may acknowledge commits all the same.
+    /// Age of the position when the record was written, in milliseconds: a primary that proves no write reports
+    /// no new position, and may nevertheless acknowledge commits.
     pub age_millis: u64,
 }
 
-/// The one standby that a commit waits for, in synchronous mode.
+/// Standby that a commit waits for in synchronous mode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SynchronousStandby {
-    /// The standby.
+    /// Node of the standby.
     pub node: NodeId,
-    /// What it had flushed when it was recorded; it takes over only from there on.
+    /// End of its flushed WAL when it was recorded; it takes over only from there on.
     pub flush_lsn: Lsn,
 }
 
-/// The identifier that initdb drew for a database cluster, written as a decimal number in a string:
-/// it needs all 64 bits, and JSON readers keep 53.
+/// System identifier that initdb generated for a database cluster, stored as a decimal number in a string: it
+/// has 64 bits, and JSON readers keep 53.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SystemId(pub u64);
@@ -180,12 +179,12 @@ impl From<SystemId> for String {
     }
 }
 
-/// What makes one write of the record different from every other.
+/// Unique value of one write of the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nonce(String);
 
-/// Nonces that no other process draws: a random seed, and a counter.
+/// Generator of nonces from a random seed and a counter, unique among processes.
 #[derive(Clone, Debug)]
 pub struct NonceGenerator {
     seed: u128,
@@ -193,28 +192,28 @@ pub struct NonceGenerator {
 }
 
 impl NonceGenerator {
-    /// Returns the nonces of a process that drew `seed` when it started.
+    /// Returns the generator of a process that generated `seed` when it started.
     pub const fn new(seed: u128) -> Self {
         Self { seed, generated: 0 }
     }
 
-    /// Returns a nonce that was never returned before.
+    /// Returns a new nonce.
     pub fn generate(&mut self) -> Nonce {
         self.generated += 1;
         Nonce(format!("{:032x}-{}", self.seed, self.generated))
     }
 }
 
-/// The entity tag of one version of the lease object, as S3 gave it, quotes included.
+/// ETag of one version of the lease object, as returned by S3, quotes included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ETag(pub String);
 
-/// What a write of the lease object requires of what is there.
+/// Condition under which the lease object is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WritePrecondition {
-    /// Exactly this version is there (`If-Match`).
+    /// The object has this version (`If-Match`).
     Match(ETag),
-    /// Nothing is there (`If-None-Match: *`).
+    /// There is no object (`If-None-Match: *`).
     Missing,
 }
 
@@ -226,49 +225,49 @@ pub enum LeaseFormatError {
         "the lease has format {0}, and this release reads up to {LEASE_FORMAT}: upgrade this node"
     )]
     TooNew(u32),
-    /// It is no lease.
+    /// It is not a lease record.
     #[error("the lease object is not a lease record: {0}")]
     Malformed(String),
 }
 
-/// Says that a record is not this node's cluster's, so that nothing may be concluded from it.
+/// A lease record of another cluster or database, which is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseMismatch {
-    /// It is another cluster's.
+    /// It belongs to another cluster.
     #[error(
         "the lease belongs to cluster `{found}`, not `{expected}`: check `cluster` and `[lease] bucket`"
     )]
     Cluster {
-        /// The cluster that the record names.
+        /// Cluster in the record.
         found: String,
-        /// The cluster that the settings name.
+        /// Cluster in the settings.
         expected: String,
     },
-    /// It is that of another database.
+    /// It belongs to another database.
     #[error(
         "the lease is that of the database with system identifier {found}, and the data directory has {expected}: \
          check `[postgres] data-directory`"
     )]
     System {
-        /// The identifier in the record.
+        /// System identifier in the record.
         found: SystemId,
-        /// The identifier in `global/pg_control`.
+        /// System identifier in `global/pg_control`.
         expected: SystemId,
     },
 }
 
-/// The one member that every format has.
+/// The member that every format has.
 #[derive(Deserialize)]
 struct Format {
     format: u32,
 }
 
 impl LeaseRecord {
-    /// Reads a lease object's body.
+    /// Parses the body of the lease object.
     ///
     /// # Errors
     ///
-    /// [`LeaseFormatError`], without looking further than the format if that is too new.
+    /// [`LeaseFormatError`]; a format that is too new is found before any other member is parsed.
     pub fn parse(body: &[u8]) -> Result<Self, LeaseFormatError> {
         let malformed = |error: serde_json::Error| LeaseFormatError::Malformed(error.to_string());
         let Format { format } = serde_json::from_slice(body).map_err(malformed)?;
@@ -288,11 +287,11 @@ impl LeaseRecord {
         serde_json::to_string_pretty(self).expect("a lease record has string keys and no floats")
     }
 
-    /// Checks that the record is of this cluster and this database.
+    /// Checks that the record belongs to this cluster and this database.
     ///
     /// # Errors
     ///
-    /// [`LeaseMismatch`], which says what differs.
+    /// [`LeaseMismatch`], with the difference.
     pub fn belongs_to(
         &self,
         cluster: &str,
@@ -311,8 +310,8 @@ impl LeaseRecord {
         }
     }
 
-    /// Returns what is stored in this record's place when the cluster's lease is moved to `successor`:
-    /// nobody takes it, and whoever holds it is deposed by its epoch.
+    /// Returns the record that retires this one when the cluster's lease moves to `successor`: no node takes
+    /// it, and its epoch deposes the holder.
     #[must_use]
     pub fn retired(&self, successor: &LeaseStoreId, nonce: Nonce) -> Self {
         Self {
@@ -325,7 +324,7 @@ impl LeaseRecord {
         }
     }
 
-    /// Returns the record's place in the order of all records ever written.
+    /// Returns the key by which all records ever written are ordered.
     pub const fn order(&self) -> (Epoch, u64) {
         (self.epoch, self.sequence)
     }

@@ -1,8 +1,8 @@
 //! The vocabulary and the decisions of the platform.
 //!
-//! Nothing here reads a clock, opens a socket or draws a random number: time, chance and what was
-//! observed come in as arguments, and what to do comes back as a value. So every rule that keeps two
-//! nodes from writing at once can be read, tested and simulated without a machine.
+//! This crate reads no clock, opens no socket and generates no randomness: time, seeds and observations are
+//! arguments, and actions are returned as values. So every rule that prevents split-brain can be tested and
+//! simulated without I/O.
 
 pub mod agent;
 pub mod backup;

@@ -1,24 +1,24 @@
-//! Who takes part: nodes, and where they stand.
+//! Names of nodes and regions.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of one database node, such as `a` or `eu-west-1a-1`.
+/// Name of a database node, such as `a` or `eu-west-1a-1`.
 ///
-/// Lower-case letters, digits and hyphens, at most 63 of them, so that it can be an
-/// `application_name`, a DNS label and a part of an S3 key without being quoted anywhere.
+/// Lower-case letters, digits and hyphens, at most 63 of them, so that it is a valid
+/// `application_name`, DNS label and part of an S3 key without quoting.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeId(String);
 
-/// An AWS region, such as `eu-west-1`.
+/// Name of an AWS region, such as `eu-west-1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Region(String);
 
-/// A name that cannot be used.
+/// An invalid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a name: use 1 to 63 lower-case letters, digits and hyphens, beginning with a letter"

@@ -4,17 +4,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A condition that stands at this moment, and what was seen of it.
+/// A current condition, and its details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeProblem {
-    /// Which condition.
+    /// Condition.
     pub kind: ProblemKind,
-    /// What was seen, in one phrase without secrets.
+    /// Details, in one phrase without secrets.
     pub detail: String,
 }
 
 impl NodeProblem {
-    /// Returns a problem of `kind`, with what was seen of it.
+    /// Returns a problem of `kind` with its details.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
@@ -23,7 +23,8 @@ impl NodeProblem {
     }
 }
 
-/// The conditions. A name is never reused for another condition: alerts are written against it.
+/// Conditions that keep a node from doing its part. A name is never reused for another condition, because
+/// alerts depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProblemKind {
@@ -33,66 +34,66 @@ pub enum ProblemKind {
     LeaseMissing,
     /// The lease store has not answered for longer than a request may take.
     LeaseStoreUnreachable,
-    /// The store showed a record that cannot be used, or an older one than was seen before.
+    /// The store returned a record that cannot be used, or one older than a record observed before.
     LeaseUnusable,
     /// The lease, or the local database, belongs to another cluster.
     ClusterMismatch,
-    /// Another host writes this node's name into the lease.
+    /// Another host holds the lease under this node's name.
     DuplicateNode,
-    /// Guard does not answer.
+    /// Guard does not respond.
     GuardSilent,
     /// The holder's PostgreSQL has not proved a write.
     NotWriting,
     /// `default_transaction_read_only` is on, so clients cannot write.
     ReadOnlyDefault,
-    /// Clients have taken every connection.
+    /// Clients use every connection.
     ConnectionsExhausted,
-    /// PostgreSQL ended soon after each start, or could not be started.
+    /// PostgreSQL stops soon after each start, or cannot be started.
     CannotStart,
-    /// The holder's PostgreSQL ends again and again, though it may serve in between.
+    /// The holder's PostgreSQL stops repeatedly, though it may serve in between.
     KeepsEnding,
     /// The holder's PostgreSQL replays WAL before it can accept writes.
     Replaying,
-    /// The lease was given up because PostgreSQL could not do its work, and no node holds it since.
+    /// No node has accepted writes for longer than a takeover takes.
     NoHolder,
     /// The lease has expired, and this node may not take it automatically.
     OperatorNeeded,
-    /// This node's standby cannot become primary now.
+    /// This node's standby cannot become primary.
     NotPromotable,
     /// This node's standby does not receive WAL.
     NotStreaming,
     /// The lease names a primary that this node's settings do not know.
     UnknownPrimary,
-    /// This node's WAL has parted from the primary's history.
+    /// This node's WAL has diverged from the primary's history.
     Diverged,
-    /// The primary has removed WAL that this standby still needs, and no archive gives it.
+    /// The primary has removed WAL that this standby still needs, and no archive has it.
     WalRemoved,
-    /// WAL that only this node has could not be saved, so its directory is not changed.
+    /// WAL that only this node has could not be saved, so its data directory is not changed.
     DivergedWalNotSaved,
-    /// Many saves of diverged WAL lie unexamined in the state directory.
+    /// The state directory has many saves of diverged WAL that no operator has removed.
     DivergedWalKept,
-    /// The copy of the primary could not be finished.
+    /// The rejoin of this node did not complete.
     RejoinFailed,
     /// Replay on this standby is paused.
     ReplayPaused,
-    /// The lease in this node's store is retired, or another node has seen a newer one elsewhere.
+    /// The lease in this node's store is retired, or another node reports a newer one in another store.
     LeaseRetired,
-    /// The lease in the store that was used before could not be retired.
+    /// The lease in the previous store could not be retired.
     OldLeaseNotRetired,
     /// This node lists other nodes than the holder of the lease.
     NodesDiffer,
-    /// Another node or another cluster answers at a node's address.
+    /// Another node or another cluster responds at a node's address.
     PeerMismatch,
     /// The user that PostgreSQL runs as can read the key that signs commands.
     CommandKeyExposed,
-    /// The state directory takes no write: what this node has seen of the lease is lost when it restarts.
+    /// The state directory cannot be written: this node loses its highest lease record when it restarts.
     StateNotKept,
-    /// This node is primary, and a DNS record does not point at it yet.
+    /// This node is primary, and a DNS record does not point to it yet.
     RecordNotMoved,
 }
 
 impl ProblemKind {
-    /// Every kind, in the order of their names' importance to an operator.
+    /// Every kind, the most important for an operator first.
     pub const ALL: [Self; 31] = [
         Self::LeaseUnknown,
         Self::LeaseMissing,
@@ -127,7 +128,7 @@ impl ProblemKind {
         Self::RecordNotMoved,
     ];
 
-    /// Returns the name that status, metric and log carry.
+    /// Returns the name in status, metric and log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::LeaseUnknown => "lease-unknown",
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_distinct_and_those_of_the_json() {
+    fn every_kind_then_name_is_distinct_and_equals_json() {
         let names: BTreeSet<_> = ProblemKind::ALL.iter().map(|kind| kind.name()).collect();
         assert_eq!(names.len(), ProblemKind::ALL.len());
         for kind in ProblemKind::ALL {

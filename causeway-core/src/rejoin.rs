@@ -1,4 +1,4 @@
-//! How an old primary, or a standby that went too far, comes back: by following, or by rewinding.
+//! Rejoin of an old primary, or of a standby past a fork: follow the primary, or rewind first.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use crate::failover::observation::ReplayProgress;
 use crate::lsn::Ancestor;
 use crate::{Lsn, Timeline};
 
-/// What it takes to follow.
+/// Way for a node to become a standby of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejoinMethod {
-    /// What the node has is a part of the primary's history: it goes on from there.
+    /// The node's WAL is part of the primary's history: it streams from there.
     Follow,
-    /// It has log that the primary's history does not.
+    /// The node has WAL that is not in the primary's history.
     Rewind(Divergence),
 }
 
-/// Where a node and its primary parted.
+/// Divergence of a node from its primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Divergence {
-    /// The node went on past the place at which the primary's history left its timeline.
+    /// The node has WAL past the fork at which the primary's history left its timeline.
     Past {
-        /// The timeline.
+        /// Timeline of the node.
         timeline: Timeline,
-        /// Where the primary's history left it.
+        /// Position of the fork.
         left_at: Lsn,
-        /// How far the node went.
+        /// End of the node's WAL.
         came_to: Lsn,
     },
-    /// The primary's history never was on the node's timeline.
+    /// The node's timeline is not in the primary's history.
     UnknownTimeline(Timeline),
 }
 
@@ -51,10 +51,10 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// Compares how far a node has come with the primary's timeline and its history.
+/// Compares a node's progress with the primary's timeline and its history.
 ///
-/// A timeline above the primary's is a stranger to it like any other: numbers are reserved in the lease
-/// one by one, so somebody began it and did not open, or lost.
+/// A timeline above the primary's is not in its history either. Numbers are reserved in the lease one by one,
+/// so another node began it and lost the lease.
 pub fn rejoin_method(own: ReplayProgress, primary: Timeline, history: &[Ancestor]) -> RejoinMethod {
     if own.timeline == primary {
         return RejoinMethod::Follow;

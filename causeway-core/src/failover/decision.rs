@@ -1,4 +1,4 @@
-//! Whether this node takes over, and if not, why not.
+//! The decision of a node: take the lease, do nothing, or alert the operator.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,165 +12,173 @@ use super::observation::{
 use crate::lease::{LeaseState, SystemId};
 use crate::{Epoch, Lsn, NodeId, Timeline};
 
-/// What the operator allows without being asked.
+/// Conditions of an automatic takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverPolicy {
-    /// How long one version of the lease must have stood.
+    /// Time for which one version of the lease must have been unchanged.
     pub lease_duration: Duration,
-    /// Whether this node may take over without a command: it stands in the primary region.
+    /// Whether this node may take over automatically: it is in the primary region.
     pub automatic: bool,
-    /// The nodes of this node's region: it takes over without a command only from one of them.
+    /// Nodes of this node's region: it takes over automatically only from one of them.
     pub region_nodes: BTreeSet<NodeId>,
-    /// How many bytes of log may be missing in an automatic failover.
+    /// Bytes of WAL that may be missing in an automatic failover.
     pub max_loss_bytes: u64,
-    /// How much longer than the term a node waits for one that has more log than it.
+    /// Time after the lease duration for which a node waits for one that has received more WAL.
     pub peer_preference_timeout: Duration,
 }
 
-/// What to do now.
+/// The decision of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Leave the cluster as it is.
     NoAction(NoAction),
     /// Take the lease.
     TakeLease(Takeover),
-    /// Leave the cluster as it is and call a person.
+    /// Leave the cluster as it is and alert the operator.
     Escalate(Escalation),
 }
 
-/// How the lease is to be taken.
+/// The takeover of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Takeover {
-    /// The epoch of the new term.
+    /// New epoch.
     pub epoch: Epoch,
-    /// How the server becomes primary.
+    /// Way in which the server becomes primary.
     pub mode: PromotionMode,
 }
 
-/// How a server becomes primary.
+/// Way in which a server becomes primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PromotionMode {
-    /// It was the primary and nobody followed it: it is started again, on its own timeline.
+    /// It was the primary and no node took over: it is restarted on its own timeline.
     Resume,
-    /// It is promoted, onto this timeline, which nobody else uses.
+    /// It is promoted onto this timeline, which no other node uses.
     Promote(Timeline),
 }
 
-/// Why nothing is done.
+/// Reason for no action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoAction {
-    /// No lease was ever seen; only `failover-ctl init` creates the first.
+    /// No lease has been read; only `failover-ctl init` creates the first.
     NotInitialized,
-    /// The lease was deleted, and its holder has not written it again.
+    /// The lease object was deleted, and its holder has not written it again.
     LeaseMissing,
-    /// A person has asked for quiet.
+    /// The operator paused the cluster.
     Paused,
-    /// The record is retired: the cluster's lease is another.
+    /// The lease in this store is retired: another lease replaces it.
     Retired,
-    /// Another node has trusted a higher epoch than this store shows: the cluster's lease is in another
-    /// store, or this one went back.
+    /// Another node has trusted a higher epoch than that of this store: the cluster's lease is in another
+    /// store, or this one was rolled back.
     Superseded(NodeId, Epoch),
-    /// The holder may still be writing, for this long.
+    /// The holder may still be writing for this long.
     LeaseInForce(Duration),
-    /// This node gave the lease up, and lets others go first for this long.
+    /// This node released the lease, and lets other nodes go first for this long.
     YieldingAfterRelease(Duration),
-    /// This node takes over only by command.
+    /// This node takes over only manually.
     ManualOnly,
-    /// The lease is of another cluster's database than this node's.
+    /// The lease belongs to another database than this node's.
     OtherDatabase,
-    /// Another host writes the lease under this node's name.
+    /// Another host holds the lease under this node's name.
     OtherHost(String),
-    /// The last holder is in another region, which only a person leaves.
+    /// The last holder is in another region: failover between regions is manual.
     OtherRegion(NodeId),
-    /// No primary was ever open, so the node that `init` named comes first.
+    /// No primary has accepted writes yet, so the node that `init` named goes first.
     NoPrimaryYet,
-    /// This node's server cannot become primary now.
+    /// This node's server cannot become primary.
     NotConsistent,
-    /// This node's server would acknowledge commits before the lease says that it is open.
+    /// This node's server would acknowledge commits before the lease is stored as `held`.
     CommitsNotHeldBack,
-    /// This node's own server has not ended yet.
+    /// This node's server has not stopped yet.
     LocalServerRunning,
-    /// Another node has more of the log, and is given time to go first.
+    /// Another node has received more WAL, and has time to go first.
     BehindPeer(NodeId),
 }
 
-/// Why a person is needed.
+/// Reason why the operator is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Escalation {
-    /// This node follows another timeline than the last primary wrote.
+    /// This node is on another timeline than the last primary.
     OnAnotherTimeline {
-        /// This node's.
+        /// Timeline of this node.
         here: Timeline,
-        /// The last primary's.
+        /// Timeline of the last primary.
         there: Timeline,
     },
-    /// This node recorded the position, and its disk does not hold the WAL up to there any more.
+    /// This node was the last primary, and its disk lacks WAL up to the recorded position.
     OwnWalMissing,
-    /// More would be lost than may be lost without being asked.
+    /// The data loss is above the limit of an automatic failover.
     WouldLose {
-        /// The bytes known to be missing here.
+        /// Bytes of WAL known to be missing.
         bytes: u64,
-        /// The bytes that may be missing.
+        /// Bytes that may be missing.
         allowed: u64,
     },
 }
 
-/// Decides whether the node that sees this takes over.
+/// Decides whether this node takes over.
 ///
-/// The checks run from those that protect the data to those that restore service. What a lease in
-/// force says outweighs every witness: a primary that cannot be reached can still be writing.
+/// The checks are ordered from data safety to availability. A lease in force outranks every failed probe: an
+/// unreachable primary may still be writing.
 pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     let Some(lease) = &seen.lease else {
         return Decision::NoAction(NoAction::NotInitialized);
     };
-    if lease.state == LeaseState::Paused {
-        return Decision::NoAction(NoAction::Paused);
+    if let Some(reason) = unusable_lease(lease, seen) {
+        return Decision::NoAction(reason);
     }
-    if lease.state == LeaseState::Retired {
-        return Decision::NoAction(NoAction::Retired);
-    }
-    if let Some(peer) = find_peer_ahead(lease.epoch, &seen.peers) {
-        return Decision::NoAction(NoAction::Superseded(peer.node.clone(), peer.highest));
-    }
-    if seen.system_id.is_some_and(|system_id| system_id != lease.system_id) {
-        return Decision::NoAction(NoAction::OtherDatabase);
-    }
-    // Only the agent of this node's host writes this node's name, so once its own server has ended
-    // nobody writes in its term, and the compare-and-swap settles who comes next. Another host with
-    // this name (a clone of its disk, an instance made anew) has proved nothing, and waits.
+    // Only the agent of this node's host writes this node's name. Once its server has stopped, no server
+    // writes in that epoch, and the compare-and-swap decides who comes next. Another host with this name
+    // (a clone of its disk, a new instance) has no such proof, and waits.
     let own_name = lease.holder == seen.node;
     let own_host = lease.host_id == seen.host_id;
-    if own_name && own_host && lease.state != LeaseState::Released {
+    let is_released = lease.state == LeaseState::Released;
+    if own_name && own_host && !is_released {
         return resume_or_promote(lease, seen);
     }
-    if own_name
-        && !own_host
-        && lease.state != LeaseState::Released
-        && lease.age < policy.lease_duration
-    {
-        return Decision::NoAction(NoAction::OtherHost(lease.host_id.clone()));
-    }
-    if lease.state != LeaseState::Released && lease.age < policy.lease_duration {
-        return Decision::NoAction(NoAction::LeaseInForce(
-            policy.lease_duration.saturating_sub(lease.age),
-        ));
+    let remaining = policy.lease_duration.saturating_sub(lease.age);
+    if !is_released && !remaining.is_zero() {
+        return Decision::NoAction(if own_name {
+            NoAction::OtherHost(lease.host_id.clone())
+        } else {
+            NoAction::LeaseInForce(remaining)
+        });
     }
     if own_name {
-        // It gave the lease up because its server hung or kept crashing: the others go first.
-        if lease.last_position.is_some() && lease.age < policy.lease_duration {
-            return Decision::NoAction(NoAction::YieldingAfterRelease(
-                policy.lease_duration.saturating_sub(lease.age),
-            ));
+        // It released the lease because its server hung or kept crashing: the other nodes go first.
+        if lease.last_position.is_some() && !remaining.is_zero() {
+            return Decision::NoAction(NoAction::YieldingAfterRelease(remaining));
         }
-        // A standby that never opened is a candidate like any other: what a person accepted when it took
-        // the lease was for that term.
-        let follows = matches!(seen.server, ServerView::Standby(_));
-        let never_opened = lease.last_primary.as_ref() != Some(&seen.node);
-        if !(follows && never_opened && lease.last_position.is_some()) {
+        // A standby that never accepted writes is a candidate like any other: the operator's consent when
+        // it took the lease was for that epoch only.
+        let is_standby = matches!(seen.server, ServerView::Standby(_));
+        let never_primary = lease.last_primary.as_ref() != Some(&seen.node);
+        if !(is_standby && never_primary && lease.last_position.is_some()) {
             return resume_or_promote(lease, seen);
         }
     }
+    decide_as_candidate(lease, seen, policy)
+}
+
+/// Returns why no node may take this lease, or this node may not.
+fn unusable_lease(lease: &LeaseView, seen: &Observation) -> Option<NoAction> {
+    if lease.state == LeaseState::Paused {
+        return Some(NoAction::Paused);
+    }
+    if lease.state == LeaseState::Retired {
+        return Some(NoAction::Retired);
+    }
+    if let Some(peer) = find_peer_ahead(lease.epoch, &seen.peers) {
+        return Some(NoAction::Superseded(peer.node.clone(), peer.highest));
+    }
+    let is_other = |system_id| system_id != lease.system_id;
+    seen.system_id
+        .is_some_and(is_other)
+        .then_some(NoAction::OtherDatabase)
+}
+
+/// Decides about a lease that has expired or was released, and that any node may take.
+fn decide_as_candidate(lease: &LeaseView, seen: &Observation, policy: &FailoverPolicy) -> Decision {
     if !policy.automatic {
         return Decision::NoAction(NoAction::ManualOnly);
     }
@@ -208,8 +216,8 @@ pub fn decide(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     promote(lease, seen)
 }
 
-/// Decides as [`decide`] would if the holder were lost now and its lease had expired: what `status`
-/// forecasts is what this answers, and nothing else.
+/// Decides as [`decide`] would if the holder were lost now and its lease had expired: the forecast of
+/// `status`.
 pub fn forecast_primary_loss(seen: &Observation, policy: &FailoverPolicy) -> Decision {
     let mut seen = seen.clone();
     if let Some(lease) = &mut seen.lease {
@@ -222,24 +230,24 @@ pub fn forecast_primary_loss(seen: &Observation, policy: &FailoverPolicy) -> Dec
     decide(&seen, policy)
 }
 
-/// Returns the peer that has trusted the highest epoch, if that is above `epoch`.
+/// Returns the peer that trusted the highest epoch, if that is above `epoch`.
 pub(crate) fn find_peer_ahead(epoch: Epoch, peers: &[PeerView]) -> Option<&PeerView> {
     let highest = peers.iter().max_by_key(|peer| peer.highest);
     highest.filter(|peer| peer.highest > epoch)
 }
 
-/// Decides about a lease that this node held before its agent, its guard or its host restarted.
+/// Decides about a lease that this node held before its agent, guard or host restarted.
 fn resume_or_promote(lease: &LeaseView, seen: &Observation) -> Decision {
     match seen.server {
-        // What it wrote as primary is on its disk, unless that is another disk or an older copy.
+        // Its disk has all that it wrote as primary, unless it is another disk or an older copy.
         ServerView::Stopped(DataDirectoryState::Primary)
             if lease.last_primary.as_ref() == Some(&seen.node) && !seen.holds_position =>
         {
             Decision::Escalate(Escalation::OwnWalMissing)
         }
-        // The host that held it may have written on this timeline after this disk was copied from its
-        // own, and a standby may have received that: the copy becomes a standby of nobody, and is promoted
-        // onto a timeline of its own. The record that `init` writes names no host.
+        // The host that held the lease may have written on this timeline after its disk was copied, and
+        // a standby may have received that WAL: the copy starts as a standby without a primary, and is
+        // promoted onto a timeline of its own. The record of `init` names no host.
         ServerView::Stopped(DataDirectoryState::Primary)
             if !lease.host_id.is_empty() && lease.host_id != seen.host_id =>
         {
@@ -262,14 +270,14 @@ fn resume_or_promote(lease: &LeaseView, seen: &Observation) -> Decision {
     }
 }
 
-/// Returns whether this node recorded the position, and its standby does not reach it: the disk is an older
-/// copy, or another.
+/// Returns whether this node recorded the position and its standby does not reach it: the disk is another one
+/// or an older copy.
 fn lacks_own_wal(own: ReplayProgress, lease: &LeaseView, seen: &Observation) -> bool {
     let recorded = lease.last_primary.as_ref() == Some(&seen.node);
     let Some(last) = lease.last_position.filter(|_| recorded) else {
         return false;
     };
-    // A promotion that was cut off leaves a standby on a newer timeline, with all that is before it.
+    // An interrupted promotion leaves a standby on a newer timeline, with all WAL before it.
     own.timeline < last.timeline
         || (own.timeline == last.timeline && own.received_lsn < last.flush_lsn)
 }
@@ -285,7 +293,7 @@ fn promote(lease: &LeaseView, seen: &Observation) -> Decision {
     })
 }
 
-/// Returns the node that has the most of the log, if that is not this one. Positions compare only
+/// Returns the peer that has received the most WAL, if it is more than this node has. Positions compare only
 /// within one timeline of one database.
 fn find_better_peer(own: ReplayProgress, database: SystemId, seen: &Observation) -> Option<NodeId> {
     let received = |peer: &&PeerView| -> Option<Lsn> {

@@ -2,40 +2,40 @@
 
 use std::time::Duration;
 
-/// The times of the lease. A holder counts them from when it *sent* the request that was granted, a
-/// challenger from the *answer* that first showed the version it waits on.
+/// Times of the lease. A holder counts them from *sending* the request that was granted, a candidate from the
+/// *response* that first returned the version it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTiming {
-    /// How often a holder renews.
+    /// Interval at which a holder renews.
     pub renew_interval: Duration,
-    /// How long one request to the store may take.
+    /// Timeout of one request to the store.
     pub request_timeout: Duration,
-    /// How often a challenger looks.
+    /// Interval at which a candidate reads the lease.
     pub poll_interval: Duration,
-    /// When guard asks PostgreSQL to stop: clients are cut at once, walsenders drain.
+    /// Time after which guard sends SIGINT to PostgreSQL: clients are disconnected at once, walsenders drain.
     pub stop_deadline: Duration,
-    /// When guard ends PostgreSQL.
+    /// Time after which guard sends SIGKILL to PostgreSQL.
     pub kill_deadline: Duration,
-    /// How long one version must have stood before a challenger takes over.
+    /// Time for which one version must have been unchanged before a candidate takes over.
     pub lease_duration: Duration,
 }
 
-/// What guard may need after a deadline: 0.1 s to wake up (it looks twenty times a second) and 0.5 s
-/// to sweep `/proc` and see that nothing is left.
+/// Time that guard may need after a deadline: 0.1 s to wake up (it checks twenty times a second) and 0.5 s to
+/// sweep `/proc` until no process is left.
 pub const GUARD_LATENCY: Duration = Duration::from_millis(600);
 
-/// How far ahead guard's deadline must lie before it starts or promotes: a promotion takes 0.1 to
-/// 0.3 s on an idle host, and ten times that on a struggling one.
+/// Minimum time to guard's stop deadline for a start or a promotion: a promotion takes 0.1 to 0.3 s on an idle
+/// host, and ten times that on an overloaded one.
 pub const MIN_START_HEADROOM: Duration = Duration::from_secs(3);
 
-/// How far two hosts' clocks may differ in rate, in parts per million. Quartz drifts below 100 ppm;
-/// the kernel lets NTP correct by 500.
+/// Maximum difference in rate between the clocks of two hosts, in parts per million. Quartz drifts below
+/// 100 ppm; the kernel lets NTP correct by 500.
 pub const MAX_CLOCK_DRIFT_PPM: u32 = 1000;
 
 impl Default for LeaseTiming {
-    /// A lease of 10 s. With renewals at 2 s and requests of 1.5 s, tries at 2.0, 3.5 and 5.0 s
-    /// must all fail before the soft deadline; 8.8 s at a clock 1000 ppm slow is 8.81 s, and 10 s at
-    /// one as fast is 9.99 s, so 1.18 s are left for guard's 0.6 s.
+    /// A lease of 10 s. With renewals at 2 s and requests of 1.5 s, attempts at 2.0, 3.5 and 5.0 s must all
+    /// fail before the stop deadline. 8.8 s on a clock 1000 ppm slow are 8.81 s, and 10 s on one 1000 ppm
+    /// fast are 9.99 s, so 1.18 s are left for guard's 0.6 s.
     fn default() -> Self {
         Self {
             renew_interval: Duration::from_secs(2),
@@ -48,29 +48,29 @@ impl Default for LeaseTiming {
     }
 }
 
-/// Times that contradict each other, and by how much.
+/// Times that contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimingError {
-    /// One lost renewal would end the lease.
+    /// Two lost renewals would end the lease.
     #[error(
         "`stop-deadline-secs` is {stop_deadline:?}, and must be more than {needed:?}, which is `renew-interval-secs` plus twice \
          `request-timeout-secs`: a lease must survive two lost renewals"
     )]
     TooFewTries {
-        /// The soft deadline.
+        /// Stop deadline.
         stop_deadline: Duration,
-        /// What it must be more than.
+        /// Value that it must exceed.
         needed: Duration,
     },
-    /// A node could be promoted before the old primary has ended.
+    /// A node could be promoted before the old primary has stopped.
     #[error(
         "`lease-duration-secs` is {lease_duration:?}, and must be at least {needed:?}: `kill-deadline-secs`, 0.6 s for guard to end \
          PostgreSQL, and clocks that differ by 1000 ppm"
     )]
     LeaseDurationTooShort {
-        /// The term.
+        /// Lease duration.
         lease_duration: Duration,
-        /// The least it may be.
+        /// Minimum value.
         needed: Duration,
     },
     /// The two deadlines are in the wrong order.
@@ -78,20 +78,20 @@ pub enum TimingError {
         "`kill-deadline-secs` is {kill_deadline:?}, and must be later than `stop-deadline-secs`, {stop_deadline:?}"
     )]
     NoTimeToDrain {
-        /// The soft deadline.
+        /// Stop deadline.
         stop_deadline: Duration,
-        /// The hard deadline.
+        /// Kill deadline.
         kill_deadline: Duration,
     },
-    /// Guard would refuse every promotion.
+    /// Guard would reject every promotion.
     #[error(
         "`stop-deadline-secs` is {stop_deadline:?}, and must be more than {needed:?}: `request-timeout-secs` and the 3 s that \
          guard wants ahead of it before it promotes"
     )]
     NoHeadroom {
-        /// The soft deadline.
+        /// Stop deadline.
         stop_deadline: Duration,
-        /// What it must be more than.
+        /// Value that it must exceed.
         needed: Duration,
     },
     /// A time is zero.
@@ -100,11 +100,11 @@ pub enum TimingError {
 }
 
 impl LeaseTiming {
-    /// Checks that the times cannot make two nodes overlap, nor a healthy one stop.
+    /// Checks that two leases cannot overlap, and that a healthy primary does not stop.
     ///
     /// # Errors
     ///
-    /// The first contradiction, those that endanger the data before those that endanger service.
+    /// The first contradiction; those that endanger data come before those that endanger availability.
     pub fn checked(self) -> Result<Self, TimingError> {
         let times = [
             ("renew-interval-secs", self.renew_interval),
@@ -162,18 +162,18 @@ mod tests {
     }
 
     #[test]
-    fn the_default_times_are_consistent() {
+    fn default_times_then_accepted() {
         assert_eq!(LeaseTiming::default().checked(), Ok(LeaseTiming::default()));
     }
 
     proptest! {
-        /// However the times are chosen, those that are accepted keep two holders apart.
+        /// With any accepted times the old primary has stopped before the new one accepts writes.
         #[test]
-        fn what_is_accepted_leaves_guard_its_time(
-            hard in 1_u64..60_000, soft in 1_u64..60_000, term in 1_u64..120_000,
+        fn accepted_times_then_leases_do_not_overlap(
+            kill in 1_u64..60_000, stop in 1_u64..60_000, lease in 1_u64..120_000,
         ) {
             let timing =
-                LeaseTiming { kill_deadline: millis(hard), stop_deadline: millis(soft), lease_duration: millis(term), ..LeaseTiming::default() };
+                LeaseTiming { kill_deadline: millis(kill), stop_deadline: millis(stop), lease_duration: millis(lease), ..LeaseTiming::default() };
             if timing.checked().is_ok() {
                 let last_write = timing.kill_deadline.as_secs_f64() * 1.001 + 0.6;
                 let first_write = timing.lease_duration.as_secs_f64() / 1.001;
@@ -184,20 +184,20 @@ mod tests {
     }
 
     #[test]
-    fn says_which_times_contradict_each_other() {
+    fn contradicting_times_then_error_names_the_setting() {
         let short = LeaseTiming {
             lease_duration: millis(9000),
             ..LeaseTiming::default()
         };
-        let said = short.checked().unwrap_err().to_string();
-        assert!(said.contains("`lease-duration-secs` is 9s"), "{said}");
+        let message = short.checked().unwrap_err().to_string();
+        assert!(message.contains("`lease-duration-secs` is 9s"), "{message}");
 
-        let hasty = LeaseTiming {
+        let early = LeaseTiming {
             stop_deadline: millis(5000),
             ..LeaseTiming::default()
         };
         assert!(matches!(
-            hasty.checked(),
+            early.checked(),
             Err(TimingError::TooFewTries { .. })
         ));
     }

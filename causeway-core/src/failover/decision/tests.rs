@@ -1,4 +1,4 @@
-//! Who takes over, one situation at a time.
+//! Decisions, one situation at a time.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::lease::PrimaryPosition;
 use crate::lsn::Ancestor;
 
 proptest! {
-    /// However far anybody is, another node's lease in force is left alone.
+    /// Whatever the progress of each node, another node's lease in force is not taken.
     #[test]
     fn never_takes_over_while_another_node_holds_the_lease(
         age in 0_u64..10_000, received in 0_u64..200, peers in prop::collection::vec(0_u64..200, 0..3),
@@ -18,7 +18,7 @@ proptest! {
         prop_assert!(matches!(decide(&seen, &policy()), Decision::NoAction(NoAction::LeaseInForce(_))));
     }
 
-    /// A promotion takes a timeline that no holder has reserved before.
+    /// A promotion takes a timeline above every reserved one.
     #[test]
     fn never_takes_a_timeline_twice(age in 0_u64..30_000, highest in 1_u32..50, own in any::<bool>()) {
         let mut seen = observation(age, 100);
@@ -123,7 +123,7 @@ fn own_name_on_another_host_then_waits_like_a_candidate() {
     let other = Decision::NoAction(NoAction::OtherHost("host-a".into()));
     assert_eq!(decide(&seen, &policy()), other);
 
-    // The original may have gone on writing on this timeline, so the copy begins another.
+    // The original may have written on this timeline since, so the copy takes another.
     seen.lease.as_mut().unwrap().age = Duration::from_secs(10);
     let starts = Decision::NoAction(NoAction::NotConsistent);
     assert_eq!(decide(&seen, &policy()), starts);
@@ -135,7 +135,7 @@ fn own_name_on_another_host_then_waits_like_a_candidate() {
     ));
 }
 
-/// A snapshot of the disk lacks what was written after it, whether it was a primary's or a standby's.
+/// A snapshot of a primary's or a standby's disk lacks the WAL written after it.
 #[test]
 fn own_name_without_the_recorded_wal_then_no_takeover() {
     let missing = Decision::Escalate(Escalation::OwnWalMissing);
@@ -171,7 +171,7 @@ fn commits_would_not_be_held_back_then_no_takeover() {
     assert_eq!(decide(&seen, &policy()), hold);
 }
 
-/// It streamed from a node that was promoted and died before it opened.
+/// It streamed from a node that was promoted and failed before it accepted writes.
 #[test]
 fn newer_timeline_that_holds_the_position_then_takes_over() {
     let mut seen = observation(60_000, 100);
@@ -197,7 +197,8 @@ fn newer_timeline_that_holds_the_position_then_takes_over() {
     );
 }
 
-/// A person had it take the lease with that loss, and it gave the lease up before it opened.
+/// An operator commanded it to take the lease with that loss, and it released the lease before it accepted
+/// writes.
 #[test]
 fn released_before_it_opened_then_a_candidate_like_any_other() {
     let mut seen = observation(60_000, 100);
@@ -222,7 +223,7 @@ fn another_database_then_no_takeover() {
     );
 }
 
-/// Half of the nodes still watch the bucket that the lease was moved from.
+/// Half of the nodes still read the bucket that the lease was moved from.
 #[test]
 fn lease_retired_or_superseded_then_nobody_takes_it() {
     let mut seen = observation(60_000, 100);
@@ -236,7 +237,7 @@ fn lease_retired_or_superseded_then_nobody_takes_it() {
         Decision::NoAction(superseded.clone())
     );
 
-    // Nor does the node that held it, on its own host.
+    // The node that held it does not take it either, on its own host.
     let lease = seen.lease.as_mut().unwrap();
     (lease.holder, lease.host_id) = (seen.node.clone(), seen.host_id.clone());
     seen.server = ServerView::Stopped(DataDirectoryState::Primary);
@@ -261,8 +262,8 @@ fn peer_with_another_database_then_not_waited_for() {
 }
 
 proptest! {
-    /// The forecast is the decision that follows once the primary is lost and the term is over,
-    /// and never promises what the policy forbids.
+    /// The forecast is the decision once the primary is lost and the lease has expired, and never a takeover
+    /// that the policy forbids.
     #[test]
     fn forecast_agrees_with_the_decision(
         age in 0_u64..10_000, received in 0_u64..200, automatic in any::<bool>(), region in any::<bool>(),
