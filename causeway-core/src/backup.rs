@@ -1,4 +1,4 @@
-//! Backups as values: what one consists of, which log it needs, and which one reaches a target.
+//! Backups as values: their manifest, the WAL that they need, and the choice of one for a recovery target.
 
 mod backup_id;
 pub mod chain;

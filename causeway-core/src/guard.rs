@@ -1,7 +1,7 @@
-//! What guard does and refuses: the process that alone starts, promotes and ends PostgreSQL.
+//! Rules of guard, the process that supervises PostgreSQL and fences it (a software watchdog).
 //!
-//! Guard knows one thing, a deadline, and does one thing, to end a PostgreSQL that could accept
-//! writes past it. It asks nobody. So a frozen, dead or confused agent cannot keep a primary alive.
+//! Guard has a deadline, and ends a PostgreSQL that could accept writes past it. It depends on no other
+//! process, so a frozen, crashed or faulty agent cannot keep a primary running.
 
 use std::time::Duration;
 
@@ -10,87 +10,87 @@ use serde::{Deserialize, Serialize};
 use crate::lease::{GUARD_LATENCY, MIN_START_HEADROOM};
 use crate::{Epoch, HostInstant};
 
-/// Until when PostgreSQL may accept writes, in which epoch. Both moments are absolute, and were
-/// counted from when the renewal was *sent*, so a feed that arrives late names a deadline long past.
+/// Deadline until which PostgreSQL may accept writes in an epoch. Its instants are absolute and count from
+/// *sending* the renewal, so a deadline that arrives late has already passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardDeadline {
-    /// The epoch of the lease.
+    /// Epoch of the lease.
     pub epoch: Epoch,
-    /// When the renewal was sent.
+    /// Time at which the renewal was sent.
     pub requested_at: HostInstant,
-    /// When PostgreSQL is asked to stop.
+    /// Stop deadline: SIGINT (fast shutdown).
     pub stop_at: HostInstant,
-    /// When it is ended.
+    /// Kill deadline: SIGKILL.
     pub kill_at: HostInstant,
 }
 
-/// The state of PostgreSQL on this host, as guard sees it without asking PostgreSQL.
+/// State of PostgreSQL on this host, which guard derives without connecting to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PostgresProcess {
-    /// No process of it is left: the last sweep found none, and none was started since.
+    /// No process of it is left: the last sweep found none, and guard has started none since.
     Stopped,
-    /// Guard's own child runs and can only follow: `standby.signal` is there, the control file says
+    /// Guard's child runs and can only be a standby: `standby.signal` exists, the control file reports
     /// recovery, and guard has not promoted it.
     Standby,
-    /// Guard's own child runs and could accept writes, now or in a moment.
+    /// Guard's child runs and accepts writes, or may soon.
     MayWrite,
     /// A postmaster that is not guard's child runs on the data directory.
     Unmanaged,
 }
 
-/// What has to be done to PostgreSQL in this turn.
+/// Action on PostgreSQL in one iteration of guard's loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardAction {
     /// Nothing.
     None,
-    /// SIGINT to the postmaster: clients are cut at once, walsenders drain.
+    /// SIGINT to the postmaster: clients are disconnected at once, walsenders drain.
     FastShutdown,
     /// SIGKILL to the postmaster, then to every process on the data directory, until none is left.
     Kill,
 }
 
-/// Why guard does not start or promote.
+/// Reason why guard rejects a deadline, a start or a promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeadlineError {
-    /// It has not been told of a lease.
+    /// It has received no deadline.
     #[error("the guard has not received a deadline")]
     NotArmed,
-    /// The order is of another epoch than the deadline.
+    /// The command is for another epoch than the deadline.
     #[error("the command is for epoch {ordered}, the deadline for epoch {armed}")]
     OtherEpoch {
-        /// The order's.
+        /// Epoch of the command.
         ordered: Epoch,
-        /// The deadline's.
+        /// Epoch of the deadline.
         armed: Epoch,
     },
-    /// The deadline is nearer than three seconds.
+    /// The stop deadline is less than three seconds away.
     #[error("the stop deadline is {0:?} away, and at least 3 s are required")]
     TooLate(Duration),
-    /// The feed is of an epoch that is over.
+    /// The deadline is for an earlier epoch.
     #[error("the deadline is for epoch {fed}, older than epoch {armed} received before")]
     PastEpoch {
-        /// The feed's.
+        /// Epoch of the new deadline.
         fed: Epoch,
-        /// The deadline's.
+        /// Epoch of the deadline.
         armed: Epoch,
     },
 }
 
-/// A wall clock that ran ahead of the boot clock by more than this shows that the machine was paused
-/// unseen. NTP steps of a healthy host are far below it.
+/// Difference by which the wall clock may run ahead of the boot clock: more means that the host was paused
+/// without notice. NTP steps of a healthy host are far below it.
 const MAX_CLOCK_JUMP: Duration = Duration::from_secs(1);
 
-/// How soon after such a jump a renewal must have been sent and granted.
+/// Time after such a jump within which a renewal must have been sent and granted.
 const RENEWAL_TIMEOUT_AFTER_JUMP: Duration = Duration::from_secs(1);
 
-/// How long the supervisor may wait for a guard whose PostgreSQL cannot write: longer than any stall of a
-/// busy host, and short enough that a frozen guard comes back without a person.
+/// Time for which the supervisor waits for a guard whose PostgreSQL cannot write: longer than any stall of a
+/// busy host, and short enough to restart a frozen guard without an operator.
 const IDLE_SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Guard's memory. It is not kept across a restart: a new guard is not armed, and begins by ending
-/// whatever it finds.
+/// State of guard. It does not survive a restart: a new guard is not armed, and begins by ending every
+/// PostgreSQL process that it finds.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     deadline: Option<GuardDeadline>,
@@ -104,21 +104,21 @@ impl Guard {
         Self::default()
     }
 
-    /// Returns the deadline that was fed last.
+    /// Returns the last accepted deadline.
     pub const fn deadline(&self) -> Option<GuardDeadline> {
         self.deadline
     }
 
-    /// Returns when a wall clock jump was seen that no renewal has answered yet.
+    /// Returns the time of a wall-clock jump without a renewal since.
     pub const fn wants_renewal_since(&self) -> Option<HostInstant> {
         self.jumped_at
     }
 
-    /// Takes in a deadline. Within an epoch deadlines only move forward.
+    /// Accepts a deadline. Within an epoch, deadlines only move forward.
     ///
     /// # Errors
     ///
-    /// [`DeadlineError::PastEpoch`] for a deadline of an epoch below the one that was fed before.
+    /// [`DeadlineError::PastEpoch`] for a deadline of an epoch below the accepted one.
     pub fn accept_deadline(&mut self, fed: GuardDeadline) -> Result<(), DeadlineError> {
         if let Some(held) = self.deadline {
             if fed.epoch < held.epoch {
@@ -143,8 +143,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Checks that PostgreSQL may be started as a primary, or promoted, at `now`. The caller does it
-    /// in the same turn of its loop, so that no freeze can come between the check and the act.
+    /// Checks that PostgreSQL may be started as a primary, or promoted, at `now`. The caller acts in the same
+    /// iteration of its loop, so that no freeze can come between check and action.
     ///
     /// # Errors
     ///
@@ -176,9 +176,9 @@ impl Guard {
         Ok(())
     }
 
-    /// Returns how long the supervisor may wait for guard's next message before it ends guard and
-    /// PostgreSQL. A guard that is frozen ends nothing, so while PostgreSQL may write the supervisor has
-    /// the same deadline as guard, and the same time after it.
+    /// Returns the time for which the supervisor waits for guard's next message before it ends guard and
+    /// PostgreSQL. A frozen guard ends no process, so while PostgreSQL may write the supervisor has guard's
+    /// deadline, and the same time after it.
     pub fn supervisor_limit(&self, now: HostInstant, server: PostgresProcess) -> Duration {
         match (server, self.deadline) {
             (PostgresProcess::MayWrite, Some(deadline)) => {
@@ -200,8 +200,8 @@ impl Guard {
         Ok(deadline)
     }
 
-    /// Says what to do about PostgreSQL at `now`, when the wall clock shows `wall`. To be asked at
-    /// least ten times a second.
+    /// Returns the action on PostgreSQL at `now`, with the wall clock at `wall`. The caller calls it at least
+    /// ten times a second.
     pub fn tick(
         &mut self,
         now: HostInstant,

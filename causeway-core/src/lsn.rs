@@ -1,4 +1,4 @@
-//! Places in the write-ahead log: how PostgreSQL writes them, names their files and orders them.
+//! WAL positions, timelines, and the names and histories of WAL files.
 
 mod timeline_history;
 mod wal_file_name;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::timeline_history::{Ancestor, TimelineHistory, parse_history};
 pub use self::wal_file_name::{SegmentName, SegmentSize, WalFileName};
 
-/// A byte position in the write-ahead log, written `16/B374D848`.
+/// WAL position (LSN), a byte offset written as `16/B374D848`.
 ///
 /// Two positions are comparable only within one timeline's history.
 #[derive(
@@ -20,12 +20,12 @@ pub use self::wal_file_name::{SegmentName, SegmentSize, WalFileName};
 #[serde(try_from = "String", into = "String")]
 pub struct Lsn(u64);
 
-/// The number of a timeline, from 1. A promotion begins a new one.
+/// Number of a timeline, from 1. A promotion begins a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timeline(u32);
 
-/// A text that does not have the form of what it should be.
+/// A text that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
 pub struct ParseLsnError {
@@ -53,7 +53,7 @@ impl Lsn {
         self.0
     }
 
-    /// Returns how many bytes lie between `earlier` and this position; zero if it is not earlier.
+    /// Returns the number of bytes from `earlier` to this position; zero if `earlier` is not earlier.
     pub const fn bytes_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -91,10 +91,10 @@ impl From<Lsn> for String {
 }
 
 impl Timeline {
-    /// The timeline that initdb begins.
+    /// Timeline that initdb begins.
     pub const FIRST: Self = Self(1);
 
-    /// Returns the timeline with this number, or `None` for 0, which PostgreSQL never gives out.
+    /// Returns the timeline with this number, or `None` for 0, which PostgreSQL never uses.
     pub const fn new(number: u32) -> Option<Self> {
         if number == 0 {
             None
@@ -126,7 +126,7 @@ impl fmt::Display for Timeline {
     }
 }
 
-/// Reads upper-case hexadecimal digits, and nothing that `from_str_radix` would also take.
+/// Parses upper-case hexadecimal digits. `from_str_radix` would also accept a sign and lower case.
 fn hex(digits: &str, length: std::ops::RangeInclusive<usize>) -> Option<u32> {
     let all_hex = digits
         .bytes()

@@ -1,4 +1,4 @@
-//! The bytes of the write-ahead log, as far as a backup has to understand them.
+//! WAL records, as far as a backup needs them.
 
 mod record;
 mod scanner;

@@ -1,18 +1,18 @@
-//! The name of a backup.
+//! Names of backups.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of one backup: when it began, then eight random hexadecimal digits, such as
-/// `20261120T201500Z-5f3a9c01`. Names sort by age where the clocks of the hosts were right; what must not
-/// depend on that is ordered by [`BackupSummary::age_order`](super::BackupSummary::age_order).
+/// Name of a backup: its start time, then eight random hexadecimal digits, such as
+/// `20261120T201500Z-5f3a9c01`. Names sort by age if the clocks of the hosts were right. An order that must not
+/// depend on clocks uses [`BackupSummary::age_order`](super::BackupSummary::age_order).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BackupId(String);
 
-/// A text that names no backup.
+/// A text that is not the name of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the name of a backup, such as `20261120T201500Z-5f3a9c01`")]
 pub struct InvalidBackupId(String);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_names_that_are_given_out_name_a_backup() {
+    fn text_of_another_form_then_rejected() {
         assert!("20261120T201500Z-5f3a9c01".parse::<BackupId>().is_ok());
         for wrong in ["", "20261120T201500Z-5F3A9C01", "../../../../../../../../x"] {
             assert!(wrong.parse::<BackupId>().is_err(), "{wrong}");

@@ -1,4 +1,4 @@
-//! Which log a backup needs, and where it has gaps.
+//! WAL segments on a timeline history, and those that a backup needs.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use crate::lsn::{SegmentName, SegmentSize, TimelineHistory};
 use crate::{Lsn, Timeline};
 
 impl TimelineHistory {
-    /// Returns how much of `segment` replay towards this timeline may read. PostgreSQL itself reads all
-    /// that it is given: it passes over a timeline that begins after a segment, and not over one that was
-    /// left before it (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`).
+    /// Returns the part of `segment` that replay towards this timeline may read. PostgreSQL reads every
+    /// segment that it gets: it skips a timeline that begins after the segment, but not one that ended before
+    /// it (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`).
     pub fn share(&self, segment: SegmentName, size: SegmentSize) -> SegmentShare {
         let start = segment.start(size);
         match self.left_at(segment.timeline) {
@@ -21,8 +21,8 @@ impl TimelineHistory {
         }
     }
 
-    /// Returns which of the segments with this number replay reads: that of the newest timeline which
-    /// had begun by its end and has it.
+    /// Returns the segment with this number that replay reads: that of the newest timeline which had begun by
+    /// its end and is in `held`.
     pub fn segment(&self, number: u64, held: &HeldSegments) -> Option<SegmentName> {
         let size = held.segment_size();
         let begun = self.ancestors().last().map_or(0, |ancestor| ancestor.left_at.get());
@@ -38,8 +38,8 @@ impl TimelineHistory {
         names.find(|segment| held.holds(*segment))
     }
 
-    /// Returns whether `segment` is a whole segment of an ancestor that ends before that ancestor was
-    /// left. PostgreSQL marks such segments as archived when it promotes, and never sends them.
+    /// Returns whether `segment` is a whole segment of an ancestor, before its fork. PostgreSQL marks such
+    /// segments as archived when it promotes, and never archives them.
     pub fn is_whole_before_a_fork(&self, segment: SegmentName, size: SegmentSize) -> bool {
         let start = segment.start(size);
         let Some(end) = start.get().checked_add(size.bytes()).map(Lsn::new) else {
@@ -51,18 +51,18 @@ impl TimelineHistory {
     }
 }
 
-/// How much of a segment replay towards a timeline may read.
+/// Part of a segment that replay towards a timeline may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentShare {
-    /// All of it.
+    /// The whole segment.
     Whole,
-    /// What comes before this position, at which its timeline was left.
+    /// The part before this position, at which its timeline ends.
     UpTo(Lsn),
-    /// Nothing: its timeline was left before it begins.
+    /// Nothing: its timeline ends before it.
     Nothing,
 }
 
-/// Returns the segments that hold the log from `start` up to, and not including, `stop`.
+/// Returns the segments that contain the WAL from `start` up to, and not including, `stop`.
 pub fn needed(
     timeline: Timeline,
     start: Lsn,
@@ -74,7 +74,7 @@ pub fn needed(
     (first..end).map(move |number| SegmentName::numbered(timeline, number, size))
 }
 
-/// Returns the segments of `needed` that are not among those `held`.
+/// Returns the segments of `needed` that are not in `held`.
 pub fn gaps(
     needed: impl Iterator<Item = SegmentName>,
     held: &BTreeSet<SegmentName>,
@@ -90,7 +90,7 @@ mod tests {
     const SIZE: SegmentSize = SegmentSize::DEFAULT;
 
     #[test]
-    fn the_segment_in_which_a_timeline_was_left_is_not_whole() {
+    fn segment_of_a_fork_then_not_whole() {
         let history = history();
         let segment = |lsn: u64| SegmentName::containing(timeline(1), Lsn::new(lsn << 20), SIZE);
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn ancestor_left_then_nothing_after_that_is_read() {
+    fn segment_past_the_fork_then_nothing_is_read() {
         let share =
             |of, number| history().share(SegmentName::numbered(timeline(of), number, SIZE), SIZE);
         assert_eq!(share(1, 5), SegmentShare::Whole);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn segment_at_a_fork_then_the_newest_timeline_that_has_it() {
+    fn segment_of_a_fork_then_that_of_the_newest_timeline() {
         let history = history();
         let mut held = HeldSegments::new(SIZE);
         let name = |of, number| SegmentName::numbered(timeline(of), number, SIZE);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_each_segment_that_is_missing() {
+    fn segments_missing_then_each_is_a_gap() {
         let range = || needed(timeline(1), Lsn::new(17 << 20), Lsn::new(64 << 20), SIZE);
         let held: BTreeSet<_> = range().skip(1).take(1).collect();
 

@@ -1,11 +1,11 @@
-//! What one base backup consists of.
+//! Manifest of a base backup.
 //!
-//! A backup exists once its manifest does: the manifest is the last object written, and it names
-//! every other one. It refers to blobs in packs and not to files in packs, so that a later backup
-//! can point at a blob that an earlier one stored.
+//! A backup exists once its manifest exists: the manifest is written last and names every other object. It
+//! refers to blobs in packs, not to files in packs, so that a later backup can refer to a blob of an earlier
+//! one.
 //!
-//! It is JSON lines: the [`Manifest`] itself, then one line for each [`ManifestFile`], so that both sides
-//! hold one file at a time however many there are. [`lines`] writes and reads them.
+//! Its format is JSON lines: the [`Manifest`], then one line for each [`ManifestFile`], so that writer and
+//! reader keep one file in memory. [`lines`] writes and reads them.
 
 mod digest;
 pub mod lines;
@@ -19,13 +19,13 @@ use crate::backup::BackupId;
 use crate::lsn::SegmentSize;
 use crate::{Lsn, Timeline};
 
-/// The version of [`Manifest`] that this code writes, and the highest that it reads.
+/// Format of [`Manifest`] that this release writes, and the highest that it reads.
 pub const FORMAT: u32 = 1;
 
-/// The longest run of a file that one blob holds, and so what a reader needs room for.
+/// Maximum bytes of a file in one blob, and so the buffer of a reader.
 pub const MAX_BLOB_BYTES: u64 = 4 << 20;
 
-/// A wall-clock time in microseconds since 1970, as the database server showed it.
+/// Wall-clock time of the database server, in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WallTime(i64);
@@ -42,39 +42,38 @@ impl WallTime {
     }
 }
 
-/// What can be told of a backup without the key that opens it: times, positions and sizes, and
-/// nothing of what it holds. It stands in the clear part of the manifest object.
+/// Unencrypted metadata of a backup: times, positions and sizes, without any content. It is in the plaintext
+/// part of the manifest object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BackupSummary {
-    /// The name of the backup.
+    /// Name of the backup.
     pub id: BackupId,
-    /// The timeline that it was taken on.
+    /// Timeline on which it was taken.
     pub timeline: Timeline,
-    /// Where replay begins.
+    /// Position at which replay begins.
     pub start_lsn: Lsn,
-    /// Where replay has made it consistent.
+    /// Position at which it is consistent.
     pub stop_lsn: Lsn,
-    /// When it began.
+    /// Start time.
     pub started_at: WallTime,
-    /// When it ended, by the clock of its server, or by the last transaction that a standby had replayed
-    /// if that is later: no target before this can be reached from it. Both clocks may be behind that of
-    /// the commits in it, so a restore to a time looks into its WAL too.
+    /// End time by the clock of its server, or by the last transaction that a standby had replayed if that is
+    /// later: no target before this can be reached from it. Both clocks may be behind that of the commits in
+    /// it, so a restore to a time also reads its WAL.
     pub stopped_at: WallTime,
-    /// The size of a WAL segment in bytes: without it the names of segments do not tell which follow
-    /// each other.
+    /// Size of a WAL segment in bytes, by which the order of segment names is known.
     pub segment_bytes: u64,
-    /// How many bytes the files have.
+    /// Size of the files in bytes.
     pub raw_bytes: u64,
-    /// How many bytes its objects have in each bucket, the manifest left out.
+    /// Size of its objects in each bucket in bytes, without the manifest.
     pub stored_bytes: u64,
-    /// How many damaged pages it holds, each in a file whose damage was accepted by name.
+    /// Number of damaged pages, each in a file whose damage was accepted by name.
     pub damaged_pages: u64,
 }
 
 impl BackupSummary {
-    /// Returns what orders backups by age: where they ended. Their times and names are those of clocks,
-    /// which may have been wrong; they tell apart what ended at one position, as on an idle standby.
+    /// Returns the key that orders backups by age: the position at which they ended. Times and names depend on
+    /// clocks, which may be wrong; they order only backups that ended at one position, as on an idle standby.
     pub fn age_order(&self) -> (Timeline, Lsn, WallTime, &BackupId) {
         (self.timeline, self.stop_lsn, self.started_at, &self.id)
     }
@@ -92,41 +91,41 @@ impl BackupSummary {
     }
 }
 
-/// One pack object: blobs, each a zstd frame of its own, one after the other.
+/// A pack object: a sequence of blobs, each a separate zstd frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Pack {
-    /// The backup that stored it, which is an earlier one once backups share blobs.
+    /// Backup that stored it: an earlier one if backups share blobs.
     pub backup: BackupId,
-    /// Its number within that backup, from 0.
+    /// Number within that backup, from 0.
     pub number: u32,
-    /// The length of its frames together, as they are before they are encrypted.
+    /// Total length of its frames before encryption.
     pub payload_bytes: u64,
 }
 
-/// A run of bytes of one file, and where it is stored.
+/// A part of one file, and its location in a pack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Blob {
-    /// Which of [`Manifest::packs`] holds it.
+    /// Index of its pack in [`Manifest::packs`].
     pub pack: u32,
-    /// Where its frame begins in the payload of the pack.
+    /// Offset of its frame in the payload of the pack.
     pub offset: u64,
-    /// The length of the frame.
+    /// Length of the frame.
     pub stored_bytes: u64,
-    /// The length of the bytes themselves.
+    /// Length of the uncompressed bytes.
     pub raw_bytes: u64,
-    /// Their checksum.
+    /// Checksum of the uncompressed bytes.
     pub sha256: Digest,
 }
 
-/// One file, by its path below the data directory.
+/// A file, by its path below the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ManifestFile {
-    /// The path, with `/` and no leading one.
+    /// Path with `/`, without a leading one.
     pub path: String,
-    /// Its blobs, in order: together they are the file.
+    /// Its blobs in order, which together are the file.
     pub blobs: Vec<Blob>,
 }
 
@@ -137,24 +136,23 @@ impl ManifestFile {
     }
 }
 
-/// A tablespace outside of the data directory.
+/// A tablespace outside the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Tablespace {
-    /// Its number, which is its name in `pg_tblspc`.
+    /// OID, which is its name in `pg_tblspc`.
     pub oid: u32,
-    /// The directory it was in.
+    /// Directory of the tablespace.
     pub location: String,
 }
 
-/// Pages of one file that do not match their checksum, stored as they were read because an operator
-/// accepted them by the file's name.
+/// Pages of one file with a wrong checksum, stored as read because the operator accepted the file by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DamagedFile {
-    /// The path of the file.
+    /// Path of the file.
     pub path: String,
-    /// The damaged blocks of the relation, as runs from the first to the last.
+    /// Damaged blocks of the relation, as ranges with both ends included.
     pub blocks: Vec<(u32, u32)>,
 }
 
@@ -166,81 +164,80 @@ impl DamagedFile {
     }
 }
 
-/// One base backup, all but its files.
+/// A base backup without its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Manifest {
-    /// The version of this record.
+    /// Format of this record.
     pub format: u32,
-    /// What the clear part says too; here it is encrypted and authenticated.
+    /// Copy of the unencrypted metadata, here encrypted and authenticated.
     pub summary: BackupSummary,
-    /// What the person who asked for the backup called it.
+    /// Label given by the operator.
     pub label: String,
-    /// The identifier that initdb gave the cluster.
+    /// System identifier of the database cluster.
     pub system_id: u64,
     /// `server_version_num`, such as 150020.
     pub server_version: u32,
-    /// Whether each page was checked against its checksum.
+    /// Whether page checksums were verified.
     pub pages_checked: bool,
-    /// The files with damaged pages.
+    /// Files with damaged pages.
     pub damaged: Vec<DamagedFile>,
     /// Whether the group may read the data directory (`initdb --allow-group-access`).
     pub group_access: bool,
-    /// What `backup_label` must hold.
+    /// Content of `backup_label`.
     pub backup_label: String,
-    /// What `tablespace_map` would hold; a restore makes the links itself.
+    /// Content of `tablespace_map`, for information: a restore creates the links itself.
     pub tablespace_map: String,
-    /// The tablespaces outside of the data directory.
+    /// Tablespaces outside the data directory.
     pub tablespaces: Vec<Tablespace>,
-    /// Every directory, parents first.
+    /// Directories, parents first.
     pub directories: Vec<String>,
-    /// The packs that the blobs are in.
+    /// Packs of the blobs.
     pub packs: Vec<Pack>,
-    /// How many files follow.
+    /// Number of files that follow.
     pub files: u64,
 }
 
-/// A manifest that contradicts itself or would lead out of the directory it is restored into.
+/// A manifest that is inconsistent, or has a path outside the data directory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// It is of a later version.
+    /// Its format is too new.
     #[error(
         "the manifest has format {found} and this program reads up to {FORMAT}: use a later release"
     )]
     TooNew {
-        /// The version found.
+        /// Format of the manifest.
         found: u32,
     },
-    /// A path is absolute or climbs.
+    /// A path is absolute or contains `..`.
     #[error("the manifest names the path `{0}`, which is not below the data directory")]
     Path(String),
-    /// The segments have a size that PostgreSQL does not have.
+    /// PostgreSQL has no segments of this size.
     #[error("the manifest names segments of {0} bytes, and PostgreSQL has none of that size")]
     SegmentSize(u64),
-    /// A path lies in no directory of the manifest, or is one that a restore writes itself.
+    /// A path is in no directory of the manifest, or is a file that a restore writes.
     #[error("the manifest has `{0}` where no file of a backup can be")]
     Place(String),
-    /// A tablespace is in no place that can be named.
+    /// The location of a tablespace is not allowed.
     #[error("the manifest names `{0}` as the place of a tablespace")]
     Location(String),
-    /// Two files, directories or tablespaces are one.
+    /// Two files, directories or tablespaces have one path.
     #[error("the manifest names one path twice")]
     Twice,
-    /// No server could be started.
+    /// It has no control file, so PostgreSQL could not start.
     #[error("the manifest has no control file")]
     NoControlFile,
-    /// A blob lies outside of its pack, or is larger than one can be.
+    /// A blob is outside its pack, or above the maximum size.
     #[error("the manifest places a blob of `{0}` outside its pack")]
     Blob(String),
 }
 
 impl Manifest {
-    /// Checks what a restore relies on, so that it can be trusted afterwards. Each file is checked by
-    /// [`Manifest::check_file`].
+    /// Checks everything that a restore relies on except the files, which [`Manifest::check_file`] checks.
     ///
     /// # Errors
     ///
-    /// [`ManifestError`], with the first thing found.
+    /// The first [`ManifestError`].
     pub fn check(&self) -> Result<(), ManifestError> {
         if self.format > FORMAT {
             return Err(ManifestError::TooNew { found: self.format });
@@ -250,7 +247,7 @@ impl Manifest {
         stray.map_or(Ok(()), |path| Err(ManifestError::Path(path.clone())))
     }
 
-    /// Checks that a file lies below the data directory, and each of its blobs in a pack.
+    /// Checks that a file is below the data directory, and each of its blobs in a pack.
     ///
     /// # Errors
     ///
@@ -273,7 +270,7 @@ impl Manifest {
         let is_inside = pack
             .zip(end)
             .is_some_and(|(pack, end)| end <= pack.payload_bytes);
-        // zstd makes what it cannot compress longer by less than this.
+        // zstd expands incompressible data by less than this.
         is_inside && blob.raw_bytes <= MAX_BLOB_BYTES && blob.stored_bytes <= 2 * MAX_BLOB_BYTES
     }
 }
@@ -287,7 +284,7 @@ pub(crate) mod tests {
     use super::*;
 
     #[test]
-    fn path_outside_or_blob_outside_then_unsound() {
+    fn path_or_blob_outside_then_rejected() {
         let whole = manifest(10);
         assert_eq!(whole.check_file(&file("base/5/1259")), Ok(()));
         for path in ["/etc/passwd", "base/../../x", "", "base//1"] {

@@ -1,4 +1,4 @@
-//! How far the WAL in an archive reaches from a backup, and where it has a gap.
+//! Reach of the archived WAL from a backup, and its gaps.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use crate::backup::{SegmentShare, TimelineHistory};
 use crate::lsn::{SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
-/// The segments that an archive holds: runs without a gap, by timeline. Its size follows the number of
-/// gaps, and not that of the segments.
+/// Segments in an archive, as runs without a gap, by timeline. Its size depends on the number of gaps, not on
+/// that of segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldSegments {
     size: SegmentSize,
-    /// By the first number of each run, its last one.
+    /// Last number of each run, by its first number.
     runs: BTreeMap<Timeline, BTreeMap<u64, u64>>,
 }
 
-/// A segment that is not in the archive, though one that follows it is.
+/// A missing segment, followed by an archived one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalGap {
-    /// The first that is missing.
+    /// First missing segment.
     pub missing: SegmentName,
-    /// The first after it that is there.
+    /// First archived segment after it.
     pub next_held: SegmentName,
 }
 
-/// How far replay gets from a backup.
+/// Reach of replay from a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveReach {
-    /// The last segment that is read without a gap; none if the first one is missing.
+    /// Last segment read without a gap; none if the first one is missing.
     pub last: Option<SegmentName>,
-    /// What ends it there, if that is not the end of the WAL.
+    /// Gap that ends replay, if it is not the end of the WAL.
     pub gap: Option<WalGap>,
 }
 
 impl HeldSegments {
-    /// Returns an archive of segments of this size that holds none.
+    /// Returns an empty archive of segments of this size.
     pub const fn new(size: SegmentSize) -> Self {
         Self {
             size,
@@ -61,7 +61,7 @@ impl HeldSegments {
         runs.insert(first, joined);
     }
 
-    /// Returns whether the segment is there.
+    /// Returns whether the archive has the segment.
     pub fn holds(&self, segment: SegmentName) -> bool {
         let number = segment.number(self.size);
         self.first_from(segment.timeline, number) == Some(number)
@@ -93,15 +93,15 @@ impl HeldSegments {
         Some(*last)
     }
 
-    /// Returns how far replay from `start`, on a timeline of `history`, gets along it.
+    /// Returns the reach of replay from `start`, on a timeline of `history`, along that history.
     pub fn reach(&self, history: &TimelineHistory, start: Lsn) -> ArchiveReach {
         let mut last = None;
         let mut number = start.get() / self.size.bytes();
         let mut parent = None;
         for (timeline, first, end) in self.parts(history) {
             let from = number.max(first);
-            // A timeline that was left in the segment in which it began has none of its own: the next
-            // one begins with a copy of it.
+            // A timeline that ends in the segment in which it began has no segment of its own: the next
+            // timeline begins with a copy of it.
             if end.is_some_and(|end| end <= from) {
                 parent = Some(timeline);
                 continue;
@@ -112,7 +112,7 @@ impl HeldSegments {
                 last = Some(SegmentName::numbered(timeline, held, self.size));
                 number = held + 1;
             } else if let Some(parent) = parent.filter(|_| number == first) {
-                // The ancestor's own copy holds the WAL up to the fork, and replay ends there.
+                // The ancestor's segment has the WAL up to the fork, and replay ends there.
                 let copy = SegmentName::numbered(parent, number, self.size);
                 let has_share = history.share(copy, self.size) != SegmentShare::Nothing;
                 last = Some(copy)
@@ -128,8 +128,8 @@ impl HeldSegments {
         ArchiveReach { last, gap: None }
     }
 
-    /// Returns the last segment that an ancestor wrote past its fork, if nothing that branched off there is
-    /// held: which branch went on cannot be seen.
+    /// Returns the last segment that an ancestor wrote past its fork, if no segment of the new branch is
+    /// archived: it is unknown which branch continued.
     pub fn branch_left(&self, history: &TimelineHistory) -> Option<SegmentName> {
         for (timeline, first, end) in self.parts(history).into_iter().rev() {
             let past = end.and_then(|end| self.first_from(timeline, end));
@@ -144,8 +144,8 @@ impl HeldSegments {
         None
     }
 
-    /// Returns the timelines of `history` with the number of the segment in which each begins, and of
-    /// that in which the next one does; none for the last.
+    /// Returns the timelines of `history` with the number of the segment in which each begins, and of that in
+    /// which the next one begins; none for the last.
     fn parts(&self, history: &TimelineHistory) -> Vec<(Timeline, u64, Option<u64>)> {
         let number = |lsn: Lsn| lsn.get() / self.size.bytes();
         let mut parts: Vec<_> = history
@@ -157,7 +157,7 @@ impl HeldSegments {
         parts
     }
 
-    /// Returns the gap that begins at `number` of `timeline`, if anything later on `history` is held.
+    /// Returns the gap that begins at `number` of `timeline`, if a later segment on `history` is archived.
     fn gap(&self, history: &TimelineHistory, timeline: Timeline, number: u64) -> Option<WalGap> {
         let later = |(other, first, end): (Timeline, u64, Option<u64>)| {
             let held = self.first_from(other, number.max(first))?;
@@ -183,9 +183,9 @@ mod tests {
     const SIZE: SegmentSize = SegmentSize::DEFAULT;
 
     proptest! {
-        /// Runs say the same as the segments themselves, in whatever order they were added.
+        /// Runs contain the added segments, in whatever order they were added.
         #[test]
-        fn runs_hold_what_was_added(numbers in prop::collection::vec(0_u64..40, 0..40)) {
+        fn segments_added_then_runs_contain_them(numbers in prop::collection::vec(0_u64..40, 0..40)) {
             let mut held = HeldSegments::new(SIZE);
             for number in &numbers {
                 held.insert(segment(1, *number));
@@ -227,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn fork_then_replay_goes_on_with_the_child_segment() {
-        // Timeline 3 was left-over from 1 within segment 5; 2 was reserved and never written.
+    fn fork_then_replay_continues_with_the_new_timeline() {
+        // Timeline 3 forked from 1 within segment 5; 2 was reserved and never written.
         let history = history(3, &[(1, 5, 77)]);
         let whole = held(&[(1, 3), (1, 4), (3, 5), (3, 6)]);
         assert_eq!(whole.reach(&history, at(3)).last, Some(segment(3, 6)));
 
-        // The ancestor's copy of segment 5 holds nothing that is after the fork.
+        // The ancestor's segment 5 has no WAL after the fork.
         let without = held(&[(1, 3), (1, 4), (1, 5), (1, 6), (3, 6)]);
         let reach = without.reach(&history, at(3));
         let gap = WalGap {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn fork_between_two_segments_then_the_ancestor_ends_before_it() {
+    fn fork_between_two_segments_then_ancestor_ends_before_it() {
         let history = history(2, &[(1, 5, 0)]);
         let held = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
         let reach = held.reach(&history, at(3));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn branch_without_wal_and_ancestor_past_the_fork_then_its_last_segment() {
+    fn only_the_ancestor_continues_then_its_last_segment() {
         let two = history(2, &[(1, 5, 77)]);
         let past = held(&[(1, 3), (1, 4), (1, 5), (1, 6)]);
         assert_eq!(past.branch_left(&two), Some(segment(1, 6)));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn segment_missing_before_the_fork_then_the_child_shows_the_gap() {
+    fn segment_missing_before_the_fork_then_gap() {
         let history = history(2, &[(1, 5, 0)]);
         let held = held(&[(1, 3), (2, 5)]);
         let gap = WalGap {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn two_forks_in_one_segment_then_the_last_child_has_it() {
+    fn two_forks_in_one_segment_then_that_of_the_last_timeline() {
         let history = history(3, &[(1, 5, 10), (2, 5, 20)]);
         let held = held(&[(1, 4), (1, 5), (2, 5), (3, 5)]);
         let reach = held.reach(&history, at(4));
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn backup_on_a_child_then_its_ancestors_are_not_asked_for() {
+    fn backup_on_a_new_timeline_then_ancestors_not_needed() {
         let history = history(2, &[(1, 5, 0)]);
         let held = held(&[(2, 7), (2, 8)]);
         let reach = held.reach(&history, at(7));

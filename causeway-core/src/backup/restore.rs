@@ -1,89 +1,89 @@
-//! Which backup reaches a target.
+//! Choice of a backup for a recovery target.
 
 use crate::backup::{BackupId, BackupSummary, TimelineHistory, WallTime};
 use crate::{Lsn, Timeline};
 
-/// How far a restored cluster replays.
+/// Recovery target of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecoveryTarget {
-    /// To the end of what is archived.
+    /// The end of the archived WAL.
     Latest,
-    /// To the last commit at or before this time.
+    /// The last commit at or before this time.
     Time(WallTime),
-    /// Past the record at this position.
+    /// The record at this position, included.
     Lsn(Lsn),
-    /// To the restore point of this name (`pg_create_restore_point`).
+    /// The restore point of this name (`pg_create_restore_point`).
     Name(String),
-    /// To the commit of this transaction.
+    /// The commit of this transaction.
     Xid(u64),
-    /// To the end of the backup itself.
+    /// The end of the backup.
     Immediate,
 }
 
-/// No backup can be chosen.
+/// Reason why no backup can be chosen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackupChoiceError {
-    /// There is none at all.
+    /// There is no backup.
     #[error("there is no backup in the archive")]
     None,
-    /// Each ended after the target, or lies on a timeline that the target is not reached by.
+    /// Each backup ended after the target, or is not on the target's timeline history.
     #[error(
         "no backup ended before the target; the earliest that can be restored to is the end of `{earliest}`, at {lsn}"
     )]
     AllTooLate {
-        /// The oldest backup.
+        /// Oldest backup.
         earliest: BackupId,
-        /// The position at which it is consistent.
+        /// Position at which it is consistent.
         lsn: Lsn,
-        /// The time at which it ended.
+        /// Time at which it ended.
         time: WallTime,
     },
-    /// None lies on the way to the newest timeline.
+    /// No backup is on the history of the newest timeline.
     #[error("no backup lies on the history of the newest timeline")]
     OtherHistory,
-    /// A named point or a transaction does not say when it was.
+    /// A restore point or a transaction has no time by which to choose.
     #[error(
         "there are {count} backups, and a restore point or a transaction does not say which ended before it: name one with `--backup`"
     )]
     Ambiguous {
-        /// How many there are.
+        /// Number of backups.
         count: usize,
     },
-    /// The one asked for is not there.
+    /// The requested backup does not exist.
     #[error("there is no backup `{0}`")]
     Unknown(BackupId),
-    /// The one asked for lies on a timeline, or past a fork, that the target is not reached by.
+    /// The requested backup is not on the target's timeline history.
     #[error(
         "backup `{id}` ended at {lsn} on timeline {timeline}, which is not on the history of timeline {towards}: choose another backup, or the backup's own timeline with `--target-timeline {timeline}`"
     )]
     NotOnTheWay {
-        /// The backup.
+        /// Requested backup.
         id: BackupId,
-        /// The position at which it is consistent.
+        /// Position at which it is consistent.
         lsn: Lsn,
-        /// Its timeline.
+        /// Timeline of the backup.
         timeline: Timeline,
-        /// The timeline that recovery was to follow.
+        /// Target timeline of the recovery.
         towards: Timeline,
     },
-    /// The one asked for ended after the target.
+    /// The requested backup ended after the target.
     #[error("backup `{id}` ended at {lsn}, after the target")]
     TooLate {
-        /// The backup.
+        /// Requested backup.
         id: BackupId,
-        /// The position at which it is consistent.
+        /// Position at which it is consistent.
         lsn: Lsn,
-        /// The time at which it ended.
+        /// Time at which it ended.
         time: WallTime,
     },
 }
 
-/// Returns the newest of `backups` from which `target` can be reached along `history`, or `asked`
-/// if it can.
+/// Returns the newest of `backups` from which `target` can be reached along `history`, or `asked` if it can
+/// be reached from that.
 ///
 /// # Errors
 ///
-/// [`BackupChoiceError`], which says what is possible instead.
+/// [`BackupChoiceError`], with an alternative if there is one.
 pub fn choose_backup<'a>(
     backups: &'a [BackupSummary],
     history: &TimelineHistory,
@@ -157,10 +157,9 @@ mod tests {
     use crate::lsn::Ancestor;
 
     proptest! {
-        /// However the backups lie, the chosen one ended before the target, and none that did is
-        /// newer.
+        /// The chosen backup is the newest of those that ended before the target.
         #[test]
-        fn chooses_the_newest_that_ended_before_the_target(
+        fn target_time_then_newest_backup_before_it(
             ends in prop::collection::vec(1_i64..100, 0..8),
             target in 1_i64..100,
         ) {
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_possible_when_the_target_is_too_early() {
+    fn target_before_every_backup_then_error_names_the_earliest() {
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
         let time = RecoveryTarget::Time(WallTime::from_micros(49));
 
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_what_was_taken_on_a_history_that_was_abandoned() {
+    fn backup_past_a_fork_then_not_chosen() {
         let left = Ancestor {
             timeline: Timeline::FIRST,
             left_at: Lsn::new(60),
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_which_backup_where_the_target_has_no_time() {
+    fn target_without_a_time_and_two_backups_then_ambiguous() {
         let backups = [backup(0, 1, 50), backup(1, 1, 70)];
         let name = RecoveryTarget::Name("before the migration".to_owned());
 

@@ -1,37 +1,37 @@
-//! Whether a segment that no bucket holds is the end of the WAL, or a gap in it.
+//! Meaning of a segment that no bucket has: the end of the WAL, or a gap.
 
 use crate::backup::TimelineHistory;
 use crate::lsn::{Ancestor, SegmentName, SegmentSize};
 use crate::{Lsn, Timeline};
 
-/// What it means that a segment is in no bucket.
+/// Meaning of a segment that is in no bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
     /// The archive ends before it: recovery may end there.
     End,
-    /// WAL that was written after it is in the archive: recovery must not end there.
+    /// The archive has WAL written after it: recovery must not end there.
     Gap,
 }
 
-/// What the archive holds beside the segment that is absent.
+/// Content of the archive beside the absent segment.
 #[derive(Clone, Debug)]
 pub struct ArchivedBeside<'a> {
     /// Whether a bucket lists a later segment of the same timeline.
     pub later_segment: bool,
-    /// The history of the segment's own timeline; the first one has none.
+    /// Ancestors of the segment's own timeline; empty for the first timeline.
     pub own_history: &'a [Ancestor],
-    /// The histories of the other timelines.
+    /// Ancestors of the other timelines.
     pub other_histories: &'a [(Timeline, Vec<Ancestor>)],
-    /// The size of the segments.
+    /// Size of the segments.
     pub segment_size: SegmentSize,
 }
 
-/// Returns what the absence of `segment` means.
+/// Returns the meaning of the absence of `segment`.
 ///
-/// PostgreSQL asks for a segment on each timeline of the history that it follows, the newest first
-/// (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`), so that one which its
-/// timeline never reached is asked for and absent without harm. It is a gap if the timeline went on
-/// after it: in a later segment, or in another timeline that branched off at its end or later.
+/// PostgreSQL requests a segment on each timeline of the history that it follows, the newest first
+/// (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`), so a segment that its timeline never
+/// reached is requested too, and its absence is harmless. It is a gap if the timeline continued after it: in a
+/// later segment, or in another timeline that forked at its end or later.
 pub fn absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
     let start = segment.start(beside.segment_size);
     let end = Lsn::new(start.get().saturating_add(beside.segment_size.bytes()));
@@ -39,7 +39,7 @@ pub fn absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
         .own_history
         .last()
         .map_or(Lsn::new(0), |ancestor| ancestor.left_at);
-    // The timeline begins later: the ancestor holds this stretch.
+    // The timeline begins later: the ancestor has this WAL.
     if end <= begin {
         return Absence::End;
     }
@@ -56,10 +56,10 @@ pub fn absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
     }
 }
 
-/// Returns whether replay along `history` to the end of `last`, which was there once, reads `segment`.
+/// Returns whether replay along `history` to the end of `last`, which the archive once had, reads `segment`.
 ///
-/// A timeline has the segments from the one in which it began to the one before it was left. In that one
-/// the next timeline begins with a copy, and is asked for first.
+/// A timeline has the segments from the one in which it began to the one before its fork. The segment of the
+/// fork belongs to the next timeline, which begins with a copy of it and is requested first.
 pub fn is_on_the_way(
     segment: SegmentName,
     last: SegmentName,
@@ -99,7 +99,7 @@ mod tests {
         let forked = |at: u64| [(timeline(2), vec![left(1, at)])];
         for (at, expected) in [
             (0x0C80_0000, Absence::End),
-            // The new timeline's first segment holds this stretch, up to the branch.
+            // The new timeline's first segment has this WAL, up to the fork.
             (0x0D80_0000, Absence::End),
             (0x0DFF_FFFF, Absence::End),
             (0x0E00_0000, Absence::Gap),
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn segment_up_to_a_known_end_then_on_the_way() {
-        // 1 was left within 6, 2 within 9, and 3 is followed to 12.
+        // 1 ends within segment 6, 2 within 9, and 3 is followed to 12.
         let history = TimelineHistory::new(
             timeline(3),
             vec![left(1, 0x0610_0000), left(2, 0x0910_0000)],
@@ -146,7 +146,7 @@ mod tests {
                 assert_eq!(found, expected, "{number} of {of}");
             }
         }
-        // Nothing of 2 was there, and replay ended in the copy of the segment in which it began.
+        // No segment of 2 was archived, and replay ended in the copy of the segment in which it began.
         assert!(wanted(name(1, 6), name(1, 6)));
         assert!(!wanted(name(2, 6), name(1, 6)) && !wanted(name(1, 7), name(1, 6)));
         assert!(!wanted(name(7, 6), name(3, 12)), "7 is not on the way");

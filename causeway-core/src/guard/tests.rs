@@ -22,7 +22,7 @@ fn armed() -> Guard {
 }
 
 #[test]
-fn ends_a_writable_server_at_the_deadline_and_leaves_a_standby_alone() {
+fn deadline_passed_then_primary_ended_and_standby_kept() {
     let mut guard = armed();
     let wall = Duration::from_secs;
 
@@ -49,7 +49,7 @@ fn ends_a_writable_server_at_the_deadline_and_leaves_a_standby_alone() {
 }
 
 #[test]
-fn a_foreign_postmaster_is_killed_whatever_the_deadline() {
+fn unmanaged_postmaster_then_killed_before_the_deadline() {
     assert_eq!(
         armed().tick(at(101), Duration::ZERO, PostgresProcess::Unmanaged),
         GuardAction::Kill
@@ -57,7 +57,7 @@ fn a_foreign_postmaster_is_killed_whatever_the_deadline() {
 }
 
 #[test]
-fn promotes_only_in_its_epoch_and_with_three_seconds_ahead() {
+fn other_epoch_or_under_three_seconds_left_then_no_start() {
     let guard = armed();
     assert_eq!(guard.check_start_allowed(at(104), Epoch::new(3)), Ok(()));
     assert!(matches!(
@@ -75,11 +75,11 @@ fn promotes_only_in_its_epoch_and_with_three_seconds_ahead() {
 }
 
 #[test]
-fn supervisor_limit_ends_a_frozen_guard_within_the_lease() {
+fn guard_frozen_then_supervisor_limit_is_within_the_lease() {
     let guard = armed();
     let limit = |secs, server| guard.supervisor_limit(at(secs), server);
 
-    // The kill deadline is at 109, and 0.6 s later nothing may be left.
+    // The kill deadline is at 109, and 0.6 s later no process may be left.
     assert_eq!(
         limit(100, PostgresProcess::MayWrite),
         Duration::from_millis(9_600)
@@ -103,7 +103,7 @@ fn supervisor_limit_ends_a_frozen_guard_within_the_lease() {
 }
 
 #[test]
-fn commits_are_acknowledged_in_their_epoch_until_the_stop_deadline() {
+fn stop_deadline_or_other_epoch_then_commits_held_back() {
     let guard = armed();
     assert_eq!(guard.check_commits_allowed(at(106), Epoch::new(3)), Ok(()));
     assert!(guard.check_commits_allowed(at(107), Epoch::new(3)).is_err());
@@ -111,7 +111,7 @@ fn commits_are_acknowledged_in_their_epoch_until_the_stop_deadline() {
 }
 
 #[test]
-fn a_deadline_never_moves_back() {
+fn earlier_deadline_or_epoch_then_deadline_unchanged() {
     let mut guard = armed();
     guard.accept_deadline(deadline(3, 90)).unwrap();
     assert_eq!(guard.deadline(), Some(deadline(3, 100)));
@@ -120,14 +120,14 @@ fn a_deadline_never_moves_back() {
 }
 
 #[test]
-fn after_an_unseen_pause_only_a_new_renewal_keeps_the_server() {
+fn host_paused_then_only_a_new_renewal_keeps_the_server() {
     let wall = Duration::from_secs;
     let mut guard = armed();
     assert_eq!(
         guard.tick(at(101), wall(1), PostgresProcess::MayWrite),
         GuardAction::None
     );
-    // The wall clock is two hours on, the boot clock one tenth of a second.
+    // The wall clock is two hours ahead, and the boot clock has not moved.
     assert_eq!(
         guard.tick(at(101), wall(7201), PostgresProcess::MayWrite),
         GuardAction::None
@@ -138,7 +138,7 @@ fn after_an_unseen_pause_only_a_new_renewal_keeps_the_server() {
         GuardAction::FastShutdown
     );
 
-    // A renewal sent before the jump does not answer it, one sent after it does.
+    // A renewal sent before the jump does not count, one sent after it does.
     guard.accept_deadline(deadline(3, 100)).unwrap();
     assert_eq!(
         guard.tick(at(102), wall(7202), PostgresProcess::MayWrite),

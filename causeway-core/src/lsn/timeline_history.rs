@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Lsn, ParseLsnError, Timeline};
 
-/// One line of a timeline's history file: an ancestor, and where it was left.
+/// One line of a timeline's history file: an ancestor, and the fork at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestor {
-    /// The timeline that was left.
+    /// Timeline of the ancestor.
     pub timeline: Timeline,
-    /// The position at which the next one begins.
+    /// Position at which the next timeline begins.
     pub left_at: Lsn,
 }
 
-/// One timeline and the ancestors it grew from: the only log along which it can be reached.
+/// A timeline and its ancestors: the only WAL along which recovery can reach it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineHistory {
     timeline: Timeline,
@@ -21,7 +21,7 @@ pub struct TimelineHistory {
 }
 
 impl TimelineHistory {
-    /// Returns the lineage of `timeline`, whose history file names `ancestors`, oldest first.
+    /// Returns the history of `timeline` with `ancestors`, oldest first.
     pub fn new(timeline: Timeline, ancestors: Vec<Ancestor>) -> Self {
         Self {
             timeline,
@@ -29,12 +29,12 @@ impl TimelineHistory {
         }
     }
 
-    /// Returns the timeline at its end.
+    /// Returns the timeline at the end of the history.
     pub fn timeline(&self) -> Timeline {
         self.timeline
     }
 
-    /// Returns its ancestors, oldest first.
+    /// Returns the ancestors, oldest first.
     pub fn ancestors(&self) -> &[Ancestor] {
         &self.ancestors
     }
@@ -47,7 +47,7 @@ impl TimelineHistory {
         self.left_at(timeline).is_some_and(|left_at| lsn <= left_at)
     }
 
-    /// Returns, for each ancestor, the positions between which its log belongs to this lineage.
+    /// Returns, for each ancestor, the positions between which its WAL belongs to this history.
     pub fn stretches(&self) -> impl Iterator<Item = (Timeline, Lsn, Lsn)> {
         let begins = std::iter::once(Lsn::new(0)).chain(self.ancestors.iter().map(|ancestor| ancestor.left_at));
         let ends = self.ancestors.iter();
@@ -56,13 +56,13 @@ impl TimelineHistory {
             .map(|(begin, ancestor)| (ancestor.timeline, begin, ancestor.left_at))
     }
 
-    /// Returns the position at which `timeline`, an ancestor, was left.
+    /// Returns the position of the fork at which the ancestor `timeline` ends.
     pub fn left_at(&self, timeline: Timeline) -> Option<Lsn> {
         let ancestor = self.ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
         ancestor.map(|ancestor| ancestor.left_at)
     }
 
-    /// Returns the position at which a timeline of this lineage begins.
+    /// Returns the position at which a timeline of this history begins.
     pub fn begin(&self, timeline: Timeline) -> Option<Lsn> {
         if timeline == self.timeline {
             let parent = self.ancestors.last();
@@ -73,16 +73,16 @@ impl TimelineHistory {
     }
 }
 
-/// Reads a history file: one ancestor a line, oldest first, `#` begins a comment
+/// Parses a history file: one ancestor per line, oldest first, `#` begins a comment
 /// (`src/backend/access/transam/timeline.c`).
 ///
-/// A recovery towards timeline 2 that ended before 2 begins writes a history by which 1 was left at that
-/// fork, and 2 before it. The position belongs to the newest timeline that had begun
-/// (`tliOfPointInHistory`), so none is followed further than the ones after it.
+/// A recovery towards timeline 2 that ended before 2 begins writes a history in which 1 ends at that fork,
+/// and 2 before it. The position belongs to the newest timeline that had begun (`tliOfPointInHistory`), so
+/// each ancestor ends no later than the ones after it.
 ///
 /// # Errors
 ///
-/// [`ParseLsnError`] for a line that names no timeline and position.
+/// [`ParseLsnError`] for a line without a timeline and a position.
 pub fn parse_history(text: &str) -> Result<Vec<Ancestor>, ParseLsnError> {
     let written = text
         .lines()

@@ -5,42 +5,42 @@ use std::str::FromStr;
 
 use super::{Lsn, ParseLsnError, Timeline, hex};
 
-/// The size of a log segment in bytes: a power of two from 1 MiB to 1 GiB, 16 MiB unless initdb was
-/// told otherwise (`initdb --wal-segsize`).
+/// Size of a WAL segment in bytes: a power of two from 1 MiB to 1 GiB, 16 MiB by default
+/// (`initdb --wal-segsize`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentSize(u64);
 
-/// The name of a file in `pg_wal`, in the forms that PostgreSQL archives
+/// Name of a file in `pg_wal`, in the forms that PostgreSQL archives
 /// (`src/include/access/xlog_internal.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WalFileName {
     /// `TTTTTTTTXXXXXXXXYYYYYYYY`: a finished segment.
     Segment(SegmentName),
-    /// The same with `.partial`: the last segment of a timeline, cut off by a promotion.
+    /// The same with `.partial`: the last segment of a timeline, ended by a promotion.
     Partial(SegmentName),
-    /// `TTTTTTTT.history`: where this timeline and its ancestors branched off.
+    /// `TTTTTTTT.history`: the forks of this timeline and its ancestors.
     History(Timeline),
     /// `TTTTTTTTXXXXXXXXYYYYYYYY.ZZZZZZZZ.backup`: written when a base backup ends; the last number
     /// is the offset at which the backup began.
     BackupLabel(SegmentName, u32),
 }
 
-/// A segment's timeline and its two numbers, as its name gives them.
+/// Name of a WAL segment: its timeline and its two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName {
-    /// The timeline that the segment was written on.
+    /// Timeline that the segment was written on.
     pub timeline: Timeline,
-    /// The upper half of the address.
+    /// Upper half of the address.
     pub log: u32,
-    /// The number of the segment within that half.
+    /// Number of the segment within that half.
     pub segment: u32,
 }
 
 impl SegmentSize {
-    /// What initdb chooses unless told otherwise.
+    /// Default size of initdb.
     pub const DEFAULT: Self = Self(16 << 20);
 
-    /// Returns the size of this many bytes, or `None` if PostgreSQL has no such size.
+    /// Returns the size with this number of bytes, or `None` if PostgreSQL has no such size.
     pub const fn new(bytes: u64) -> Option<Self> {
         if bytes.is_power_of_two() && bytes >= 1 << 20 && bytes <= 1 << 30 {
             return Some(Self(bytes));
@@ -75,7 +75,7 @@ impl SegmentName {
         Self::numbered(self.timeline, self.number(size) + 1, size)
     }
 
-    /// Returns how many segments lie before this one, from the beginning of the address space.
+    /// Returns the number of segments before this one, from the beginning of the address space.
     pub fn number(self, size: SegmentSize) -> u64 {
         u64::from(self.log) * size.per_log() + u64::from(self.segment)
     }

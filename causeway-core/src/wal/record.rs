@@ -1,4 +1,4 @@
-//! The beginning of a WAL record: its header, and what two kinds of record say.
+//! Beginning of a WAL record: its header, transaction ends and created tablespaces.
 
 use crate::Lsn;
 use crate::backup::WallTime;
@@ -30,17 +30,17 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// The beginning of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WalRecord<'a> {
-    /// Where it begins (`ReadRecPtr`).
+    /// Position of its first byte (`ReadRecPtr`).
     pub start: Lsn,
-    /// Its length in bytes, page headers left out.
+    /// Its length in bytes, without page headers.
     pub length: u32,
-    /// The first bytes of it: all of a record that lies on one page, otherwise up to 1,200.
+    /// Its first bytes: all of a record on one page, otherwise up to 1,200.
     pub(super) bytes: &'a [u8],
 }
 
 impl WalRecord<'_> {
-    /// Returns when a transaction committed or aborted, if the record says that one did. Only such
-    /// records end recovery to a time (`recoveryStopsBefore` in `xlogrecovery.c`).
+    /// Returns the time of a transaction's commit or abort, if the record is one. Only such records end
+    /// recovery to a time (`recoveryStopsBefore` in `xlogrecovery.c`).
     pub fn transaction_end(&self) -> Option<WallTime> {
         let (manager, info) = self.kind()?;
         if manager != TRANSACTION || !TRANSACTION_ENDS.contains(&(info & TRANSACTION_KIND_MASK)) {
@@ -52,8 +52,8 @@ impl WalRecord<'_> {
         ))
     }
 
-    /// Returns the number and the path of a tablespace, if the record creates one. The path is empty
-    /// for one inside of the data directory (`allow_in_place_tablespaces`).
+    /// Returns the OID and the path of a tablespace, if the record creates one. The path is empty for one
+    /// inside the data directory (`allow_in_place_tablespaces`).
     pub fn created_tablespace(&self) -> Option<(u32, &[u8])> {
         let (manager, info) = self.kind()?;
         if manager != TABLESPACE || info & KIND_MASK != TABLESPACE_CREATE {
@@ -78,7 +78,7 @@ impl WalRecord<'_> {
             .is_some_and(|(manager, info)| manager == XLOG && info & KIND_MASK == SWITCH)
     }
 
-    /// Returns the main data of a record that refers to no block, as the ones looked at here do not.
+    /// Returns the main data of a record that refers to no block, which holds for the kinds read here.
     fn main_data(&self) -> Option<&[u8]> {
         let mut at = RECORD_HEADER;
         loop {

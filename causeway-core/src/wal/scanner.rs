@@ -1,9 +1,9 @@
-//! Reads WAL segments as a stream and hands over the beginning of each record: enough to learn when
-//! transactions ended, where the last record begins, and which tablespaces are created.
+//! Scanner of WAL segments, which reads a stream and returns the beginning of each record: enough for the
+//! times of transaction ends, the position of the last record, and created tablespaces.
 //!
 //! The format is that of `src/include/access/xlog_internal.h` and `xlogrecord.h`, the same in PostgreSQL
-//! 13 to 18. Checksums of records are not verified: what is read here comes out of an authenticated
-//! object, and recovery verifies them itself. That each record names the one before it is.
+//! 13 to 18. The scanner verifies that each record refers to the one before it. It does not verify checksums of
+//! records: the input comes from an authenticated object, and recovery verifies them.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,21 +18,21 @@ const LONG: u16 = 0x0002;
 const SHORT_HEADER: usize = 24;
 const LONG_HEADER: usize = 40;
 
-/// How much of a record that lies on several pages is kept: its header, the longest path of a
-/// tablespace (`MAXPGPATH`) and what stands before it.
+/// Bytes kept of a record on several pages: its header, the longest path of a tablespace (`MAXPGPATH`) and the
+/// data before it.
 const MAX_KEPT_BYTES: usize = 1200;
 
-/// Reads the WAL of one timeline, from the beginning of a segment on.
+/// Scanner of the WAL of one timeline, from the beginning of a segment.
 ///
-/// What it holds between two segments is small and can be stored, for a reader that sees one segment at
-/// a time.
+/// Its state between two segments is small and can be stored, for a program that reads one segment at a
+/// time.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct WalScanner {
     page_bytes: usize,
     segment_bytes: u64,
-    /// The bytes of a page that is not complete yet.
+    /// Bytes of an incomplete page.
     page: Vec<u8>,
-    /// Where the next page belongs.
+    /// Address of the next page.
     address: Option<u64>,
     state: ScanState,
     last_start: Option<u64>,
@@ -40,14 +40,14 @@ pub struct WalScanner {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 enum ScanState {
-    /// The next record begins here.
+    /// Before the next record.
     #[default]
     Between,
     /// Within a record.
     Within(PartialRecord),
-    /// Within a record whose beginning was not seen.
+    /// Within a record whose beginning is not in the stream.
     WithinUnseen,
-    /// There is nothing more in this segment.
+    /// After the last record of this segment.
     SegmentEnded,
 }
 
@@ -59,22 +59,22 @@ struct PartialRecord {
     kept: Vec<u8>,
 }
 
-/// What the header of a page says.
+/// Header of a page.
 #[derive(Clone, Copy)]
 struct PageHeader {
     address: u64,
     bytes: usize,
-    /// How much is left of the record that an earlier page began; none if this page begins with one.
+    /// Remaining length of a record that an earlier page began; none if this page begins with a record.
     rest: Option<u32>,
 }
 
 impl WalScanner {
-    /// Returns a scanner that begins with the next segment that it is given.
+    /// Returns a scanner that begins with the next segment.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in more bytes, which follow those before, and shows each record that they complete.
+    /// Reads the next bytes of the stream, and calls `show` with each record that they complete.
     pub fn push(&mut self, mut bytes: &[u8], mut show: impl FnMut(&WalRecord<'_>)) {
         while !bytes.is_empty() {
             if self.page.is_empty() {
@@ -97,18 +97,18 @@ impl WalScanner {
         }
     }
 
-    /// Returns where the next bytes belong; none before the first. A reader whose next segment begins
-    /// elsewhere needs a new scanner: pages that were written for another place are not read.
+    /// Returns the address of the next bytes; none before the first. A segment that begins elsewhere needs a
+    /// new scanner: pages with another address are skipped.
     pub fn expects(&self) -> Option<Lsn> {
         self.address.map(Lsn::new)
     }
 
-    /// Returns where the last record begins that was complete.
+    /// Returns the position of the last complete record.
     pub fn last_record(&self) -> Option<Lsn> {
         self.last_start.map(Lsn::new)
     }
 
-    /// A segment's first page says how large pages and segments are.
+    /// Reads the size of pages and segments from the first page of a segment.
     fn learn_sizes(&mut self, bytes: &[u8]) {
         let u32_at = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let info = bytes.get(2..).and_then(<[u8]>::first_chunk);
@@ -131,7 +131,7 @@ impl WalScanner {
     fn take_page(&mut self, page: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
         let expected = self.address;
         let header = PageHeader::read(page).filter(|header| expected.is_none_or(|at| at == header.address));
-        // A damaged page may claim an address whose end is no position.
+        // The end of a damaged page's address may exceed 64 bits.
         let header = header.and_then(|header| Some((header, header.address.checked_add(as_u64(page.len()))?)));
         let Some((header, end)) = header else {
             self.address = expected.map(|address| address.saturating_add(as_u64(page.len())));
@@ -148,7 +148,7 @@ impl WalScanner {
         self.take_records(page, header, from, show);
     }
 
-    /// Compares what the page says of a record that was begun, and returns where its content begins.
+    /// Compares the page header with the record in progress, and returns the offset of the page's next record.
     fn continue_record(&mut self, header: PageHeader) -> usize {
         let left = match &self.state {
             ScanState::Within(partial) => Some(partial.length - partial.taken),
@@ -163,7 +163,7 @@ impl WalScanner {
                     .bytes
                     .saturating_add(usize::try_from(rest).unwrap_or(usize::MAX))
             }
-            // A record that a crash cut off is not continued: recovery goes on with this page.
+            // A record that a crash interrupted is not continued: recovery continues with this page.
             (None, Some(_)) => {
                 self.last_start = None;
                 self.state = ScanState::Between;
@@ -250,7 +250,7 @@ impl WalScanner {
     }
 }
 
-/// The size of a page unless PostgreSQL was built with another (`--with-wal-blocksize`).
+/// Default page size of PostgreSQL (`--with-wal-blocksize`).
 const DEFAULT_PAGE_BYTES: usize = 8192;
 
 enum RecordPart {
@@ -270,7 +270,7 @@ impl PartialRecord {
         })
     }
 
-    /// Takes what the rest of a page holds of the record.
+    /// Reads the record's part in the rest of a page.
     fn consume(mut self, rest: &[u8]) -> RecordPart {
         let left = usize::try_from(self.length - self.taken).unwrap_or(usize::MAX);
         if self.taken == 0 && left <= rest.len() {

@@ -1,15 +1,15 @@
-//! The checksum of a blob.
+//! Checksums of blobs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The SHA-256 of a blob, as 64 hexadecimal digits.
+/// SHA-256 of a blob, as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
-/// A text that is no digest.
+/// A text that is not a digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a SHA-256 in hexadecimal")]
 pub struct InvalidDigest(String);
@@ -55,7 +55,7 @@ mod tests {
     use super::Digest;
 
     #[test]
-    fn digits_then_read_back_as_written() {
+    fn hexadecimal_digits_then_same_text() {
         let text = "0f".repeat(32);
         let digest = Digest::try_from(text.clone());
         assert_eq!(digest.map(String::from), Ok(text));

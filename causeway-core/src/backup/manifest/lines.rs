@@ -1,4 +1,4 @@
-//! The lines of a manifest: everything but the files first, then one line for each file.
+//! Lines of a manifest: the head, then one line for each file.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -7,63 +7,63 @@ use serde::de::DeserializeOwned;
 
 use crate::backup::manifest::{Manifest, ManifestError, ManifestFile};
 
-/// The longest first line: packs and directories, about 100 bytes each. 64 MiB are the packs of more
+/// Maximum length of the first line: packs and directories, about 100 bytes each. 64 MiB are the packs of more
 /// than 40 TB.
 pub const MAX_HEAD_BYTES: u64 = 64 << 20;
 
-/// The longest line of a file. A relation's file of 1 GiB has 256 blobs, and 40 KB; 16 MiB are a file
-/// of 400 GB.
+/// Maximum length of the line of a file. A relation file of 1 GiB has 256 blobs in 40 KB; 16 MiB are a file of
+/// 400 GB.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Content that is not the lines of a manifest.
+/// Reason why the lines of a manifest are rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestLineError {
-    /// It could not be read.
+    /// The manifest could not be read.
     #[error("the manifest could not be read")]
     Read(#[from] io::Error),
-    /// A line has no end within the limit, and is not kept in memory any longer.
+    /// A line is longer than the limit, so it is not kept in memory.
     #[error("line {line} of the manifest is longer than {limit} bytes")]
     TooLong {
-        /// Its number, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// The limit.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// A line is not what it should be.
+    /// A line is not valid JSON of its type.
     #[error("line {line} of the manifest is not valid")]
     Malformed {
-        /// Its number, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// Why.
+        /// Cause.
         source: serde_json::Error,
     },
-    /// There are fewer or more files than the first line says.
+    /// There are fewer or more files than the first line announces.
     #[error("the manifest announces {announced} files and has {found}")]
     FileCount {
-        /// What the first line says.
+        /// Number in the first line.
         announced: u64,
-        /// How many there are, or one more than announced.
+        /// Number found; one more than announced if there are more.
         found: u64,
     },
-    /// What it says cannot be followed.
+    /// The manifest is not valid.
     #[error(transparent)]
     Invalid(#[from] ManifestError),
 }
 
-/// Returns the first line of a manifest, with its end.
+/// Returns the first line of a manifest, with its line feed.
 ///
 /// # Errors
 ///
-/// [`ManifestLineError::TooLong`], before a backup is stored that no restore would read.
+/// [`ManifestLineError::TooLong`], before a backup is stored that no restore could read.
 pub fn head_line(manifest: &Manifest) -> Result<Vec<u8>, ManifestLineError> {
     line(manifest, 1, MAX_HEAD_BYTES)
 }
 
-/// Returns the line of a file, with its end.
+/// Returns the line of a file, with its line feed.
 ///
 /// # Errors
 ///
-/// [`ManifestLineError::TooLong`], before a backup is stored that no restore would read.
+/// [`ManifestLineError::TooLong`], before a backup is stored that no restore could read.
 pub fn file_line(file: &ManifestFile) -> Result<Vec<u8>, ManifestLineError> {
     line(file, 2, MAX_FILE_BYTES)
 }
@@ -78,7 +78,7 @@ fn line(value: &impl Serialize, line: u64, limit: u64) -> Result<Vec<u8>, Manife
     Err(ManifestLineError::TooLong { line, limit })
 }
 
-/// A manifest that is being read, and how many of its files have been.
+/// Head of a manifest, and the number of its files read so far.
 #[derive(Debug)]
 struct CheckedFiles {
     head: Manifest,
@@ -87,7 +87,7 @@ struct CheckedFiles {
 
 impl CheckedFiles {
     fn new(head: Option<Manifest>) -> Result<Self, ManifestLineError> {
-        // An empty manifest is one that is cut off before its first line.
+        // An empty manifest is truncated before its first line.
         let head = head.ok_or(ManifestLineError::Read(io::ErrorKind::UnexpectedEof.into()))?;
         head.check()?;
         Ok(Self {
@@ -100,7 +100,7 @@ impl CheckedFiles {
         self.files_read + 2
     }
 
-    /// Takes in the next file, or that there is none.
+    /// Checks the next file, or the end of the files.
     fn accept(
         &mut self,
         read: Option<ManifestFile>,
@@ -119,7 +119,7 @@ impl CheckedFiles {
     }
 }
 
-/// Reads a manifest file by file. Everything it returns has been checked.
+/// Reader of a manifest, file by file. Everything that it returns has been checked.
 #[derive(Debug)]
 pub struct ManifestReader<R> {
     source: R,
@@ -129,7 +129,7 @@ pub struct ManifestReader<R> {
 }
 
 impl<R: BufRead> ManifestReader<R> {
-    /// Reads and checks everything but the files.
+    /// Reads and checks the head.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl<R: BufRead> ManifestReader<R> {
         })
     }
 
-    /// Returns everything but the files.
+    /// Returns the head.
     pub fn head(&self) -> &Manifest {
         &self.checked.head
     }
@@ -157,7 +157,7 @@ impl<R: BufRead> ManifestReader<R> {
     }
 }
 
-/// The files, until the end or the first error.
+/// Files until the end or the first error.
 impl<R: BufRead> Iterator for ManifestReader<R> {
     type Item = Result<ManifestFile, ManifestLineError>;
 
@@ -171,7 +171,7 @@ impl<R: BufRead> Iterator for ManifestReader<R> {
     }
 }
 
-/// Checks a manifest that arrives in pieces, and keeps everything but the files.
+/// Check of a manifest that arrives in parts, which keeps only the head.
 #[derive(Debug, Default)]
 pub struct ManifestLines {
     checked: Option<CheckedFiles>,
@@ -179,11 +179,11 @@ pub struct ManifestLines {
 }
 
 impl ManifestLines {
-    /// Takes in what comes next.
+    /// Reads the next part.
     ///
     /// # Errors
     ///
-    /// [`ManifestLineError`], with the first thing found.
+    /// The first [`ManifestLineError`].
     pub fn push(&mut self, content: &[u8]) -> Result<(), ManifestLineError> {
         for part in content.split_inclusive(|byte| *byte == b'\n') {
             let (line, limit) = self.expected();
@@ -200,11 +200,11 @@ impl ManifestLines {
         Ok(())
     }
 
-    /// Takes in the end, and returns everything but the files.
+    /// Reads the end, and returns the head.
     ///
     /// # Errors
     ///
-    /// [`ManifestLineError`], if it is not the end of a manifest.
+    /// [`ManifestLineError`] if it is not the end of a manifest.
     pub fn finish(&mut self) -> Result<&Manifest, ManifestLineError> {
         if !self.line.is_empty() {
             self.take_line()?;
@@ -218,17 +218,17 @@ impl ManifestLines {
         }
     }
 
-    /// Returns everything but the files, once that has come.
+    /// Returns the head, once it has been read.
     pub fn head(&self) -> Option<&Manifest> {
         self.checked.as_ref().map(|checked| &checked.head)
     }
 
-    /// Returns the same, for good.
+    /// Converts into the head, if it has been read.
     pub fn into_head(self) -> Option<Manifest> {
         self.checked.map(|checked| checked.head)
     }
 
-    /// Returns the number of the line that is read, and its limit.
+    /// Returns the number of the current line, and its limit.
     fn expected(&self) -> (u64, u64) {
         match &self.checked {
             None => (1, MAX_HEAD_BYTES),
@@ -275,7 +275,7 @@ mod tests {
     use crate::backup::manifest::tests::{file, manifest};
 
     #[test]
-    fn reads_back_as_it_was_written() {
+    fn manifest_written_then_same_files_read() {
         let text = written(2, &["base/5/1259", "PG_VERSION"]);
 
         let reader = ManifestReader::open(text.as_slice()).unwrap();
@@ -308,9 +308,9 @@ mod tests {
         assert!(ManifestReader::open(b"".as_slice()).is_err());
     }
 
-    /// What arrives in pieces is judged as what is read.
+    /// A manifest in parts is checked like a whole one.
     #[test]
-    fn pieces_of_any_size_then_same_outcome() {
+    fn parts_of_any_size_then_same_result() {
         let mut cut = written(1, &["base/5/1259"]);
         cut.truncate(cut.len() - 20);
         for text in [
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_line_in_pieces_then_error() {
+    fn endless_line_in_parts_then_error() {
         let mut lines = ManifestLines::default();
         lines.push(&head_line(&manifest(10)).unwrap()).unwrap();
         let piece = vec![b'x'; 1 << 20];

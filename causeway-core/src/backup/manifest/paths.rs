@@ -1,24 +1,23 @@
-//! Where the files of a manifest go, checked before one of them is made.
+//! Check of a manifest's paths, before a restore creates the first file.
 //!
-//! A manifest is data from a bucket: whoever may write there can encrypt one. So each path has to lie
-//! in a directory that the manifest names, none twice, and none where a restore writes files of its
-//! own.
+//! A manifest is untrusted data: everyone with write access to the bucket can encrypt one. So each path must be
+//! in a directory of the manifest, must occur once, and must not be a file that the restore writes itself.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::backup::manifest::{Manifest, ManifestError, ManifestFile};
 
-/// The file that marks a directory whose restore is not complete.
+/// File that marks a directory with an incomplete restore.
 pub const MARKER: &str = "backup-agent.restore";
 
-/// What the control file is called until everything else is there.
+/// Name of the control file until every other file is restored.
 pub const UNFINISHED_CONTROL_FILE: &str = "global/pg_control.unfinished";
 
-/// The control file, without which no server starts.
+/// Control file, without which PostgreSQL does not start.
 pub const CONTROL_FILE: &str = "global/pg_control";
 
-/// What a restore writes itself, and what would tell a server that another one runs.
+/// Files that a restore writes, and files by which PostgreSQL detects a running server.
 const RESERVED: [&str; 8] = [
     MARKER,
     UNFINISHED_CONTROL_FILE,
@@ -30,12 +29,12 @@ const RESERVED: [&str; 8] = [
     "tablespace_map",
 ];
 
-/// Returns whether a restore writes this path itself, so that no backup can have it.
+/// Returns whether a restore writes this path, so that no backup can contain it.
 pub fn is_reserved(path: &str) -> bool {
     RESERVED.contains(&path)
 }
 
-/// The paths of a manifest, in 8 bytes each.
+/// Check of a manifest's paths, which keeps 8 bytes per path.
 #[derive(Debug)]
 pub struct PathChecker<'a> {
     directories: BTreeSet<&'a str>,
@@ -43,7 +42,7 @@ pub struct PathChecker<'a> {
     has_control_file: bool,
 }
 
-/// The paths of a manifest whose files have all been checked.
+/// Paths of a manifest, all checked.
 #[derive(Clone, Debug)]
 pub struct KnownPaths(Vec<u64>);
 
@@ -52,7 +51,7 @@ impl<'a> PathChecker<'a> {
     ///
     /// # Errors
     ///
-    /// [`ManifestError`], with the first thing found.
+    /// The first [`ManifestError`].
     pub fn new(manifest: &'a Manifest) -> Result<Self, ManifestError> {
         let mut directories = BTreeSet::new();
         for path in &manifest.directories {
@@ -84,11 +83,11 @@ impl<'a> PathChecker<'a> {
         })
     }
 
-    /// Checks a file, and remembers its path.
+    /// Checks a file, and adds its path.
     ///
     /// # Errors
     ///
-    /// [`ManifestError::Place`], if it lies in no directory of the manifest, or where a restore writes.
+    /// [`ManifestError::Place`] if it is in no directory of the manifest, or is a file that the restore writes.
     pub fn add(&mut self, file: &ManifestFile) -> Result<(), ManifestError> {
         let path = file.path.as_str();
         let is_placed = has_parent(&self.directories, path)
@@ -102,14 +101,14 @@ impl<'a> PathChecker<'a> {
         Ok(())
     }
 
-    /// Returns the paths, none of which is there twice.
+    /// Returns the paths, without duplicates.
     ///
     /// # Errors
     ///
     /// [`ManifestError::Twice`], and [`ManifestError::NoControlFile`].
     pub fn finish(mut self) -> Result<KnownPaths, ManifestError> {
         self.files.sort_unstable();
-        // Two of ten million paths have one hash by chance once in 400,000 backups.
+        // Two of ten million paths have the same hash by chance once in 400,000 backups.
         if self.files.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(ManifestError::Twice);
         }
@@ -122,7 +121,7 @@ impl<'a> PathChecker<'a> {
 }
 
 impl KnownPaths {
-    /// Returns whether the manifest has a file of this path.
+    /// Returns whether the manifest has a file with this path.
     pub fn contains(&self, path: &str) -> bool {
         self.0.binary_search(&hash(path)).is_ok()
     }
@@ -135,7 +134,7 @@ fn has_parent(directories: &BTreeSet<&str>, path: &str) -> bool {
     }
 }
 
-/// An absolute path that means one directory, and can be shown to a person as it is.
+/// Returns whether a path is absolute, without `.` and `..`, and printable.
 fn is_location(location: &str) -> bool {
     let mut parts = location.split('/');
     let is_absolute = parts.next() == Some("");
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_a_restore_must_not_write_then_unsound() {
+    fn path_reserved_or_without_directory_then_rejected() {
         for path in [
             "base/5/1259",
             "pg_tblspc/77/x",
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn tablespace_in_no_clean_place_then_unsound() {
+    fn tablespace_location_not_clean_then_rejected() {
         let with = |oid, location: &str| {
             let location = location.to_owned();
             let mut whole = manifest(10);
