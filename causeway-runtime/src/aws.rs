@@ -1,4 +1,4 @@
-//! One set of credentials, regions and endpoints for everything at AWS.
+//! Clients of AWS services: credentials, regions, endpoints and timeouts.
 
 mod connections;
 
@@ -11,70 +11,70 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use serde::Deserialize;
 
-/// Where an AWS service is reached, as a settings file says it.
+/// Location of an AWS service, from a settings file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AwsService {
-    /// The region, such as `eu-west-1`.
+    /// Region, such as `eu-west-1`.
     pub region: String,
-    /// Another address than AWS's own, such as the lab's; a bucket is then a part of the path and
-    /// not of the host name.
+    /// Address of the service, if it is not AWS's, such as the lab's. Buckets are then part of the path, not
+    /// of the host name.
     #[serde(default)]
     pub endpoint: Option<String>,
-    /// The only CA certificates that the endpoint's is checked against, instead of the host's.
+    /// Only CA certificates trusted for the endpoint, instead of the host's.
     #[serde(default)]
     pub ca_certificate: Option<CaCertificates>,
 }
 
 impl AwsService {
-    /// Returns whether it is reached through TLS.
+    /// Returns whether it is accessed over TLS.
     pub fn has_tls(&self) -> bool {
         let endpoint = self.endpoint.as_deref();
         endpoint.is_none_or(|url| url.starts_with("https://"))
     }
 }
 
-/// Whether the SDK repeats a call by itself.
+/// Whether the SDK retries a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SdkRetries {
-    /// It never does: each answer, or its absence, is the caller's to judge, as with the lease.
+    /// Never: the caller handles each response and each timeout, as with the lease.
     Off,
-    /// It does, as AWS advises (three attempts).
+    /// The SDK's standard mode (three attempts).
     Standard,
 }
 
-/// How long one call may take.
+/// Timeouts of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct AwsTimeouts {
-    /// Until a connection stands.
+    /// Timeout of connecting.
     pub connect: Duration,
-    /// From the request to the end of its answer.
+    /// Timeout from the request to the end of its response.
     pub attempt: Duration,
 }
 
-/// Returns the settings from which a client of any AWS service is made. Credentials come from the
-/// default chain: environment, profile, container or instance role.
-pub async fn config(service: &AwsService, retries: SdkRetries, patience: AwsTimeouts) -> SdkConfig {
-    load(&AwsConnections::default(), service, retries, patience).await
+/// Returns the settings for a client of any AWS service. Credentials come from the default chain:
+/// environment, profile, container or instance role.
+pub async fn config(service: &AwsService, retries: SdkRetries, timeouts: AwsTimeouts) -> SdkConfig {
+    load(&AwsConnections::default(), service, retries, timeouts).await
 }
 
-/// Returns a client of S3.
+/// Returns an S3 client.
 pub async fn s3(
     service: &AwsService,
     retries: SdkRetries,
-    patience: AwsTimeouts,
+    timeouts: AwsTimeouts,
 ) -> aws_sdk_s3::Client {
-    s3_over(&AwsConnections::default(), service, retries, patience).await
+    s3_over(&AwsConnections::default(), service, retries, timeouts).await
 }
 
-/// Returns a client of S3 that shares its connections.
+/// Returns an S3 client that shares `connections`.
 pub async fn s3_over(
     connections: &AwsConnections,
     service: &AwsService,
     retries: SdkRetries,
-    patience: AwsTimeouts,
+    timeouts: AwsTimeouts,
 ) -> aws_sdk_s3::Client {
-    let shared = load(connections, service, retries, patience).await;
+    let shared = load(connections, service, retries, timeouts).await;
     let settings = aws_sdk_s3::config::Builder::from(&shared)
         .force_path_style(service.endpoint.is_some())
         .build();
@@ -85,11 +85,11 @@ async fn load(
     connections: &AwsConnections,
     service: &AwsService,
     retries: SdkRetries,
-    patience: AwsTimeouts,
+    timeouts: AwsTimeouts,
 ) -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(patience.connect)
-        .operation_attempt_timeout(patience.attempt)
+    let timeout_config = TimeoutConfig::builder()
+        .connect_timeout(timeouts.connect)
+        .operation_attempt_timeout(timeouts.attempt)
         .build();
     let retry = match retries {
         SdkRetries::Off => RetryConfig::disabled(),
@@ -99,7 +99,7 @@ async fn load(
         .region(Region::new(service.region.clone()))
         .http_client(connections.trusting(service.ca_certificate.as_ref()))
         .retry_config(retry)
-        .timeout_config(timeouts);
+        .timeout_config(timeout_config);
     if let Some(endpoint) = &service.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_endpoint_can_be_without_tls() {
+    fn http_endpoint_then_no_tls() {
         for (endpoint, has_tls) in [
             (None, true),
             (Some("https://s3.example.com:9000"), true),

@@ -1,13 +1,13 @@
-//! The one place that reads the clocks of this host.
+//! Clocks of this host: the only file that reads them for decisions.
 
 use std::time::Duration;
 
 use causeway_core::HostInstant;
 use nix::time::{ClockId, clock_gettime};
 
-/// Returns this moment, as `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC_RAW` show it.
+/// Returns the current readings of `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC_RAW`.
 ///
-/// The readings are the kernel's own, so a moment means the same in every process of this boot.
+/// The readings are the kernel's, so an instant is valid in every process of this boot.
 pub fn now() -> HostInstant {
     HostInstant::new(
         read(ClockId::CLOCK_BOOTTIME),
@@ -15,17 +15,16 @@ pub fn now() -> HostInstant {
     )
 }
 
-/// Returns what the wall clock shows, counted from 1970. Nothing may be decided by comparing it with
-/// another host's.
+/// Returns the wall-clock time since 1970. No decision may compare it with another host's.
 pub fn wall() -> Duration {
     read(ClockId::CLOCK_REALTIME)
 }
 
-/// Returns the identifier that the kernel drew when this host booted.
+/// Returns the identifier that the kernel generated at boot.
 ///
 /// # Errors
 ///
-/// When `/proc` cannot be read.
+/// An error if `/proc` cannot be read.
 pub fn boot_id() -> std::io::Result<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
@@ -35,8 +34,8 @@ pub fn boot_id() -> std::io::Result<String> {
     reason = "the one file that reads the clocks that decide"
 )]
 fn read(clock: ClockId) -> Duration {
-    // A reading of zero would never reach a deadline. The only error of clock_gettime(2) is a clock that
-    // the kernel lacks, and Linux has all three since 2.6.39.
+    // Not a default: with a reading of zero no deadline would ever pass. clock_gettime(2) fails only for a
+    // clock that the kernel lacks, and Linux has all three since 2.6.39.
     clock_gettime(clock)
         .expect("this kernel has CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW and CLOCK_REALTIME")
         .into()
@@ -47,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_passes_and_the_boot_stays_the_same() {
+    fn two_readings_then_ordered_and_of_one_boot() {
         let before = now();
         let after = now();
 

@@ -1,11 +1,11 @@
-//! Settings: read once, from one file, and refused whole if anything in them is unknown.
+//! Settings files: read once, and rejected if they contain an unknown key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-/// A settings file that cannot be used. Nothing has been touched when this is returned.
+/// A settings file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFileError {
     /// The file cannot be read.
@@ -13,25 +13,25 @@ pub enum ConfigFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The file is not TOML, or has a key or a value that is not a setting's.
+    /// The file is not TOML, or has an unknown key or an invalid value.
     #[error("invalid settings in `{}`: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Which line and key, and what was expected there.
+        /// Line, key and expected value.
         reason: String,
     },
 }
 
-/// Reads a TOML file into settings as a person writes them.
+/// Reads a TOML file into unvalidated settings.
 ///
 /// # Errors
 ///
-/// [`ConfigFileError`], with the line and the key. Types derive `deny_unknown_fields`, so that a misspelt
-/// key is an error and not a default.
+/// [`ConfigFileError`], with the line and the key. Types derive `deny_unknown_fields`, so a misspelt key is an
+/// error and not a default.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigFileError> {
     let io = |source| ConfigFileError::Io {
         path: path.to_owned(),

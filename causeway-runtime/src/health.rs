@@ -8,16 +8,16 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
-/// Whether the program can do its work, and why not.
+/// Readiness of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It can.
+    /// The program can do its work.
     Ready,
-    /// It cannot; the text says why.
+    /// The program cannot do its work, for this reason.
     NotReady(String),
 }
 
-/// Returns the three routes. `/livez` answers while the process does, and asks nobody.
+/// Returns the three routes. `/livez` responds while the process runs, and depends on no other component.
 pub fn routes<F>(registry: Registry, readiness: F) -> Router
 where
     F: Fn() -> Readiness + Send + Sync + 'static,

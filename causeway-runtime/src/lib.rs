@@ -1,5 +1,5 @@
-//! What every program of the platform needs to run, done once: clocks, settings, logs, health,
-//! shutdown, retries, and the ways to PostgreSQL and AWS.
+//! I/O that every program of the platform needs: clocks, settings, logs, health endpoints, shutdown, retries,
+//! and connections to PostgreSQL and AWS.
 
 #[cfg(feature = "aws")]
 pub mod aws;

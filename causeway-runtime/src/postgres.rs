@@ -1,4 +1,4 @@
-//! Connecting to PostgreSQL: TLS as libpq names it, and a connection that its owner waits for.
+//! Connections to PostgreSQL: TLS with libpq's modes, and connection tasks that shutdown waits for.
 
 use std::collections::BTreeMap;
 use std::future;
@@ -20,23 +20,23 @@ use tracing::debug;
 
 use crate::shutdown::Tasks;
 
-/// How far a server must prove who it is: libpq's `sslmode`, less `allow`.
+/// TLS mode of a connection: libpq's `sslmode`, without `allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
-    /// No TLS. For a Unix socket, and nothing else that matters.
+    /// No TLS; for a Unix socket.
     Disable,
     /// TLS if the server offers it, unverified.
     Prefer,
-    /// TLS, unverified; but verified as `VerifyCa` where authorities are named, as libpq does.
+    /// TLS, unverified; verified as `VerifyCa` if CA certificates are given, as in libpq.
     Require,
-    /// TLS, with a certificate that a trusted authority signed.
+    /// TLS, with a certificate signed by a trusted CA.
     VerifyCa,
-    /// The same, and it names the host that was asked for. What production uses.
+    /// The same, and the certificate names the requested host; for production.
     VerifyFull,
 }
 
-/// A name that is none of libpq's.
+/// An unknown `sslmode`.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an sslmode: use disable, prefer, require, verify-ca or verify-full")]
 pub struct UnknownSslMode(String);
@@ -57,7 +57,7 @@ impl FromStr for SslMode {
 }
 
 impl SslMode {
-    /// Returns what tokio-postgres does on the wire; how much is verified is the connector's part.
+    /// Returns the mode of tokio-postgres; verification is up to the connector.
     pub fn on_the_wire(self) -> Wire {
         match self {
             Self::Disable => Wire::Disable,
@@ -67,12 +67,12 @@ impl SslMode {
     }
 }
 
-/// Authorities to trust, in PEM format.
+/// Trusted CA certificates in PEM format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootCertificates {
-    /// The file that holds them.
+    /// Path of the file with the certificates.
     File(PathBuf),
-    /// They themselves, where a program is given no file.
+    /// Text of the certificates, for a program without a file.
     Text(String),
 }
 
@@ -103,34 +103,34 @@ impl RootCertificates {
 /// TLS settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file of trusted authorities cannot be read.
+    /// The file of CA certificates cannot be read.
     #[error("could not read the CA certificates in `{}`", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// There are none.
+    /// There is no certificate.
     #[error("{place} holds no certificate in PEM format")]
     Empty {
-        /// Where they should be.
+        /// Description of the source of the certificates.
         place: String,
     },
-    /// What is there is no whole certificate.
+    /// The text is not a valid certificate.
     #[error("{place} is not valid PEM: give whole certificates, line by line")]
     Malformed {
-        /// Where they should be.
+        /// Description of the source of the certificates.
         place: String,
-        /// What OpenSSL says of it.
+        /// Error of OpenSSL.
         source: native_tls::Error,
     },
 }
 
-/// TLS as an [`SslMode`] and its root certificates have it, for every connection of a program.
+/// TLS with an [`SslMode`] and its root certificates, for every connection of a program.
 ///
-/// The connector is built once, at the first handshake: it reads the system's root certificates, which
-/// takes 25 ms, whether they are wanted or not.
+/// The connector is built once, at the first handshake: it always reads the system's root certificates, which
+/// takes 25 ms.
 #[derive(Clone)]
 pub struct Tls(Arc<Trust>);
 
@@ -140,7 +140,7 @@ struct Trust {
     connector: OnceLock<TlsConnector>,
 }
 
-/// One handshake, with the host of this name.
+/// One handshake with a host.
 #[derive(Debug)]
 pub struct TlsHandshake {
     tls: Tls,
@@ -212,15 +212,15 @@ where
     }
 }
 
-/// The last TLS of one mode, and the root certificates it was built from.
+/// Last TLS of one mode, and the root certificates from which it was built.
 type Built = (Option<Vec<u8>>, Tls);
 
-/// Returns TLS that verifies as `mode` says, trusting the system's authorities or those in
-/// `root_cert`. Where both are as they were, so is what is returned, with the connector in it.
+/// Returns TLS that verifies by `mode` and trusts the system's CAs, or those in `root_cert`. If both are
+/// unchanged, it returns the same TLS with its connector.
 ///
 /// # Errors
 ///
-/// [`TlsError`] when a file is missing, or there is no certificate.
+/// [`TlsError`] if the file cannot be read or has no valid certificate.
 pub fn tls(mode: SslMode, root_cert: Option<&RootCertificates>) -> Result<Tls, TlsError> {
     static LAST: Mutex<BTreeMap<SslMode, Built>> = Mutex::new(BTreeMap::new());
     let pem = root_cert.map(RootCertificates::read).transpose()?;
@@ -243,30 +243,30 @@ pub fn tls(mode: SslMode, root_cert: Option<&RootCertificates>) -> Result<Tls, T
     Ok(tls)
 }
 
-/// A server that could not be connected to.
+/// A failed connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The server refused, or could not be reached.
+    /// The server rejected the connection, or is unreachable.
     #[error("could not connect to PostgreSQL")]
     Refused(#[from] tokio_postgres::Error),
-    /// No answer came in time.
+    /// The server did not respond in time.
     #[error("PostgreSQL did not answer within {0:?}")]
     OutOfTime(Duration),
 }
 
-/// Connects within `patience`. The connection is a task of `tasks`, and ends with the client.
+/// Connects within `timeout`. The connection is a task of `tasks`, and ends with the client.
 ///
 /// # Errors
 ///
-/// [`ConnectError`]; it holds no password, whatever `config` holds.
+/// [`ConnectError`], which never contains a password.
 pub async fn connect(
     config: &Config,
     tls: Tls,
-    patience: Duration,
+    timeout: Duration,
     tasks: &Tasks,
 ) -> Result<Client, ConnectError> {
-    let connecting = time::timeout(patience, config.connect(tls));
-    let out_of_time = |_elapsed| ConnectError::OutOfTime(patience);
+    let connecting = time::timeout(timeout, config.connect(tls));
+    let out_of_time = |_elapsed| ConnectError::OutOfTime(timeout);
     let (client, connection) = connecting.await.map_err(out_of_time)??;
     tasks.start("postgres connection", |_stop| async move {
         if let Err(error) = connection.await {

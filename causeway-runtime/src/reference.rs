@@ -1,4 +1,4 @@
-//! Generated references of a program: its help as Markdown, man pages and shell completions.
+//! Generated reference of a program: its help as Markdown, man pages and shell completions.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ const COLUMNS: usize = 100;
 ///
 /// # Errors
 ///
-/// When a file cannot be written.
+/// An error if a file cannot be written.
 pub fn write(command: Command, directory: &Path) -> io::Result<()> {
     let mut command = without_help_command(command);
     let name = command.get_name().to_owned();
@@ -34,7 +34,7 @@ pub fn write(command: Command, directory: &Path) -> io::Result<()> {
     fs::write(directory.join(format!("cli-{name}.md")), page)
 }
 
-/// Leaves out `help`, which would list every command once more.
+/// Removes the `help` command, which would list every command again.
 fn without_help_command(command: Command) -> Command {
     command
         .disable_help_subcommand(true)

@@ -1,4 +1,4 @@
-//! Retries within a budget. The one module that knows the `backoff` crate.
+//! Retries within a budget: the only module that uses the `backoff` crate.
 
 use std::time::Duration;
 
@@ -6,27 +6,26 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use tokio::time::{self, Instant};
 
-/// Whether an error is worth another try.
+/// Whether a call is retried after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryClass {
-    /// The same call may succeed later, and repeating it does no harm.
+    /// The same call may succeed later, and repeating it is safe.
     Transient,
-    /// Another try would end the same way.
+    /// A retry would fail the same way.
     Permanent,
 }
 
-/// Pauses between tries: they double from the first to the longest, each with a jitter of half of
-/// itself.
+/// Backoff between attempts: it doubles from the first to the longest, with a jitter of half of each.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// The first pause.
+    /// First backoff.
     pub initial_backoff: Duration,
-    /// The longest pause.
+    /// Longest backoff.
     pub max_backoff: Duration,
 }
 
 impl RetryPolicy {
-    /// Returns the pauses in order, from the first.
+    /// Returns the backoff of one call.
     pub fn backoff(self) -> RetryBackoff {
         RetryBackoff {
             longest: self.max_backoff,
@@ -43,7 +42,7 @@ impl RetryPolicy {
     }
 }
 
-/// The pauses of one call, which grow from one to the next.
+/// Backoff of one call.
 #[derive(Debug)]
 pub struct RetryBackoff {
     longest: Duration,
@@ -57,17 +56,17 @@ impl RetryBackoff {
     }
 }
 
-/// How long one call is tried. A try that moves bytes may take as long as they need: only what
-/// exceeds `transfer` counts against `timeout`.
+/// Time budget of one call. An attempt that transfers data may take the time that the data needs: only the time
+/// above `transfer` counts against `timeout`.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryBudget {
-    /// The time that pauses and answers may take in all.
+    /// Total time for backoff and responses.
     pub timeout: Duration,
-    /// The time that the bytes of one try need.
+    /// Time for the data of one attempt.
     pub transfer: Duration,
 }
 
-/// Calls `attempt` until it succeeds, fails for good, or the next pause would reach `deadline`.
+/// Calls `attempt` until it succeeds, fails permanently, or the next pause would reach `deadline`.
 ///
 /// # Errors
 ///
@@ -89,7 +88,7 @@ where
     within(budget, policy, classify, attempt).await
 }
 
-/// Calls `attempt` until it succeeds, fails for good, or the next pause would exceed `budget`.
+/// Calls `attempt` until it succeeds, fails permanently, or the next pause would exceed `budget`.
 ///
 /// # Errors
 ///
@@ -105,8 +104,8 @@ where
     Fut: Future<Output = Result<T, E>>,
 {
     let mut backoff = policy.backoff();
-    // Where the budget would end if no byte had been moved. Pauses are a little longer than asked for,
-    // so that it is compared with the clock, and not with their sum.
+    // End of the budget if no data had been transferred. Pauses are a little longer than requested, so the end
+    // is compared with the clock and not with their sum.
     let mut end = Instant::now() + budget.timeout;
     loop {
         let began = Instant::now();
@@ -135,7 +134,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn transient_error_then_tried_until_the_deadline() {
+    async fn transient_error_then_retried_until_the_deadline() {
         let tries = Cell::new(0);
         let deadline = Instant::now() + Duration::from_secs(1);
         let result: Result<(), &str> = until(
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn permanent_error_then_tried_once() {
+    async fn permanent_error_then_not_retried() {
         let tries = Cell::new(0);
         let deadline = Instant::now() + Duration::from_secs(1);
         let result: Result<(), &str> = until(
@@ -172,10 +171,10 @@ mod tests {
         assert_eq!((result, tries.get()), (Err("denied"), 1));
     }
 
-    /// A transfer of 20 s through a narrow link may break and be repeated, although nothing else may
-    /// take more than a second.
+    /// A transfer of 20 s over a slow network may fail and be repeated, although everything else has one
+    /// second.
     #[tokio::test(start_paused = true)]
-    async fn bytes_moved_then_their_time_costs_no_budget() {
+    async fn data_transferred_then_budget_excludes_its_time() {
         let tries = Cell::new(0);
         let budget = RetryBudget {
             timeout: Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! Values that never print.
+//! Secrets: values that are never printed.
 
 use std::fmt;
 use std::fs;
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// A secret. `Debug` and `Display` show nothing of it; only [`Secret::reveal`] gives it out.
+/// A secret. `Debug` and `Display` hide it; only [`Secret::reveal`] returns it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
-/// A file that should hold a secret and does not.
+/// A file from which no secret can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     /// The file cannot be read.
@@ -19,10 +19,10 @@ pub enum SecretFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The file holds nothing.
+    /// The file is blank.
     #[error("the secret in `{}` is empty", path.display())]
     Empty {
         /// The file.
@@ -36,7 +36,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// Reads a secret from a file, without the line end that editors add.
+    /// Reads a secret from a file, without the line feed that editors add.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Secret {
         Ok(Self::new(value))
     }
 
-    /// Returns the secret itself, for the one call that needs it.
+    /// Returns the secret, for the call that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_prints() {
+    fn secret_formatted_then_hidden() {
         let secret = Secret::new("hunter2");
         assert!(!format!("{secret} {secret:?}").contains("hunter2"));
     }

@@ -1,4 +1,4 @@
-//! Tasks: started here, stopped together, waited for.
+//! Tasks of a program, and its graceful shutdown.
 
 use std::io;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// The tasks of one program. Whoever starts one waits for it: `tokio::spawn` is in this file alone.
+/// Tasks of one program, which waits for all of them: `tokio::spawn` occurs only in this file.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     stop: CancellationToken,
@@ -22,15 +22,15 @@ impl Tasks {
         Self::default()
     }
 
-    /// Returns the token that is cancelled when it is time to stop.
+    /// Returns the token that is cancelled at shutdown.
     pub fn stopping(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Starts a task that will be waited for at shutdown.
+    /// Starts a task that shutdown waits for.
     ///
-    /// The task is handed the token and must return soon after it is cancelled. It is never aborted
-    /// halfway: a half-done promotion is worse than a slow exit.
+    /// The task receives the token and must return soon after it is cancelled. It is never aborted: an
+    /// interrupted promotion is worse than a slow exit.
     pub fn start<F, Fut>(&self, name: &'static str, task: F)
     where
         F: FnOnce(CancellationToken) -> Fut,
@@ -43,7 +43,7 @@ impl Tasks {
         });
     }
 
-    /// Asks every task to stop, and waits at most `grace` for them.
+    /// Cancels the token, and waits at most `grace` for the tasks.
     pub async fn stop(&self, grace: Duration) {
         self.stop.cancel();
         self.running.close();
@@ -56,11 +56,11 @@ impl Tasks {
         }
     }
 
-    /// Waits for SIGTERM or SIGINT, or until a task asks to stop; then stops every task.
+    /// Waits for SIGTERM, SIGINT or the cancelled token, then stops every task.
     ///
     /// # Errors
     ///
-    /// When the handlers cannot be installed.
+    /// An error if the signal handlers cannot be installed.
     pub async fn run_until_signalled(&self, grace: Duration) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn waits_for_what_it_started() {
+    async fn stopped_then_every_task_has_ended() {
         let tasks = Tasks::new();
         let (done, mut is_done) = tokio::sync::mpsc::channel(1);
         tasks.start("last words", |stop| async move {

@@ -1,4 +1,4 @@
-//! Logs, once for every program: logfmt for people and for `grep`, JSON where a collector wants it.
+//! Logging of every program: logfmt for people and `grep`, JSON for log collectors.
 
 use std::fmt::{self, Write as _};
 
@@ -13,14 +13,14 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-/// How a log line is written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// `ts=… level=info msg=… key=value`.
     #[default]
     Logfmt,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -29,11 +29,11 @@ pub enum LogFormat {
 ///
 /// # Errors
 ///
-/// When `level` is no filter.
+/// An error if `level` is not a filter.
 pub fn start(level: &str, format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
-    // A line that cannot be written, as with a log on a full disk, is lost. To report that on standard
-    // error too would end the program: `eprintln!` panics.
+    // A line that cannot be written, for example to a full disk, is lost. Reporting that on standard error
+    // would end the program: `eprintln!` panics.
     let to_stderr = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
@@ -59,7 +59,7 @@ pub fn start(level: &str, format: LogFormat) -> Result<(), tracing_subscriber::f
     Ok(())
 }
 
-/// Writes an event as one logfmt line: time, level, message, its fields, then its spans' fields.
+/// Format of an event as one logfmt line: time, level, message, its fields, then its spans' fields.
 struct Logfmt;
 
 impl<S, N> FormatEvent<S, N> for Logfmt
@@ -87,7 +87,7 @@ where
     }
 }
 
-/// Writes a span's fields as ` key=value` pairs.
+/// Format of a span's fields as ` key=value` pairs.
 struct Pairs;
 
 impl<'w> FormatFields<'w> for Pairs {
@@ -141,8 +141,8 @@ impl Visit for PairWriter<'_, '_> {
     }
 }
 
-/// Returns an error and its causes as one line, outermost first: no error of ours contains its own
-/// cause, so whoever reports one prints the chain.
+/// Returns an error and its causes as one line, outermost first: no error message contains its cause's, so
+/// reports print the chain.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -154,7 +154,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// A logfmt value: quoted where a space, a quote or a control character makes it necessary.
+/// A logfmt value, quoted if a space, a quote or a control character makes it necessary.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_cannot_forge_a_line_or_a_field() {
+    fn line_feed_or_equals_sign_in_a_value_then_quoted() {
         assert_eq!(Quoted("SchemaUpToDate").to_string(), "SchemaUpToDate");
         assert_eq!(
             Quoted("a level=error\nb").to_string(),

@@ -1,4 +1,4 @@
-//! How AWS is reached: HTTPS whose certificates are read once, when the first connection needs them.
+//! HTTPS connections to AWS, whose certificates are read once, at the first connection.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +17,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
-/// The CA certificates of an endpoint that no public CA vouches for, read and checked when the settings
-/// are.
+/// CA certificates of an endpoint without a public CA, read and checked together with the settings.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "PathBuf")]
 pub struct CaCertificates {
@@ -34,15 +33,15 @@ pub enum CaCertificatesError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// The file is not what it should be.
+    /// The file is not a list of valid CA certificates.
     #[error("`{}` holds no CA certificate in PEM (`BEGIN CERTIFICATE`) that can be used: {why}", path.display())]
     NotCertificates {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason.
         why: String,
     },
 }
@@ -50,7 +49,7 @@ pub enum CaCertificatesError {
 impl TryFrom<PathBuf> for CaCertificates {
     type Error = CaCertificatesError;
 
-    /// Reads the certificates. All of them are checked: the SDK panics at one that it cannot use.
+    /// Reads and checks every certificate: the SDK panics at one that it cannot use.
     fn try_from(path: PathBuf) -> Result<Self, CaCertificatesError> {
         let pem = match std::fs::read(&path) {
             Ok(pem) => pem,
@@ -84,15 +83,15 @@ impl fmt::Debug for CaCertificates {
     }
 }
 
-/// The connections of one program. Clients that share them share what TLS needs, which takes longer to
-/// prepare than a short command's request takes.
+/// Connections of one program. Clients that share them share the TLS set-up, which takes longer than the
+/// request of a short command.
 #[derive(Clone, Debug, Default)]
 pub struct AwsConnections {
     by_trust: Arc<Mutex<BTreeMap<Option<CaCertificates>, SharedHttpClient>>>,
 }
 
 impl AwsConnections {
-    /// Returns connections to whoever one of these CAs vouches for, or one that this host trusts.
+    /// Returns an HTTP client that trusts these CA certificates, or those of this host.
     pub(super) fn trusting(&self, ca: Option<&CaCertificates>) -> SharedHttpClient {
         let mut by_trust = self.by_trust.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
@@ -105,16 +104,16 @@ impl AwsConnections {
     }
 }
 
-/// The SDK's own HTTPS, prepared when it is first used. The SDK's default client prepares it, with every
-/// certificate of the host, for each client of a service and each way to credentials, and throws that
-/// away again: so it finds out early whether there is a certificate at all.
+/// The SDK's HTTPS, prepared at its first use. The SDK's default client prepares it, with every certificate of
+/// the host, for each service client and each source of credentials, only to detect a missing certificate
+/// early, and drops the result.
 #[derive(Debug)]
 struct Https {
     ca: Option<CaCertificates>,
     prepared: Mutex<BTreeMap<Timeouts, SharedHttpConnector>>,
 }
 
-/// Until a connection stands, and until an answer begins: what connections of one kind share.
+/// Timeouts of connecting and of the start of a response, by which connectors are shared.
 type Timeouts = (Option<Duration>, Option<Duration>);
 
 impl Https {

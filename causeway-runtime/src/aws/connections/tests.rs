@@ -1,4 +1,4 @@
-//! Whom connections trust, and what a file of CA certificates has to be.
+//! Trust of connections, and checks of CA certificate files.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 
 #[tokio::test]
-async fn only_the_ca_of_the_settings_is_believed() {
+async fn ca_in_the_settings_then_no_other_is_trusted() {
     let (ours, other) = (Ca::new("ours"), Ca::new("other"));
     let port = ours.serve();
     let connections = AwsConnections::default();
@@ -26,13 +26,13 @@ async fn only_the_ca_of_the_settings_is_believed() {
     let ca = read(&other.path("ca.pem")).unwrap();
     let refused = ask(&connections, port, Some(&ca)).await.unwrap_err();
     assert!(refused.contains("UnknownIssuer"), "{refused}");
-    // The host's certificates vouch for nobody here, or there are none.
+    // The host has no CA certificate for this server, or none at all.
     let refused = ask(&connections, port, None).await.unwrap_err();
     assert!(refused.contains("invalid peer certificate"), "{refused}");
 }
 
 #[test]
-fn a_file_that_holds_no_certificate_is_refused() {
+fn file_without_valid_certificates_then_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");
     let ca = Ca::new("ours");
@@ -58,7 +58,7 @@ fn a_file_that_holds_no_certificate_is_refused() {
 }
 
 #[test]
-fn who_trusts_the_same_shares_connections() {
+fn same_ca_certificates_then_connections_shared() {
     let ca = read(&Ca::new("ours").path("ca.pem")).unwrap();
     let connections = AwsConnections::default();
 
@@ -73,7 +73,7 @@ fn read(path: &Path) -> Result<CaCertificates, CaCertificatesError> {
     path.to_owned().try_into()
 }
 
-/// Returns the status with which S3 at `port` answers, or why there is no answer.
+/// Returns the HTTP status from S3 at `port`, or the error.
 async fn ask(
     connections: &AwsConnections,
     port: u16,
@@ -97,12 +97,12 @@ async fn ask(
     }
 }
 
-/// What a certificate is for, as `openssl` reads it.
+/// Configuration of `openssl` for both kinds of certificate.
 const EXTENSIONS: &str = "[req]\ndistinguished_name=name\n[name]\n\
     [ca]\nbasicConstraints=critical,CA:TRUE\n\
     [leaf]\nbasicConstraints=CA:FALSE\nsubjectAltName=DNS:localhost\n";
 
-/// A CA, and the certificate of `localhost` that it vouches for, each with its key.
+/// A CA and a certificate of `localhost` that it signed, each with its key.
 struct Ca(TempDir);
 
 impl Ca {
@@ -133,7 +133,7 @@ impl Ca {
         assert!(made.status.success(), "{made:?}");
     }
 
-    /// Answers 404 over TLS, on a port of its own, until the test ends.
+    /// Starts a server that responds 404 over TLS until the test ends, and returns its port.
     fn serve(&self) -> u16 {
         let [leaf, key] = ["leaf.pem", "leaf.key"].map(|name| std::fs::read(self.path(name)).unwrap());
         let identity = Identity::from_pkcs8(&leaf, &key).unwrap();
@@ -142,7 +142,7 @@ impl Ca {
         let port = listener.local_addr().unwrap().port();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                // A client that does not believe the certificate is gone by now.
+                // A client that does not trust the certificate has disconnected.
                 if let Ok(mut stream) = acceptor.accept(stream.unwrap())
                     && stream.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0)
                 {
