@@ -64,7 +64,7 @@ test-backup-mutants:  ## mutation testing of backup-agent with known faults
 nightly-simulation: setup  ## simulation with fresh seeds; SEEDS=200000, and FIRST_SEED=1 to reproduce
 	first=$(or $(FIRST_SEED),$$(date +%s)000000); echo "seeds from $$first"; \
 	CAUSEWAY_FIRST_SEED=$$first CAUSEWAY_SEEDS=$(or $(SEEDS),200000) cargo nextest run --workspace --profile simulation \
-		whatever_goes_wrong_one_node_writes
+		any_faults_then_one_node_writes
 
 nightly-parsers: setup  ## damaged input for each parser; CASES=1000000
 	PROPTEST_CASES=$(or $(CASES),1000000) cargo nextest run --workspace --profile simulation --ignore-default-filter \

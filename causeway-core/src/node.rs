@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_names_that_need_no_quoting_anywhere() {
+    fn name_that_needs_quoting_then_rejected() {
         assert!("eu-west-1a-1".parse::<NodeId>().is_ok());
         for wrong in ["", "A", "1a", "a b", "a'b", "a_b", &"a".repeat(64)] {
             assert!(wrong.parse::<NodeId>().is_err(), "{wrong}");

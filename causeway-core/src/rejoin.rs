@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_up_to_the_branch_and_rewinds_past_it() {
+    fn wal_past_the_fork_then_rewind() {
         let history = [Ancestor {
             timeline: Timeline::FIRST,
             left_at: Lsn::new(100),

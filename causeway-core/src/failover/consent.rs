@@ -77,7 +77,7 @@ mod tests {
     use crate::Epoch;
 
     #[test]
-    fn each_danger_has_to_be_named() {
+    fn danger_not_named_then_missing() {
         let plan = plan(FencingMethod::Unfenced, Timeline::new(3));
         let mut consent = Consent::default();
         assert_eq!(
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn consent_to_one_danger_is_none_to_another() {
+    fn other_danger_named_then_missing() {
         let consent = Consent {
             unfenced: true,
             accept_loss: Some(u64::MAX),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_dangerous_then_nothing_has_to_be_named() {
+    fn no_danger_then_no_consent_missing() {
         let plan = plan(FencingMethod::LeaseExpired, None);
         assert_eq!(Consent::default().missing(&plan, None), None);
         assert_eq!(Consent::default().missing(&plan, Some(&loss(0))), None);

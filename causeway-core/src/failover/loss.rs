@@ -209,7 +209,7 @@ mod tests {
     proptest! {
         /// A standby with more WAL never loses more.
         #[test]
-        fn a_standby_that_has_more_loses_no_more(a in 0_u64..1000, b in 0_u64..1000, rate in 0_u64..1000) {
+        fn more_wal_received_then_no_more_loss(a in 0_u64..1000, b in 0_u64..1000, rate in 0_u64..1000) {
             let (less, more) = (a.min(b), a.max(b));
             let of = |received| estimate_loss_on_timeline(&last(1000, rate), own(received), &LeaseTiming::default());
             prop_assert!(of(more).rows_at_most <= of(less).rows_at_most);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_and_what_may_have_come_after_are_both_counted() {
+    fn standby_behind_then_known_and_estimated_loss_added() {
         let loss = estimate_loss_on_timeline(&last(1000, 100), own(900), &LeaseTiming::default());
 
         assert_eq!(loss.known_bytes, 100);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn position_that_was_old_when_recorded_then_more_is_unseen() {
+    fn old_position_then_its_age_is_added() {
         let old = PrimaryPosition {
             age_millis: 60_000,
             ..last(1000, 100)
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_fork_then_the_difference_is_lost_and_past_it_all_since_the_fork() {
+    fn past_the_fork_then_all_wal_since_the_fork_is_lost() {
         let theirs = [(1, 400), (2, 600)];
         let lost = |timeline, received| {
             let loss = estimate_loss(
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_or_unrelated_timeline_then_counted_from_the_last_common_place() {
+    fn other_timeline_then_loss_since_the_last_common_position() {
         let loss = |timeline, ours: Option<&[(u32, u64)]>| {
             let ours = ours.map(ancestors);
             let own = on(timeline, 2000);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn history_of_another_timeline_than_the_positions_then_not_believed() {
+    fn history_of_another_timeline_then_ignored() {
         let mut lease = lease(3, &[(1, 400), (2, 600)]);
         let ancestors = ancestors(&[(1, 400), (2, 600)]);
         lease.ancestry = Some(TimelineHistory::new(Timeline::new(2).unwrap(), ancestors));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn holder_that_never_opened_then_the_statement_says_so() {
+    fn holder_never_accepted_writes_then_loss_has_its_time() {
         let mut lease = lease(1, &[]);
         let of = |lease: &LeaseRecord| estimate_loss(lease, own(900), None, &LeaseTiming::default());
         assert_eq!(of(&lease).unwrap().unopened, None);

@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn lease_not_taken_then_everything_is_done_again() {
+    fn lease_not_taken_then_every_step_remains() {
         for entries in [&[][..], &[entry(0, true), entry(1, false)]] {
             assert_eq!(left(entries, PlanState::NotStarted), [0, 1, 2]);
         }
     }
 
     #[test]
-    fn lease_taken_then_what_was_begun_and_not_ended_is_done_again() {
+    fn lease_taken_then_interrupted_steps_remain() {
         let taken = |entries: &[StepRecord]| left(entries, PlanState::LeaseTaken);
         assert_eq!(taken(&[entry(0, true), entry(1, false)]), [1, 2]);
         // The target may have stopped accepting writes since.
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn standing_follows_from_epoch_and_holder() {
+    fn epoch_and_holder_then_plan_state() {
         let at = |epoch, holder: &str| plan_state(&plan(), &lease(epoch, holder));
         assert_eq!(at(7, "a"), PlanState::NotStarted);
         assert_eq!(at(8, "c"), PlanState::LeaseTaken);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_reads_as_a_person_would_say_it() {
+    fn plan_then_readable_text() {
         insta::assert_snapshot!(plan(), @r"
         make `c` primary at epoch 8, in place of `a`
           1. wait until `c` has replayed all that it received

@@ -198,13 +198,13 @@ mod tests {
     use crate::{Epoch, Lsn};
 
     #[test]
-    fn standby_that_has_everything_then_promoted() {
+    fn standby_with_all_wal_then_allowed() {
         let found = ask(&survey(&[standby("c", 2, 1000)])).unwrap();
         assert_eq!(found.loss.unwrap().known_bytes, 0);
     }
 
     #[test]
-    fn primary_that_answers_then_refused_until_its_instance_is_stopped() {
+    fn primary_responds_then_rejected_unless_stopped() {
         let seen = survey(&[part("a", LeaseRole::Primary), standby("c", 2, 1000)]);
         assert_eq!(
             ask(&seen),
@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn silent_or_inconsistent_target_then_refused() {
+    fn silent_or_inconsistent_target_then_rejected() {
         assert_eq!(ask(&survey(&[])), Err(PromotionRejected::Silent));
         let stopped = survey(&[part("c", LeaseRole::Other)]);
         assert_eq!(ask(&stopped), Err(PromotionRejected::NotAStandby));
     }
 
     #[test]
-    fn earlier_timeline_then_only_by_its_number_and_with_its_loss() {
+    fn earlier_timeline_then_allowed_only_by_its_number() {
         let seen = survey(&[standby("c", 1, 900)]);
         let refused = ask(&seen).unwrap_err();
         assert!(
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn node_that_has_more_then_that_one() {
+    fn other_node_has_more_wal_then_rejected() {
         let behind = |others: &[NodeObservation]| {
             let mut all = vec![standby("c", 2, 900)];
             all.extend_from_slice(others);

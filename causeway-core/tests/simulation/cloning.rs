@@ -1,4 +1,4 @@
-//! A second host with a node's name and an older copy of its disk, made from an image or a snapshot.
+//! Clones: a second host with a node's name and an older copy of its disk, from an image or a snapshot.
 
 use causeway_core::Epoch;
 
@@ -6,7 +6,7 @@ use crate::cluster::Cluster;
 use crate::mutants::Mutant;
 use crate::server::Server;
 
-/// The host that is cloned, and its clone.
+/// Host that is cloned, and its clone.
 pub(crate) const ORIGINAL: usize = 0;
 pub(crate) const CLONE: usize = 3;
 
@@ -29,7 +29,7 @@ impl Cluster {
         });
     }
 
-    /// Starts a host from the copy, with an agent and a guard of its own.
+    /// Starts a host from the copy, with its own agent and guard.
     pub(crate) fn clone_host(&mut self) {
         if self.hosts[CLONE].exists {
             return;
@@ -54,7 +54,7 @@ impl Cluster {
         self.start_agent(CLONE);
     }
 
-    /// Has an operator, who is told of the duplicate, remove the host that is not the holder.
+    /// Removes, as an operator after the alert, the duplicate host that is not the holder.
     pub(crate) fn remove_duplicate(&mut self) {
         if !self.hosts[CLONE].exists {
             return;
@@ -69,13 +69,13 @@ impl Cluster {
         self.power_off(duplicate, 0);
     }
 
-    /// Returns the host that holds the lease by the record, or held it last.
+    /// Returns the host that holds the lease, or held it last.
     pub(crate) fn holder(&self) -> Option<usize> {
         let holder = self.store.last_record().map(|record| &record.holder)?;
         (self.hosts.iter()).position(|host| host.node == holder.node && host.host_id == holder.host_id)
     }
 
-    /// Returns the host at the address of a node: the one that writes, should there be two.
+    /// Returns the host at the address of a node: of two, the one that acknowledges writes.
     pub(crate) fn host_of(&self, node: &causeway_core::NodeId) -> Option<usize> {
         let named = |index: &usize| self.hosts[*index].node == *node && self.hosts[*index].powered;
         let mut found = (0..self.hosts.len()).filter(named);

@@ -1,4 +1,4 @@
-//! The simulated world: what happens next, and how a message gets from one place to another.
+//! The simulated cluster: its queue of events, and their processing.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -20,58 +20,58 @@ use crate::shell::Effects;
 use crate::store::{Store, first_record};
 use crate::wal::Acknowledged;
 
-/// For how long things go wrong, and for how long nothing does after that.
+/// Duration of fault injection, and of the recovery after it.
 pub(crate) const FAULT_PHASE: Micros = 65 * SECOND;
 pub(crate) const RECOVERY_PHASE: Micros = 60 * SECOND;
 
 #[derive(Debug)]
 pub(crate) enum SimEvent {
-    /// An agent's loop turns.
+    /// One iteration of an agent's loop.
     Tick {
         host: usize,
         life: u64,
     },
-    /// Something reaches an agent.
-    Tell {
+    /// An event reaches an agent.
+    Deliver {
         host: usize,
         life: u64,
-        told: Box<Told>,
+        delivery: Box<Delivery>,
     },
-    /// The decisions of an agent leave it.
-    Carry {
+    /// The effects of an agent's decision are executed.
+    ExecuteEffects {
         host: usize,
         life: u64,
         effects: Box<Effects>,
     },
     /// A request reaches the store.
     Arrive(Box<LeaseRequest>),
-    /// A guard's loop turns.
-    Turn {
+    /// One iteration of a guard's loop.
+    GuardTick {
         host: usize,
         life: u64,
     },
-    /// A PostgreSQL has come to where it was going.
+    /// PostgreSQL reaches a state.
     Reach {
         host: usize,
         life: u64,
         state: State,
     },
-    /// The time to end by itself is over.
+    /// PostgreSQL has stopped.
     EndNow {
         host: usize,
         life: u64,
     },
-    /// The time to drain is over.
+    /// The time to drain has passed.
     KillNow {
         host: usize,
         life: u64,
     },
-    /// Guard's supervisor has waited as long as guard last allowed.
+    /// Guard's supervisor has waited for the time that guard announced.
     Supervise {
         host: usize,
         life: u64,
     },
-    /// `pg_rewind` is done.
+    /// `pg_rewind` has finished.
     Rewound {
         host: usize,
         life: u64,
@@ -80,22 +80,22 @@ pub(crate) enum SimEvent {
     Stream,
     Fault,
     Heal(Heal),
-    Calm,
-    /// An operator looks whether something is left to be done by command.
-    Operate,
+    EndFaults,
+    /// An operator checks whether a command is needed.
+    RunOperator,
 }
 
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Delivery {
     Now(AgentEvent),
-    /// The answer to a request, or that it was given up; whichever comes first counts.
+    /// The response to a request, or its timeout; the first one counts.
     Answer {
         id: u64,
         event: AgentEvent,
     },
 }
 
-/// How much happened, so that a property which nothing tests is noticed.
+/// Counters of a history, by which a test checks that every property is exercised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) faults: u32,
@@ -120,7 +120,7 @@ pub(crate) struct Cluster {
     pub(crate) mutant: Option<Mutant>,
     pub(crate) tally: Tally,
     pub(crate) requests: u64,
-    /// When clients were last served, or an agent reported why they are not.
+    /// Last time at which clients were served, or an agent reported why they are not.
     pub(crate) quiet_since: Micros,
     pub(crate) acknowledged: Acknowledged,
     /// The host that recorded the position in the lease.
@@ -130,7 +130,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Returns the world of history `seed`, in which any fault may happen, or `only` these.
+    /// Returns the cluster of history `seed`, in which any fault may be injected, or `only` these.
     pub(crate) fn new(seed: u64, only: Option<&'static [Fault]>, mutant: Option<Mutant>) -> Self {
         let mut rng = SeededRng::new(seed);
         let faults = Faults::generate(&mut rng, only);
@@ -173,25 +173,25 @@ impl Cluster {
         }
         cluster.after(0, SimEvent::Stream);
         cluster.after(5 * SECOND, SimEvent::Fault);
-        cluster.after(FAULT_PHASE, SimEvent::Calm);
-        cluster.after(FAULT_PHASE + OPERATOR_AFTER, SimEvent::Operate);
+        cluster.after(FAULT_PHASE, SimEvent::EndFaults);
+        cluster.after(FAULT_PHASE + OPERATOR_AFTER, SimEvent::RunOperator);
         cluster
     }
 
-    /// Keeps a history, which takes time.
+    /// Records the history as text, which takes time.
     pub(crate) fn recorded(mut self) -> Self {
         self.history = Some(Vec::new());
         self
     }
 
-    /// Runs to the end, or to the first instant at which something does not hold.
+    /// Runs to the end, or to the first violation.
     pub(crate) fn run(&mut self) -> Result<(), Violation> {
         while let Some(Reverse(next)) = self.queue.pop() {
             if next.at > FAULT_PHASE + RECOVERY_PHASE {
                 break;
             }
             self.now = next.at;
-            self.happen(next.what);
+            self.process(next.what);
             self.invariants.check(&self.hosts)?;
         }
         self.tally.epochs = self.store.record().map_or(0, |record| record.epoch.get());
@@ -225,16 +225,16 @@ impl Cluster {
         }));
     }
 
-    /// Returns what the clocks of a host show to its processes.
-    pub(crate) fn moment(&self, host: usize) -> HostInstant {
+    /// Returns the readings of a host's clocks.
+    pub(crate) fn instant(&self, host: usize) -> HostInstant {
         let clocks = &self.hosts[host].clocks;
-        if self.is(Mutant::BelieveASlewedClock) {
+        if self.is(Mutant::TrustASlewedClock) {
             return clocks.slewed(self.now);
         }
-        clocks.moment(self.now)
+        clocks.instant(self.now)
     }
 
-    fn happen(&mut self, what: SimEvent) {
+    fn process(&mut self, what: SimEvent) {
         match what {
             SimEvent::Tick { host, life } => {
                 if self.runs(host, life) {
@@ -246,36 +246,36 @@ impl Cluster {
                     }
                 }
             }
-            SimEvent::Tell { host, life, told } => {
+            SimEvent::Deliver { host, life, delivery } => {
                 if self.runs(host, life) {
                     if self.hosts[host].frozen {
-                        let told = SimEvent::Tell { host, life, told };
-                        self.hosts[host].waiting.push(told);
+                        let delivery = SimEvent::Deliver { host, life, delivery };
+                        self.hosts[host].waiting.push(delivery);
                     } else {
-                        self.tell(host, *told);
+                        self.deliver(host, *delivery);
                     }
                 }
             }
-            SimEvent::Carry {
+            SimEvent::ExecuteEffects {
                 host,
                 life,
                 effects,
             } => {
                 if self.runs(host, life) {
                     if self.hosts[host].frozen {
-                        let carried = SimEvent::Carry {
+                        let carried = SimEvent::ExecuteEffects {
                             host,
                             life,
                             effects,
                         };
                         self.hosts[host].waiting.push(carried);
                     } else {
-                        self.carry(host, *effects);
+                        self.execute_effects(host, *effects);
                     }
                 }
             }
             SimEvent::Arrive(request) => self.arrive(&request),
-            SimEvent::Turn { host, life } => self.turn_guard(host, life),
+            SimEvent::GuardTick { host, life } => self.tick_guard(host, life),
             SimEvent::Reach { host, life, state } => self.reach(host, life, state),
             SimEvent::EndNow { host, life } => self.end_now(host, life),
             SimEvent::KillNow { host, life } => {
@@ -288,8 +288,8 @@ impl Cluster {
             SimEvent::Stream => self.stream(),
             SimEvent::Fault => self.fault(),
             SimEvent::Heal(heal) => self.heal(heal),
-            SimEvent::Calm => self.calm(),
-            SimEvent::Operate => self.operate(),
+            SimEvent::EndFaults => self.calm(),
+            SimEvent::RunOperator => self.run_operator(),
         }
     }
 
@@ -298,7 +298,7 @@ impl Cluster {
         host.agent.is_some() && host.agent_life == life
     }
 
-    /// Lets clients write and standbys receive, a tenth of a second's worth.
+    /// Lets clients write and standbys receive for a tenth of a second.
     fn stream(&mut self) {
         for host in 0..self.hosts.len() {
             self.write(host);
@@ -328,7 +328,7 @@ impl Cluster {
         self.after(100 * MILLI, SimEvent::Stream);
     }
 
-    /// Lets clients write on a primary. What it holds back it has written all the same.
+    /// Lets clients write on a primary. Commits that it holds back are written too.
     fn write(&mut self, host: usize) {
         let server = &mut self.hosts[host].server;
         let runs = server.state == State::Writable && server.answers();
@@ -350,7 +350,7 @@ pub(crate) fn seconds(micros: Micros) -> f64 {
     micros as f64 / 1e6
 }
 
-/// Something that will happen; what was planned first happens first at the same instant.
+/// A planned event. Events of one instant are processed in the order in which they were planned.
 #[derive(Debug)]
 struct Planned {
     at: Micros,

@@ -1,4 +1,4 @@
-//! What can go wrong, and how often: each history draws its own mixture, so that some faults come
+//! Fault injection: each history generates its own mixture of faults and rates, so that some faults occur
 //! alone and often, and others together.
 
 use causeway_core::agent::{FencingProof, WriteProbeFailure};
@@ -13,14 +13,14 @@ use crate::server::State;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// SIGSTOP, and SIGCONT later: the agent goes on with whatever waited for it.
+    /// SIGSTOP to the agent, and SIGCONT later: it continues with the waiting events.
     FreezeAgent,
-    /// The same between a decision to act and the act.
+    /// The same between a decision and its effects.
     FreezeBeforeTheAct,
-    /// The same between the decision to start a server that crashed and the start.
+    /// The same between the decision to start a crashed server and the start.
     FreezeBeforeTheStart,
     CrashAgent,
-    /// It crashes again and again, each time soon after it was started.
+    /// The agent keeps crashing, each time soon after its start.
     KeepCrashingAgent,
     CrashGuard,
     CrashAgentAndGuard,
@@ -34,22 +34,22 @@ pub(crate) enum Fault {
     TakeByCommand,
     ReleaseByCommand,
     JumpWallClock,
-    /// A person stops the holder's instance and promotes another node without waiting.
+    /// An operator stops the holder's instance and promotes another node without waiting.
     StopInstanceAndTake,
-    /// SIGSTOP to guard, with PostgreSQL running on.
+    /// SIGSTOP to guard, while PostgreSQL keeps running.
     FreezeGuard,
     FreezeAgentAndGuard,
     /// The same right after guard has started or promoted a server that may write.
     FreezeGuardAfterTheStart,
-    /// Guard does not come back until an operator looks after it.
+    /// Guard stays away until an operator restarts it.
     LoseGuard,
-    /// No start succeeds, until an operator has mended the configuration.
+    /// No start succeeds until an operator has corrected the configuration.
     BreakConfiguration,
-    /// Each start and promotion replays WAL for long, or does not get on with it.
+    /// Each start and promotion replays WAL for long, or stalls.
     ReplayForLong,
-    /// A server that answers proves no write.
+    /// A server that responds proves no write.
     FailWrites,
-    /// A host is made from an image or a snapshot of another's disk.
+    /// A new host starts from an image or a snapshot of another's disk.
     CloneHost,
 }
 
@@ -82,22 +82,22 @@ const FAULTS: [Fault; 26] = [
     Fault::CloneHost,
 ];
 
-/// What becomes of requests to the store, in cases of a thousand.
+/// Faults of requests to the store, in cases of a thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Weather {
-    /// Never arrive.
+    /// Requests that never arrive.
     pub(crate) lost: u64,
-    /// Take effect, and nobody hears of it.
+    /// Requests that take effect, with a lost response.
     pub(crate) answer_lost: u64,
-    /// Take up to seconds, there or back.
+    /// Requests or responses that take up to seconds.
     pub(crate) slow: u64,
-    /// Are writes that take effect long after they were given up.
+    /// Writes that take effect long after their timeout.
     pub(crate) late: u64,
-    /// Are sent again by something in between, so that the answer is that of the second try.
+    /// Requests that a client library repeats, so that the response is that of the second attempt.
     pub(crate) repeated: u64,
-    /// Are answered 409.
+    /// Writes with the response 409.
     pub(crate) conflict: u64,
-    /// Whether a store that is out of reach refuses at once rather than be silent.
+    /// Whether an unreachable store rejects connections at once, instead of a timeout.
     pub(crate) refuses: bool,
 }
 
@@ -106,7 +106,7 @@ pub(crate) struct Faults {
     pub(crate) weather: Weather,
     pub(crate) store_is_down: bool,
     kinds: Vec<Fault>,
-    /// The longest time from one fault to the next.
+    /// Longest time from one fault to the next.
     pace: Micros,
     deleted_at: Option<Micros>,
     pub(crate) calm: bool,
@@ -160,7 +160,7 @@ impl Cluster {
         self.inject(kind, host);
     }
 
-    /// Returns a host to trouble: often the one that matters.
+    /// Returns the host for a fault: often the holder.
     fn victim(&mut self) -> usize {
         match self.holder() {
             Some(index) if self.rng.in_thousand(700) => index,
@@ -175,10 +175,33 @@ impl Cluster {
             | Fault::FreezeAgentAndGuard
             | Fault::FreezeGuardAfterTheStart
             | Fault::LoseGuard
+            | Fault::CrashGuard => self.inject_on_guard(kind, host, long),
+            Fault::CrashPostgres
+            | Fault::HangPostgres
             | Fault::BreakConfiguration
             | Fault::ReplayForLong
-            | Fault::FailWrites
-            | Fault::CloneHost => self.inject_on_guard_or_server(kind, host, long),
+            | Fault::FailWrites => self.inject_on_postgres(kind, host, long),
+            Fault::FreezeAgent
+            | Fault::FreezeBeforeTheAct
+            | Fault::FreezeBeforeTheStart
+            | Fault::CrashAgent
+            | Fault::KeepCrashingAgent
+            | Fault::CrashAgentAndGuard => self.inject_on_agent(kind, host, long),
+            Fault::TakeByCommand | Fault::ReleaseByCommand | Fault::StopInstanceAndTake => {
+                self.inject_command(kind, host, long);
+            }
+            Fault::RebootHost
+            | Fault::CutFromStore
+            | Fault::CutFromPeers
+            | Fault::StoreOutage
+            | Fault::DeleteLease
+            | Fault::JumpWallClock
+            | Fault::CloneHost => self.inject_on_environment(kind, host, long),
+        }
+    }
+
+    fn inject_on_agent(&mut self, kind: Fault, host: usize, long: Micros) {
+        match kind {
             Fault::FreezeAgent => {
                 if self.hosts[host].agent.is_some() {
                     self.freeze(host, long);
@@ -197,75 +220,17 @@ impl Cluster {
                 self.hosts[host].agent_crashes_until = self.now + 6 * long;
                 self.crash_agent(host);
             }
-            Fault::CrashGuard => self.crash_guard(host, "its guard died"),
             Fault::CrashAgentAndGuard => {
                 self.crash_agent(host);
                 self.crash_guard(host, "its guard died");
             }
-            Fault::RebootHost => self.power_off(host, long),
-            Fault::CutFromStore => {
-                self.hosts[host].cut_from_store = true;
-                self.after(long, SimEvent::Heal(Heal::Reconnect { host }));
-            }
-            Fault::CutFromPeers => {
-                self.hosts[host].cut_from_peers = true;
-                self.after(long, SimEvent::Heal(Heal::Reconnect { host }));
-            }
-            Fault::CrashPostgres => self.kill(host, "the postmaster crashes"),
-            Fault::HangPostgres => {
-                let server = &mut self.hosts[host].server;
-                if server.state != State::Ended && !server.hung {
-                    server.hung = true;
-                }
-            }
-            Fault::StoreOutage => {
-                self.faults.store_is_down = true;
-                self.after(long / 2, SimEvent::Heal(Heal::StoreUp));
-            }
-            Fault::DeleteLease => {
-                // A second deletion while a write that names no version is still on its way is one
-                // fault too many: the longest takes 20 s.
-                let again = self.faults.deleted_at;
-                if again.is_none_or(|deleted_at| self.now > deleted_at + 45 * SECOND) {
-                    self.faults.deleted_at = Some(self.now);
-                    self.store.delete();
-                    let person = self.rng.between(10 * SECOND, 40 * SECOND);
-                    self.after(person, SimEvent::Heal(Heal::Undelete));
-                }
-            }
-            Fault::TakeByCommand => {
-                if !self.hosts[host].frozen {
-                    self.command_take(host, FencingProof::LeaseExpired);
-                }
-            }
-            Fault::ReleaseByCommand => {
-                if !self.hosts[host].frozen {
-                    self.command_release(host);
-                }
-            }
-            Fault::JumpWallClock => {
-                let by = self.rng.between(500 * MILLI, 7200 * SECOND);
-                let wall = &mut self.hosts[host].clocks.wall_ahead;
-                *wall = if self.rng.in_thousand(700) {
-                    *wall + by
-                } else {
-                    wall.saturating_sub(by)
-                };
-            }
-            Fault::StopInstanceAndTake => {
-                let old = self.holder();
-                if let Some(old) = old.filter(|old| *old != host && self.hosts[*old].powered) {
-                    self.power_off(old, long);
-                    if !self.hosts[host].frozen {
-                        self.command_take(host, FencingProof::OperatorAsserted);
-                    }
-                }
-            }
+            other => unreachable!("{other:?} is not a fault of the agent"),
         }
     }
 
-    fn inject_on_guard_or_server(&mut self, kind: Fault, host: usize, long: Micros) {
+    fn inject_on_guard(&mut self, kind: Fault, host: usize, long: Micros) {
         match kind {
+            Fault::CrashGuard => self.crash_guard(host, "its guard died"),
             Fault::FreezeGuard => self.freeze_guard_for(host, long),
             Fault::FreezeAgentAndGuard => {
                 self.freeze_guard_for(host, long);
@@ -280,6 +245,19 @@ impl Cluster {
             Fault::LoseGuard => {
                 self.hosts[host].end_guard();
                 self.kill(host, "its guard is gone");
+            }
+            other => unreachable!("{other:?} is not a fault of guard"),
+        }
+    }
+
+    fn inject_on_postgres(&mut self, kind: Fault, host: usize, long: Micros) {
+        match kind {
+            Fault::CrashPostgres => self.kill(host, "the postmaster crashes"),
+            Fault::HangPostgres => {
+                let server = &mut self.hosts[host].server;
+                if server.state != State::Ended && !server.hung {
+                    server.hung = true;
+                }
             }
             Fault::BreakConfiguration => {
                 let broken = [
@@ -313,29 +291,76 @@ impl Cluster {
                 self.hosts[host].server.failure = Some(failure);
                 self.after(long, SimEvent::Heal(Heal::Writes { host }));
             }
-            Fault::CloneHost => self.clone_host(),
-            Fault::FreezeAgent
-            | Fault::FreezeBeforeTheAct
-            | Fault::FreezeBeforeTheStart
-            | Fault::CrashAgent
-            | Fault::KeepCrashingAgent
-            | Fault::CrashGuard
-            | Fault::CrashAgentAndGuard
-            | Fault::RebootHost
-            | Fault::CutFromStore
-            | Fault::CutFromPeers
-            | Fault::CrashPostgres
-            | Fault::HangPostgres
-            | Fault::StoreOutage
-            | Fault::DeleteLease
-            | Fault::TakeByCommand
-            | Fault::ReleaseByCommand
-            | Fault::JumpWallClock
-            | Fault::StopInstanceAndTake => {}
+            other => unreachable!("{other:?} is not a fault of PostgreSQL"),
         }
     }
 
-    /// Returns how long a fault lasts: a moment, about as long as a lease, or long.
+    fn inject_command(&mut self, kind: Fault, host: usize, long: Micros) {
+        match kind {
+            Fault::TakeByCommand => {
+                if !self.hosts[host].frozen {
+                    self.command_take(host, FencingProof::LeaseExpired);
+                }
+            }
+            Fault::ReleaseByCommand => {
+                if !self.hosts[host].frozen {
+                    self.command_release(host);
+                }
+            }
+            Fault::StopInstanceAndTake => {
+                let old = self.holder();
+                if let Some(old) = old.filter(|old| *old != host && self.hosts[*old].powered) {
+                    self.power_off(old, long);
+                    if !self.hosts[host].frozen {
+                        self.command_take(host, FencingProof::OperatorAsserted);
+                    }
+                }
+            }
+            other => unreachable!("{other:?} is not a command"),
+        }
+    }
+
+    fn inject_on_environment(&mut self, kind: Fault, host: usize, long: Micros) {
+        match kind {
+            Fault::RebootHost => self.power_off(host, long),
+            Fault::CutFromStore => {
+                self.hosts[host].cut_from_store = true;
+                self.after(long, SimEvent::Heal(Heal::Reconnect { host }));
+            }
+            Fault::CutFromPeers => {
+                self.hosts[host].cut_from_peers = true;
+                self.after(long, SimEvent::Heal(Heal::Reconnect { host }));
+            }
+            Fault::StoreOutage => {
+                self.faults.store_is_down = true;
+                self.after(long / 2, SimEvent::Heal(Heal::StoreUp));
+            }
+            Fault::DeleteLease => {
+                // A second deletion while a write without a version is still in transit is outside the
+                // fault model: the longest such write takes 20 s.
+                let again = self.faults.deleted_at;
+                if again.is_none_or(|deleted_at| self.now > deleted_at + 45 * SECOND) {
+                    self.faults.deleted_at = Some(self.now);
+                    self.store.delete();
+                    let restored_after = self.rng.between(10 * SECOND, 40 * SECOND);
+                    self.after(restored_after, SimEvent::Heal(Heal::Undelete));
+                }
+            }
+            Fault::JumpWallClock => {
+                let by = self.rng.between(500 * MILLI, 7200 * SECOND);
+                let wall = &mut self.hosts[host].clocks.wall_ahead;
+                *wall = if self.rng.in_thousand(700) {
+                    *wall + by
+                } else {
+                    wall.saturating_sub(by)
+                };
+            }
+            Fault::CloneHost => self.clone_host(),
+            other => unreachable!("{other:?} is not a fault of the environment"),
+        }
+    }
+
+    /// Returns the duration of a fault: short, about the lease duration, or long.
     fn duration(&mut self) -> Micros {
         let (least, most) = self.rng.pick(&[
             (100, 2_000),

@@ -1,4 +1,4 @@
-//! The process around a guard, what it does to PostgreSQL, and the supervisor that watches it.
+//! The process around a guard, its actions on PostgreSQL, and its supervisor.
 
 use causeway_core::HostInstant;
 use causeway_core::agent::{Commits, GuardCommand};
@@ -10,21 +10,21 @@ use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, Micros};
 use crate::server::State;
 
-/// How often guard tells its supervisor for how long to wait.
+/// Interval at which guard announces to its supervisor how long to wait.
 const ANNOUNCE_INTERVAL: Micros = 250 * MILLI;
 
-/// How many messages wait for a guard that does not read: `net.unix.max_dgram_qlen`.
+/// Messages that wait for a guard that does not read: `net.unix.max_dgram_qlen`.
 const QUEUE: usize = 10;
 
-/// What an agent sends to its guard.
+/// Message from an agent to its guard.
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Feed(GuardDeadline, HostInstant),
+    Deadline(GuardDeadline, HostInstant),
     Command(GuardCommand, Result<(), DeadlineError>),
 }
 
 impl Cluster {
-    /// Starts a guard, which begins by sweeping.
+    /// Starts a guard, which begins with a sweep.
     pub(crate) fn start_guard(&mut self, host: usize) {
         let now = self.now;
         let machine = &mut self.hosts[host];
@@ -33,25 +33,25 @@ impl Cluster {
         (machine.server.starts, machine.server.starts_after_service) = (0, 0);
         machine.announced_at = now;
         let life = machine.guard_life;
-        self.after(0, SimEvent::Turn { host, life });
+        self.after(0, SimEvent::GuardTick { host, life });
         if !self.is(Mutant::LetPostgresOutliveGuard) {
             self.kill(host, "guard starts");
         }
         self.announce(host, None);
     }
 
-    pub(crate) fn turn_guard(&mut self, host: usize, life: u64) {
+    pub(crate) fn tick_guard(&mut self, host: usize, life: u64) {
         if self.hosts[host].guard_life != life || self.hosts[host].guard_frozen_at.is_some() {
             return;
         }
-        let now = self.moment(host);
+        let now = self.instant(host);
         let machine = &mut self.hosts[host];
         let (wall, server) = (machine.clocks.wall(self.now), machine.server.seen_by_guard());
         let Some(guard) = &mut machine.guard else {
             return;
         };
         let mut act = guard.tick(now, wall, server);
-        if self.is(Mutant::ForgetGuard) {
+        if self.is(Mutant::DisableGuard) {
             act = GuardAction::None;
         }
         match act {
@@ -67,26 +67,26 @@ impl Cluster {
         if self.now >= self.hosts[host].announced_at + ANNOUNCE_INTERVAL {
             self.announce(host, None);
         }
-        // It looks twenty times a second, and may be woken late.
+        // It checks twenty times a second, and may wake up late.
         let wait = 50 * MILLI + self.rng.between(0, 50 * MILLI);
-        self.after(wait, SimEvent::Turn { host, life });
+        self.after(wait, SimEvent::GuardTick { host, life });
     }
 
-    /// Tells the supervisor for how long to wait for the next message, when the server is, or in a
-    /// moment will be, `server`.
+    /// Announces to the supervisor how long to wait for the next message, with the server in the state
+    /// `server`, now or soon.
     fn announce(&mut self, host: usize, server: Option<guard::PostgresProcess>) {
-        let moment = self.moment(host);
+        let instant = self.instant(host);
         let machine = &mut self.hosts[host];
         let server = server.unwrap_or_else(|| machine.server.seen_by_guard());
         let Some(guard) = &machine.guard else {
             return;
         };
-        let limit = guard.supervisor_limit(moment, server).mul_f64(1.001);
+        let limit = guard.supervisor_limit(instant, server).mul_f64(1.001);
         machine.announced_at = self.now;
         machine.announced_until = self.now + u64::try_from(limit.as_micros()).unwrap();
     }
 
-    /// SIGSTOP to guard; PostgreSQL runs on.
+    /// SIGSTOP to guard; PostgreSQL keeps running.
     pub(crate) fn freeze_guard(&mut self, host: usize) {
         let machine = &mut self.hosts[host];
         if machine.guard.is_none() || machine.guard_frozen_at.is_some() {
@@ -101,7 +101,7 @@ impl Cluster {
         }
     }
 
-    /// SIGCONT: guard goes on in the middle of its loop, and then reads what has waited for it.
+    /// SIGCONT: guard continues in the middle of its loop, then reads the waiting messages.
     pub(crate) fn thaw_guard(&mut self, host: usize, life: u64) {
         let machine = &mut self.hosts[host];
         if machine.guard_life != life || machine.guard_frozen_at.take().is_none() {
@@ -109,13 +109,13 @@ impl Cluster {
         }
         self.log(|cluster| format!("{} guard thaws", cluster.hosts[host].node));
         for message in std::mem::take(&mut self.hosts[host].guard_waiting) {
-            self.tell_guard(host, message);
+            self.send_to_guard(host, message);
         }
-        self.turn_guard(host, life);
+        self.tick_guard(host, life);
     }
 
-    /// The supervisor has heard nothing of guard for as long as guard last allowed: it kills everything,
-    /// and starts guard again.
+    /// Ends guard and PostgreSQL and restarts guard, if the supervisor has received no message within the time
+    /// that guard announced.
     pub(crate) fn supervise(&mut self, host: usize, life: u64) {
         let machine = &mut self.hosts[host];
         if machine.guard_life != life || machine.guard_frozen_at.is_none() || self.now < machine.announced_until {
@@ -125,8 +125,8 @@ impl Cluster {
         self.crash_guard(host, "the supervisor ends guard");
     }
 
-    /// Hands a message to guard, or keeps it for one that is frozen.
-    pub(crate) fn tell_guard(&mut self, host: usize, message: Message) {
+    /// Sends a message to guard, or queues it while guard is frozen.
+    pub(crate) fn send_to_guard(&mut self, host: usize, message: Message) {
         let machine = &mut self.hosts[host];
         if machine.guard_frozen_at.is_some() {
             if machine.guard_waiting.len() < QUEUE {
@@ -135,45 +135,45 @@ impl Cluster {
             return;
         }
         match message {
-            Message::Feed(deadline, decided_at) => self.feed_guard(host, deadline, decided_at),
-            Message::Command(command, allowed) => self.command_guard(host, command, &allowed),
+            Message::Deadline(deadline, decided_at) => self.deliver_deadline(host, deadline, decided_at),
+            Message::Command(command, allowed) => self.execute_guard_command(host, command, &allowed),
         }
     }
 
-    fn feed_guard(&mut self, host: usize, fed: GuardDeadline, decided_at: HostInstant) {
-        let now = self.moment(host);
-        let fed = if self.is(Mutant::BelieveALateGrant) {
-            // It hands on how much time is left, and not until when.
+    fn deliver_deadline(&mut self, host: usize, deadline: GuardDeadline, decided_at: HostInstant) {
+        let now = self.instant(host);
+        let deadline = if self.is(Mutant::TrustALateGrant) {
+            // The mutant sends the remaining time instead of the deadline.
             GuardDeadline {
-                epoch: fed.epoch,
+                epoch: deadline.epoch,
                 requested_at: now,
-                stop_at: now + decided_at.time_left(fed.stop_at),
-                kill_at: now + decided_at.time_left(fed.kill_at),
+                stop_at: now + decided_at.time_left(deadline.stop_at),
+                kill_at: now + decided_at.time_left(deadline.kill_at),
             }
         } else {
-            fed
+            deadline
         };
         let Some(guard) = &mut self.hosts[host].guard else {
             return;
         };
-        if let Err(refusal) = guard.accept_deadline(fed) {
+        if let Err(refusal) = guard.accept_deadline(deadline) {
             self.log(|cluster| format!("{} guard: {refusal}", cluster.hosts[host].node));
         }
     }
 
-    fn command_guard(
+    fn execute_guard_command(
         &mut self,
         host: usize,
         command: GuardCommand,
         allowed_then: &Result<(), DeadlineError>,
     ) {
-        let now = self.moment(host);
+        let now = self.instant(host);
         let machine = &self.hosts[host];
         let Some(guard) = &machine.guard else {
             return;
         };
         let allows = |epoch| {
-            if self.is(Mutant::ActAfterAFreeze) {
+            if self.is(Mutant::SkipTheCheckAfterAFreeze) {
                 return allowed_then.is_ok();
             }
             guard.check_start_allowed(now, epoch).is_ok()
@@ -232,7 +232,7 @@ impl Cluster {
         }
     }
 
-    /// Gives the supervisor the deadline of a server that may write before it may.
+    /// Announces a server that may write to the supervisor before it may.
     fn announce_a_writer(&mut self, host: usize) {
         if !self.is(Mutant::AnnounceAfterTheStart) {
             self.announce(host, Some(guard::PostgresProcess::MayWrite));
@@ -252,7 +252,7 @@ impl Cluster {
             return;
         }
         self.interrupt(host);
-        // Also of a server that is being stopped already, and may hang in that.
+        // The same for a server that is stopping already, and may hang.
         let life = self.hosts[host].server.life;
         let drain = u64::try_from(drain.as_micros()).unwrap();
         self.after(drain, SimEvent::KillNow { host, life });

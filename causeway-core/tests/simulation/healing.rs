@@ -1,4 +1,4 @@
-//! What ends what: freezes and crashes, their end, and what an operator does once all is over.
+//! Freezes and crashes, the end of each fault, and the operator after the last one.
 
 use causeway_core::agent::FencingProof;
 use causeway_core::problem::ProblemKind;
@@ -9,10 +9,10 @@ use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::State;
 
-/// How long after the last fault an operator begins to look: an automatic takeover comes first.
+/// Time after the last fault at which the operator begins to check: an automatic takeover comes first.
 pub(crate) const OPERATOR_AFTER: Micros = 20 * SECOND;
 
-/// What ends a fault.
+/// End of a fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Heal {
     Thaw { host: usize, life: u64 },
@@ -49,7 +49,7 @@ impl Cluster {
         self.after(wait, SimEvent::Heal(Heal::StartAgent { host }));
     }
 
-    /// An agent that keeps crashing runs for long enough to take its lease on, and to renew it.
+    /// Plans the next crash of an agent that keeps crashing: it runs long enough to resume its lease and renew.
     fn crash_agent_again(&mut self, host: usize) {
         if self.faults.calm || self.now >= self.hosts[host].agent_crashes_until {
             return;
@@ -65,7 +65,7 @@ impl Cluster {
         self.after(long, SimEvent::Heal(Heal::ThawGuard { host, life }));
     }
 
-    /// Freezes guard and agent in the turn in which guard has started a server that may write.
+    /// Freezes guard and agent in the iteration in which guard has started a server that may write.
     pub(crate) fn freeze_guard_after_the_start(&mut self, host: usize) {
         if let Some(long) = self.hosts[host].guard_freezes_for.take() {
             self.freeze_guard_for(host, long);
@@ -75,7 +75,7 @@ impl Cluster {
         }
     }
 
-    /// PostgreSQL ends with its guard (PDEATHSIG, and the unit's cgroup).
+    /// Ends guard, and PostgreSQL with it (PDEATHSIG, and the unit's cgroup).
     pub(crate) fn crash_guard(&mut self, host: usize, why: &str) {
         self.hosts[host].end_guard();
         if !self.is(Mutant::LetPostgresOutliveGuard) {
@@ -142,8 +142,7 @@ impl Cluster {
         }
     }
 
-    /// SIGCONT. What was on its way out goes first and in order; what waited to be read comes in any
-    /// order.
+    /// SIGCONT. Pending effects are executed first and in order; waiting events arrive in any order.
     fn thaw(&mut self, host: usize) {
         if !std::mem::replace(&mut self.hosts[host].frozen, false) {
             return;
@@ -151,7 +150,7 @@ impl Cluster {
         self.log(|cluster| format!("{} agent thaws", cluster.hosts[host].node));
         self.hosts[host].service.agent_since = self.now;
         for what in std::mem::take(&mut self.hosts[host].waiting) {
-            let goes_out = matches!(what, SimEvent::Carry { .. });
+            let goes_out = matches!(what, SimEvent::ExecuteEffects { .. });
             let wait = if goes_out {
                 0
             } else {
@@ -161,7 +160,7 @@ impl Cluster {
         }
     }
 
-    /// Ends every fault, and lets nothing else go wrong.
+    /// Ends every fault, and injects no more.
     pub(crate) fn calm(&mut self) {
         self.log(|_| "calm".into());
         self.faults.calm = true;
@@ -187,17 +186,17 @@ impl Cluster {
         }
     }
 
-    /// Has an operator take the lease by command where the design asks for one: an agent says so, and
-    /// nobody serves.
-    pub(crate) fn operate(&mut self) {
-        self.after(3 * SECOND, SimEvent::Operate);
+    /// Commands a takeover as an operator where the design needs one: an agent reports that, and no node
+    /// serves clients.
+    pub(crate) fn run_operator(&mut self) {
+        self.after(3 * SECOND, SimEvent::RunOperator);
         if self.hosts.iter().any(|host| host.server.serves()) {
             return;
         }
         let asks = |host: &usize| {
             let agent = self.hosts[*host].agent.as_ref();
             let problems = agent
-                .map(|agent| agent.problems(self.moment(*host)))
+                .map(|agent| agent.problems(self.instant(*host)))
                 .unwrap_or_default();
             problems
                 .iter()

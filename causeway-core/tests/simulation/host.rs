@@ -1,4 +1,4 @@
-//! One host: its clocks, its disk, its agent, its guard and its PostgreSQL.
+//! A simulated host: its clocks, disk, agent, guard and PostgreSQL.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::postgres::{Broken, Replays};
 use crate::seeded_rng::{Micros, SECOND, SeededRng};
 use crate::server::Server;
 
-/// Before which act an agent is frozen.
+/// Effect before which an agent is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FreezePoint {
     Write,
@@ -27,69 +27,69 @@ pub(crate) enum FreezePoint {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a thing that goes wrong by itself"
+        reason = "each is a separate fault"
 )]
 pub(crate) struct Host {
     pub(crate) node: NodeId,
-    /// The identity of the host, which a clone of it does not have.
+    /// Identity of the host, which its clone does not have.
     pub(crate) host_id: String,
-    /// Whether there is such a host: the clone appears at some moment, or never.
+    /// Whether the host exists: the clone appears later, or never.
     pub(crate) exists: bool,
     pub(crate) automatic: bool,
     pub(crate) settings: AgentConfig,
     pub(crate) clocks: Clocks,
     pub(crate) boots: u32,
     pub(crate) powered: bool,
-    /// What `Remember` wrote.
+    /// Highest record, as stored by `Remember`.
     pub(crate) remembered: (Epoch, u64),
 
     pub(crate) agent: Option<Agent>,
-    /// Counts the agents, so that an answer to one does not reach the next.
+    /// Number of the agent, so that a response to one does not reach the next.
     pub(crate) agent_life: u64,
     pub(crate) frozen: bool,
-    /// Until when it crashes soon after each start.
+    /// End of the time in which it crashes soon after each start.
     pub(crate) agent_crashes_until: Micros,
-    /// For how long it will be frozen once it has decided to act and has not acted yet.
+    /// Effect before which it will be frozen, and for how long.
     pub(crate) freezes_for: Option<(FreezePoint, Micros)>,
-    /// The number that guard found in use, as the agent was told.
+    /// Timeline that guard found in use and reported to the agent.
     pub(crate) taken_timeline: Option<Timeline>,
-    /// What was seen last, for a mutant that goes on with it.
+    /// Last observation, for a mutant that keeps using it.
     pub(crate) last_observation: Option<LocalObservation>,
-    /// What reached, or was about to leave, the agent while it was frozen.
+    /// Events and effects that wait while the agent is frozen.
     pub(crate) waiting: Vec<SimEvent>,
-    /// The requests that have neither been answered nor given up.
+    /// Requests without a response or a timeout.
     pub(crate) pending: BTreeSet<u64>,
     pub(crate) observing: bool,
-    /// What left the agent last: what leaves it stays in order.
+    /// Time of the agent's last effects, which stay in order.
     pub(crate) sent_at: Micros,
-    /// The deadline seen last and how late it was seen, for a mistake that needs it.
+    /// Last deadline and its delay, for a mutant that adds it.
     pub(crate) counted: Option<(GuardDeadline, Duration)>,
 
     pub(crate) guard: Option<Guard>,
     pub(crate) guard_life: u64,
     pub(crate) guard_frozen_at: Option<Micros>,
-    /// For how long guard, and the agent with it, will be frozen once it has started or promoted.
+    /// Time for which guard and agent will be frozen after a start or a promotion.
     pub(crate) guard_freezes_for: Option<Micros>,
-    /// What has reached guard while it was frozen.
+    /// Messages that wait while guard is frozen.
     pub(crate) guard_waiting: Vec<Message>,
-    /// When guard last told its supervisor how long to wait, and until when that is.
+    /// Time of guard's last announcement to its supervisor, and the announced end.
     pub(crate) announced_at: Micros,
     pub(crate) announced_until: Micros,
 
     pub(crate) server: Server,
     pub(crate) broken: Option<Broken>,
     pub(crate) replays: Option<Replays>,
-    /// How many starts were tried since a write was last proved.
+    /// Number of starts since the last proven write.
     pub(crate) starts_since_proof: u32,
     pub(crate) service: Service,
-    /// The epoch that a command has this node take; the write may arrive when its agent is gone.
+    /// Epoch that a command had this node take. The write may arrive after its agent has ended.
     pub(crate) commanded: Option<Epoch>,
-    /// How much may be lost by the statement made when this node took the lease.
+    /// Data loss stated when this node took the lease, in bytes.
     pub(crate) stated_loss: u64,
 
     pub(crate) cut_from_store: bool,
     pub(crate) cut_from_peers: bool,
-    /// How many requests it has sent in which second.
+    /// Current second, and the number of requests sent in it.
     pub(crate) requests: (u64, u32),
 }
 
@@ -208,14 +208,14 @@ pub(crate) fn region_of(name: &str) -> &'static [&'static str] {
     if name == "c" { &["c"] } else { &["a", "b"] }
 }
 
-/// The clocks of one host, which run at rates of their own.
+/// Clocks of one host, each with its own rate.
 #[derive(Clone, Debug)]
 pub(crate) struct Clocks {
     booted_at: Micros,
     base: Micros,
     boottime_ppm: i64,
     raw_ppm: i64,
-    /// How far `CLOCK_MONOTONIC` is slewed, for a mistake that believes it.
+    /// Slew of `CLOCK_MONOTONIC`, for a mutant that trusts it.
     slewed_ppm: i64,
     pub(crate) wall_ahead: Micros,
 }
@@ -242,7 +242,7 @@ impl Clocks {
         self.base = SECOND;
     }
 
-    pub(crate) fn moment(&self, now: Micros) -> HostInstant {
+    pub(crate) fn instant(&self, now: Micros) -> HostInstant {
         let shows = |ppm| Duration::from_micros(self.base + at_rate(now - self.booted_at, ppm));
         HostInstant::new(shows(self.boottime_ppm), shows(self.raw_ppm))
     }

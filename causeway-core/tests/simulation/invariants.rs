@@ -1,4 +1,4 @@
-//! What must hold after every event, whatever happened before it.
+//! Invariants, checked after every event.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,40 +10,40 @@ use crate::cluster::seconds;
 use crate::host::Host;
 use crate::seeded_rng::{Micros, SECOND};
 
-/// More requests to the store than this in one second are a loop that never waits.
+/// Maximum requests of one node to the store in a second: more are a loop without a pause.
 const REQUESTS_PER_SECOND: u32 = 40;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// Two nodes could acknowledge a write at one instant.
     TwoWriters(Vec<NodeId>),
-    /// Two promotions led to one timeline.
+    /// Two promotions began one timeline.
     TimelineTwice(Timeline, NodeId, NodeId),
-    /// A promotion led to another timeline than the one reserved for it.
+    /// A promotion began another timeline than the one reserved for it.
     TimelineNotReserved(Timeline, Timeline, NodeId),
     /// Two nodes, or one in two boots, held one epoch.
     EpochTwice(Epoch, Box<(LeaseHolder, LeaseHolder)>),
     /// Two hosts wrote on one timeline.
     TimelineShared(Timeline, usize, usize),
-    /// More acknowledged commits were lost, in bytes, than was stated.
+    /// More acknowledged commits were lost, in bytes, than were stated.
     LostUnstated(NodeId, u64, u64),
-    /// A node took the lease automatically, though more is known to be missing on it than may be.
+    /// A node took the lease automatically with a known loss above the limit.
     LostKnowingly(NodeId, u64, u64),
     /// A node took the lease automatically from a node of another region.
     LeftRegion(NodeId),
-    /// A node asks the store without a pause.
+    /// A node sends requests to the store without a pause.
     Hammers(NodeId),
-    /// A node has renewed the lease for this long without a proven write, and nothing advanced.
+    /// A node has renewed the lease for this long without a proven write and without progress.
     HoldsWithoutServing(NodeId, Micros),
     /// A node has renewed the lease after so many starts without a proven write.
     StartsForEver(NodeId, u32),
-    /// A node gave the lease up although its server replayed WAL.
+    /// A node released the lease although its server replayed WAL.
     GaveUpWhileReplaying(NodeId),
-    /// Commits are not acknowledged anywhere, and no agent reports a problem.
+    /// No node acknowledges commits, and no agent reports a problem.
     NothingReported,
     /// Long after the last fault, no node accepts and acknowledges writes.
     NoService,
-    /// Long after the last fault, a node does not follow the primary.
+    /// Long after the last fault, a node is not a standby of the primary.
     DoesNotFollow(NodeId),
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Invariants {
     began: BTreeMap<Timeline, NodeId>,
     holders: BTreeMap<Epoch, LeaseHolder>,
     writers: BTreeMap<Timeline, usize>,
-    /// What was found where it happened, and is reported by the next check.
+    /// Violation found since the last check, which the next one reports.
     found: Option<Violation>,
 }
 
@@ -186,10 +186,10 @@ impl fmt::Display for Violation {
                 write!(f, "`{node}` renews after {starts} starts without a write")
             }
             Self::GaveUpWhileReplaying(node) => {
-                write!(f, "`{node}` gave the lease up while its server replayed")
+                                write!(f, "`{node}` released the lease while its server replayed")
             }
             Self::NothingReported => {
-                f.write_str("nobody acknowledges commits, and no agent reports a problem")
+                                f.write_str("no node acknowledges commits, and no agent reports a problem")
             }
             Self::NoService => f.write_str("nothing is wrong, and no node acknowledges commits"),
             Self::DoesNotFollow(node) => {

@@ -1,5 +1,4 @@
-//! That what should come, comes: one node serves, nobody holds the lease without serving, and a problem
-//! that stands is reported.
+//! Liveness: one node serves clients, no node holds the lease without serving, and problems are reported.
 
 use causeway_core::Epoch;
 use causeway_core::agent::{ReleaseReason, WriteProbeFailure};
@@ -13,47 +12,46 @@ use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::State;
 
-/// Within what time an agent reports a problem when nobody acknowledges commits.
+/// Time within which an agent reports a problem if no node acknowledges commits.
 const UNREPORTED: Micros = 30 * SECOND;
 
-/// For how long an agent must have run to know what is wrong: the lease must have expired for it, and a
-/// takeover be overdue.
+/// Time that an agent needs to detect the problem: the lease must expire for it, and a takeover be overdue.
 const LEARNS_WITHIN: Micros = 16 * SECOND;
 
-/// What a holder without a proven write and without progress may need beyond the longest limit on that:
-/// guard away for 8 s, a drain of 1.5 s with 3 s for the end, one write that was under way, and 2 s in which
-/// each of two agents looks whether replay advances.
+/// Time that a holder without a proven write and without progress may need beyond its longest limit: guard away
+/// for 8 s, a drain of 1.5 s with 3 s to stop, one write in progress, and 2 s in which each of two agents checks
+/// whether replay advances.
 const SLACK: Micros = 8 * SECOND + 4_500 * MILLI + 3_500 * MILLI + 2 * 2 * SECOND;
 
-/// For how long a holder counts on one write: the hard deadline.
+/// Time for which one write is valid: the kill deadline.
 const HELD: Micros = 8_800 * MILLI;
 
-/// For how much longer PostgreSQL may drain when a command released the lease.
+/// Additional time to drain when a command released the lease.
 const DRAIN: Micros = 30 * SECOND;
 
-/// When a host last did what holders have to do.
+/// Service of one host as a holder.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Service {
-    /// When its agent was started or thawed last.
+    /// Time at which its agent was last started or thawed.
     pub(crate) agent_since: Micros,
-    /// When it last wrote the lease.
+    /// Time at which it last wrote the lease.
     pub(crate) wrote_at: Micros,
-    /// For how long, up to then, it had written it in one term without doing what holders have to do. The
-    /// term goes on when the agent is started again, and when the node takes what it had not released.
+    /// Time up to then for which it had held the lease without service. It continues when the agent restarts,
+    /// and when the node takes again what it had not released.
     pub(crate) without: Micros,
-    /// When a write was last proved there.
+    /// Time of the last proven write.
     pub(crate) proven_at: Micros,
-    /// When replay last advanced, or clients were served by a server that could prove no write.
+    /// Time at which replay last advanced, or clients were served by a server that could prove no write.
     pub(crate) advanced_at: Micros,
     pub(crate) released_by_command: bool,
 }
 
 impl Service {
-    /// Records that the lease was written, and how that went on from the write before.
+    /// Records a write of the lease, and its relation to the write before.
     fn wrote(&mut self, now: Micros, term: Term) {
         let served_at = self.proven_at.max(self.advanced_at);
         self.without = match term {
-            // What leaves a frozen agent late was written when it was not held any more.
+            // A write that leaves a frozen agent late was sent after the lease had expired.
             Term::Same if now - self.wrote_at > HELD => self.without,
             Term::Same if served_at < self.wrote_at => self.without + (now - self.wrote_at),
             Term::Same => now - served_at,
@@ -64,19 +62,19 @@ impl Service {
     }
 }
 
-/// How a write of the lease goes on from the one before.
+/// Relation of a write of the lease to the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Term {
     /// Another node held it, or this one had released it.
     New,
-    /// It is renewed.
+    /// The holder renewed it.
     Same,
-    /// The node takes again what it held and had not released: nobody knows how it was in between.
+    /// The node took again what it held and had not released; its state in between is unknown.
     Again,
 }
 
 impl Cluster {
-    /// Records who serves at this instant.
+    /// Records which hosts serve clients now.
     pub(crate) fn note_service(&mut self) {
         let now = self.now;
         for host in &mut self.hosts {
@@ -103,7 +101,7 @@ impl Cluster {
         }
     }
 
-    /// Returns whether an agent has run for long enough to know that nobody serves.
+    /// Returns whether an agent has run for long enough to detect that no node serves clients.
     fn any_agent_knows(&self) -> bool {
         let since = self.now.saturating_sub(LEARNS_WITHIN);
         let knows = |host: &Host| host.agent.is_some() && !host.frozen && host.service.agent_since <= since;
@@ -111,19 +109,19 @@ impl Cluster {
     }
 
     fn any_agent_reports(&self) -> bool {
-        // The answer is not cheap, and needs no more than a look now and then.
+        // The check is expensive, and once a second is enough.
         if !self.now.is_multiple_of(SECOND) || self.is(Mutant::ReportNothing) {
             return false;
         }
         let reports = |host: usize| {
             let machine = &self.hosts[host];
             let agent = machine.agent.as_ref().filter(|_| !machine.frozen);
-            agent.is_some_and(|agent| !agent.problems(self.moment(host)).is_empty())
+            agent.is_some_and(|agent| !agent.problems(self.instant(host)).is_empty())
         };
         (0..self.hosts.len()).any(reports)
     }
 
-    /// Checks what a host has written into the lease, and states what it may lose if it has taken it.
+    /// Checks a host's write of the lease, and records the stated loss if it took the lease.
     pub(crate) fn note_stored(
         &mut self,
         host: usize,
@@ -143,7 +141,7 @@ impl Cluster {
         };
         self.hosts[host].service.wrote(self.now, term);
         if taken {
-            // A holder that was never open takes the lease again as it took it before.
+            // A holder that never accepted writes takes the lease again with the loss stated before.
             let again = before.is_some_and(|before| {
                 let same = before.holder.node == record.holder.node
                     && before.holder.host_id == record.holder.host_id;
@@ -171,8 +169,8 @@ impl Cluster {
         }
     }
 
-    /// What is lost is stated from the lease record and the WAL of the node that takes over. The last
-    /// primary, whose disk holds all that it wrote, loses nothing.
+    /// States the loss from the lease record and the WAL of the node that takes over. The last primary, whose
+    /// disk has all that it wrote, loses nothing.
     fn state_loss(&mut self, host: usize, record: &LeaseRecord) {
         let machine = &self.hosts[host];
         let progress = machine.server.progress();
@@ -198,8 +196,8 @@ impl Cluster {
         }
     }
 
-    /// Without a command a node takes the lease only if no more is known to be lost than it may lose; and
-    /// nothing at all may be missing on one whose name recorded the position.
+    /// Checks the known loss of an automatic takeover against its limit, which is zero for a node whose name
+    /// recorded the position.
     fn check_known_loss(&mut self, host: usize, record: &LeaseRecord) {
         let machine = &self.hosts[host];
         let commanded = machine.commanded == Some(record.epoch);
@@ -247,7 +245,7 @@ impl Cluster {
         self.invariants.violated(violation);
     }
 
-    /// Checks that a holder did not give the lease up for want of progress while there was some.
+    /// Checks that a holder did not release the lease for lack of progress while replay advanced.
     pub(crate) fn note_release(&mut self, host: usize, reason: ReleaseReason) {
         let machine = &self.hosts[host];
         let replays = machine.server.replay.filter(|_| machine.server.advances());
@@ -258,8 +256,7 @@ impl Cluster {
         }
     }
 
-    /// Records that what a host has written is acknowledged, if it is, and checks what was lost when it
-    /// begins to acknowledge.
+    /// Records the acknowledged commits of a host, and checks the data loss when it begins to acknowledge.
     pub(crate) fn note_acknowledged(&mut self, host: usize) {
         let machine = &self.hosts[host];
         if !machine.server.acknowledges() {
@@ -269,7 +266,7 @@ impl Cluster {
         self.acknowledged.note(&self.hosts[host].server.log);
     }
 
-    /// Checks that no more is lost than was stated, now that a node is the primary.
+    /// Checks that a new primary lost no more than was stated.
     fn settle_loss(&mut self, host: usize) {
         let machine = &self.hosts[host];
         let lost = self.acknowledged.lost(&machine.server.log);
@@ -280,7 +277,7 @@ impl Cluster {
         self.acknowledged.forget(&machine.server.log);
     }
 
-    /// Checks that, with nothing wrong for long enough, one node serves and all others follow it.
+    /// Checks that, long enough after the last fault, one node serves clients and all others are its standbys.
     pub(crate) fn check_service(&self) -> Result<(), Violation> {
         let Some(primary) = self.hosts.iter().position(|host| host.server.serves()) else {
             return Err(Violation::NoService);

@@ -1,4 +1,4 @@
-//! How an agent sees its server and its guard.
+//! Observation of the local server and its guard by the agent.
 
 use causeway_core::agent::{
     AgentEvent, Commits, LocalObservation, ServerHealth, WriteProbeFailure,
@@ -6,26 +6,26 @@ use causeway_core::agent::{
 use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use causeway_core::guard::Guard;
 
-use crate::cluster::{Cluster, SimEvent, Told};
+use crate::cluster::{Cluster, SimEvent, Delivery};
 use crate::guarding::Message;
 use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::SYSTEM;
 
-/// For how long a guard may say nothing before it counts as gone.
+/// Time without a message after which a guard counts as away.
 const SILENCE: Micros = SECOND;
 
-/// After how long a silent guard is killed by its agent, which asks it ten times a second.
+/// Time after which an agent, which sends ten messages a second, kills its silent guard.
 const GIVE_UP: Micros = 5 * SECOND;
 
 impl Cluster {
-    /// Looks, and tells the agent a moment later what was seen.
+    /// Observes the server and guard, and delivers the observation to the agent a little later.
     pub(crate) fn observe_local(&mut self, host: usize) {
         let silent_for = (self.hosts[host].guard_frozen_at).map_or(0, |frozen_at| self.now - frozen_at);
         if silent_for >= GIVE_UP {
             self.crash_guard(host, "the agent kills its silent guard");
         }
-        // An order that guard has not answered makes everything that it said before it old.
+        // Reports of guard from before an unanswered command are out of date.
         let waits = |message: &Message| matches!(message, Message::Command(..));
         let ordered = self.hosts[host].guard_waiting.iter().any(waits);
         let local = if self.hosts[host].guard.is_some() && silent_for < SILENCE && !ordered {
@@ -43,14 +43,14 @@ impl Cluster {
             self.rng.between(MILLI, longest),
             self.hosts[host].agent_life,
         );
-        let told = Box::new(Told::Now(AgentEvent::LocalObserved(Box::new(local))));
-        self.after(wait, SimEvent::Tell { host, life, told });
+        let delivery = Box::new(Delivery::Now(AgentEvent::LocalObserved(Box::new(local))));
+        self.after(wait, SimEvent::Deliver { host, life, delivery });
     }
 
     fn build_observation(&self, host: usize) -> LocalObservation {
         let machine = &self.hosts[host];
         let server = machine.server.seen_by_agent();
-        let record = (machine.agent.as_ref()).and_then(|agent| agent.lease(self.moment(host)));
+        let record = (machine.agent.as_ref()).and_then(|agent| agent.lease(self.instant(host)));
         let position = record.and_then(|(record, _)| record.last_position);
         let holds = |position: &causeway_core::lease::PrimaryPosition, log: &crate::wal::Log| {
             log.reaches(position.timeline, position.flush_lsn)
@@ -72,7 +72,7 @@ impl Cluster {
         }
     }
 
-    /// Returns what a mutant takes for what was seen.
+    /// Returns the observation as a mutant distorts it.
     fn distort_observation(&mut self, host: usize, local: LocalObservation) -> LocalObservation {
         let Some(mutant) = self.mutant else {
             return local;
@@ -94,7 +94,7 @@ impl Cluster {
             local.primary = None;
         }
         if mutant == Mutant::AcknowledgeBeforeOpen {
-            local.holds_back = true; // As if what guard has written were in force.
+            local.holds_back = true; // As if guard's setting were in effect.
         }
         if mutant == Mutant::CountNoStarts {
             local.starts = Some(0);
@@ -113,7 +113,7 @@ impl Cluster {
         if mutant == Mutant::LimitReplay {
             local.replay = None;
         }
-        if mutant == Mutant::KeepTheUnproven && matches!(local.health, ServerHealth::Unproven(_)) {
+        if mutant == Mutant::KeepAnUnprovenServer && matches!(local.health, ServerHealth::Unproven(_)) {
             local.health = ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft);
         }
         local

@@ -1,37 +1,36 @@
-//! Thousands of histories of three nodes and a store, each from a number.
+//! Simulation: thousands of histories of three nodes and a lease store under fault injection, each from a seed.
 //!
-//! The agents and the guards are the real ones. The store, PostgreSQL, the network, the clocks and
-//! what goes wrong are simulated, in one thread and in virtual time, so that a history is the same
-//! each time it is told. In all of them, after every event:
+//! Agents and guards are the real code. The store, PostgreSQL, the network, the clocks and the faults are
+//! simulated, in one thread and in virtual time, so a seed always gives the same history. In every history,
+//! after every event:
 //!
 //! - at most one node could acknowledge a write, and on each timeline one host writes;
-//! - no timeline is begun by two promotions, nor without having been reserved;
-//! - each epoch has one holder, and an automatic takeover stays in the region of the last;
-//! - no acknowledged commit is lost that was not stated when the lease was taken, none at all when the
-//!   last primary returns, and no more than is allowed without a command;
-//! - nobody renews the lease for long without a proven write while nothing advances, nor starts a server
-//!   over and over, nor gives one up that replays;
+//! - no timeline is begun by two promotions, or without a reservation;
+//! - each epoch has one holder, and an automatic takeover stays in the region of the last holder;
+//! - no more acknowledged commits are lost than were stated when the lease was taken, none if the last primary
+//!   returns, and no more than the limit without a command;
+//! - no node renews the lease for long without a proven write and without progress, restarts its server without
+//!   end, or releases the lease while its server replays;
 //! - while no commit is acknowledged, an agent reports a problem within 30 s;
-//! - nobody asks the store without a pause;
+//! - no node sends requests to the store without a pause;
 //!
-//! and when nothing has gone wrong for a minute, one node acknowledges writes and all others follow it.
-//! The minute is the sum of the lease duration and the time to stand back (10 s each), the limits on a
-//! start and on a server that proves no write (15 s), and the operator's 20 s, where the design asks for
-//! one.
+//! and after a minute without faults, one node acknowledges writes and all others are its standbys. The minute
+//! is the sum of the lease duration and the time to yield (10 s each), the limits on a start and on a server
+//! that proves no write (15 s), and the operator's 20 s, where the design needs one.
 //!
-//! `CAUSEWAY_FIRST_SEED=3000` begins at another seed than 0,
-//! `CAUSEWAY_SEEDS=100000` tells more histories, and `CAUSEWAY_SEED=17` tells one and prints it.
+//! `CAUSEWAY_FIRST_SEED=3000` begins at another seed than 0, `CAUSEWAY_SEEDS=100000` runs more histories, and
+//! `CAUSEWAY_SEED=17` runs one and prints it.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "threads play the histories, and the environment names the seeds; a history reads neither"
+        reason = "threads run the histories, and the environment has the seeds; a history uses neither"
 )]
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test may stop where it is; hosts are known by their place in the list"
+        reason = "a failed test may panic; hosts are identified by their index"
 )]
 
 mod cloning;
@@ -63,7 +62,7 @@ use mutants::Mutant;
 const HISTORIES: u64 = 3000;
 
 #[test]
-fn whatever_goes_wrong_one_node_writes() {
+fn any_faults_then_one_node_writes() {
     if let Some(seed) = number("CAUSEWAY_SEED") {
         let mut cluster = Cluster::new(seed, None, None).recorded();
         let result = cluster.run();
@@ -77,36 +76,36 @@ fn whatever_goes_wrong_one_node_writes() {
 }
 
 #[test]
-fn whatever_goes_wrong_one_node_writes_in_the_second_third() {
+fn any_faults_then_one_node_writes_in_the_second_third() {
     every_one_holds(HISTORIES / 3..HISTORIES / 3 * 2);
 }
 
 #[test]
-fn whatever_goes_wrong_one_node_writes_in_the_last_third() {
+fn any_faults_then_one_node_writes_in_the_last_third() {
     every_one_holds(HISTORIES / 3 * 2..HISTORIES);
 }
 
-/// Checks a part of the histories, so that no one test takes long on a machine that is busy.
+/// Checks a range of histories. The range is split over several tests, so that none takes long on a busy host.
 fn every_one_holds(histories: Range<u64>) {
     if let Some((seed, violation)) = first_violation(None, None, histories) {
-        panic!("{}", told(seed, None, None, &violation));
+        panic!("{}", failure_report(seed, None, None, &violation));
     }
 }
 
 #[test]
-fn the_same_seed_gives_the_same_history() {
+fn same_seed_then_same_history() {
     for seed in 0..20 {
-        let tell = || {
+        let run_histories = || {
             let mut cluster = Cluster::new(seed, None, None).recorded();
             let result = cluster.run();
             (result, cluster.tally, cluster.history().to_vec())
         };
-        assert_eq!(tell(), tell(), "seed {seed}");
+        assert_eq!(run_histories(), run_histories(), "seed {seed}");
     }
 }
 
 #[test]
-fn enough_happens_for_the_properties_to_mean_something() {
+fn three_hundred_seeds_then_enough_faults_and_promotions() {
     let tallies: Vec<Tally> = (0..300)
         .map(|seed| {
             let mut cluster = Cluster::new(seed, None, None);
@@ -122,7 +121,7 @@ fn enough_happens_for_the_properties_to_mean_something() {
     assert!(sum(|tally| tally.ended_by_supervisor.into()) > 50, "{tallies:?}");
 }
 
-/// Tells histories on every processor until one goes wrong, and returns the first of those.
+/// Runs histories on every processor until one has a violation, and returns the first of those.
 fn first_violation(
     only: Option<&'static [Fault]>,
     mutant: Option<Mutant>,
@@ -131,7 +130,7 @@ fn first_violation(
     let Range { start, end } = histories;
     let next = AtomicU64::new(start);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let tell = || {
+    let run_histories = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end {
@@ -146,14 +145,14 @@ fn first_violation(
         }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(tell)).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run_histories)).collect();
         let found = threads.into_iter().filter_map(|thread| thread.join().unwrap());
         found.min_by_key(|(seed, _)| *seed)
     })
 }
 
-/// Returns what happened in a history, the end of it last.
-fn told(
+/// Returns the end of a history and its violation.
+fn failure_report(
     seed: u64,
     only: Option<&'static [Fault]>,
     mutant: Option<Mutant>,
@@ -164,7 +163,7 @@ fn told(
     let history = cluster.history();
     let end = &history[history.len().saturating_sub(60)..];
     format!(
-        "{}\n{violation}; CAUSEWAY_SEED={seed} tells it from the beginning",
+                "{}\n{violation}; CAUSEWAY_SEED={seed} prints the whole history",
         end.join("\n")
     )
 }

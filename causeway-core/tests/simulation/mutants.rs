@@ -1,79 +1,78 @@
-//! What would happen if it were done wrong. Each mistake is made in the world around the agent and
-//! its guard, never in them, and has to be caught: a property that no mistake can violate says nothing.
+//! Mutants (mutation testing). Each changes the environment of the agent and its guard, never their code, and
+//! must be caught: a property that no mutant violates proves nothing.
 
 use causeway_core::agent::AgentConfig;
 
 use crate::cluster::Cluster;
 use crate::faults::Fault;
 use crate::invariants::Violation;
-use crate::{HISTORIES, first_violation, told};
+use crate::{HISTORIES, first_violation, failure_report};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutant {
-    /// The deadlines count from when the grant was read.
+    /// Deadlines count from the response to the renewal.
     CountFromTheAnswer,
-    /// The challenger waits until the holder's deadline, and no longer.
+    /// The candidate waits until the holder's kill deadline, and no longer.
     DropTheMargin,
-    /// Guard is told how much time is left, and not until when.
-    BelieveALateGrant,
-    /// Nothing but the agent ends PostgreSQL.
-    ForgetGuard,
+    /// Guard receives the remaining time instead of the deadline.
+    TrustALateGrant,
+    /// Only the agent ends PostgreSQL.
+    DisableGuard,
     /// PostgreSQL chooses the number of the timeline.
     ReuseATimeline,
-    /// Guard trusts what was checked before the order was sent.
-    ActAfterAFreeze,
-    /// The store does not look at the condition.
+    /// Guard trusts the check made before the command was sent.
+    SkipTheCheckAfterAFreeze,
+    /// The store ignores preconditions.
     PutUnconditionally,
-    /// A missing lease is a free one.
+    /// A missing lease counts as released.
     TakeAMissingLease,
-    /// Whoever is refused goes on as if the lease were renewed.
-    TakeARefusalForAGrant,
+    /// A rejected write counts as stored.
+    TreatARejectionAsAGrant,
     /// The lease is released while PostgreSQL still drains.
     ReleaseBeforeTheEnd,
-    /// Time is what a clock says that is being slewed.
-    BelieveASlewedClock,
-    /// The challenger's wait counts from when it asked.
+    /// Time is read from a slewed clock.
+    TrustASlewedClock,
+    /// The candidate's wait counts from sending the read.
     CountTheWaitFromTheAsking,
-    /// Guard kills the postmaster and not its backends.
+    /// Guard kills the postmaster, but not its backends.
     LeaveBackendsBehind,
-    /// PostgreSQL goes on when guard is gone.
+    /// PostgreSQL keeps running after guard has ended.
     LetPostgresOutliveGuard,
-    /// What is seen of the server may be older than the last order to it.
+    /// An observation may be older than the last command.
     ObserveBeforeTheCommand,
-    /// A promotion that was cut off has left the history file of the number that it tried.
+    /// Guard promotes although an interrupted promotion left the history file of the number.
     PromoteOverAHistory,
-    /// Guard starts a standby with the placeholders of a promotion that was cut off.
+    /// Guard starts a standby with the placeholders of an interrupted promotion.
     LeavePlaceholdersBehind,
     /// Starts are not counted.
     CountNoStarts,
-    /// A start counts only if the server had served before.
+    /// A start counts only if the server had served clients before.
     CountStartsAfterService,
-    /// A holder without a guard goes on with what it saw last.
+    /// A holder without a guard keeps using its last observation.
     RenewWithoutGuard,
-    /// A new primary acknowledges commits before the lease says that it is open.
+    /// A new primary acknowledges commits before the lease is stored as `held`.
     AcknowledgeBeforeOpen,
-    /// Whoever has the holder's name is the holder.
+    /// Every host with the holder's name counts as the holder.
     ResumeOnAnotherHost,
-    /// The last primary comes back whatever its disk holds.
+    /// The last primary resumes without the recorded WAL.
     IgnoreThePosition,
-    /// Nothing ends a guard that is frozen together with its agent.
+    /// No supervisor ends a guard that is frozen together with its agent.
     NoSupervisor,
-    /// The supervisor hears of a server that may write once it runs.
+    /// Guard announces a server that may write only after its start.
     AnnounceAfterTheStart,
     /// Every node is in the holder's region.
     TakeOverAcrossRegions,
-    /// A server that answers and proves no write is kept.
-    KeepTheUnproven,
-    /// An agent that is started again knows nothing of what its server did not do before.
-    ForgetIdleness,
+    /// A server that responds and proves no write is kept.
+    KeepAnUnprovenServer,
+    /// A restarted agent counts its server's idle time from zero.
+    ResetIdleTime,
     /// A start or promotion has a limit although its replay advances.
     LimitReplay,
     /// Agents report no problem.
     ReportNothing,
 }
 
-/// The only faults that may happen, for a mistake that shows in so few histories that all of them would
-/// have to be told.
+/// Only faults that may be injected, for a mutant that is caught in too few histories of all faults.
 const ONLY: [(Mutant, &[Fault]); 16] = [
     (
         Mutant::CountTheWaitFromTheAsking,
@@ -84,10 +83,10 @@ const ONLY: [(Mutant, &[Fault]); 16] = [
         &[Fault::CutFromStore, Fault::FreezeAgent],
     ),
     (
-        Mutant::BelieveASlewedClock,
+        Mutant::TrustASlewedClock,
         &[Fault::CutFromStore, Fault::FreezeAgent],
     ),
-    (Mutant::ActAfterAFreeze, &[Fault::FreezeBeforeTheStart]),
+    (Mutant::SkipTheCheckAfterAFreeze, &[Fault::FreezeBeforeTheStart]),
     (
         Mutant::LeavePlaceholdersBehind,
         &[Fault::CrashPostgres, Fault::CrashGuard, Fault::FreezeAgent],
@@ -115,17 +114,17 @@ const ONLY: [(Mutant, &[Fault]); 16] = [
         Mutant::AnnounceAfterTheStart,
         &[Fault::FreezeGuardAfterTheStart],
     ),
-    (Mutant::KeepTheUnproven, &[Fault::FailWrites]),
+    (Mutant::KeepAnUnprovenServer, &[Fault::FailWrites]),
     (
-        Mutant::ForgetIdleness,
+        Mutant::ResetIdleTime,
         &[Fault::KeepCrashingAgent, Fault::HangPostgres],
     ),
     (Mutant::LimitReplay, &[Fault::ReplayForLong]),
 ];
 
 impl Mutant {
-    /// Returns whether a violation is one that this mutant leads to: a mutant that endangers service is shown
-    /// by any, and one that endangers data only by such.
+    /// Returns whether a violation catches this mutant: any violation for a mutant that endangers
+    /// availability, only one of data safety for the others.
     pub(crate) fn is_shown_by(self, violation: &Violation) -> bool {
         let endangers_service = matches!(
             self,
@@ -134,8 +133,8 @@ impl Mutant {
                 | Self::CountStartsAfterService
                 | Self::RenewWithoutGuard
                 | Self::TakeOverAcrossRegions
-                | Self::KeepTheUnproven
-                | Self::ForgetIdleness
+                | Self::KeepAnUnprovenServer
+                | Self::ResetIdleTime
                 | Self::LimitReplay
                 | Self::ReportNothing
         );
@@ -159,7 +158,7 @@ impl Mutant {
     }
 }
 
-/// Checks that the mistake is caught in one of the histories that are all good without it.
+/// Checks that the mutant is caught in a history that has no violation without it.
 fn is_caught(mutant: Mutant) {
     let only = mutant.faults();
     let Some((seed, violation)) = first_violation(only, Some(mutant), 0..HISTORIES) else {
@@ -167,156 +166,156 @@ fn is_caught(mutant: Mutant) {
     };
     println!("{mutant:?} was caught by seed {seed}: {violation}");
     if let Err(violation) = Cluster::new(seed, only, None).run() {
-        panic!("{}", told(seed, only, None, &violation));
+        panic!("{}", failure_report(seed, only, None, &violation));
     }
 }
 
 #[test]
-fn counting_the_lease_from_the_answer_is_caught() {
+fn lease_counted_from_the_response_then_caught() {
     is_caught(Mutant::CountFromTheAnswer);
 }
 
 #[test]
-fn dropping_the_margin_is_caught() {
+fn no_margin_after_the_kill_deadline_then_caught() {
     is_caught(Mutant::DropTheMargin);
 }
 
 #[test]
-fn believing_a_late_grant_is_caught() {
-    is_caught(Mutant::BelieveALateGrant);
+fn late_grant_trusted_then_caught() {
+    is_caught(Mutant::TrustALateGrant);
 }
 
 #[test]
-fn forgetting_the_guard_is_caught() {
-    is_caught(Mutant::ForgetGuard);
+fn no_guard_then_caught() {
+    is_caught(Mutant::DisableGuard);
 }
 
 #[test]
-fn reusing_a_timeline_number_is_caught() {
+fn timeline_number_reused_then_caught() {
     is_caught(Mutant::ReuseATimeline);
 }
 
 #[test]
-fn acting_after_a_freeze_between_check_and_act_is_caught() {
-    is_caught(Mutant::ActAfterAFreeze);
+fn frozen_between_check_and_action_then_caught() {
+    is_caught(Mutant::SkipTheCheckAfterAFreeze);
 }
 
 #[test]
-fn writing_the_lease_unconditionally_is_caught() {
+fn lease_written_unconditionally_then_caught() {
     is_caught(Mutant::PutUnconditionally);
 }
 
 #[test]
-fn believing_a_missing_lease_to_be_free_is_caught() {
+fn missing_lease_taken_then_caught() {
     is_caught(Mutant::TakeAMissingLease);
 }
 
 #[test]
-fn going_on_after_being_deposed_is_caught() {
-    is_caught(Mutant::TakeARefusalForAGrant);
+fn rejection_treated_as_a_grant_then_caught() {
+    is_caught(Mutant::TreatARejectionAsAGrant);
 }
 
 #[test]
-fn releasing_the_lease_while_postgres_drains_is_caught() {
+fn lease_released_while_postgres_drains_then_caught() {
     is_caught(Mutant::ReleaseBeforeTheEnd);
 }
 
 #[test]
-fn believing_a_slewed_clock_is_caught() {
-    is_caught(Mutant::BelieveASlewedClock);
+fn slewed_clock_trusted_then_caught() {
+    is_caught(Mutant::TrustASlewedClock);
 }
 
 #[test]
-fn counting_the_wait_from_the_asking_is_caught() {
+fn wait_counted_from_the_request_then_caught() {
     is_caught(Mutant::CountTheWaitFromTheAsking);
 }
 
 #[test]
-fn leaving_backends_behind_is_caught() {
+fn backends_left_running_then_caught() {
     is_caught(Mutant::LeaveBackendsBehind);
 }
 
 #[test]
-fn letting_postgres_outlive_its_guard_is_caught() {
+fn postgres_outlives_guard_then_caught() {
     is_caught(Mutant::LetPostgresOutliveGuard);
 }
 
 #[test]
-fn deciding_on_a_look_from_before_the_last_order_is_caught() {
+fn observation_older_than_the_command_then_caught() {
     is_caught(Mutant::ObserveBeforeTheCommand);
 }
 
 #[test]
-fn promoting_over_a_history_file_is_caught() {
+fn promoted_over_a_history_file_then_caught() {
     is_caught(Mutant::PromoteOverAHistory);
 }
 
 #[test]
-fn leaving_placeholders_behind_is_caught() {
+fn placeholders_left_behind_then_caught() {
     is_caught(Mutant::LeavePlaceholdersBehind);
 }
 
 #[test]
-fn counting_no_starts_is_caught() {
+fn starts_not_counted_then_caught() {
     is_caught(Mutant::CountNoStarts);
 }
 
 #[test]
-fn counting_only_starts_after_service_is_caught() {
+fn only_starts_after_service_counted_then_caught() {
     is_caught(Mutant::CountStartsAfterService);
 }
 
 #[test]
-fn renewing_without_a_guard_is_caught() {
+fn renewed_without_guard_then_caught() {
     is_caught(Mutant::RenewWithoutGuard);
 }
 
 #[test]
-fn acknowledging_before_open_is_caught() {
+fn commits_acknowledged_too_early_then_caught() {
     is_caught(Mutant::AcknowledgeBeforeOpen);
 }
 
 #[test]
-fn resuming_on_another_host_is_caught() {
+fn resumed_on_another_host_then_caught() {
     is_caught(Mutant::ResumeOnAnotherHost);
 }
 
 #[test]
-fn ignoring_the_position_is_caught() {
+fn position_ignored_then_caught() {
     is_caught(Mutant::IgnoreThePosition);
 }
 
 #[test]
-fn having_no_supervisor_is_caught() {
+fn no_supervisor_then_caught() {
     is_caught(Mutant::NoSupervisor);
 }
 
 #[test]
-fn announcing_after_the_start_is_caught() {
+fn announced_after_the_start_then_caught() {
     is_caught(Mutant::AnnounceAfterTheStart);
 }
 
 #[test]
-fn taking_over_across_regions_is_caught() {
+fn takeover_across_regions_then_caught() {
     is_caught(Mutant::TakeOverAcrossRegions);
 }
 
 #[test]
-fn keeping_a_server_without_a_proven_write_is_caught() {
-    is_caught(Mutant::KeepTheUnproven);
+fn server_without_a_proven_write_kept_then_caught() {
+    is_caught(Mutant::KeepAnUnprovenServer);
 }
 
 #[test]
-fn forgetting_idleness_is_caught() {
-    is_caught(Mutant::ForgetIdleness);
+fn idle_time_reset_then_caught() {
+    is_caught(Mutant::ResetIdleTime);
 }
 
 #[test]
-fn limiting_a_replay_that_advances_is_caught() {
+fn advancing_replay_limited_then_caught() {
     is_caught(Mutant::LimitReplay);
 }
 
 #[test]
-fn reporting_nothing_is_caught() {
+fn no_problem_reported_then_caught() {
     is_caught(Mutant::ReportNothing);
 }

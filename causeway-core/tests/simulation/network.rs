@@ -1,17 +1,17 @@
-//! What lies between the nodes and the store, and between node and node.
+//! Network between the nodes and the lease store, and among the nodes.
 
 use causeway_core::agent::{AgentEvent, LeaseReadResult, LeaseWrite, LeaseWriteResult};
 use causeway_core::failover::observation::PeerView;
 use causeway_core::lease::LeaseRecord;
 use causeway_core::{Epoch, HostInstant};
 
-use crate::cluster::{Cluster, SimEvent, Told};
+use crate::cluster::{Cluster, SimEvent, Delivery};
 use crate::faults::Weather;
 use crate::host::Host;
 use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::State;
-use crate::shell::meant;
+use crate::shell::effective_precondition;
 
 #[derive(Debug)]
 pub(crate) struct LeaseRequest {
@@ -19,12 +19,12 @@ pub(crate) struct LeaseRequest {
     pub(crate) life: u64,
     pub(crate) id: u64,
     pub(crate) requested_at: HostInstant,
-    /// What is written; none for a read.
+    /// Write; none for a read.
     pub(crate) write: Option<LeaseWrite>,
 }
 
 impl LeaseRequest {
-    /// Returns what the agent is told when the request fails.
+    /// Returns the event of a failed request.
     fn failure(&self) -> AgentEvent {
         match &self.write {
             Some(write) => AgentEvent::LeaseWritten {
@@ -40,7 +40,7 @@ impl LeaseRequest {
 }
 
 impl Cluster {
-    /// Sends a request to the store, and gives it up after its time.
+    /// Sends a request to the store, with its timeout.
     pub(crate) fn send(
         &mut self,
         host: usize,
@@ -99,8 +99,8 @@ impl Cluster {
 
     fn answer(&mut self, request: &LeaseRequest, wait: Micros, event: AgentEvent) {
         let (host, life, id) = (request.host, request.life, request.id);
-        let told = Box::new(Told::Answer { id, event });
-        self.after(wait, SimEvent::Tell { host, life, told });
+        let delivery = Box::new(Delivery::Answer { id, event });
+        self.after(wait, SimEvent::Deliver { host, life, delivery });
     }
 
     pub(crate) fn arrive(&mut self, request: &LeaseRequest) {
@@ -122,7 +122,7 @@ impl Cluster {
             Some(_) if self.rng.in_thousand(conflict) => self.refusal(request),
             Some(write) => {
                 let stored = self.put(request.host, write);
-                // What repeats a request by itself hears of its second try that it is refused.
+                // A client that retries by itself receives the rejection of its second attempt.
                 match stored.filter(|_| !self.rng.in_thousand(repeated)) {
                     Some(answer) => AgentEvent::LeaseWritten {
                         nonce: write.record.nonce.clone(),
@@ -141,7 +141,7 @@ impl Cluster {
 
     fn read(&self) -> LeaseReadResult {
         match self.store.get() {
-            LeaseReadResult::Found(etag, record) if self.is(Mutant::ForgetIdleness) => {
+            LeaseReadResult::Found(etag, record) if self.is(Mutant::ResetIdleTime) => {
                 let record = LeaseRecord {
                     idle_millis: 0,
                     ..*record
@@ -156,7 +156,7 @@ impl Cluster {
     }
 
     fn refusal(&self, request: &LeaseRequest) -> AgentEvent {
-        match (request.failure(), self.is(Mutant::TakeARefusalForAGrant)) {
+        match (request.failure(), self.is(Mutant::TreatARejectionAsAGrant)) {
             (AgentEvent::LeaseWritten { nonce, .. }, false) => AgentEvent::LeaseWritten {
                 nonce,
                 answer: LeaseWriteResult::Rejected,
@@ -179,7 +179,7 @@ impl Cluster {
         let etag = if self.is(Mutant::PutUnconditionally) {
             Some(self.store.put_whatever_is_there(write.record.clone()))
         } else {
-            let condition = meant(&write.condition);
+            let condition = effective_precondition(&write.condition);
             self.store.put(&write.record, &condition)
         }?;
         self.note_stored(host, before.as_ref(), &write.record);
@@ -198,10 +198,10 @@ impl Cluster {
         Some(LeaseWriteResult::Stored(etag))
     }
 
-    /// Asks the other nodes how far they are.
+    /// Requests the progress of the other nodes.
     pub(crate) fn ask_peers(&mut self, host: usize) {
         let reaches = |host: &Host| host.powered && !host.cut_from_peers;
-        let heard = |(index, peer): (usize, &Host)| -> Option<PeerView> {
+        let report = |(index, peer): (usize, &Host)| -> Option<PeerView> {
             let answers = index != host && reaches(peer) && peer.agent.is_some() && !peer.frozen;
             let progress = (peer.server.state == State::Following).then(|| peer.server.progress());
             answers.then(|| PeerView {
@@ -216,12 +216,12 @@ impl Cluster {
             })
         };
         let peers = if reaches(&self.hosts[host]) {
-            self.hosts.iter().enumerate().filter_map(heard).collect()
+            self.hosts.iter().enumerate().filter_map(report).collect()
         } else {
             Vec::new()
         };
         let (wait, life) = (self.delay(0), self.hosts[host].agent_life);
-        let told = Box::new(Told::Now(AgentEvent::PeersObserved(peers)));
-        self.after(wait, SimEvent::Tell { host, life, told });
+        let delivery = Box::new(Delivery::Now(AgentEvent::PeersObserved(peers)));
+        self.after(wait, SimEvent::Deliver { host, life, delivery });
     }
 }

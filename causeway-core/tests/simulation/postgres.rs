@@ -1,4 +1,4 @@
-//! What PostgreSQL does with its time: it starts, replays, is promoted and ends.
+//! Transitions of PostgreSQL over time: start, replay, promotion and end.
 
 use causeway_core::Timeline;
 use causeway_core::agent::{Commits, WriteProbeFailure};
@@ -10,18 +10,18 @@ use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, Micros, SECOND};
 use crate::server::{Replay, State};
 
-/// Why no start succeeds.
+/// Reason why no start succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// No process comes of it: the program is missing, or its configuration is refused.
+    /// No process starts: the program is missing, or its configuration is rejected.
     NoProcess,
     /// It ends at once.
     EndsAtOnce,
-    /// It replays for seconds, and then meets what it cannot replay.
+    /// It replays for seconds, and then fails at a record that it cannot replay.
     EndsAfterReplay,
 }
 
-/// How WAL is replayed that is not replayed in a moment.
+/// Speed of a long replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replays {
     Slowly,
@@ -90,13 +90,13 @@ impl Cluster {
             let own = server.log.timeline();
             server.histories.reserve(own, timeline);
         }
-        // It goes on being the same postmaster, so what was meant for it still is.
+        // The postmaster stays the same, so pending events still apply to it.
         server.state = State::Promoting(timeline);
         let wait = self.slowness(50 * MILLI, 6 * SECOND);
         self.advance(host, wait, State::Writable);
     }
 
-    /// Has a server come to `then`, once what it replays before is replayed.
+    /// Plans that a server reaches `then` after its replay.
     fn advance(&mut self, host: usize, wait: Micros, then: State) {
         let (life, state) = (self.hosts[host].server.life, then);
         let wait = match self.hosts[host].replays {
@@ -118,7 +118,7 @@ impl Cluster {
         self.hosts[host].server.replay = Some(Replay { since, advances });
     }
 
-    /// Lets a server that replays come to where it was going.
+    /// Ends a long replay, so that the server reaches its next state.
     pub(crate) fn replay_goes_on(&mut self, host: usize) {
         self.hosts[host].replays = None;
         let server = &self.hosts[host].server;
@@ -146,8 +146,8 @@ impl Cluster {
 
     pub(crate) fn reach(&mut self, host: usize, life: u64, state: State) {
         let server = &mut self.hosts[host].server;
-        // A postmaster that got SIGINT while it starts goes no further, nor does one that is gone. A
-        // promotion is the startup process's, which goes on until the sweep finds it.
+        // A postmaster that got SIGINT during its start, or was killed, reaches no further state. A promotion
+        // continues in the startup process until the sweep kills it.
         let promotes = matches!(server.state, State::Promoting(_));
         if server.life != life || server.stopping || (server.dying && !promotes) {
             return;
@@ -186,7 +186,7 @@ impl Cluster {
         self.invariants.began(timeline, reserved, &node);
     }
 
-    /// SIGINT: perhaps it ends, and perhaps a walsender or the archiver keeps it.
+    /// SIGINT: the server stops, or a walsender or the archiver keeps it running.
     pub(crate) fn interrupt(&mut self, host: usize) {
         let server = &mut self.hosts[host].server;
         if server.state == State::Ended || std::mem::replace(&mut server.stopping, true) {
@@ -201,7 +201,7 @@ impl Cluster {
         }
     }
 
-    /// SIGKILL, and the sweep until nothing is left.
+    /// SIGKILL, and the sweep until no process is left.
     pub(crate) fn kill(&mut self, host: usize, why: &str) {
         let server = &mut self.hosts[host].server;
         if server.state == State::Ended || std::mem::replace(&mut server.dying, true) {
@@ -231,7 +231,7 @@ impl Cluster {
         }
     }
 
-    /// Every process of PostgreSQL is gone. A promotion may have come to any point.
+    /// Ends every process of PostgreSQL. A promotion may be interrupted at any point.
     pub(crate) fn end(&mut self, host: usize) {
         if self.hosts[host].server.seen_by_guard() == guard::PostgresProcess::Stopped {
             return;
@@ -241,7 +241,7 @@ impl Cluster {
                 .rng
                 .pick(&[(false, false), (true, false), (true, true)]);
             if began {
-                // The first segment of the new timeline is there before its history file is.
+                // The first segment of the new timeline exists before its history file does.
                 self.begin_timeline(host, reserved);
             }
             self.hosts[host].server.directory = if done {

@@ -1,6 +1,6 @@
-//! Chance, from a seed: splitmix64, so that a history depends on nothing but its number.
+//! Seeded random numbers (splitmix64), so that a history depends only on its seed.
 
-/// Microseconds of true time since the history began, which no node can see.
+/// Microseconds of true time since the history began, which no node can read.
 pub(crate) type Micros = u64;
 
 pub(crate) const MILLI: Micros = 1_000;
@@ -26,7 +26,7 @@ impl SeededRng {
         least + self.next_u64() % (most - least + 1)
     }
 
-    /// Says yes in so many of a thousand cases.
+    /// Returns true in `cases` of a thousand.
     pub(crate) const fn in_thousand(&mut self, cases: u64) -> bool {
         self.next_u64() % 1000 < cases
     }

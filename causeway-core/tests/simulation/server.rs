@@ -1,4 +1,4 @@
-//! PostgreSQL as far as it matters here: what it may do, what its directory is and what WAL it has.
+//! State of a simulated PostgreSQL: its process, its data directory and its WAL.
 
 use causeway_core::agent::{Commits, PrimaryView, ServerHealth, WriteProbeFailure};
 use causeway_core::failover::observation::{DataDirectoryState, ReplayProgress, ServerView};
@@ -11,7 +11,7 @@ use crate::wal::{Histories, Log};
 
 pub(crate) const SYSTEM: SystemId = SystemId(7_345_118_205);
 
-/// The most bytes of WAL that clients write in a tenth of a second.
+/// Maximum bytes of WAL that clients write in a tenth of a second.
 pub(crate) const MOST_WRITTEN: u64 = 400;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum State {
     Writable,
 }
 
-/// WAL that is replayed before a start or a promotion is done.
+/// Replay before a start or a promotion completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replay {
     pub(crate) since: Micros,
@@ -43,22 +43,22 @@ pub(crate) struct Server {
     pub(crate) histories: Histories,
     pub(crate) commits: Commits,
     pub(crate) replay: Option<Replay>,
-    /// Why it proves no write, whatever it answers.
+    /// Reason why it proves no write, if there is one.
     pub(crate) failure: Option<WriteProbeFailure>,
-    /// How many starts guard has tried, for the whole of its life.
+    /// Number of starts that guard has attempted since its own start.
     pub(crate) starts: u64,
-    /// How many of those came after one that had served, for a mutant that counts no others.
+    /// Number of those after a server that had served clients, for a mutant that counts only these.
     pub(crate) starts_after_service: u64,
     served: bool,
-    /// Counts the postmasters, so that what was meant for one does not reach the next.
+    /// Number of the postmaster, so that events for one do not reach the next.
     pub(crate) life: u64,
-    /// It got SIGINT.
+    /// Whether it got SIGINT.
     pub(crate) stopping: bool,
-    /// Its postmaster is gone or about to go, and its backends with the sweep.
+    /// Whether its postmaster was killed; its backends end with the sweep.
     pub(crate) dying: bool,
-    /// A stalled disk keeps its processes, which were killed and do nothing more.
+    /// Whether a stalled disk keeps its killed processes, which do nothing more.
     pub(crate) silenced: bool,
-    /// It answers nobody, though what it does it goes on doing.
+    /// Whether it does not respond, although its processes continue.
     pub(crate) hung: bool,
     pub(crate) follows: Option<usize>,
     pub(crate) rewinding: bool,
@@ -155,12 +155,12 @@ impl Server {
         }
     }
 
-    /// Returns whether WAL is being replayed, and more of it all the time, as can be seen.
+    /// Returns whether replay advances visibly.
     pub(crate) fn advances(&self) -> bool {
         self.replays() && !self.hung && self.replay.is_some_and(|replay| replay.advances)
     }
 
-    /// Returns a number that changes whenever more was replayed.
+    /// Returns a number that changes whenever more WAL was replayed.
     pub(crate) fn replayed(&self, now: Micros) -> Option<u64> {
         let replay = self.replay.filter(|_| self.replays() && !self.hung)?;
         Some(if replay.advances {
@@ -170,7 +170,7 @@ impl Server {
         })
     }
 
-    /// A shutdown ends the startup process first.
+    /// Returns whether the startup process replays WAL; a shutdown ends it first.
     fn replays(&self) -> bool {
         let starts = matches!(
             self.state,
@@ -188,7 +188,7 @@ impl Server {
         }
     }
 
-    /// Counts an attempt to start it, whatever comes of that.
+    /// Counts an attempt to start it, successful or not.
     pub(crate) fn attempt(&mut self) {
         self.starts += 1;
         self.starts_after_service += u64::from(self.served);
@@ -203,14 +203,14 @@ impl Server {
         (self.stopping, self.dying, self.hung, self.silenced) = (false, false, false, false);
     }
 
-    /// Says that it has become what it was started for.
+    /// Records that it has reached a state.
     pub(crate) fn reach(&mut self, state: State) {
         self.state = state;
         self.replay = None;
         self.served |= state == State::Writable;
     }
 
-    /// Ends it, and keeps what it wrote.
+    /// Ends it, and keeps its data directory.
     pub(crate) fn end(&mut self) {
         self.directory = match self.state {
             State::Writable | State::StartingPrimary => DataDirectoryState::Primary,
@@ -223,7 +223,7 @@ impl Server {
         self.rewinding = false;
     }
 
-    /// Begins the timeline that `findNewestTimeLine` leads to.
+    /// Begins the timeline that PostgreSQL chooses (`findNewestTimeLine`).
     pub(crate) fn begin_timeline(&mut self) -> Timeline {
         let timeline = self.histories.begin(self.log.timeline());
         self.log.forks.push((timeline, self.log.end));

@@ -1,4 +1,4 @@
-//! The shell around an agent: it looks, tells the agent what it saw, and carries out what that says.
+//! The shell around an agent: it observes, delivers events to the agent, and executes its actions.
 
 use std::time::Duration;
 
@@ -11,21 +11,20 @@ use causeway_core::guard::{DeadlineError, GuardDeadline};
 use causeway_core::lease::{ETag, LeaseState, WritePrecondition};
 use causeway_core::{HostInstant, Timeline};
 
-use crate::cluster::{Cluster, SimEvent, Told};
+use crate::cluster::{Cluster, SimEvent, Delivery};
 use crate::guarding::Message;
 use crate::host::FreezePoint;
 use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, SECOND};
 use crate::server::State;
 
-/// What one turn of an agent's loop leads to. Between the turn and the effects lies a moment in which
-/// the agent can be frozen.
+/// Effects of one iteration of an agent's loop. The agent can be frozen between the iteration and its effects.
 #[derive(Debug)]
 pub(crate) struct Effects {
     decided_at: HostInstant,
     feed: Option<GuardDeadline>,
     command: Option<GuardCommand>,
-    /// Whether guard would have allowed the order when it was decided on, for a mistake that asks then.
+    /// Whether guard would have allowed the command at the decision, for a mutant that checks then.
     allowed: Result<(), DeadlineError>,
     follow: Option<Follow>,
     reads: u32,
@@ -33,7 +32,7 @@ pub(crate) struct Effects {
     observe: bool,
 }
 
-/// That the server is to be a standby, and whose if that is known.
+/// Set-up of a standby, and its primary if that is known.
 #[derive(Debug)]
 struct Follow {
     primary: Option<usize>,
@@ -64,15 +63,15 @@ impl Cluster {
             self.observe_local(host);
             observes = false;
         }
-        let now = self.moment(host);
+        let now = self.instant(host);
         self.step(host, now, AgentEvent::Tick, observes);
     }
 
-    pub(crate) fn tell(&mut self, host: usize, told: Told) {
-        let mut now = self.moment(host);
-        let event = match told {
-            Told::Now(event) => event,
-            Told::Answer { id, event } => {
+    pub(crate) fn deliver(&mut self, host: usize, delivery: Delivery) {
+        let mut now = self.instant(host);
+        let event = match delivery {
+            Delivery::Now(event) => event,
+            Delivery::Answer { id, event } => {
                 if !self.hosts[host].pending.remove(&id) {
                     return;
                 }
@@ -87,20 +86,20 @@ impl Cluster {
         {
             now = *requested_at;
         }
-        let event = self.misread(event);
+        let event = self.distort_read(event);
         self.step(host, now, event, false);
     }
 
-    /// Plans a command to take the lease, and gives it to the agent at once.
+    /// Plans a command to take the lease, and sends it to the agent at once.
     pub(crate) fn command_take(&mut self, host: usize, fenced: FencingProof) {
-        let now = self.moment(host);
+        let now = self.instant(host);
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
         };
         let Some(planned) = agent.lease(now).map(|(record, _)| record.epoch) else {
             return;
         };
-        // The operator accepts whatever timeline the node is on: what is lost is judged all the same.
+        // The operator accepts any timeline of the node; the data loss is checked nevertheless.
         let own = accepted(self.hosts[host].server.seen_by_agent());
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
@@ -118,9 +117,9 @@ impl Cluster {
         self.act(host, now, said.unwrap_or_default(), false, false);
     }
 
-    /// Gives an agent the command to release the lease.
+    /// Sends an agent the command to release the lease.
     pub(crate) fn command_release(&mut self, host: usize) {
-        let now = self.moment(host);
+        let now = self.instant(host);
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
         };
@@ -158,7 +157,7 @@ impl Cluster {
                 format!("{node} {verb} (epoch {epoch} remembered)")
             });
         }
-        // Orders follow a look, and a look follows the orders before it.
+        // Commands follow an observation, and an observation follows the commands before it.
         self.act(host, now, actions, observed, observes);
     }
 
@@ -201,7 +200,7 @@ impl Cluster {
             writes: Vec::new(),
             observe,
         };
-        effects.feed = deadline.map(|deadline| self.miscount(host, now, deadline));
+        effects.feed = deadline.map(|deadline| self.distort_deadline(host, now, deadline));
         for action in actions {
             match action {
                 AgentAction::ReadLease => effects.reads += 1,
@@ -212,7 +211,7 @@ impl Cluster {
                 AgentAction::AlertOperator(alarm) => self.alarm(host, &alarm),
             }
         }
-        // What leaves stays in order.
+        // Effects stay in order.
         let earliest = self.hosts[host].sent_at.max(self.now);
         let at = earliest + self.rng.between(10, 2 * MILLI);
         self.hosts[host].sent_at = at;
@@ -230,7 +229,7 @@ impl Cluster {
             (_, true) => None,
         };
         let effects = Box::new(effects);
-        let carried = SimEvent::Carry {
+        let carried = SimEvent::ExecuteEffects {
             host,
             life,
             effects,
@@ -250,7 +249,7 @@ impl Cluster {
         self.log(|cluster| format!("{} alarm: {alarm}", cluster.hosts[host].node));
     }
 
-    pub(crate) fn carry(&mut self, host: usize, effects: Effects) {
+    pub(crate) fn execute_effects(&mut self, host: usize, effects: Effects) {
         for write in effects.writes {
             self.send(host, effects.decided_at, Some(write));
         }
@@ -258,10 +257,10 @@ impl Cluster {
             self.send(host, effects.decided_at, None);
         }
         if let Some(deadline) = effects.feed {
-            self.tell_guard(host, Message::Feed(deadline, effects.decided_at));
+            self.send_to_guard(host, Message::Deadline(deadline, effects.decided_at));
         }
         if let Some(command) = effects.command {
-            self.tell_guard(host, Message::Command(command, effects.allowed));
+            self.send_to_guard(host, Message::Command(command, effects.allowed));
         }
         if let Some(Follow { primary }) = effects.follow {
             self.follow(host, primary);
@@ -271,7 +270,7 @@ impl Cluster {
         }
     }
 
-    /// Makes the server a standby, once the agent has said that it should be one.
+    /// Sets up the server as a standby, which is the agent's target role.
     fn follow(&mut self, host: usize, primary: Option<usize>) {
         self.hosts[host].server.follows = primary;
         let machine = &self.hosts[host];
@@ -316,8 +315,8 @@ impl Cluster {
         server.directory = DataDirectoryState::Standby;
     }
 
-    /// Hands on what was counted, unless a mistake counts otherwise.
-    fn miscount(
+    /// Returns the deadline, or the one that a mutant counts.
+    fn distort_deadline(
         &mut self,
         host: usize,
         now: HostInstant,
@@ -335,8 +334,8 @@ impl Cluster {
         later(deadline, late)
     }
 
-    /// Hands on what the store said, unless a mistake reads something else in it.
-    fn misread(&self, event: AgentEvent) -> AgentEvent {
+    /// Returns the response of the store, or the one that a mutant reads.
+    fn distort_read(&self, event: AgentEvent) -> AgentEvent {
         let (
             true,
             AgentEvent::LeaseRead {
@@ -359,8 +358,8 @@ impl Cluster {
     }
 }
 
-/// Returns the condition that is really meant by one on the version that `misread` made up.
-pub(crate) fn meant(condition: &WritePrecondition) -> WritePrecondition {
+/// Returns the condition that is really meant by one on the version that `distort_read` made up.
+pub(crate) fn effective_precondition(condition: &WritePrecondition) -> WritePrecondition {
     match condition {
         WritePrecondition::Match(ETag(etag)) if etag == "missing" => WritePrecondition::Missing,
         WritePrecondition::Match(_) | WritePrecondition::Missing => condition.clone(),
@@ -376,7 +375,7 @@ pub(crate) fn later(deadline: GuardDeadline, by: Duration) -> GuardDeadline {
     }
 }
 
-/// Returns the timeline of a server that follows.
+/// Returns the timeline of a standby.
 const fn accepted(server: ServerView) -> Option<Timeline> {
     if let ServerView::Standby(own) = server {
         return Some(own.timeline);

@@ -1,4 +1,4 @@
-//! The store: one object, strongly consistent, changed only under a condition.
+//! The lease store: one object, strongly consistent, written only with a precondition.
 
 use causeway_core::agent::LeaseReadResult;
 use causeway_core::lease::{
@@ -11,7 +11,7 @@ use crate::server::SYSTEM;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     current: Option<(ETag, LeaseRecord)>,
-    /// What lies under the delete marker, since the bucket keeps versions.
+    /// Version under the delete marker, because the bucket keeps versions.
     deleted: Option<(ETag, LeaseRecord)>,
     versions: u64,
 }
@@ -37,7 +37,7 @@ impl Store {
         self.current.as_ref().map(|(_, record)| record)
     }
 
-    /// Returns what is there, or lies under the delete marker.
+    /// Returns the current record, or the one under the delete marker.
     pub(crate) fn last_record(&self) -> Option<&LeaseRecord> {
         let last = self.current.as_ref().or(self.deleted.as_ref());
         last.map(|(_, record)| record)
@@ -64,14 +64,14 @@ impl Store {
         etag
     }
 
-    /// Deletes the object, which only puts a marker over it.
+    /// Deletes the object, which only adds a delete marker.
     pub(crate) fn delete(&mut self) {
         if let Some(version) = self.current.take() {
             self.deleted = Some(version);
         }
     }
 
-    /// Removes the marker, as a person does who finds the object missing.
+    /// Removes the delete marker, as an operator does.
     pub(crate) fn undelete(&mut self) {
         if self.current.is_none() {
             self.current = self.deleted.take();

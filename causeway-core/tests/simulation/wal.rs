@@ -1,10 +1,10 @@
-//! A server's WAL, the history files beside it, and which commits of the cluster were acknowledged.
+//! A server's WAL, its history files, and the acknowledged commits of the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_core::{Lsn, Timeline};
 
-/// WAL: which timelines it went through, where each began, and where it ends.
+/// WAL: its timelines, the start of each, and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Log {
     pub(crate) forks: Vec<(Timeline, u64)>,
@@ -23,7 +23,7 @@ impl Log {
         self.forks.last().unwrap().0
     }
 
-    /// Returns the part that this log and `other` have in common.
+    /// Returns the part that this WAL and `other` have in common.
     pub(crate) fn common(&self, other: &Self) -> Self {
         let same = self.forks.iter().zip(&other.forks);
         let shared = same.take_while(|(here, there)| here == there).count();
@@ -34,17 +34,17 @@ impl Log {
         }
     }
 
-    /// Returns whether streaming `other` can continue this log.
+    /// Returns whether streaming `other` can continue this WAL.
     pub(crate) fn leads_to(&self, other: &Self) -> bool {
         self.common(other) == *self
     }
 
-    /// Returns whether it holds the WAL of `timeline` up to `lsn`.
+    /// Returns whether it has the WAL of `timeline` up to `lsn`.
     pub(crate) fn reaches(&self, timeline: Timeline, lsn: Lsn) -> bool {
         self.end_on(timeline).is_some_and(|end| end >= lsn.get())
     }
 
-    /// Returns up to where it holds the WAL of `timeline`; none if it never went through it.
+    /// Returns the end of its WAL on `timeline`; none without WAL of that timeline.
     fn end_on(&self, timeline: Timeline) -> Option<u64> {
         let at = self.forks.iter().position(|(begun, _)| *begun == timeline)?;
         Some(self.forks.get(at + 1).map_or(self.end, |(_, start)| *start))
@@ -93,7 +93,7 @@ impl Histories {
         self.dangling().next().is_some()
     }
 
-    /// Receives those that another server has.
+    /// Receives the history files of another server.
     pub(crate) fn receive(&mut self, other: &Self) {
         self.real.extend(&other.real);
         let missing: Vec<_> = (other.placeholders.iter().copied())
@@ -102,7 +102,8 @@ impl Histories {
         self.placeholders.extend(missing);
     }
 
-    /// Begins the timeline that `findNewestTimeLine` leads to: the first above `own` without a history.
+    /// Begins the timeline that PostgreSQL chooses (`findNewestTimeLine`): the first above `own` without a
+    /// history file.
     pub(crate) fn begin(&mut self, own: Timeline) -> Timeline {
         let mut next = own.next();
         while self.has(next) {
@@ -113,19 +114,19 @@ impl Histories {
     }
 }
 
-/// Up to where commits were acknowledged on each timeline, less what was lost and stated.
+/// Acknowledged WAL on each timeline, less what was lost and stated.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Acknowledged(BTreeMap<Timeline, (u64, u64)>);
 
 impl Acknowledged {
-    /// Records that everything that a primary has written on its timeline is acknowledged.
+    /// Records that all WAL of a primary on its timeline is acknowledged.
     pub(crate) fn note(&mut self, log: &Log) {
         let (timeline, start) = *log.forks.last().unwrap();
         let known = self.0.entry(timeline).or_insert((start, start));
         known.1 = known.1.max(log.end);
     }
 
-    /// Returns how many bytes of acknowledged commits `log` does not hold.
+    /// Returns the acknowledged bytes that `log` does not have.
     pub(crate) fn lost(&self, log: &Log) -> u64 {
         let lost = |(timeline, (start, end)): (&Timeline, &(u64, u64))| {
             let held = log
@@ -136,7 +137,7 @@ impl Acknowledged {
         self.0.iter().map(lost).sum()
     }
 
-    /// Forgets what `log` does not hold.
+    /// Removes what `log` does not have.
     pub(crate) fn forget(&mut self, log: &Log) {
         for (timeline, (start, end)) in &mut self.0 {
             *end = log

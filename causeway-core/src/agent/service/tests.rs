@@ -7,7 +7,7 @@ use crate::failover::observation::DataDirectoryState;
 
 /// Observes what `observe` returns for each tenth of a second, and returns when and why the lease would
 /// be given up within two minutes.
-fn gives_up(observe: impl Fn(u64) -> LocalObservation) -> Option<(u64, ReleaseReason)> {
+fn first_release(observe: impl Fn(u64) -> LocalObservation) -> Option<(u64, ReleaseReason)> {
     let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
     (0..1_200).find_map(|tenth| {
         let millis = tenth * 100;
@@ -32,9 +32,9 @@ fn before(idle: Duration) -> InheritedDurations {
 }
 
 #[test]
-fn server_that_ends_at_each_start_then_keeps_ending() {
+fn server_ends_at_each_start_then_released() {
     let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
-    let found = gives_up(|millis| LocalObservation {
+    let found = first_release(|millis| LocalObservation {
         starts: Some(millis / 400),
         ..ended.clone()
     });
@@ -42,7 +42,7 @@ fn server_that_ends_at_each_start_then_keeps_ending() {
 }
 
 #[test]
-fn server_that_ends_twice_a_minute_and_serves_in_between_then_named() {
+fn server_ends_twice_a_minute_then_problem() {
     let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
     for (secs, starts) in [(1, 1), (25, 2)] {
         let local = LocalObservation {
@@ -66,9 +66,9 @@ fn server_that_ends_twice_a_minute_and_serves_in_between_then_named() {
 }
 
 #[test]
-fn server_that_recovers_and_ends_slowly_then_keeps_ending() {
+fn server_ends_after_each_recovery_then_released() {
     // It replays the same WAL for 19 s each time, and then meets what it cannot replay.
-    let found = gives_up(|millis| {
+    let found = first_release(|millis| {
         let server = if millis % 20_000 < 19_000 {
             ServerView::MayWrite
         } else {
@@ -88,13 +88,13 @@ fn server_that_recovers_and_ends_slowly_then_keeps_ending() {
 }
 
 #[test]
-fn directory_that_cannot_be_started_then_not_up_in_time() {
-    let found = gives_up(|_| observed(ServerView::Stopped(DataDirectoryState::Empty)));
+fn empty_directory_then_released_after_start_timeout() {
+    let found = first_release(|_| observed(ServerView::Stopped(DataDirectoryState::Empty)));
     assert_eq!(found, Some((60_000, ReleaseReason::NotUpInTime)));
 }
 
 #[test]
-fn agent_started_again_then_counts_on() {
+fn agent_restarted_then_idle_time_continues() {
     let silent = health(ServerHealth::Silent);
     let mut idle = Duration::ZERO;
     let released = (0..10).find_map(|life| {
@@ -109,15 +109,15 @@ fn agent_started_again_then_counts_on() {
 }
 
 #[test]
-fn server_that_serves_then_earlier_silence_is_forgotten() {
+fn write_proven_then_idle_time_reset() {
     let mut watch = ServiceWatch::new(at(0), at(0), before(Duration::from_secs(50)));
     assert_eq!(watch.observe(at(100), &up(), true, &settings()), None);
     assert_eq!(watch.idle(at(100)), Duration::ZERO);
 }
 
 #[test]
-fn replay_that_advances_then_no_limit() {
-    let found = gives_up(|millis| LocalObservation {
+fn replay_advances_then_not_released() {
+    let found = first_release(|millis| LocalObservation {
         replay: Some(millis / 50_000),
         ..health(ServerHealth::Recovering)
     });
@@ -125,8 +125,8 @@ fn replay_that_advances_then_no_limit() {
 }
 
 #[test]
-fn replay_that_stands_still_then_not_up_in_time() {
-    let found = gives_up(|_| LocalObservation {
+fn replay_stalls_then_released_after_start_timeout() {
+    let found = first_release(|_| LocalObservation {
         replay: Some(7),
         ..health(ServerHealth::Recovering)
     });
@@ -134,32 +134,32 @@ fn replay_that_stands_still_then_not_up_in_time() {
 }
 
 #[test]
-fn silent_server_then_answers_nothing() {
-    let found = gives_up(|_| health(ServerHealth::Silent));
+fn silent_server_then_released_after_probe_timeout() {
+    let found = first_release(|_| health(ServerHealth::Silent));
     assert_eq!(found, Some((5_000, ReleaseReason::AnswersNothing)));
 }
 
 #[test]
-fn stalled_write_then_kept_longer_than_a_silent_server() {
+fn write_stalls_then_released_after_stall_timeout() {
     let stalled = WriteProbeFailure::Stalled;
-    let found = gives_up(|_| health(ServerHealth::Unproven(stalled)));
+    let found = first_release(|_| health(ServerHealth::Unproven(stalled)));
     assert_eq!(found, Some((20_000, ReleaseReason::CannotWrite(stalled))));
 }
 
 #[test]
-fn connections_or_transaction_ids_used_up_then_kept() {
+fn connections_or_transaction_ids_exhausted_then_kept() {
     for failure in [
         WriteProbeFailure::NoConnectionLeft,
         WriteProbeFailure::XidLimit,
     ] {
-        let found = gives_up(|_| health(ServerHealth::Unproven(failure)));
+        let found = first_release(|_| health(ServerHealth::Unproven(failure)));
         assert_eq!(found, None, "{failure}");
     }
 }
 
 /// Nobody has been served by it yet, and another node may have a connection left.
 #[test]
-fn connections_used_up_before_open_then_given_up() {
+fn connections_exhausted_before_writes_then_released() {
     let full = health(ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft));
     let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
     let found =
@@ -169,8 +169,8 @@ fn connections_used_up_before_open_then_given_up() {
 }
 
 #[test]
-fn one_stall_after_connections_were_used_up_then_kept() {
-    let found = gives_up(|millis| match millis {
+fn short_stall_after_exhausted_connections_then_kept() {
+    let found = first_release(|millis| match millis {
         0..60_000 => health(ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft)),
         60_000..70_000 => health(ServerHealth::Unproven(WriteProbeFailure::Stalled)),
         _ => up(),
@@ -179,12 +179,12 @@ fn one_stall_after_connections_were_used_up_then_kept() {
 }
 
 #[test]
-fn server_that_proves_writes_then_kept() {
-    assert_eq!(gives_up(|_| up()), None);
+fn writes_proven_then_kept() {
+    assert_eq!(first_release(|_| up()), None);
 }
 
 #[test]
-fn guard_away_then_nothing_to_release_and_no_renewal() {
+fn guard_away_then_no_release_and_no_renewal() {
     let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
     let mut guard = GuardWatch::default();
     let unguarded = observed(ServerView::Unguarded);

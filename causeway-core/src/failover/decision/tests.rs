@@ -9,7 +9,7 @@ use crate::lsn::Ancestor;
 proptest! {
     /// Whatever the progress of each node, another node's lease in force is not taken.
     #[test]
-    fn never_takes_over_while_another_node_holds_the_lease(
+    fn lease_in_force_then_no_action(
         age in 0_u64..10_000, received in 0_u64..200, peers in prop::collection::vec(0_u64..200, 0..3),
     ) {
         let mut seen = observation(age, received);
@@ -20,7 +20,7 @@ proptest! {
 
     /// A promotion takes a timeline above every reserved one.
     #[test]
-    fn never_takes_a_timeline_twice(age in 0_u64..30_000, highest in 1_u32..50, own in any::<bool>()) {
+    fn takeover_then_timeline_above_every_reserved_one(age in 0_u64..30_000, highest in 1_u32..50, own in any::<bool>()) {
         let mut seen = observation(age, 100);
         let lease = seen.lease.as_mut().unwrap();
         lease.highest_reserved_timeline = Timeline::new(highest).unwrap();
@@ -35,7 +35,7 @@ proptest! {
 }
 
 #[test]
-fn takes_over_once_the_term_has_passed() {
+fn lease_expired_then_takeover() {
     let expected = Takeover {
         epoch: Epoch::new(8),
         mode: PromotionMode::Promote(Timeline::new(2).unwrap()),
@@ -47,14 +47,14 @@ fn takes_over_once_the_term_has_passed() {
 }
 
 #[test]
-fn does_not_wait_for_a_lease_that_was_released() {
+fn lease_released_then_immediate_takeover() {
     let mut seen = observation(0, 100);
     seen.lease.as_mut().unwrap().state = LeaseState::Released;
     assert!(matches!(decide(&seen, &policy()), Decision::TakeLease(_)));
 }
 
 #[test]
-fn calls_a_person_when_more_would_be_lost_than_may_be() {
+fn data_loss_above_limit_then_escalation() {
     let expected = Escalation::WouldLose {
         bytes: 51,
         allowed: 50,
@@ -66,7 +66,7 @@ fn calls_a_person_when_more_would_be_lost_than_may_be() {
 }
 
 #[test]
-fn calls_a_person_when_it_stands_on_another_timeline() {
+fn other_timeline_then_escalation() {
     let mut seen = observation(10_000, 100);
     seen.lease
         .as_mut()
@@ -82,7 +82,7 @@ fn calls_a_person_when_it_stands_on_another_timeline() {
 }
 
 #[test]
-fn lets_a_better_standby_go_first_but_not_for_ever() {
+fn peer_with_more_wal_then_waits_for_a_limited_time() {
     let mut seen = observation(10_000, 80);
     seen.peers = vec![peer(90)];
     let better = Decision::NoAction(NoAction::BehindPeer("c".parse().unwrap()));
@@ -93,7 +93,7 @@ fn lets_a_better_standby_go_first_but_not_for_ever() {
 }
 
 #[test]
-fn the_holders_own_node_comes_back_without_waiting_once_its_server_has_ended() {
+fn own_lease_and_server_stopped_then_resumes_at_once() {
     let mut seen = observation(0, 100);
     let lease = seen.lease.as_mut().unwrap();
     lease.holder = seen.node.clone();
@@ -200,7 +200,7 @@ fn newer_timeline_that_holds_the_position_then_takes_over() {
 /// An operator commanded it to take the lease with that loss, and it released the lease before it accepted
 /// writes.
 #[test]
-fn released_before_it_opened_then_a_candidate_like_any_other() {
+fn released_before_writes_then_an_ordinary_candidate() {
     let mut seen = observation(60_000, 100);
     let lease = seen.lease.as_mut().unwrap();
     lease.holder = seen.node.clone();
@@ -225,7 +225,7 @@ fn another_database_then_no_takeover() {
 
 /// Half of the nodes still read the bucket that the lease was moved from.
 #[test]
-fn lease_retired_or_superseded_then_nobody_takes_it() {
+fn lease_retired_or_superseded_then_no_takeover() {
     let mut seen = observation(60_000, 100);
     seen.peers = vec![PeerView {
         highest: Epoch::new(8),
@@ -265,7 +265,7 @@ proptest! {
     /// The forecast is the decision once the primary is lost and the lease has expired, and never a takeover
     /// that the policy forbids.
     #[test]
-    fn forecast_agrees_with_the_decision(
+    fn primary_lost_then_decision_equals_forecast(
         age in 0_u64..10_000, received in 0_u64..200, automatic in any::<bool>(), region in any::<bool>(),
         database in 1_u64..3, timeline in 1_u32..3, state in 0_usize..4, better in 0_u64..200,
     ) {

@@ -68,7 +68,7 @@ fn evidence() -> ReplacementEvidence {
 }
 
 #[test]
-fn old_store_answers_then_retired_and_nothing_reused() {
+fn old_store_responds_then_retired_and_numbers_unused() {
     let plan = plan(&evidence(), &OperatorAssertions::default()).unwrap();
 
     assert_eq!(plan.retire, [store("old")]);
@@ -82,7 +82,7 @@ fn old_store_answers_then_retired_and_nothing_reused() {
 }
 
 #[test]
-fn old_store_silent_then_only_by_name_and_with_a_gap() {
+fn old_store_silent_then_allowed_by_name_with_a_gap() {
     let mut seen = evidence();
     seen.stores[1].1 = StoreFacts::Silent("no answer".into());
     let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
@@ -111,7 +111,7 @@ fn old_store_silent_then_only_by_name_and_with_a_gap() {
 }
 
 #[test]
-fn node_on_the_old_store_or_silent_then_refused() {
+fn node_on_the_old_store_or_silent_then_rejected() {
     let mut seen = evidence();
     seen.nodes[0].1 = Some(facts("old", 7));
     seen.nodes[1].1 = None;
@@ -136,7 +136,7 @@ fn node_on_the_old_store_or_silent_then_refused() {
 }
 
 #[test]
-fn recorded_wal_missing_then_only_as_restored() {
+fn recorded_wal_missing_then_allowed_only_as_restored() {
     let mut seen = evidence();
     seen.holds_position = false;
     let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
@@ -149,7 +149,7 @@ fn recorded_wal_missing_then_only_as_restored() {
 }
 
 #[test]
-fn nothing_left_then_numbers_from_the_operator_are_the_floor() {
+fn no_record_left_then_numbers_from_the_operator() {
     let seen = ReplacementEvidence {
         target: store("new"),
         stores: vec![(store("new"), StoreFacts::Holds(None))],
