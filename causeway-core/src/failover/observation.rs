@@ -60,7 +60,7 @@ pub struct LeaseView {
 pub enum ServerView {
     /// Guard does not respond, so no server can be started or promoted.
     Unguarded,
-    /// No process of it is left; its control file tells how it was used last.
+        /// No process of it is left; its control file has its last use.
     Stopped(DataDirectoryState),
     /// It runs, and has not recently reported its progress.
     Silent,

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn recovery_ended_before_an_earlier_fork_then_fork_is_moved_back() {
+    fn recovery_ended_before_a_fork_then_fork_is_moved_back() {
         let ancestors = parse_history("1 0/50\n2 0/30\n3 0/40\n").unwrap();
         let left: Vec<u64> = ancestors
             .iter()

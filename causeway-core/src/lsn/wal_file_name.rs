@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn last_segment_of_a_log_then_next_is_the_first_of_the_following_log() {
+    fn last_segment_of_a_log_then_next_is_in_the_following_log() {
         let last: WalFileName = "0000000100000000000000FF".parse().unwrap();
         let WalFileName::Segment(name) = last else {
             panic!("a name without a suffix is a segment's")

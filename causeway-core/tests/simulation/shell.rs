@@ -358,7 +358,7 @@ impl Cluster {
     }
 }
 
-/// Returns the condition that is really meant by one on the version that `distort_read` made up.
+/// Returns the precondition to use for one on the version that `distort_read` made up.
 pub(crate) fn effective_precondition(condition: &WritePrecondition) -> WritePrecondition {
     match condition {
         WritePrecondition::Match(ETag(etag)) if etag == "missing" => WritePrecondition::Missing,

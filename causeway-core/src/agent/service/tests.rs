@@ -5,8 +5,8 @@ use super::*;
 use crate::agent::WriteProbeFailure;
 use crate::failover::observation::DataDirectoryState;
 
-/// Observes what `observe` returns for each tenth of a second, and returns when and why the lease would
-/// be given up within two minutes.
+/// Observes what `observe` returns for each tenth of a second, and returns time and reason of the first
+/// release within two minutes.
 fn first_release(observe: impl Fn(u64) -> LocalObservation) -> Option<(u64, ReleaseReason)> {
     let mut watch = ServiceWatch::new(at(0), at(0), InheritedDurations::default());
     (0..1_200).find_map(|tenth| {
@@ -67,7 +67,7 @@ fn server_ends_twice_a_minute_then_problem() {
 
 #[test]
 fn server_ends_after_each_recovery_then_released() {
-    // It replays the same WAL for 19 s each time, and then meets what it cannot replay.
+            // It replays the same WAL for 19 s each time, then fails at a record that it cannot replay.
     let found = first_release(|millis| {
         let server = if millis % 20_000 < 19_000 {
             ServerView::MayWrite
@@ -157,7 +157,7 @@ fn connections_or_transaction_ids_exhausted_then_kept() {
     }
 }
 
-/// Nobody has been served by it yet, and another node may have a connection left.
+/// It has served no client yet, and another node may have a connection left.
 #[test]
 fn connections_exhausted_before_writes_then_released() {
     let full = health(ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft));
