@@ -1,6 +1,6 @@
 //! Actions of the agent while its node does not hold the lease: observe it, and take it if allowed.
 
-use super::held_lease::HeldLease;
+use super::held_lease::{HeldLease, TakenVersion};
 use super::{Agent, AgentAction, Attempt, LeaseWrite, Role};
 use crate::HostInstant;
 use crate::failover::decision::{self, Decision, NoAction, PromotionMode, Takeover};
@@ -54,13 +54,16 @@ impl Agent {
         // Guard started or promoted a server that may write, and rejects a timeline in use. A standby is still
         // to be promoted, onto a number that is not reserved yet: the one in the record may have been
         // reserved for another holder.
-        let (etag, record, mode) = (
-            observed.etag.clone(),
-            observed.record.clone(),
-            PromotionMode::Resume,
-        );
+        let taken = TakenVersion {
+            etag: observed.etag.clone(),
+            record: observed.record.clone(),
+            mode: PromotionMode::Resume,
+            confirmed_at: armed.requested_at,
+            write_at: now,
+            proven: false,
+        };
         self.last_decision = None;
-        let held = HeldLease::new(now, etag, record, mode, armed.requested_at, now, false);
+        let held = HeldLease::new(now, taken);
         self.role = Role::Holder(Box::new(held));
         true
     }

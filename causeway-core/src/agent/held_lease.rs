@@ -48,16 +48,30 @@ pub(super) struct HeldLease {
     inherited: (HostInstant, Option<PrimaryPosition>),
 }
 
+/// The version of the lease with which a node becomes its holder.
+#[derive(Debug)]
+pub(super) struct TakenVersion {
+    pub(super) etag: ETag,
+    pub(super) record: LeaseRecord,
+    pub(super) mode: PromotionMode,
+    /// Time at which the write of this version was sent.
+    pub(super) confirmed_at: HostInstant,
+    /// Time of the next write.
+    pub(super) write_at: HostInstant,
+    /// Whether this agent wrote it, and not an earlier agent of this node.
+    pub(super) proven: bool,
+}
+
 impl HeldLease {
-    pub(super) fn new(
-        now: HostInstant,
-        etag: ETag,
-        record: LeaseRecord,
-        mode: PromotionMode,
-        confirmed_at: HostInstant,
-        write_at: HostInstant,
-        proven: bool,
-    ) -> Self {
+    pub(super) fn new(now: HostInstant, taken: TakenVersion) -> Self {
+        let TakenVersion {
+            etag,
+            record,
+            mode,
+            confirmed_at,
+            write_at,
+            proven,
+        } = taken;
         let open = record.state == LeaseState::Held;
         let record_position = record.last_position;
         let idle = Duration::from_millis(record.idle_millis);

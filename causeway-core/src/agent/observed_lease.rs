@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::held_lease::HeldLease;
+use super::held_lease::{HeldLease, TakenVersion};
 use super::{Agent, AgentAction, LeaseReadResult, LeaseWriteResult, OperatorAlert, Role};
 use crate::HostInstant;
 use crate::failover::decision::PromotionMode;
@@ -215,7 +215,15 @@ impl Agent {
             }
             Role::Holder(_) | Role::Candidate => {
                 self.local = None; // Observed before this node held the lease, so it is out of date.
-                let held = HeldLease::new(now, etag, record, mode, requested_at, next, true);
+                let taken = TakenVersion {
+                    etag,
+                    record,
+                    mode,
+                    confirmed_at: requested_at,
+                    write_at: next,
+                    proven: true,
+                };
+                let held = HeldLease::new(now, taken);
                 self.role = Role::Holder(Box::new(held));
             }
         }
