@@ -28,11 +28,11 @@ use self::held_lease::HeldLease;
 use self::observed_lease::{Attempt, ObservedLease};
 pub use self::command::{CommandRejected, FencingProof};
 use self::service::GuardWatch;
-use crate::failover::decision::{self, Decision, FailoverPolicy, NoAction, PromotionMode};
-use crate::failover::observation::{DataDirectoryState, PeerView, ServerView};
+use crate::failover::decision::{self, Decision, FailoverPolicy, NoAction};
+use crate::failover::observation::PeerView;
 use crate::guard::GuardDeadline;
-use crate::lease::{ETag, LeaseRecord, LeaseState, LeaseTiming, Nonce, NonceGenerator};
-use crate::problem::{NodeProblem, ProblemKind};
+use crate::lease::{LeaseRecord, LeaseState, LeaseTiming, NonceGenerator};
+use crate::problem::NodeProblem;
 use crate::{Epoch, HostInstant, NodeId};
 
 /// Identity of an agent: its cluster, node, host and boot.

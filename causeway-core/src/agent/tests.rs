@@ -5,10 +5,8 @@ mod command;
 mod holder;
 
 use super::*;
-use crate::failover::observation::ReplayProgress;
-use crate::lease::{
-    LEASE_FORMAT, LeaseHolder, PrimaryPosition, SystemId, WritePrecondition,
-};
+use crate::failover::observation::{DataDirectoryState, ReplayProgress, ServerView};
+use crate::lease::{ETag, LEASE_FORMAT, LeaseHolder, PrimaryPosition, SystemId};
 use crate::lsn::TimelineHistory;
 use crate::{Lsn, Timeline};
 

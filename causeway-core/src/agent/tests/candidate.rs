@@ -1,6 +1,7 @@
 //! Agents that do not hold the lease.
 
 use super::*;
+use crate::problem::ProblemKind;
 
 #[test]
 fn takeover_refused_then_next_write_pauses() {

@@ -1,6 +1,7 @@
 //! Agents that hold the lease, or held it.
 
 use super::*;
+use crate::lease::WritePrecondition;
 
 #[test]
 fn store_refuses_at_once_then_writes_pause() {
