@@ -160,8 +160,8 @@ impl fmt::Display for DataLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} bytes known to be missing, and what was written in up to {:.1} s unseen: at most {} bytes and {} rows \
-             by the highest rate of the last minute (an estimate)",
+            "{} bytes of WAL known to be missing, and up to {:.1} s of unseen writes: at most {} bytes and {} rows by \
+             the highest rate of the last minute (an estimate)",
             self.known_bytes,
             self.unseen.as_secs_f64(),
             self.bytes_at_most,
@@ -174,7 +174,7 @@ impl fmt::Display for DataLoss {
                 at: Some(at),
             }) => write!(
                 f,
-                "; timeline {here} parted from {there} at {at}, so all that was written on {there} is lost"
+                "; timeline {here} forked from {there} at {at}, so all later WAL of {there} is lost"
             )?,
             Some(TimelineFork {
                 here,
@@ -182,15 +182,15 @@ impl fmt::Display for DataLoss {
                 at: None,
             }) => write!(
                 f,
-                "; where timeline {here} parted from {there} is not known, so everything is counted"
+                "; the fork of timelines {here} and {there} is not known, so all WAL counts as lost"
             )?,
             None => {}
         }
         if let Some(unopened) = self.unopened {
             write!(
                 f,
-                "; the last holder is not known to have opened: it acknowledged nothing but what sessions with \
-                 `synchronous_commit` off or local wrote in up to {:.1} s, which nobody counted",
+                "; the last holder may have accepted writes for up to {:.1} s before the lease was stored as `held`: \
+                 commits of sessions with `synchronous_commit` off or local in that time are not counted",
                 unopened.as_secs_f64()
             )?;
         }
@@ -299,7 +299,7 @@ mod tests {
             lease.state = state;
             let loss = of(&lease).unwrap();
             assert_eq!(loss.unopened, Some(LeaseTiming::default().kill_deadline));
-            assert!(loss.to_string().contains("not known to have opened"));
+            assert!(loss.to_string().contains("are not counted"));
         }
         lease.last_position = None;
         assert_eq!(of(&lease), None);

@@ -177,7 +177,7 @@ impl fmt::Display for ReplacementObstacle {
                 write!(f, "`{node}` does not say which lease store it uses: upgrade it")
             }
             Self::MayWrite(node) => {
-                write!(f, "`{node}` may still accept writes: wait until its deadline is over")
+                write!(f, "`{node}` may still accept writes: wait until its deadline has passed")
             }
             Self::StoreSilent(store, why) => write!(
                 f,

@@ -102,8 +102,8 @@ impl<'a> ReplacementDraft<'a> {
         let (there, here) = (record.system_id, self.seen.system_id);
         if there != here {
             self.risks.push(format!(
-                "the lease in {store} is of the database {there}, and the new one of {here}: what the last primary \
-                 wrote cannot be compared"
+                "the lease in {store} belongs to database {there}, the new one to {here}: the WAL of the last primary \
+                 cannot be compared"
             ));
         }
         if record.state != LeaseState::Retired {
@@ -123,7 +123,7 @@ impl<'a> ReplacementDraft<'a> {
         let Some(facts) = facts else {
             if self.asserted.without.contains(node) {
                 self.risks.push(format!(
-                    "`{node}` was not asked: it is stopped, by the operator's word"
+                    "`{node}` was not queried: the operator asserts that it is stopped"
                 ));
             } else {
                 self.obstacles
