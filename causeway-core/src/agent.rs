@@ -154,13 +154,13 @@ impl Agent {
                 self.local = Some(*local);
             }
             AgentEvent::PeersObserved(peers) => self.peers = peers,
-            AgentEvent::OldLeaseRetired(store) => self.note_retired(&store),
+            AgentEvent::OldLeaseRetired(store) => self.record_retired_store(&store),
         }
         match self.role {
             Role::Candidate => self.run_as_candidate(now, &mut actions),
             Role::Holder(_) => self.run_as_holder(now, &mut actions),
         }
-        self.note_service(now);
+        self.record_service(now);
         actions
     }
 

@@ -25,7 +25,7 @@ pub struct Region(String);
 )]
 pub struct InvalidName(pub String);
 
-fn checked(name: &str) -> Result<String, InvalidName> {
+fn check_name(name: &str) -> Result<String, InvalidName> {
     let starts_well = name.starts_with(|letter: char| letter.is_ascii_lowercase());
     let rest_is_fine = name
         .chars()
@@ -49,7 +49,7 @@ macro_rules! name {
             type Err = InvalidName;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                checked(text).map(Self)
+                check_name(text).map(Self)
             }
         }
 
@@ -57,7 +57,7 @@ macro_rules! name {
             type Error = InvalidName;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
-                checked(&text).map(Self)
+                check_name(&text).map(Self)
             }
         }
 

@@ -17,7 +17,7 @@ pub enum AgentAction {
     /// Write the lease, then report [`AgentEvent::LeaseWritten`](super::AgentEvent::LeaseWritten).
     WriteLease(Box<LeaseWrite>),
     /// Store this epoch and sequence on disk: the agent never trusts a record below them again.
-    Remember(Epoch, u64),
+    StoreHighest(Epoch, u64),
     /// Alert the operator.
     AlertOperator(OperatorAlert),
 }

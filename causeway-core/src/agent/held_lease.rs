@@ -121,7 +121,7 @@ impl HeldLease {
     }
 
     /// Starts the release if there is a reason for it, and returns the alert.
-    fn wants_release(
+    fn start_release(
         &mut self,
         now: HostInstant,
         local: &LocalObservation,
@@ -132,7 +132,7 @@ impl HeldLease {
         let found = local.primary.map(|primary| primary.system_id).or(local.system_id);
         if found.is_some_and(|system_id| system_id != expected) {
             self.releasing = Some(ReleaseReason::OtherDatabase);
-        } else if let Some((found, reserved)) = self.wrong_timeline(local) {
+        } else if let Some((found, reserved)) = self.find_wrong_timeline(local) {
             // The next holder must not reserve this number.
             self.record.highest_reserved_timeline =
                 self.record.highest_reserved_timeline.max(found);
@@ -144,7 +144,7 @@ impl HeldLease {
         self.releasing.map(OperatorAlert::Released)
     }
 
-    fn wrong_timeline(&self, local: &LocalObservation) -> Option<(Timeline, Timeline)> {
+    fn find_wrong_timeline(&self, local: &LocalObservation) -> Option<(Timeline, Timeline)> {
         let found = local.primary?.position.timeline;
         match self.mode {
             PromotionMode::Promote(reserved) if !self.open && found != reserved => {
@@ -206,7 +206,7 @@ impl Agent {
                 held.open = false;
             }
             if held.releasing.is_none()
-                && let Some(alarm) = held.wants_release(now, local, &self.settings)
+                && let Some(alarm) = held.start_release(now, local, &self.settings)
             {
                 self.gave_up = held.releasing;
                 actions.push(AgentAction::AlertOperator(alarm));
@@ -222,7 +222,7 @@ impl Agent {
                 .is_some_and(|since| !held.confirmed_at.has_passed_on_any_clock(since));
             let opens = local.primary.is_some() && !held.open && held.releasing.is_none();
             ended = held.releasing.is_some() && matches!(local.server, ServerView::Stopped(_));
-            let reserves = held.next_number(local).is_some();
+            let reserves = held.next_timeline_to_reserve(local).is_some();
             if unseen_pause || opens || ended || reserves {
                 held.write_at = now;
             }
@@ -249,7 +249,7 @@ impl Agent {
     }
 
     /// Records that the lease in an older store is retired, for the next renewal.
-    pub(super) fn note_retired(&mut self, store: &LeaseStoreId) {
+    pub(super) fn record_retired_store(&mut self, store: &LeaseStoreId) {
         if let Role::Holder(held) = &mut self.role
             && held
                 .record
@@ -291,7 +291,7 @@ impl Agent {
             position.age_millis = millis(held.service.unproven(now));
         }
         let mut mode = held.mode;
-        if let Some(next) = local.and_then(|local| held.next_number(local)) {
+        if let Some(next) = local.and_then(|local| held.next_timeline_to_reserve(local)) {
             record.highest_reserved_timeline = next;
             mode = PromotionMode::Promote(next);
         }
@@ -324,7 +324,7 @@ impl HeldLease {
     /// Returns another timeline to reserve, if one is needed. An interrupted promotion leaves a history file,
     /// and PostgreSQL would take the number after it. A standby that was to resume as primary needs a number
     /// of its own, because the one in the record may be reserved for another node.
-    fn next_number(&self, local: &LocalObservation) -> Option<Timeline> {
+    fn next_timeline_to_reserve(&self, local: &LocalObservation) -> Option<Timeline> {
         if self.open || self.releasing.is_some() {
             return None;
         }

@@ -266,7 +266,7 @@ impl Agent {
         if record.order() > self.highest {
             self.highest = record.order();
             self.highest_at = Some(now);
-            actions.push(AgentAction::Remember(record.epoch, record.sequence));
+            actions.push(AgentAction::StoreHighest(record.epoch, record.sequence));
         }
     }
 

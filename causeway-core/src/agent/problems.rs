@@ -53,10 +53,10 @@ impl Agent {
 
     /// Records whether a node is known to accept writes, and clears the reason of this node's release once
     /// another node does.
-    pub(super) fn note_service(&mut self, now: HostInstant) {
+    pub(super) fn record_service(&mut self, now: HostInstant) {
         let open = match &self.role {
             Role::Holder(held) => held.open,
-            Role::Candidate => self.open_elsewhere(now),
+            Role::Candidate => self.is_open_elsewhere(now),
         };
         if open {
             self.not_open_since = None;
@@ -68,7 +68,7 @@ impl Agent {
         }
     }
 
-    fn open_elsewhere(&self, now: HostInstant) -> bool {
+    fn is_open_elsewhere(&self, now: HostInstant) -> bool {
         self.observed.as_ref().is_some_and(|observed| {
             let renewed = now.elapsed_lower_bound(observed.since) < self.settings.timing.lease_duration;
             observed.record.state == LeaseState::Held
@@ -86,7 +86,7 @@ impl Agent {
             found.push(NodeProblem::new(ProblemKind::LeaseUnknown, detail));
             return;
         };
-        if let Some(detail) = self.lists_differ(&observed.record) {
+        if let Some(detail) = self.describe_node_differences(&observed.record) {
             found.push(NodeProblem::new(ProblemKind::NodesDiffer, detail));
         }
         if let Some(store) = &observed.record.unretired {
@@ -125,7 +125,7 @@ impl Agent {
     }
 
     /// Describes the difference between this node's `[[nodes]]` and the list of the node that wrote the record.
-    fn lists_differ(&self, record: &LeaseRecord) -> Option<String> {
+    fn describe_node_differences(&self, record: &LeaseRecord) -> Option<String> {
         let own: BTreeSet<_> = self.identity.members.iter().collect();
         let there: BTreeSet<_> = record.members.iter().collect();
         let names = |nodes: &mut dyn Iterator<Item = &&NodeId>| {
@@ -196,7 +196,7 @@ impl Agent {
                 ));
             }
             Some(Decision::NoAction(why @ NoAction::NotConsistent)) => {
-                let detail = format!("{why}: it is {}", described(local));
+                let detail = format!("{why}: it is {}", describe_server(local));
                 found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
             }
             _ => {}
@@ -219,13 +219,13 @@ impl HeldLease {
         };
         let detail = format!(
             "PostgreSQL has proved no write for {secs:.0} s, after {starts} starts: it is {}",
-            described(local)
+            describe_server(local)
         );
         Some(NodeProblem::new(kind, detail))
     }
 }
 
-fn described(local: &LocalObservation) -> String {
+fn describe_server(local: &LocalObservation) -> String {
     match (local.server, local.health) {
         (ServerView::Unguarded, _) => "without guard".to_owned(),
         (ServerView::Stopped(directory), _) => format!("stopped ({directory:?} directory)"),

@@ -101,8 +101,8 @@ impl ServiceWatch {
             return None; // It is unknown whether PostgreSQL has stopped: the lease expires.
         }
         self.count_starts(now, local.starts);
-        self.note_life(now, local, open);
-        self.reason_to_stop(now, local, open, settings)
+        self.record_progress(now, local, open);
+        self.release_reason(now, local, open, settings)
     }
 
     /// Returns the time since the last proven write.
@@ -152,7 +152,7 @@ impl ServiceWatch {
         }
     }
 
-    fn note_life(&mut self, now: HostInstant, local: &LocalObservation, open: bool) {
+    fn record_progress(&mut self, now: HostInstant, local: &LocalObservation, open: bool) {
         if local.primary.is_some() {
             self.proven_at = now;
             self.before.unproven = Duration::ZERO;
@@ -174,7 +174,7 @@ impl ServiceWatch {
         }
     }
 
-    fn reason_to_stop(
+    fn release_reason(
         &self,
         now: HostInstant,
         local: &LocalObservation,

@@ -114,7 +114,7 @@ pub struct LeaseReplacement {
 /// # Errors
 ///
 /// Every [`ReplacementObstacle`] at once.
-pub fn plan(
+pub fn plan_replacement(
     seen: &ReplacementEvidence,
     asserted: &OperatorAssertions,
 ) -> Result<LeaseReplacement, Vec<ReplacementObstacle>> {

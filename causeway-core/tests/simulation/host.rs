@@ -40,7 +40,7 @@ pub(crate) struct Host {
     pub(crate) clocks: Clocks,
     pub(crate) boots: u32,
     pub(crate) powered: bool,
-    /// Highest record, as stored by `Remember`.
+    /// Highest record, as stored by `StoreHighest`.
     pub(crate) remembered: (Epoch, u64),
 
     pub(crate) agent: Option<Agent>,

@@ -205,7 +205,7 @@ impl Cluster {
             match action {
                 AgentAction::ReadLease => effects.reads += 1,
                 AgentAction::WriteLease(write) => effects.writes.push(*write),
-                AgentAction::Remember(epoch, sequence) => {
+                AgentAction::StoreHighest(epoch, sequence) => {
                     self.hosts[host].remembered = (epoch, sequence);
                 }
                 AgentAction::AlertOperator(alarm) => self.alarm(host, &alarm),

@@ -241,7 +241,7 @@ impl AgentLoop {
         match action {
             AgentAction::ReadLease => self.read(),
             AgentAction::WriteLease(write) => self.write(*write),
-            AgentAction::Remember(epoch, sequence) => self.store_highest_record(epoch, sequence),
+            AgentAction::StoreHighest(epoch, sequence) => self.store_highest_record(epoch, sequence),
             AgentAction::AlertOperator(alarm) => {
                 self.with.metrics.alarms.inc();
                 error!(error = &alarm as &dyn std::error::Error, "operator needed");

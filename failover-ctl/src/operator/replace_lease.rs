@@ -96,7 +96,7 @@ async fn made(
             .highest_reserved_timeline
             .and_then(|it| Timeline::new(it.get())),
     };
-    replacement::plan(&evidence, &asserted).map_err(|obstacles| {
+    replacement::plan_replacement(&evidence, &asserted).map_err(|obstacles| {
         let lines: Vec<_> = obstacles.iter().map(|it| format!("\n  {it}")).collect();
         Error::LeaseNotReplaced(lines.concat())
     })

@@ -69,7 +69,7 @@ fn evidence() -> ReplacementEvidence {
 
 #[test]
 fn old_store_responds_then_retired_and_numbers_unused() {
-    let plan = plan(&evidence(), &OperatorAssertions::default()).unwrap();
+    let plan = plan_replacement(&evidence(), &OperatorAssertions::default()).unwrap();
 
     assert_eq!(plan.retire, [store("old")]);
     assert_eq!(plan.risks, Vec::<String>::new());
@@ -85,7 +85,7 @@ fn old_store_responds_then_retired_and_numbers_unused() {
 fn old_store_silent_then_allowed_by_name_with_a_gap() {
     let mut seen = evidence();
     seen.stores[1].1 = StoreFacts::Silent("no answer".into());
-    let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
+    let refused = plan_replacement(&seen, &OperatorAssertions::default()).unwrap_err();
     assert!(
         matches!(refused[..], [ReplacementObstacle::StoreSilent(..)]),
         "{refused:?}"
@@ -95,7 +95,7 @@ fn old_store_silent_then_allowed_by_name_with_a_gap() {
         store_lost: true,
         ..OperatorAssertions::default()
     };
-    let replaced = plan(&seen, &lost).unwrap();
+    let replaced = plan_replacement(&seen, &lost).unwrap();
     assert_eq!(replaced.unretired, Some(store("old")));
     assert!(replaced.epoch.get() > 8 + EPOCH_GAP, "{replaced:?}");
     assert!(replaced.highest_reserved_timeline > timeline(3 + TIMELINE_GAP - 1));
@@ -103,7 +103,7 @@ fn old_store_silent_then_allowed_by_name_with_a_gap() {
 
     // The node may write until its guard's deadline, and no retired record deposes it.
     seen.nodes[0].1.as_mut().unwrap().may_write = true;
-    let refused = plan(&seen, &lost).unwrap_err();
+    let refused = plan_replacement(&seen, &lost).unwrap_err();
     assert_eq!(
         refused,
         [ReplacementObstacle::MayWrite("a".parse().unwrap())]
@@ -115,7 +115,7 @@ fn node_on_the_old_store_or_silent_then_rejected() {
     let mut seen = evidence();
     seen.nodes[0].1 = Some(facts("old", 7));
     seen.nodes[1].1 = None;
-    let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
+    let refused = plan_replacement(&seen, &OperatorAssertions::default()).unwrap_err();
     let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
     let expected = [
         ReplacementObstacle::OtherStore(a.clone(), Some(store("old"))),
@@ -128,7 +128,7 @@ fn node_on_the_old_store_or_silent_then_rejected() {
         without: BTreeSet::from([a.clone(), b]),
         ..OperatorAssertions::default()
     };
-    let refused = plan(&seen, &named).unwrap_err();
+    let refused = plan_replacement(&seen, &named).unwrap_err();
     assert_eq!(
         refused,
         [ReplacementObstacle::OtherStore(a, Some(store("old")))]
@@ -139,13 +139,13 @@ fn node_on_the_old_store_or_silent_then_rejected() {
 fn recorded_wal_missing_then_allowed_only_as_restored() {
     let mut seen = evidence();
     seen.holds_position = false;
-    let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
+    let refused = plan_replacement(&seen, &OperatorAssertions::default()).unwrap_err();
     assert_eq!(refused, [ReplacementObstacle::WalMissing]);
     let restored = OperatorAssertions {
         restored: true,
         ..OperatorAssertions::default()
     };
-    assert_eq!(plan(&seen, &restored).unwrap().risks.len(), 1);
+    assert_eq!(plan_replacement(&seen, &restored).unwrap().risks.len(), 1);
 }
 
 #[test]
@@ -164,12 +164,12 @@ fn no_record_left_then_numbers_from_the_operator() {
         highest_reserved_timeline: Some(timeline(9)),
         ..OperatorAssertions::default()
     };
-    let refused = plan(&seen, &OperatorAssertions::default()).unwrap_err();
+    let refused = plan_replacement(&seen, &OperatorAssertions::default()).unwrap_err();
     assert!(
         matches!(refused[..], [ReplacementObstacle::DnsSilent(_)]),
         "{refused:?}"
     );
-    let replaced = plan(&seen, &asserted).unwrap();
+    let replaced = plan_replacement(&seen, &asserted).unwrap();
     assert!(replaced.epoch > Epoch::new(40));
     assert_eq!(replaced.highest_reserved_timeline, timeline(9));
 }
