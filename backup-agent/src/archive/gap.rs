@@ -1,7 +1,7 @@
 //! Whether the WAL ends before a segment that no bucket holds, or lacks it.
 
 use causeway_core::Timeline;
-use causeway_core::backup::wal_end::{Absence, ArchivedBeside, absence, is_on_the_way};
+use causeway_core::backup::wal_end::{Absence, ArchivedBeside, classify_absence, is_on_the_way};
 use causeway_core::lsn::{SegmentName, WalFileName};
 
 use crate::archive::fetch_request::FetchRequest;
@@ -57,7 +57,7 @@ impl WalArchive<'_> {
             other_histories: &others,
             segment_size: size,
         };
-        match absence(segment, &beside) {
+        match classify_absence(segment, &beside) {
             Absence::End => self.refuse_foreign_archive().await,
             Absence::Gap => Err(Error::WalGap {
                 name: segment.to_string(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use causeway_core::backup::BackupSummary;
-use causeway_core::backup::chain::{gaps, needed};
+use causeway_core::backup::chain::{missing_segments, needed_segments};
 use causeway_core::lsn::SegmentName;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
@@ -60,7 +60,7 @@ pub(crate) async fn wait(
     let size = server.segment_size;
     let waited_secs = patience_secs(config.limits.archive_wait_secs, server);
     let archive = WalArchive::new(config, buckets, system_id);
-    let range = || needed(summary.timeline, summary.start_lsn, summary.stop_lsn, size);
+    let range = || needed_segments(summary.timeline, summary.start_lsn, summary.stop_lsn, size);
     let (Some(first), Some(last)) = (range().next(), range().last()) else {
         return Ok(());
     };
@@ -74,7 +74,7 @@ pub(crate) async fn wait(
                     let holding = status.holders.iter().filter(|it| it.contains(segment));
                     holding.count() >= buckets.required()
                 };
-                let missing = gaps(range(), &range().filter(enough).collect());
+                let missing = missing_segments(range(), &range().filter(enough).collect());
                 if missing.is_empty() {
                     return Ok(());
                 }

@@ -63,7 +63,7 @@ pub enum SegmentShare {
 }
 
 /// Returns the segments that contain the WAL from `start` up to, and not including, `stop`.
-pub fn needed(
+pub fn needed_segments(
     timeline: Timeline,
     start: Lsn,
     stop: Lsn,
@@ -75,7 +75,7 @@ pub fn needed(
 }
 
 /// Returns the segments of `needed` that are not in `held`.
-pub fn gaps(
+pub fn missing_segments(
     needed: impl Iterator<Item = SegmentName>,
     held: &BTreeSet<SegmentName>,
 ) -> Vec<SegmentName> {
@@ -142,11 +142,11 @@ mod tests {
 
     #[test]
     fn segments_missing_then_each_is_a_gap() {
-        let range = || needed(timeline(1), Lsn::new(17 << 20), Lsn::new(64 << 20), SIZE);
+        let range = || needed_segments(timeline(1), Lsn::new(17 << 20), Lsn::new(64 << 20), SIZE);
         let held: BTreeSet<_> = range().skip(1).take(1).collect();
 
         assert_eq!(range().count(), 3);
-        let names: Vec<_> = gaps(range(), &held)
+        let names: Vec<_> = missing_segments(range(), &held)
             .iter()
             .map(ToString::to_string)
             .collect();

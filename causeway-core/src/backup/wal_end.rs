@@ -32,7 +32,7 @@ pub struct ArchivedBeside<'a> {
 /// (`XLogFileReadAnyTLI` in `src/backend/access/transam/xlogrecovery.c`), so a segment that its timeline never
 /// reached is requested too, and its absence is harmless. It is a gap if the timeline continued after it: in a
 /// later segment, or in another timeline that forked at its end or later.
-pub fn absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
+pub fn classify_absence(segment: SegmentName, beside: &ArchivedBeside<'_>) -> Absence {
     let start = segment.start(beside.segment_size);
     let end = Lsn::new(start.get().saturating_add(beside.segment_size.bytes()));
     let begin = beside
@@ -171,7 +171,7 @@ mod tests {
             log: 0,
             segment,
         };
-        absence(segment, beside)
+        classify_absence(segment, beside)
     }
 
     fn left(number: u32, at: u64) -> Ancestor {
