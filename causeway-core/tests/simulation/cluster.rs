@@ -263,12 +263,12 @@ impl Cluster {
             } => {
                 if self.runs(host, life) {
                     if self.hosts[host].frozen {
-                        let carried = SimEvent::ExecuteEffects {
+                        let execution = SimEvent::ExecuteEffects {
                             host,
                             life,
                             effects,
                         };
-                        self.hosts[host].waiting.push(carried);
+                        self.hosts[host].waiting.push(execution);
                     } else {
                         self.execute_effects(host, *effects);
                     }

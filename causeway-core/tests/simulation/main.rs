@@ -163,7 +163,7 @@ fn failure_report(
     let history = cluster.history();
     let end = &history[history.len().saturating_sub(60)..];
     format!(
-                "{}\n{violation}; CAUSEWAY_SEED={seed} prints the whole history",
+        "{}\n{violation}; CAUSEWAY_SEED={seed} prints the whole history",
         end.join("\n")
     )
 }

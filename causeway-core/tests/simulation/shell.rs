@@ -22,7 +22,7 @@ use crate::server::State;
 #[derive(Debug)]
 pub(crate) struct Effects {
     decided_at: HostInstant,
-    feed: Option<GuardDeadline>,
+    deadline: Option<GuardDeadline>,
     command: Option<GuardCommand>,
     /// Whether guard would have allowed the command at the decision, for a mutant that checks then.
     allowed: Result<(), DeadlineError>,
@@ -166,15 +166,15 @@ impl Cluster {
         host: usize,
         now: HostInstant,
         actions: Vec<AgentAction>,
-        orders: bool,
+        may_command: bool,
         observe: bool,
     ) {
         let Some(agent) = self.hosts[host].agent.as_ref() else {
             return;
         };
-        let (deadline, command) = (agent.deadline(), agent.guard_command().filter(|_| orders));
+        let (deadline, command) = (agent.deadline(), agent.guard_command().filter(|_| may_command));
         let follow = match agent.target_role() {
-            TargetRole::Standby { primary, .. } if orders => Some(primary),
+            TargetRole::Standby { primary, .. } if may_command => Some(primary),
             TargetRole::Undecided
             | TargetRole::Standby { .. }
             | TargetRole::Primary { .. }
@@ -190,7 +190,7 @@ impl Cluster {
         };
         let mut effects = Effects {
             decided_at: now,
-            feed: None,
+            deadline: None,
             command,
             allowed,
             follow: follow.map(|primary| Follow {
@@ -200,7 +200,7 @@ impl Cluster {
             writes: Vec::new(),
             observe,
         };
-        effects.feed = deadline.map(|deadline| self.distort_deadline(host, now, deadline));
+        effects.deadline = deadline.map(|deadline| self.distort_deadline(host, now, deadline));
         for action in actions {
             match action {
                 AgentAction::ReadLease => effects.reads += 1,
@@ -229,12 +229,12 @@ impl Cluster {
             (_, true) => None,
         };
         let effects = Box::new(effects);
-        let carried = SimEvent::ExecuteEffects {
+        let execution = SimEvent::ExecuteEffects {
             host,
             life,
             effects,
         };
-        self.after(at - self.now, carried);
+        self.after(at - self.now, execution);
         let freezes = self.hosts[host].freezes_for;
         if let Some((_, long)) = freezes.filter(|(before, _)| Some(*before) == acts) {
             self.hosts[host].freezes_for = None;
@@ -256,7 +256,7 @@ impl Cluster {
         for _ in 0..effects.reads {
             self.send(host, effects.decided_at, None);
         }
-        if let Some(deadline) = effects.feed {
+        if let Some(deadline) = effects.deadline {
             self.send_to_guard(host, Message::Deadline(deadline, effects.decided_at));
         }
         if let Some(command) = effects.command {
