@@ -171,9 +171,8 @@ fn unusable_lease(lease: &LeaseView, seen: &Observation) -> Option<NoAction> {
     if let Some(peer) = find_peer_ahead(lease.epoch, &seen.peers) {
         return Some(NoAction::Superseded(peer.node.clone(), peer.highest));
     }
-    let is_other = |system_id| system_id != lease.system_id;
     seen.system_id
-        .is_some_and(is_other)
+        .is_some_and(|system_id| system_id != lease.system_id)
         .then_some(NoAction::OtherDatabase)
 }
 

@@ -200,6 +200,10 @@ impl Cluster {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`inject` passes only the faults of this kind"
+    )]
     fn inject_on_agent(&mut self, kind: Fault, host: usize, long: Micros) {
         match kind {
             Fault::FreezeAgent => {
@@ -228,6 +232,10 @@ impl Cluster {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`inject` passes only the faults of this kind"
+    )]
     fn inject_on_guard(&mut self, kind: Fault, host: usize, long: Micros) {
         match kind {
             Fault::CrashGuard => self.crash_guard(host, "its guard died"),
@@ -250,6 +258,10 @@ impl Cluster {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`inject` passes only the faults of this kind"
+    )]
     fn inject_on_postgres(&mut self, kind: Fault, host: usize, long: Micros) {
         match kind {
             Fault::CrashPostgres => self.kill(host, "the postmaster crashes"),
@@ -295,6 +307,10 @@ impl Cluster {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`inject` passes only the faults of this kind"
+    )]
     fn inject_command(&mut self, kind: Fault, host: usize, long: Micros) {
         match kind {
             Fault::TakeByCommand => {
@@ -320,6 +336,10 @@ impl Cluster {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "`inject` passes only the faults of this kind"
+    )]
     fn inject_on_environment(&mut self, kind: Fault, host: usize, long: Micros) {
         match kind {
             Fault::RebootHost => self.power_off(host, long),
