@@ -55,14 +55,14 @@ pub(crate) fn control(data: &Path) -> io::Result<ControlFile> {
     let word = |at: usize| -> io::Result<u32> {
         let bytes = bytes
             .get(at..at + 4)
-            .and_then(|it| it.try_into().ok())
+            .and_then(|slice| slice.try_into().ok())
             .ok_or_else(short)?;
         Ok(u32::from_ne_bytes(bytes))
     };
     let long = |at: usize| -> io::Result<u64> {
         let bytes = bytes
             .get(at..at + 8)
-            .and_then(|it| it.try_into().ok())
+            .and_then(|slice| slice.try_into().ok())
             .ok_or_else(short)?;
         Ok(u64::from_ne_bytes(bytes))
     };
@@ -146,7 +146,7 @@ pub(crate) fn remove_standby_signal(data: &Path) -> io::Result<()> {
 pub(crate) fn include_config(data: &Path, config_file: &Path) -> io::Result<()> {
     let inner = data.join("postgresql.conf");
     let wanted = format!("include '{}'\n", config_file.display());
-    if fs::read_to_string(&inner).is_ok_and(|it| it == wanted) {
+    if fs::read_to_string(&inner).is_ok_and(|stored| stored == wanted) {
         return Ok(());
     }
     fs::write(inner, wanted)
@@ -159,7 +159,7 @@ pub(crate) fn history_from(data: &Path, reserved: Timeline) -> Option<Timeline> 
         .flatten()
         .flatten();
     names
-        .map(|it| it.file_name())
+        .map(|entry| entry.file_name())
         .find_map(|name| match name.to_str()?.parse() {
             Ok(WalFileName::History(timeline)) if timeline >= reserved => Some(timeline),
             Ok(_) | Err(_) => None,
@@ -184,7 +184,7 @@ pub(crate) fn sweep(data: &Path) -> io::Result<usize> {
     let mut found = 0;
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
-        let Some(number) = name.to_str().and_then(|it| it.parse::<i32>().ok()) else {
+        let Some(number) = name.to_str().and_then(|text| text.parse::<i32>().ok()) else {
             continue;
         };
         if number == own.as_raw() || !works_in(data, number) {
@@ -205,5 +205,5 @@ fn resolved(data: &Path) -> PathBuf {
 fn works_in(data: &Path, process: i32) -> bool {
     let cwd = PathBuf::from(format!("/proc/{process}/cwd"));
     // A zombie has no cwd any more, and another user's process does not show it.
-    fs::read_link(cwd).is_ok_and(|it| it == data)
+    fs::read_link(cwd).is_ok_and(|link| link == data)
 }

@@ -38,7 +38,7 @@ impl DatagramSocket {
 
     /// Says whether the file is still the one that was made here.
     pub(crate) fn is_there(&self) -> bool {
-        identity(&self.path).is_ok_and(|it| it == self.file)
+        identity(&self.path).is_ok_and(|file| file == self.file)
     }
 }
 

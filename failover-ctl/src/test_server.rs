@@ -151,7 +151,7 @@ impl TestNode {
             host: self.host(),
             primary: primary.settings(),
             system_id: crate::data_directory::control(&primary.data())
-                .map_or(SystemId(0), |it| it.system_id),
+                .map_or(SystemId(0), |control| control.system_id),
             tasks: Tasks::new(),
         }
     }

@@ -64,7 +64,7 @@ fn end(child: &Child) {
 
 /// Returns the program's own exit code; that of a program which a signal has ended as a shell gives it.
 fn code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or_else(|| status.signal().map(|it| 128 + it));
-    let code = code.and_then(|it| u8::try_from(it).ok());
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = code.and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }

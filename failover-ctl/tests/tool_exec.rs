@@ -31,7 +31,7 @@ fn parent_killed_then_program_and_its_children_end() {
     parent.wait().unwrap();
 
     wait_for("the program and its child to end", || {
-        let is_gone = |it: &&str| !Path::new(&format!("/proc/{it}/exe")).exists();
+        let is_gone = |pid: &&str| !Path::new(&format!("/proc/{pid}/exe")).exists();
         processes.iter().all(is_gone).then_some(())
     });
 }

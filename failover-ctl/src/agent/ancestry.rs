@@ -36,7 +36,7 @@ impl AncestryFile {
             return Some(read.clone());
         }
         let tried = self.tried_at;
-        if tried.is_some_and(|it| now.elapsed_upper_bound(it) < AGAIN) {
+        if tried.is_some_and(|tried_at| now.elapsed_upper_bound(tried_at) < AGAIN) {
             return None;
         }
         self.read = timeline_history::read(data, timeline)

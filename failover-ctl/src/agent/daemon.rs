@@ -65,7 +65,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         node: node.name.clone(),
         host_id: host_id::read(host.agent.host_id_file.as_deref())?,
         boot_id: clock::boot_id().context("could not read the boot id")?,
-        members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
+        members: settings.nodes.iter().map(|node| node.name.clone()).collect(),
     };
     let trusted = (highest.epoch, highest.sequence);
     let core = Agent::new(identity, settings.for_agent(&node), trusted, rand::random());
@@ -137,7 +137,7 @@ async fn check_store(
     let control = data_directory::control(&host.postgres.data_directory).ok();
     match store.read_lease().await {
         LeaseReadResult::Found(_, record) => {
-            let system_id = control.map(|it| it.system_id);
+            let system_id = control.map(|control| control.system_id);
             record
                 .belongs_to(&settings.cluster, system_id)
                 .map_err(Error::Foreign)
@@ -169,7 +169,7 @@ fn check_data_directory(host: &HostSettings) -> Result<(), Error> {
             let matches = said
                 .split(['.', '\n', '\r'])
                 .next()
-                .is_some_and(|it| it.ends_with(&major));
+                .is_some_and(|word| word.ends_with(&major));
             if !matches {
                 let why = format!(
                     "is PostgreSQL {}, and the data directory is of release {}",

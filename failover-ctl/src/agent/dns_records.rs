@@ -116,7 +116,7 @@ impl RecordMoveTask {
 
     fn is_deposed(&self) -> bool {
         let shown = self.records.shown.borrow();
-        let lease = shown.status.as_ref().and_then(|it| it.lease.as_ref());
-        lease.is_some_and(|it| it.record.epoch != self.records.epoch)
+        let lease = shown.status.as_ref().and_then(|status| status.lease.as_ref());
+        lease.is_some_and(|lease| lease.record.epoch != self.records.epoch)
     }
 }

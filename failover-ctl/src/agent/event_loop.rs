@@ -226,7 +226,7 @@ impl AgentLoop {
             self.execute_action(action);
         }
         if self.core.holds() != held {
-            let epoch = self.core.lease(clock::now()).map(|(it, _)| it.epoch.get());
+            let epoch = self.core.lease(clock::now()).map(|(record, _)| record.epoch.get());
             info!(epoch, holds = self.core.holds(), "lease holder changed");
         }
         // A renewal is worth nothing before guard knows of it.
@@ -289,7 +289,7 @@ impl AgentLoop {
         };
         let durable = epoch != self.highest.epoch || highest.store != self.highest.store;
         let written = highest_record::write(&self.host.agent.state_directory, &highest, durable);
-        self.not_kept = written.err().map(|it| format!("{it:#}"));
+        self.not_kept = written.err().map(|error| format!("{error:#}"));
         match &self.not_kept {
             None => self.highest = highest,
             Some(error) => error!(error, "highest lease record not stored"),
@@ -331,7 +331,7 @@ impl AgentLoop {
             return Err("the command is for another node".to_owned());
         }
         let now = clock::now();
-        let current = self.core.lease(now).map(|(it, _)| it.epoch);
+        let current = self.core.lease(now).map(|(record, _)| record.epoch);
         if current != Some(order.planned_epoch) {
             return Err(format!(
                 "the command was planned at epoch {} and the lease is at {}: plan again",
@@ -353,16 +353,16 @@ impl AgentLoop {
             } => {
                 let actions = self
                     .core
-                    .take_lease(now, order.planned_epoch, fencing_proof, timeline)
-                    .map_err(|it| it.to_string())?;
+                    .take(now, order.planned_epoch, fencing_proof, timeline)
+                    .map_err(|error| error.to_string())?;
                 for action in actions {
                     self.execute_action(action);
                 }
             }
             CommandKind::Release => self
                 .core
-                .release_lease(order.planned_epoch)
-                .map_err(|it| it.to_string())?,
+                .release(order.planned_epoch)
+                .map_err(|error| error.to_string())?,
             CommandKind::Rejoin { rebuild } => {
                 if self.core.holds() {
                     return Err("this node holds the lease".to_owned());
@@ -391,13 +391,13 @@ impl AgentLoop {
                 let (mut peers, mut wrong) = (Vec::new(), Vec::new());
                 for status in agents.statuses(&settings).await {
                     match status {
-                        Ok(it) if it.node == own => {}
-                        Ok(it) => peers.push(PeerView {
-                            node: it.node,
-                            automatic: it.automatic_failover,
-                            system_id: it.system_id,
-                            highest: it.highest.epoch,
-                            progress: it.progress,
+                        Ok(status) if status.node == own => {}
+                        Ok(status) => peers.push(PeerView {
+                            node: status.node,
+                            automatic: status.automatic_failover,
+                            system_id: status.system_id,
+                            highest: status.highest.epoch,
+                            progress: status.progress,
                         }),
                         Err(StatusError::StatusMismatch(mismatch)) => wrong.push(mismatch),
                         Err(StatusError::Silent(_)) => {}

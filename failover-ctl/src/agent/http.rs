@@ -59,7 +59,7 @@ pub(crate) fn routes(front: HttpState, registry: Registry) -> Router {
         let reached = shown
             .status
             .as_ref()
-            .is_some_and(|it| it.lease.is_some() && it.guard.responding);
+            .is_some_and(|status| status.lease.is_some() && status.guard.responding);
         if reached {
             return Readiness::Ready;
         }
@@ -86,7 +86,7 @@ async fn status(State(front): State<Arc<HttpState>>) -> Response {
 /// says so, and not its memory.
 async fn primary(State(front): State<Arc<HttpState>>) -> (StatusCode, &'static str) {
     let until = front.shown.borrow().primary_until;
-    if until.is_some_and(|it| !clock::now().has_passed_on_any_clock(it)) {
+    if until.is_some_and(|until| !clock::now().has_passed_on_any_clock(until)) {
         return (StatusCode::OK, "primary\n");
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not the primary\n")
@@ -118,7 +118,7 @@ async fn accept_command(
     };
     let signature = headers
         .get(SIGNATURE_HEADER)
-        .and_then(|it| it.to_str().ok())
+        .and_then(|value| value.to_str().ok())
         .unwrap_or("");
     let Some(order) = front.key.verify(&body, signature) else {
         warn!("command with wrong signature rejected");

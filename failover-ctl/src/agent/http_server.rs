@@ -81,13 +81,13 @@ pub(crate) struct HttpConnection {
 impl HttpConnection {
     /// Keeps the connection from being evicted until its answer is ready: who asks has proved who it is.
     pub(crate) fn protect(&self) {
-        self.change(|it| it.protected = true);
+        self.change(|entry| entry.protected = true);
     }
 
     fn answered(&self) {
-        self.change(|it| {
-            it.protected = false;
-            it.since = Instant::now();
+        self.change(|entry| {
+            entry.protected = false;
+            entry.since = Instant::now();
         });
     }
 
@@ -101,7 +101,7 @@ impl HttpConnection {
     fn is_over(&self, silence: Duration) -> bool {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.get(&self.number);
-        entry.is_none_or(|it| !it.protected && it.since.elapsed() >= silence)
+        entry.is_none_or(|entry| !entry.protected && entry.since.elapsed() >= silence)
     }
 }
 
@@ -166,7 +166,7 @@ pub(crate) async fn serve(
         if let Some(victim) = victim {
             victim.close.cancel();
             evicted.inc();
-            if warned.is_none_or(|it| it.elapsed() >= Duration::from_mins(1)) {
+            if warned.is_none_or(|warned_at| warned_at.elapsed() >= Duration::from_mins(1)) {
                 warn!(address = %victim.address, peer = %peer.ip(), "connection limit reached, connection evicted");
                 warned = Some(Instant::now());
             }
@@ -220,8 +220,8 @@ fn victim(
     };
     let silent = entries
         .iter()
-        .filter(|(_, it)| it.address == from && !it.protected)
-        .min_by_key(|(_, it)| it.since);
+        .filter(|(_, entry)| entry.address == from && !entry.protected)
+        .min_by_key(|(_, entry)| entry.since);
     silent.map_or(Admission::None, |(number, _)| Admission::Evict(*number))
 }
 

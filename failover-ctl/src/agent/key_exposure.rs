@@ -11,12 +11,12 @@ use nix::unistd::Uid;
 
 /// Says in words that the user whose the data directory is can read `key`; none if it cannot.
 pub(crate) fn exposed(key: &Path, data: &Path) -> Option<String> {
-    let owner = fs::metadata(data).map_or_else(|_| Uid::effective().as_raw(), |it| it.uid());
+    let owner = fs::metadata(data).map_or_else(|_| Uid::effective().as_raw(), |metadata| metadata.uid());
     let readable = if owner == Uid::effective().as_raw() {
         File::open(key).is_ok()
     } else {
         // This process may be allowed more than PostgreSQL.
-        fs::metadata(key).is_ok_and(|it| it.mode() & 0o004 != 0 || it.uid() == owner)
+        fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o004 != 0 || metadata.uid() == owner)
     };
     readable.then(|| {
         format!(

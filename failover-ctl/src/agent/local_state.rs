@@ -72,7 +72,7 @@ impl AgentLoop {
         let pg_wal = self.host.postgres.data_directory.join("pg_wal");
         record
             .last_position
-            .is_some_and(|it| position::reaches(&pg_wal, it.timeline, it.flush_lsn))
+            .is_some_and(|last| position::reaches(&pg_wal, last.timeline, last.flush_lsn))
     }
 }
 

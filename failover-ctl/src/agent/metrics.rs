@@ -124,12 +124,12 @@ impl Metrics {
     )]
     pub(crate) fn show(&self, status: &NodeStatus) {
         for kind in ProblemKind::ALL {
-            let stands = status.problems.iter().any(|it| it.problem == kind);
+            let stands = status.problems.iter().any(|problem| problem.problem == kind);
             self.problems
                 .with_label_values(&[kind.name()])
                 .set(stands.into());
         }
-        let takes_over = status.forecast.as_ref().is_some_and(|it| it.takes_over);
+        let takes_over = status.forecast.as_ref().is_some_and(|forecast| forecast.takes_over);
         self.candidate.set(takes_over.into());
         self.unproven.set(status.unproven_secs.unwrap_or(0.0));
         self.primary
@@ -145,26 +145,26 @@ impl Metrics {
         self.guard_up.set(i64::from(status.guard.responding));
         let lease = status.lease.as_ref();
         self.epoch
-            .set(lease.map_or(0, |it| it.record.epoch.get().cast_signed()));
-        self.lease_age.set(lease.map_or(0.0, |it| it.age_secs));
+            .set(lease.map_or(0, |lease| lease.record.epoch.get().cast_signed()));
+        self.lease_age.set(lease.map_or(0.0, |lease| lease.age_secs));
         self.lease_left.set(status.guard.remaining_secs);
-        let followed = status.progress.map(|it| it.timeline);
-        let timeline = status.wal_position.map(|it| it.timeline).or(followed);
-        self.timeline.set(timeline.map_or(0, |it| it.get().into()));
+        let followed = status.progress.map(|progress| progress.timeline);
+        let timeline = status.wal_position.map(|position| position.timeline).or(followed);
+        self.timeline.set(timeline.map_or(0, |timeline| timeline.get().into()));
         self.received.set(
             status
                 .progress
-                .map_or(0.0, |it| it.received_lsn.get() as f64),
+                .map_or(0.0, |progress| progress.received_lsn.get() as f64),
         );
         self.replayed.set(
             status
                 .progress
-                .map_or(0.0, |it| it.replayed_lsn.get() as f64),
+                .map_or(0.0, |progress| progress.replayed_lsn.get() as f64),
         );
         self.written.set(
             status
                 .wal_position
-                .map_or(0.0, |it| it.flush_lsn.get() as f64),
+                .map_or(0.0, |position| position.flush_lsn.get() as f64),
         );
     }
 }

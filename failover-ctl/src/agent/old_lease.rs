@@ -32,12 +32,12 @@ impl AgentLoop {
                         _ = every.tick() => {}
                     }
                     let status = shown.borrow().status.clone();
-                    let held = status.filter(|it| it.forecast.is_none());
-                    let Some(record) = held.and_then(|it| it.lease.clone()).map(|it| it.record)
+                    let held = status.filter(|status| status.forecast.is_none());
+                    let Some(record) = held.and_then(|status| status.lease.clone()).map(|lease| lease.record)
                     else {
                         continue;
                     };
-                    let Some(old) = record.unretired.filter(|it| !it.is_same(&target)) else {
+                    let Some(old) = record.unretired.filter(|store| !store.is_same(&target)) else {
                         continue;
                     };
                     let store = LeaseStore::open_at(&settings, &old).await;

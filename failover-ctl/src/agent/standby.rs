@@ -51,9 +51,9 @@ impl AgentLoop {
     /// Brings this node closer to following, if that is its duty.
     pub(super) fn follow(&mut self, now: HostInstant, server: ServerView) {
         self.following.server = Some(server);
-        let says = self.own_standby(server).is_some_and(|it| it.streaming);
+        let says = self.own_standby(server).is_some_and(|standby| standby.streaming);
         let streaming = self.following.note_streaming(now, says);
-        self.following.paused = self.own_standby(server).is_some_and(|it| it.replay_paused);
+        self.following.paused = self.own_standby(server).is_some_and(|standby| standby.replay_paused);
         if self.finish_following(now) {
             return; // What `server` was seen as is no longer true.
         }
@@ -63,7 +63,7 @@ impl AgentLoop {
         };
         let node = primary
             .as_ref()
-            .and_then(|it| self.settings.node(it).cloned());
+            .and_then(|name| self.settings.node(name).cloned());
         self.following.unknown = primary.filter(|_| node.is_none());
         let Some(node) = node else {
             self.following.not_following();
@@ -74,12 +74,12 @@ impl AgentLoop {
         };
         self.following.follows(&node.name);
         self.following.watch(now, server, streaming);
-        let Some(system_id) = self.core.lease(now).map(|(it, _)| it.system_id) else {
+        let Some(system_id) = self.core.lease(now).map(|(record, _)| record.system_id) else {
             return;
         };
         // Another database is nothing to follow with. Only a rebuild by command replaces it.
-        let own = self.with.guard.report(now).and_then(|it| it.system_id);
-        if own.is_some_and(|it| it != system_id) && !self.following.wants_rebuild() {
+        let own = self.with.guard.report(now).and_then(|report| report.system_id);
+        if own.is_some_and(|id| id != system_id) && !self.following.wants_rebuild() {
             return;
         }
         let follower = StandbySetup {

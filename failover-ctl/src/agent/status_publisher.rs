@@ -64,7 +64,7 @@ impl AgentLoop {
             .core
             .deadline()
             .filter(|_| self.core.is_primary(now) && look.primary.is_some())
-            .map(|it| it.stop_at);
+            .map(|deadline| deadline.stop_at);
         let is_standby = matches!(look.server, ServerView::Standby(_)) && status.streaming;
         let status = Some(Arc::new(status));
         self.with.shown.send_replace(StatusSnapshot {
@@ -157,7 +157,7 @@ impl AgentLoop {
             | ServerView::Silent
             | ServerView::MayWrite => NodeRole::Stopped,
         };
-        let armed = report.and_then(|it| it.armed);
+        let armed = report.and_then(|report| report.armed);
         let term = self.settings.timing.lease_duration;
         let stood = self.core.confirmed_age();
         let lease = self.core.lease(now).map(|(record, age)| LeaseStatus {
@@ -176,27 +176,27 @@ impl AgentLoop {
             host_id: self.core.host_id().to_owned(),
             role,
             automatic_failover: self.settings.is_automatic(&self.host.node),
-            system_id: report.and_then(|it| it.system_id),
-            data_directory_state: report.map(|it| it.directory),
-            server: report.map(|it| it.server),
-            progress: standby.map(|it| it.progress),
+            system_id: report.and_then(|report| report.system_id),
+            data_directory_state: report.map(|report| report.directory),
+            server: report.map(|report| report.server),
+            progress: standby.map(|standby| standby.progress),
             ancestors: look
                 .ancestry
                 .as_ref()
-                .filter(|it| standby.is_some_and(|own| own.progress.timeline == it.timeline()))
-                .map(|it| it.ancestors().to_vec()),
+                .filter(|ancestry| standby.is_some_and(|own| own.progress.timeline == ancestry.timeline))
+                .map(|ancestry| ancestry.ancestors.clone()),
             streaming: standby.is_some() && self.following.streams(),
-            replayed_commit_at_micros: standby.and_then(|it| it.replayed_commit_at_micros),
-            wal_position: look.primary.map(|it| WalPosition {
-                timeline: it.position.timeline,
-                flush_lsn: it.position.flush_lsn,
-                last_commit_at_micros: it.position.last_commit_at_micros,
+            replayed_commit_at_micros: standby.and_then(|standby| standby.replayed_commit_at_micros),
+            wal_position: look.primary.map(|primary| WalPosition {
+                timeline: primary.position.timeline,
+                flush_lsn: primary.position.flush_lsn,
+                last_commit_at_micros: primary.position.last_commit_at_micros,
             }),
             lease,
             guard: GuardStatus {
                 responding: report.is_some(),
-                epoch: armed.map(|it| it.epoch),
-                remaining_secs: armed.map_or(0.0, |it| now.time_left(it.stop_at).as_secs_f64()),
+                epoch: armed.map(|deadline| deadline.epoch),
+                remaining_secs: armed.map_or(0.0, |deadline| now.time_left(deadline.stop_at).as_secs_f64()),
             },
             decision: if self.core.holds() {
                 None
@@ -212,7 +212,7 @@ impl AgentLoop {
                 sequence: self.core.highest().1,
                 ..self.highest.clone()
             },
-            unproven_secs: self.core.unproven(now).map(|it| it.as_secs_f64()),
+            unproven_secs: self.core.unproven(now).map(|unproven| unproven.as_secs_f64()),
             rejoin: self.following.rejoin_status(),
         }
     }

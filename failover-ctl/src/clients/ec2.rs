@@ -56,11 +56,11 @@ pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyho
             .iter()
             .flat_map(Reservation::instances);
         let states: Vec<_> = instances
-            .filter_map(|it| it.state()?.name().cloned())
+            .filter_map(|instance| instance.state()?.name().cloned())
             .collect();
-        let ended = |it: &InstanceStateName| {
+        let ended = |state: &InstanceStateName| {
             matches!(
-                it,
+                state,
                 InstanceStateName::Stopped | InstanceStateName::Terminated
             )
         };

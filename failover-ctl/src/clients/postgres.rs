@@ -93,12 +93,12 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
         {
             known.hold_back(now, settings, tasks);
         }
-        state.send_modify(|it| {
+        state.send_modify(|current| {
             if let Some(answer) = answer {
-                it.answer = Some((now, answer));
+                current.answer = Some((now, answer));
             }
-            it.replay = replay;
-            it.hindrance = hindrance;
+            current.replay = replay;
+            current.hindrance = hindrance;
         });
     }
 }
@@ -112,7 +112,7 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
     loop {
         interval.tick().await;
         // A server that has just become a primary proves it at once, and not at the next interval.
-        let writes = |it: &PostgresState| matches!(it.answer, Some((_, ServerAnswer::Primary(_))));
+        let writes = |state: &PostgresState| matches!(state.answer, Some((_, ServerAnswer::Primary(_))));
         if !writes(&reader.borrow_and_update()) {
             // Opened beforehand, it is there when every connection is taken or refused later.
             line.open(tasks).await;
@@ -126,16 +126,16 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
         let sent_at = clock::now();
         let asked = line.ask(PROVE, tasks).await;
         let now = clock::now();
-        state.send_modify(|it| match &asked {
-            QueryOutcome::Answered(_) => (it.proven_at, it.failure) = (Some(sent_at), None),
+        state.send_modify(|current| match &asked {
+            QueryOutcome::Answered(_) => (current.proven_at, current.failure) = (Some(sent_at), None),
             QueryOutcome::Waiting(since) if now.elapsed_upper_bound(*since) >= STALLED_AFTER => {
-                it.failure = Some((now, WriteProbeFailure::Stalled));
+                current.failure = Some((now, WriteProbeFailure::Stalled));
             }
             QueryOutcome::NoConnectionLeft => {
-                it.failure = Some((now, WriteProbeFailure::NoConnectionLeft));
+                current.failure = Some((now, WriteProbeFailure::NoConnectionLeft));
             }
-            QueryOutcome::Refused(failure) => it.failure = Some((now, *failure)),
-            QueryOutcome::Failed => it.failure = Some((now, WriteProbeFailure::Error)),
+            QueryOutcome::Refused(failure) => current.failure = Some((now, *failure)),
+            QueryOutcome::Failed => current.failure = Some((now, WriteProbeFailure::Error)),
             QueryOutcome::Waiting(_) | QueryOutcome::NotYet => {}
         });
     }
@@ -156,7 +156,7 @@ impl AnswerReader {
     fn hold_back(&mut self, now: HostInstant, settings: &PostgresSettings, tasks: &Tasks) {
         let lately = self
             .held_back_at
-            .is_some_and(|it| now.elapsed_upper_bound(it) < HOLD_BACK_INTERVAL);
+            .is_some_and(|at| now.elapsed_upper_bound(at) < HOLD_BACK_INTERVAL);
         if lately {
             return;
         }

@@ -195,7 +195,7 @@ impl DnsRecords {
         target: &str,
         epoch: Epoch,
     ) -> Result<RecordMoved, RecordMoveError> {
-        let judge = |it: &RecordMoveError| match it {
+        let judge = |error: &RecordMoveError| match error {
             RecordMoveError::Again { .. } => RetryClass::Transient,
             RecordMoveError::Later { .. } | RecordMoveError::Refused { .. } => {
                 RetryClass::Permanent
@@ -225,15 +225,15 @@ impl DnsRecords {
     ) -> Result<RecordChange, RecordMoveError> {
         let build = || {
             let wanted = self.record(name, target)?;
-            let mark = marks.iter().find(|it| it.r#type == RrType::Txt);
-            let same = |it: &&ResourceRecordSet| {
-                it.r#type == wanted.r#type && values(it) == values(&wanted)
+            let mark = marks.iter().find(|set| set.r#type == RrType::Txt);
+            let same = |set: &&ResourceRecordSet| {
+                set.r#type == wanted.r#type && values(set) == values(&wanted)
             };
             let found = mark.and_then(read_epoch);
-            if found.is_some_and(|it| it >= epoch) && there.iter().any(|it| same(&it)) {
+            if found.is_some_and(|stored| stored >= epoch) && there.iter().any(|set| same(&set)) {
                 return Ok(Ok(RecordChange::Already));
             }
-            if let Some(found) = found.filter(|it| *it > epoch) {
+            if let Some(found) = found.filter(|stored| *stored > epoch) {
                 let name = name.to_owned();
                 return Ok(Err(RecordMoveError::Later { name, found, epoch }));
             }
@@ -242,12 +242,12 @@ impl DnsRecords {
                 changes.push(change(ChangeAction::Delete, mark.clone())?);
             }
             // A name cannot have an address and an alias at once.
-            let other = |it: &&ResourceRecordSet| {
-                matches!(it.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
-                    && it.r#type != wanted.r#type
+            let other = |set: &&ResourceRecordSet| {
+                matches!(set.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
+                    && set.r#type != wanted.r#type
             };
-            for it in there.iter().filter(other) {
-                changes.push(change(ChangeAction::Delete, it.clone())?);
+            for set in there.iter().filter(other) {
+                changes.push(change(ChangeAction::Delete, set.clone())?);
             }
             let mark = self.epoch_record(&epoch_name(name), epoch)?;
             changes.push(change(ChangeAction::Create, mark)?);
@@ -268,7 +268,7 @@ impl DnsRecords {
             let answer = self.client.get_change().id(change).send().await;
             // One that is throttled or lost is asked again, like one that says PENDING.
             let state = match answer {
-                Ok(answer) => answer.change_info.map(|it| it.status),
+                Ok(answer) => answer.change_info.map(|change| change.status),
                 Err(error) if Instant::now() + ASK_EVERY >= deadline => {
                     return Err(describe(&error));
                 }
@@ -294,7 +294,7 @@ impl DnsRecords {
         let there = self.sets(zone, name).await?;
         let marks = self.sets(zone, &epoch_name(name)).await?;
         let points =
-            |it: &&ResourceRecordSet| matches!(it.r#type, RrType::A | RrType::Aaaa | RrType::Cname);
+            |set: &&ResourceRecordSet| matches!(set.r#type, RrType::A | RrType::Aaaa | RrType::Cname);
         let found = there.iter().filter(points).flat_map(values);
         Ok(RecordState {
             values: found.map(str::to_owned).collect(),
@@ -325,7 +325,7 @@ impl DnsRecords {
             .map_err(|error| not_moved(name, &error))?;
         let wanted = absolute(name);
         let mut sets = answer.resource_record_sets;
-        sets.retain(|it| absolute(&it.name).eq_ignore_ascii_case(&wanted));
+        sets.retain(|set| absolute(&set.name).eq_ignore_ascii_case(&wanted));
         Ok(sets)
     }
 
@@ -338,7 +338,7 @@ impl DnsRecords {
         let marks = self.sets(self.zone_of(name), &epoch_name(name)).await?;
         Ok(marks
             .iter()
-            .filter(|it| it.r#type == RrType::Txt)
+            .filter(|set| set.r#type == RrType::Txt)
             .find_map(read_epoch))
     }
 
@@ -386,7 +386,7 @@ fn change(action: ChangeAction, set: ResourceRecordSet) -> anyhow::Result<Change
 fn values(set: &ResourceRecordSet) -> Vec<&str> {
     set.resource_records()
         .iter()
-        .map(|it| it.value.as_str())
+        .map(|record| record.value.as_str())
         .collect()
 }
 

@@ -56,7 +56,7 @@ impl WriteRates {
         let before = self
             .intervals
             .back()
-            .map_or(0, |it| it.1)
+            .map_or(0, |interval| interval.1)
             .saturating_mul(millis)
             / 1000;
         let bytes = per_sec(written(then, now, before));
@@ -71,11 +71,11 @@ impl WriteRates {
     }
 
     pub(super) fn wal_bytes_per_sec(&self) -> u64 {
-        self.intervals.iter().map(|it| it.1).max().unwrap_or(0)
+        self.intervals.iter().map(|interval| interval.1).max().unwrap_or(0)
     }
 
     pub(super) fn rows_per_sec(&self) -> u64 {
-        self.intervals.iter().map(|it| it.2).max().unwrap_or(0)
+        self.intervals.iter().map(|interval| interval.2).max().unwrap_or(0)
     }
 }
 

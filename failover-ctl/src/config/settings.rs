@@ -185,7 +185,7 @@ pub(crate) struct VerifyWriteSettings {
 impl Settings {
     /// Returns the node with this name.
     pub(crate) fn node(&self, name: &NodeId) -> Option<&NodeSettings> {
-        self.nodes.iter().find(|it| it.name == *name)
+        self.nodes.iter().find(|node| node.name == *name)
     }
 
     /// Returns this host's part, for the commands that run on a node.
@@ -216,8 +216,8 @@ impl Settings {
             region_nodes: self
                 .nodes
                 .iter()
-                .filter(|it| it.region == node.region)
-                .map(|it| it.name.clone())
+                .filter(|peer| peer.region == node.region)
+                .map(|peer| peer.name.clone())
                 .collect(),
             max_loss_bytes: self.policy.max_loss_bytes,
             // Two polls of a peer that is alive, so that it has had its chance.

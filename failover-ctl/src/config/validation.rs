@@ -70,7 +70,7 @@ impl Settings {
             ));
         }
         check_nodes(&nodes, &primary_region)?;
-        if nodes.iter().any(|it| it.region.as_str() == lease.region) {
+        if nodes.iter().any(|node| node.region.as_str() == lease.region) {
             let why = format!(
                 "is `{}`, where a database node is: when that region is lost the lease would be lost with it; \
                  use a bucket in a third region",
@@ -78,7 +78,7 @@ impl Settings {
             );
             return Err(SettingsError::setting("lease.region", why));
         }
-        if let Some(api) = dns.as_ref().and_then(|it| it.api.as_ref()) {
+        if let Some(api) = dns.as_ref().and_then(|dns| dns.api.as_ref()) {
             for node in &nodes {
                 if !api.targets.contains_key(&node.region) {
                     let why = format!(
@@ -151,7 +151,7 @@ fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), Se
             ));
         }
     }
-    if !nodes.iter().any(|it| it.region == *primary_region) {
+    if !nodes.iter().any(|node| node.region == *primary_region) {
         let why = format!(
             "is `{primary_region}`, and no node is there: nobody could take over by itself"
         );
@@ -175,7 +175,7 @@ fn host(
     };
     let node = nodes
         .iter()
-        .find(|it| it.name == *name)
+        .find(|node| node.name == *name)
         .cloned()
         .ok_or_else(unknown)?;
     let missing = |section| SettingsError::setting(section, "is missing, and a node needs it");

@@ -19,7 +19,7 @@ pub(crate) fn remove(data: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         read => read?,
     };
-    let kept: Vec<&str> = text.lines().filter(|it| !is_ours(&name(it))).collect();
+    let kept: Vec<&str> = text.lines().filter(|line| !is_ours(&name(line))).collect();
     if kept.len() == text.lines().count() {
         return Ok(());
     }

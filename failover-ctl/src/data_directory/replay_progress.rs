@@ -32,7 +32,7 @@ fn fingerprint(title: &str, process: &Path) -> u64 {
     // adds to its own, so only the segment's name counts then.
     if !title.contains("waiting") {
         let counters = fs::read_to_string(process.join("io")).ok();
-        let read = counters.as_deref().and_then(|it| it.lines().next());
+        let read = counters.as_deref().and_then(|text| text.lines().next());
         read.hash(&mut hasher);
     }
     hasher.finish()

@@ -68,11 +68,11 @@ impl WalDirectory {
         let size = segment_size(path, &files);
         let mut segments: BTreeMap<Timeline, BTreeSet<u64>> = BTreeMap::new();
         for name in &files {
-            if let WalFileName::Segment(it) | WalFileName::Partial(it) = name {
+            if let WalFileName::Segment(segment) | WalFileName::Partial(segment) = name {
                 segments
-                    .entry(it.timeline)
+                    .entry(segment.timeline)
                     .or_default()
-                    .insert(it.start(size).get() / size.bytes());
+                    .insert(segment.start(size).get() / size.bytes());
             }
         }
         Ok(Self {
@@ -156,9 +156,9 @@ impl WalDirectory {
         }
         // The histories say where each of those timelines began. Later ones say nothing of them, and
         // would make every set of files another one.
-        let newest = beyond.iter().map(|it| it.name.timeline()).max();
+        let newest = beyond.iter().map(|file| file.name.timeline()).max();
         for name in &self.files {
-            if matches!(name, WalFileName::History(it) if Some(*it) <= newest) {
+            if matches!(name, WalFileName::History(timeline) if Some(*timeline) <= newest) {
                 beyond.push(self.file(*name)?);
             }
         }
@@ -168,8 +168,8 @@ impl WalDirectory {
     /// Says whether a primary whose history is `ancestors` has records of its own in this segment: those
     /// before the place at which it left the timeline.
     pub(crate) fn holds_shared(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
-        let left = ancestors.iter().find(|it| it.timeline == segment.timeline);
-        left.is_some_and(|it| segment.start(self.size) < it.left_at)
+        let left = ancestors.iter().find(|ancestor| ancestor.timeline == segment.timeline);
+        left.is_some_and(|ancestor| segment.start(self.size) < ancestor.left_at)
     }
 
     /// Says whether one of these timelines has the same segment here, whole and written.
@@ -204,8 +204,8 @@ impl WalDirectory {
         if segment.timeline == newest {
             return Ok(false);
         }
-        let left = ancestors.iter().find(|it| it.timeline == segment.timeline);
-        let Some(left_at) = left.map(|it| it.left_at) else {
+        let left = ancestors.iter().find(|ancestor| ancestor.timeline == segment.timeline);
+        let Some(left_at) = left.map(|ancestor| ancestor.left_at) else {
             return is_written();
         };
         let at = left_at.get() / self.size.bytes();
@@ -225,7 +225,7 @@ impl WalDirectory {
         let start = number * self.size.bytes();
         for name in self.names(timeline, number) {
             let mut first = vec![0; page::USUAL];
-            match File::open(&name).and_then(|mut it| it.read_exact(&mut first)) {
+            match File::open(&name).and_then(|mut file| file.read_exact(&mut first)) {
                 Ok(()) if page::last_page(&first, start).is_some() => return Ok(true),
                 Ok(()) | Err(_) => {}
             }
@@ -238,7 +238,7 @@ impl WalDirectory {
         let start = number * self.size.bytes();
         let bytes = self.read(timeline, number)?;
         Ok(bytes
-            .and_then(|it| page::last_page(&it, start))
+            .and_then(|bytes| page::last_page(&bytes, start))
             .map(Lsn::new))
     }
 
@@ -257,7 +257,7 @@ impl WalDirectory {
         let start = Lsn::new(number.saturating_mul(self.size.bytes()));
         let name = SegmentName::containing(timeline, start, self.size);
         [WalFileName::Segment(name), WalFileName::Partial(name)]
-            .map(|it| self.path.join(it.to_string()))
+            .map(|file_name| self.path.join(file_name.to_string()))
     }
 }
 
@@ -271,7 +271,7 @@ fn segment_size(path: &Path, files: &[WalFileName]) -> SegmentSize {
         WalFileName::Partial(_) | WalFileName::History(_) | WalFileName::BackupLabel(..) => None,
     });
     sizes
-        .max_by_key(|it| it.bytes())
+        .max_by_key(|size| size.bytes())
         .unwrap_or(SegmentSize::DEFAULT)
 }
 

@@ -27,7 +27,7 @@ pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
     let text =
         fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
     let line = format!("include '{}'", host.guard_conf().display());
-    let mut below = text.lines().map(str::trim).skip_while(|it| *it != line);
+    let mut below = text.lines().map(str::trim).skip_while(|text_line| *text_line != line);
     if below.next().is_none() {
         bail!(
             "`{}` could be started without guard: add the line `{line}` at its end",
@@ -35,8 +35,8 @@ pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
         );
     }
     // What comes later in a file wins.
-    let outweighs = |it: &&str| {
-        let name = auto_conf::name(it);
+    let outweighs = |setting: &&str| {
+        let name = auto_conf::name(setting);
         SETTINGS.contains(&&*name) || name.starts_with("include")
     };
     if let Some(later) = below.find(outweighs) {

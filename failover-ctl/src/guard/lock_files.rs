@@ -34,10 +34,10 @@ fn socket_lock(postgres: &PostgresSettings) -> PathBuf {
 /// Says whether a lock file is that of this data directory: its second line. Another cluster may use the same
 /// directory for its sockets.
 fn names(lock: &Path, data: &Path) -> bool {
-    let resolved = |it: &Path| it.canonicalize().unwrap_or_else(|_| it.to_owned());
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let text = fs::read_to_string(lock).unwrap_or_default();
     let named = text.lines().nth(1).map(Path::new);
-    named.is_some_and(|it| resolved(it) == resolved(data))
+    named.is_some_and(|path| resolved(path) == resolved(data))
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {

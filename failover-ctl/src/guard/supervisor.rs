@@ -158,7 +158,7 @@ impl<'a> Supervisor<'a> {
         {
             warn!(%refusal, "deadline rejected");
         }
-        let refused = request.order.and_then(|it| self.execute_command(it).err());
+        let refused = request.order.and_then(|command| self.execute_command(command).err());
         let report = self.report(request.number, refused);
         if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
             self.socket.as_ref().send_to(&answer, path).ok();
@@ -304,11 +304,11 @@ impl<'a> Supervisor<'a> {
     fn extend_watchdog(&mut self, now: HostInstant, server: PostgresProcess) {
         let due = self
             .announced_at
-            .is_none_or(|it| now.elapsed_upper_bound(it) >= ANNOUNCE_INTERVAL);
+            .is_none_or(|announced_at| now.elapsed_upper_bound(announced_at) >= ANNOUNCE_INTERVAL);
         if due {
             self.announced_at = Some(now);
             let limit = self.core.supervisor_limit(now, server);
-            self.notify_service_manager(|it| it.watch(limit));
+            self.notify_service_manager(|manager| manager.watch(limit));
         }
     }
 
@@ -339,7 +339,7 @@ impl<'a> Supervisor<'a> {
         }
         if self
             .ending
-            .is_some_and(|it| now.has_passed_on_any_clock(it))
+            .is_some_and(|deadline| now.has_passed_on_any_clock(deadline))
         {
             self.kill("fast shutdown timed out");
         }
@@ -355,9 +355,9 @@ impl<'a> Supervisor<'a> {
             return;
         }
         let path = self.host.guard_socket();
-        let again = DatagramSocket::bind(&path).and_then(|it| {
-            it.as_ref().set_nonblocking(true)?;
-            Ok(it)
+        let again = DatagramSocket::bind(&path).and_then(|socket| {
+            socket.as_ref().set_nonblocking(true)?;
+            Ok(socket)
         });
         if let Ok(socket) = again {
             warn!(path = %path.display(), "socket was removed, bound again");
@@ -395,9 +395,9 @@ impl<'a> Supervisor<'a> {
             guard_process: std::process::id(),
             server: self.server(),
             directory: self.directory(),
-            system_id: control.map(|it| it.system_id),
-            checkpoint_timeline: control.and_then(|it| it.timeline),
-            started_at: self.child.as_ref().map(|it| it.started_at),
+            system_id: control.map(|control| control.system_id),
+            checkpoint_timeline: control.and_then(|control| control.timeline),
+            started_at: self.child.as_ref().map(|child| child.started_at),
             starts: self.starts,
             commits: self.commits,
             armed: self.core.deadline(),

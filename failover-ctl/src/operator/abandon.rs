@@ -73,7 +73,7 @@ async fn lease(store: &LeaseStore, plan: &FailoverPlan) -> Vec<String> {
 
 /// Says that an instance was stopped, or may have been: nothing starts it again.
 fn instance(plan: &FailoverPlan, entries: &[StepRecord]) -> Option<String> {
-    let stops = |(at, it): (usize, &PlanStep)| match it {
+    let stops = |(at, step): (usize, &PlanStep)| match step {
         PlanStep::Fence {
             node,
             method: FencingMethod::InstanceStopped,
@@ -86,9 +86,9 @@ fn instance(plan: &FailoverPlan, entries: &[StepRecord]) -> Option<String> {
         | PlanStep::VerifyWrite { .. } => None,
     };
     let (at, node) = plan.steps.iter().enumerate().find_map(stops)?;
-    let mut begun = entries.iter().filter(|it| it.step == at).peekable();
+    let mut begun = entries.iter().filter(|entry| entry.step == at).peekable();
     begun.peek()?;
-    let how = if begun.any(|it| it.completed) {
+    let how = if begun.any(|entry| entry.completed) {
         "was stopped"
     } else {
         "may have been stopped"
@@ -112,7 +112,7 @@ async fn records(settings: &Settings, plan: &FailoverPlan) -> Vec<String> {
         let found = time::timeout(ANSWERS_WITHIN, records.standing(name)).await;
         said.push(match found {
             Ok(Ok(found)) => {
-                let epoch = found.epoch.map(|it| format!(" under epoch {it}"));
+                let epoch = found.epoch.map(|epoch| format!(" under epoch {epoch}"));
                 let values = found.values.join(", ");
                 format!("`{name}` points at {values}{}", epoch.unwrap_or_default())
             }

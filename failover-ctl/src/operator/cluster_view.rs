@@ -60,7 +60,7 @@ pub(crate) async fn cluster<'a>(
     agents: &AgentClient,
 ) -> ClusterView<'a> {
     let (statuses, lease) = tokio::join!(agents.statuses(settings), store.lease());
-    gathered(settings, statuses, lease.map_err(|it| it.to_string()))
+    gathered(settings, statuses, lease.map_err(|error| error.to_string()))
 }
 
 /// Puts together what was answered, and leaves out what is not this cluster's.
@@ -90,7 +90,7 @@ fn gathered(
         return cluster;
     };
     for (node, status) in &mut cluster.nodes {
-        let checked = status.as_ref().map(|it| it.check_database(&record));
+        let checked = status.as_ref().map(|status| status.check_database(&record));
         if let Some(Err(mismatch)) = checked {
             cluster.mismatches.insert(node.name.clone(), mismatch);
             *status = None;
@@ -104,11 +104,11 @@ impl ClusterView<'_> {
     pub(crate) fn record(&self) -> Option<&LeaseRecord> {
         let seen = self
             .statuses()
-            .filter_map(|it| it.lease.as_ref())
-            .map(|it| &it.record);
+            .filter_map(|status| status.lease.as_ref())
+            .map(|lease| &lease.record);
         let stored = self.lease.as_ref().ok().and_then(Option::as_ref);
-        let stored = stored.filter(|it| it.cluster == self.settings.cluster);
-        seen.chain(stored).max_by_key(|it| it.order())
+        let stored = stored.filter(|record| record.cluster == self.settings.cluster);
+        seen.chain(stored).max_by_key(|record| record.order())
     }
 
     /// Returns the nodes that answer.
@@ -118,12 +118,12 @@ impl ClusterView<'_> {
 
     /// Returns what a node says of itself.
     pub(crate) fn status(&self, node: &NodeId) -> Option<&NodeStatus> {
-        self.statuses().find(|it| it.node == *node)
+        self.statuses().find(|status| status.node == *node)
     }
 
     /// Returns the node that accepts writes, if it answers.
     pub(crate) fn primary(&self) -> Option<&NodeStatus> {
-        self.statuses().find(|it| it.role == NodeRole::Primary)
+        self.statuses().find(|status| status.role == NodeRole::Primary)
     }
 
     /// States what is lost if a node is promoted now; none if that cannot be said.
@@ -163,24 +163,24 @@ impl ClusterView<'_> {
         let Some(last) = record.last_position else {
             return nobody("no primary was ever open");
         };
-        let far = |it: &&NodeStatus| it.progress.map(|own| own.received_lsn);
+        let far = |status: &&NodeStatus| status.progress.map(|own| own.received_lsn);
         let able = || {
             self.statuses()
-                .filter(|it| it.role == NodeRole::Standby && it.node != record.holder.node)
-                .filter(|it| it.progress.is_some_and(|own| own.timeline == last.timeline))
+                .filter(|status| status.role == NodeRole::Standby && status.node != record.holder.node)
+                .filter(|status| status.progress.is_some_and(|own| own.timeline == last.timeline))
         };
-        let takes_over = |it: &&NodeStatus| {
-            let current = it.lease.as_ref().map(|it| it.record.epoch) == Some(record.epoch);
-            current && it.forecast.as_ref().is_some_and(|it| it.takes_over)
+        let takes_over = |status: &&NodeStatus| {
+            let current = status.lease.as_ref().map(|lease| lease.record.epoch) == Some(record.epoch);
+            current && status.forecast.as_ref().is_some_and(|forecast| forecast.takes_over)
         };
         let best = able().filter(takes_over).max_by_key(far);
         if let Some((best, received, loss)) =
-            best.and_then(|it| Some((it, it.progress?.received_lsn, self.loss(it)?)))
+            best.and_then(|status| Some((status, status.progress?.received_lsn, self.loss(status)?)))
         {
             let written = self
                 .primary()
-                .and_then(|it| it.wal_position)
-                .map(|it| it.flush_lsn);
+                .and_then(|status| status.wal_position)
+                .map(|position| position.flush_lsn);
             return FailoverForecast::Automatic {
                 node: best.node.clone(),
                 behind_bytes: written.unwrap_or(last.flush_lsn).bytes_since(received),
@@ -190,7 +190,7 @@ impl ClusterView<'_> {
         let why = self.why_nobody_automatically(&record.holder.node);
         match able()
             .max_by_key(far)
-            .and_then(|it| Some((it, self.loss(it)?)))
+            .and_then(|status| Some((status, self.loss(status)?)))
         {
             Some((node, loss)) => FailoverForecast::Manual {
                 node: node.node.clone(),

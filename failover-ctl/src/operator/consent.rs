@@ -52,7 +52,7 @@ fn by_name(
     loss: Option<&DataLoss>,
     accepts: &AcceptArgs,
 ) -> Result<Option<AcceptedRisks>, Error> {
-    let bytes = loss.map_or(0, |it| it.bytes_at_most);
+    let bytes = loss.map_or(0, |loss| loss.bytes_at_most);
     if let Some(accepted) = accepts.accept_loss
         && bytes > accepted
     {
@@ -78,7 +78,7 @@ fn by_name(
 
 /// Returns what a person has accepted who read the plan and said yes.
 fn by_answer(plan: &FailoverPlan, loss: Option<&DataLoss>, accepts: &AcceptArgs) -> AcceptedRisks {
-    let (bytes, rows) = loss.map_or((0, 0), |it| (it.bytes_at_most, it.rows_at_most));
+    let (bytes, rows) = loss.map_or((0, 0), |loss| (loss.bytes_at_most, loss.rows_at_most));
     let limit = match accepts.accept_loss {
         Some(bytes) => LossLimit { bytes, rows: None },
         None => LossLimit {

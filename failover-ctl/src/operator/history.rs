@@ -84,12 +84,12 @@ fn outcome(of: &OperationOutcome) -> Vec<String> {
             reason,
             left_behind,
         } => {
-            let reason = reason.as_ref().map(|it| format!(": {it}"));
+            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
             let mut lines = vec![format!(
                 "  outcome: abandoned by {by}{}",
                 reason.unwrap_or_default()
             )];
-            lines.extend(left_behind.iter().map(|it| format!("  left behind: {it}")));
+            lines.extend(left_behind.iter().map(|item| format!("  left behind: {item}")));
             lines
         }
         OperationOutcome::Replaced { by } => vec![format!("  outcome: replaced by operation {by}")],

@@ -38,9 +38,9 @@ pub(super) fn database_of<'a>(
 async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
     let answers = AgentClient::new(settings).statuses(settings).await;
-    let others = answers.into_iter().flatten().map(|it| it.highest);
-    let before = |it: &HighestRecord| it.sequence > 0;
-    if before(&own) || others.into_iter().any(|it| before(&it)) {
+    let others = answers.into_iter().flatten().map(|answer| answer.highest);
+    let before = |record: &HighestRecord| record.sequence > 0;
+    if before(&own) || others.into_iter().any(|record| before(&record)) {
         return Err(Error::LeaseExists(settings.cluster.clone()));
     }
     Ok(())
@@ -79,7 +79,7 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Erro
         highest_reserved_timeline: control.timeline.unwrap_or(Timeline::FIRST),
         synchronous_standby: None,
         idle_millis: 0,
-        members: settings.nodes.iter().map(|it| it.name.clone()).collect(),
+        members: settings.nodes.iter().map(|node| node.name.clone()).collect(),
         successor: None,
         unretired: None,
     };

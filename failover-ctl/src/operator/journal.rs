@@ -129,7 +129,7 @@ pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Error> {
     }
     if let Some(stored) = store.read(&store.key("operation")).await? {
         let last = Journal::parse(&stored)?;
-        if journals.iter().all(|it| it.id != last.id) {
+        if journals.iter().all(|journal| journal.id != last.id) {
             journals.push(last);
         }
     }
@@ -161,10 +161,10 @@ pub(crate) fn operator() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid())
         .ok()
         .flatten();
-    let user = user.map_or_else(|| "unknown".to_owned(), |it| it.name);
+    let user = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
     let host = nix::unistd::gethostname()
         .ok()
-        .and_then(|it| it.into_string().ok());
+        .and_then(|name| name.into_string().ok());
     format!(
         "{user}@{} process {}",
         host.unwrap_or_else(|| "unknown".to_owned()),

@@ -100,7 +100,7 @@ impl OpenOperation {
         while Instant::now() < until {
             time::sleep(LOOK_EVERY).await;
             let now = self.store.read(&key).await?;
-            if now.is_none_or(|it| it.etag != self.etag) {
+            if now.is_none_or(|stored| stored.etag != self.etag) {
                 return Err(busy(&self.journal));
             }
         }

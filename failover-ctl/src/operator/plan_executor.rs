@@ -102,7 +102,7 @@ impl<'a> PlanExecutor<'a> {
         let mut records_not_moved = Vec::new();
         let steps: Vec<(usize, PlanStep)> = remaining_steps(&plan, &held.journal.entries, standing)
             .into_iter()
-            .map(|(at, it)| (at, it.clone()))
+            .map(|(at, step)| (at, step.clone()))
             .collect();
         for (at, step) in steps {
             let unfinished = |source| Error::Unfinished {
@@ -126,7 +126,7 @@ impl<'a> PlanExecutor<'a> {
             held.began(at).await.map_err(unfinished)?;
             output::say(&format!("{}. {step}", at + 1));
             let done = Box::pin(self.with_beats(&mut held, self.perform(&plan, &step))).await;
-            let error = match done.and_then(|it| it) {
+            let error = match done.and_then(|done| done) {
                 Ok(evidence) => {
                     output::say(&format!("   {evidence}"));
                     held.ended(true, evidence);
@@ -181,7 +181,7 @@ impl<'a> PlanExecutor<'a> {
         if limit.admits(loss.as_ref()) {
             return Ok(());
         }
-        let (bytes, rows) = loss.map_or((0, 0), |it| (it.bytes_at_most, it.rows_at_most));
+        let (bytes, rows) = loss.map_or((0, 0), |loss| (loss.bytes_at_most, loss.rows_at_most));
         if bytes > limit.bytes {
             let accepted = limit.bytes;
             return Err(Error::WouldLose { bytes, accepted });
@@ -202,8 +202,8 @@ impl<'a> PlanExecutor<'a> {
             FencingMethod::LeaseExpired => QUICK,
             FencingMethod::InstanceStopped | FencingMethod::Unfenced => PATIENT,
         };
-        let judge = |it: &Error| {
-            if matches!(it, Error::Store(_)) {
+        let judge = |error: &Error| {
+            if matches!(error, Error::Store(_)) {
                 RetryClass::Transient
             } else {
                 RetryClass::Permanent

@@ -349,7 +349,7 @@ impl PlanExecutor<'_> {
             }
             let now = Instant::now();
             if now - heard_at >= AWAY {
-                let error = asked.err().map(|it| format!("{it:#}"));
+                let error = asked.err().map(|error| format!("{error:#}"));
                 bail!(
                     "the agent of `{}` has not answered for {AWAY:?}, while waiting for {what}: {}",
                     node.name,
@@ -379,7 +379,7 @@ impl PlanExecutor<'_> {
 /// the store until a moment ago.
 fn is_behind(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let lease = status.lease.as_ref();
-    lease.is_some_and(|it| it.record.epoch < plan.planned_epoch)
+    lease.is_some_and(|lease| lease.record.epoch < plan.planned_epoch)
 }
 
 /// Says whether the target holds the lease by the plan, or has taken it again since. The record alone does
@@ -387,5 +387,5 @@ fn is_behind(status: &NodeStatus, plan: &FailoverPlan) -> bool {
 fn is_taken(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let holds = matches!(status.role, NodeRole::Primary | NodeRole::Promoting);
     let lease = status.lease.as_ref();
-    holds && lease.is_some_and(|it| plan_state(plan, &it.record) == PlanState::LeaseTaken)
+    holds && lease.is_some_and(|lease| standing(plan, &lease.record) == PlanState::LeaseTaken)
 }

@@ -113,12 +113,12 @@ fn make(
     if by == FencingMethod::InstanceStopped {
         can_stop(settings, &from, target)?;
     }
-    let last = record.last_position.map(|it| it.timeline);
+    let last = record.last_position.map(|position| position.timeline);
     let here = candidate.progress.timeline;
     let plan = FailoverPlan {
         planned_epoch: record.epoch,
         data_loss: candidate.loss,
-        accept_timeline: last.filter(|it| *it != here).map(|_| here),
+        accept_timeline: last.filter(|timeline| *timeline != here).map(|_| here),
         steps: steps(settings, seen, target, by),
         to: name,
         from,
@@ -160,7 +160,7 @@ fn steps(
         let host = settings
             .dns
             .as_ref()
-            .map_or_else(|| target.address.clone(), |it| it.writer.clone());
+            .map_or_else(|| target.address.clone(), |dns| dns.writer.clone());
         steps.push(PlanStep::VerifyWrite { host });
     }
     steps
@@ -186,7 +186,7 @@ fn can_stop(
             "this build has no EC2 client: use a build with failover-ctl's feature `ec2`, as every release is",
         );
     }
-    let instance = settings.node(from).and_then(|it| it.instance_id.as_ref());
+    let instance = settings.node(from).and_then(|node| node.instance_id.as_ref());
     if settings.ec2.is_none() || instance.is_none() {
         return not("`--stop-instance` needs `[ec2]` and the node's `instance-id` in the settings");
     }

@@ -56,7 +56,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
     let order = SignedCommand::new(&settings.cluster, node, record.epoch, what);
     if let Err(error) = agents.send_command(target, &order, &key).await {
         let now = agents.status(target).await;
-        if !asked.rebuild && now.is_ok_and(|it| streams(&it)) {
+        if !asked.rebuild && now.is_ok_and(|status| streams(&status)) {
             say_that_it_streams(node, &record.holder.node);
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl RejoinWait<'_> {
             match self.agents.status(self.target).await {
                 Ok(status) => {
                     answered = now;
-                    let rejoin = status.rejoin.as_ref().filter(|it| it.command == self.order);
+                    let rejoin = status.rejoin.as_ref().filter(|rejoin| rejoin.command == self.order);
                     if let Some(rejoin) = rejoin {
                         shown = now;
                         if rejoin.completed && streams(&status) {
@@ -166,7 +166,7 @@ fn tell(told: &mut String, status: &NodeStatus) {
 
 /// Says in words what the node is doing.
 fn progress(status: &NodeStatus) -> String {
-    let failure = status.rejoin.as_ref().and_then(|it| it.failure.as_ref());
+    let failure = status.rejoin.as_ref().and_then(|rejoin| rejoin.failure.as_ref());
     match (failure, &status.standby_setup) {
         (Some(why), _) => format!("{}: tried again after: {why}", status.node),
         (None, Some(busy)) => format!("{}: {busy}", status.node),

@@ -54,7 +54,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
         output::say(&format!("retired the lease in {old}"));
     }
     wait_for_term(settings).await;
-    let members = settings.nodes.iter().map(|it| it.name.clone()).collect();
+    let members = settings.nodes.iter().map(|node| node.name.clone()).collect();
     let nonce = nonces.generate();
     let record = plan.record(
         &settings.cluster,
@@ -94,10 +94,10 @@ async fn made(
         highest_epoch: asked.highest_epoch.map(Epoch::new),
         highest_reserved_timeline: asked
             .highest_reserved_timeline
-            .and_then(|it| Timeline::new(it.get())),
+            .and_then(|number| Timeline::new(number.get())),
     };
-    replacement::plan_replacement(&evidence, &asserted).map_err(|obstacles| {
-        let lines: Vec<_> = obstacles.iter().map(|it| format!("\n  {it}")).collect();
+    replacement::plan(&evidence, &asserted).map_err(|obstacles| {
+        let lines: Vec<_> = obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
         Error::LeaseNotReplaced(lines.concat())
     })
 }
@@ -113,7 +113,7 @@ async fn gather(
     let mut stores = vec![target.clone()];
     let mut note = |store: Option<&LeaseStoreId>| {
         if let Some(store) = store
-            && !stores.iter().any(|it| it.is_same(store))
+            && !stores.iter().any(|listed| listed.is_same(store))
         {
             stores.push(store.clone());
         }
@@ -127,7 +127,7 @@ async fn gather(
                 note(status.highest.store.as_ref());
                 note(status.lease_store.as_ref());
                 if status.system_id == Some(control.system_id) && node.name != host.node.name {
-                    let received = status.progress.map(|it| (it.timeline, it.received_lsn));
+                    let received = status.progress.map(|progress| (progress.timeline, progress.received_lsn));
                     positions.extend(received);
                 }
                 Some(said(&status))
@@ -148,7 +148,7 @@ async fn gather(
         if let StoreFacts::Holds(Some(record)) = &facts
             && record.system_id == control.system_id
         {
-            positions.extend(record.last_position.map(|it| (it.timeline, it.flush_lsn)));
+            positions.extend(record.last_position.map(|position| (position.timeline, position.flush_lsn)));
         }
         found.push((store, facts));
     }
@@ -181,12 +181,12 @@ fn said(status: &NodeStatus) -> NodeFacts {
         || status.guard.remaining_secs > 0.0;
     let timelines = [
         status.highest.timeline,
-        status.wal_position.map(|it| it.timeline),
-        status.progress.map(|it| it.timeline),
+        status.wal_position.map(|position| position.timeline),
+        status.progress.map(|progress| progress.timeline),
         status
             .lease
             .as_ref()
-            .map(|it| it.record.highest_reserved_timeline),
+            .map(|lease| lease.record.highest_reserved_timeline),
     ];
     NodeFacts {
         store: status.lease_store.clone(),
@@ -230,7 +230,7 @@ async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> 
     let mut highest = None;
     for (name, _) in DnsRecords::wanted(settings, node) {
         let found = records.epoch_of(&name).await;
-        highest = highest.max(found.map_err(|it| format!("{it:#}"))?);
+        highest = highest.max(found.map_err(|error| format!("{error:#}"))?);
     }
     Ok(highest)
 }
@@ -314,7 +314,7 @@ fn described(settings: &Settings, plan: &LeaseReplacement) -> String {
             .iter()
             .map(|(store, what)| format!("the lease in {store} {what}")),
     );
-    lines.extend(plan.risks.iter().map(|it| format!("risk: {it}")));
+    lines.extend(plan.risks.iter().map(|risk| format!("risk: {risk}")));
     lines.join("\n")
 }
 

@@ -56,8 +56,8 @@ fn whole<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
         zone: &node.zone,
         responding: status.is_some() || cluster.mismatches.contains_key(&node.name),
         mismatch: cluster.mismatches.get(&node.name).map(ToString::to_string),
-        behind_bytes: status.as_ref().and_then(|it| behind_bytes(cluster, it)),
-        behind_secs: status.as_ref().and_then(|it| behind_secs(cluster, it)),
+        behind_bytes: status.as_ref().and_then(|status| behind_bytes(cluster, status)),
+        behind_secs: status.as_ref().and_then(|status| behind_secs(cluster, status)),
         status: status.as_ref(),
     };
     StatusOutput {
@@ -75,12 +75,12 @@ fn behind_bytes(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<u64> {
     let own = node.progress?;
     let written = cluster
         .primary()
-        .and_then(|it| it.wal_position)
-        .map(|it| it.flush_lsn);
+        .and_then(|status| status.wal_position)
+        .map(|position| position.flush_lsn);
     let recorded = cluster
         .record()
-        .and_then(|it| it.last_position)
-        .map(|it| it.flush_lsn);
+        .and_then(|record| record.last_position)
+        .map(|position| position.flush_lsn);
     Some(written.or(recorded)?.bytes_since(own.replayed_lsn))
 }
 
@@ -92,12 +92,12 @@ fn behind_secs(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<f64> {
         .filter(|_| node.progress.is_some())?;
     let written = cluster
         .primary()
-        .and_then(|it| it.wal_position)
-        .map(|it| it.last_commit_at_micros);
+        .and_then(|status| status.wal_position)
+        .map(|position| position.last_commit_at_micros);
     let recorded = cluster
         .record()
-        .and_then(|it| it.last_position)
-        .map(|it| it.last_commit_at_micros);
+        .and_then(|record| record.last_position)
+        .map(|position| position.last_commit_at_micros);
     let micros = written.or(recorded)?.saturating_sub(replayed);
     Some(std::time::Duration::from_micros(micros).as_secs_f64())
 }
@@ -118,8 +118,8 @@ fn table(cluster: &ClusterView<'_>) -> String {
     let widths: Vec<usize> = (0..HEAD.len())
         .map(|column| {
             rows.iter()
-                .filter_map(|it| it.get(column))
-                .map(|it| it.chars().count())
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
                 .max()
         })
         .map(Option::unwrap_or_default)
@@ -178,17 +178,17 @@ fn row(
     };
     let timeline = status
         .wal_position
-        .map(|it| it.timeline)
-        .or(status.progress.map(|it| it.timeline));
+        .map(|position| position.timeline)
+        .or(status.progress.map(|progress| progress.timeline));
     let received = status
         .wal_position
-        .map(|it| it.flush_lsn)
-        .or(status.progress.map(|it| it.received_lsn));
-    let replayed = status.progress.map(|it| it.replayed_lsn);
+        .map(|position| position.flush_lsn)
+        .or(status.progress.map(|progress| progress.received_lsn));
+    let replayed = status.progress.map(|progress| progress.replayed_lsn);
     let lease = status
         .lease
         .as_ref()
-        .map_or_else(dash, |it| format!("epoch {}", it.record.epoch));
+        .map_or_else(dash, |lease| format!("epoch {}", lease.record.epoch));
     let guard = match (status.guard.responding, status.guard.remaining_secs) {
         (false, _) => "silent".to_owned(),
         (true, left) if left > 0.0 => format!("armed {left:.1} s"),
@@ -200,11 +200,11 @@ fn row(
         zone,
         status.role.to_string(),
         state(status),
-        timeline.map_or_else(dash, |it| it.to_string()),
-        received.map_or_else(dash, |it| it.to_string()),
-        replayed.map_or_else(dash, |it| it.to_string()),
+        timeline.map_or_else(dash, |timeline| timeline.to_string()),
+        received.map_or_else(dash, |lsn| lsn.to_string()),
+        replayed.map_or_else(dash, |lsn| lsn.to_string()),
         behind_bytes(cluster, status).map_or_else(dash, output::amount),
-        behind_secs(cluster, status).map_or_else(dash, |it| format!("{it:.1} s")),
+        behind_secs(cluster, status).map_or_else(dash, |secs| format!("{secs:.1} s")),
         lease,
         guard,
     ]
@@ -235,9 +235,9 @@ fn lease_line(cluster: &ClusterView<'_>) -> String {
     };
     let oldest = cluster
         .statuses()
-        .filter_map(|it| it.lease.as_ref())
-        .filter(|it| it.record.epoch == record.epoch)
-        .map(|it| it.age_secs);
+        .filter_map(|status| status.lease.as_ref())
+        .filter(|lease| lease.record.epoch == record.epoch)
+        .map(|lease| lease.age_secs);
     let age = oldest.fold(0.0, f64::max);
     let left = (cluster.settings.timing.lease_duration.as_secs_f64() - age).max(0.0);
     let (epoch, holder, state) = (record.epoch, &record.holder.node, record.state);
@@ -253,9 +253,9 @@ fn problem_lines(cluster: &ClusterView<'_>) -> Vec<String> {
         .iter()
         .map(|(node, why)| format!("problem on {node}: not used: {why}"));
     let problems = cluster.statuses().flat_map(|status| {
-        let line = |it: &ProblemStatus| {
-            let secs = it.since_secs;
-            let (kind, detail) = (it.problem, &it.detail);
+        let line = |problem: &ProblemStatus| {
+            let secs = problem.since_secs;
+            let (kind, detail) = (problem.problem, &problem.detail);
             format!(
                 "problem on {}: {kind} for {secs:.0} s: {detail}",
                 status.node

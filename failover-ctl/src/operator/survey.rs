@@ -56,7 +56,7 @@ pub(crate) async fn take(
     let ask = |node| async move {
         let silent = |_| StatusError::Silent(anyhow::anyhow!("no answer in time"));
         let asked = time::timeout(patience, agents.ask(node)).await;
-        (node, asked.map_err(silent).and_then(|it| it))
+        (node, asked.map_err(silent).and_then(|answer| answer))
     };
     let (lease, asked) = tokio::join!(store.lease(), join_all(settings.nodes.iter().map(ask)));
     let stored = lease?.ok_or_else(|| Error::NoLease(settings.cluster.clone()))?;
@@ -66,9 +66,9 @@ pub(crate) async fn take(
     let mut statuses = Vec::new();
     let mut unusable = BTreeMap::new();
     for (node, answer) in asked {
-        let checked = answer.and_then(|it| {
-            it.check_database(&stored)?;
-            Ok(it)
+        let checked = answer.and_then(|status| {
+            status.check_database(&stored)?;
+            Ok(status)
         });
         match checked {
             Ok(status) => statuses.push(status),
@@ -80,7 +80,7 @@ pub(crate) async fn take(
     }
     let lease = newest(stored, &statuses);
     let witnesses = statuses.iter().map(witness).collect();
-    let roles = statuses.into_iter().map(|it| (it.node, it.role)).collect();
+    let roles = statuses.into_iter().map(|status| (status.node, status.role)).collect();
     Ok(ClusterSurvey {
         survey: ClusterObservation { lease, witnesses },
         asked_at,
@@ -99,10 +99,10 @@ pub(crate) fn called<'a>(
     name: &str,
 ) -> Result<Vec<&'a NodeSettings>, Error> {
     let nodes = settings.nodes.iter();
-    if let Some(node) = nodes.clone().find(|it| it.name.as_str() == name) {
+    if let Some(node) = nodes.clone().find(|node| node.name.as_str() == name) {
         return Ok(vec![node]);
     }
-    let there: Vec<_> = nodes.filter(|it| it.region.as_str() == name).collect();
+    let there: Vec<_> = nodes.filter(|node| node.region.as_str() == name).collect();
     if there.is_empty() {
         return Err(Error::UnknownTarget(name.to_owned()));
     }
@@ -111,11 +111,11 @@ pub(crate) fn called<'a>(
 
 /// Returns the newest record: a node may have seen one that was written since the store answered.
 fn newest(stored: LeaseRecord, statuses: &[NodeStatus]) -> LeaseRecord {
-    let seen = statuses.iter().filter_map(|it| it.lease.as_ref());
+    let seen = statuses.iter().filter_map(|status| status.lease.as_ref());
     let of_this = seen
-        .map(|it| &it.record)
-        .filter(|it| it.system_id == stored.system_id);
-    let newest = of_this.max_by_key(|it| it.order()).cloned();
+        .map(|lease| &lease.record)
+        .filter(|record| record.system_id == stored.system_id);
+    let newest = of_this.max_by_key(|record| record.order()).cloned();
     match newest {
         Some(seen) if seen.order() > stored.order() => seen,
         Some(_) | None => stored,
@@ -148,9 +148,9 @@ impl ClusterSurvey {
     ) -> Result<&'a NodeSettings, Error> {
         let nodes = called(settings, name)?;
         let far = |node: &&NodeSettings| {
-            let witness = self.survey.witnesses.iter().find(|it| it.node == node.name);
-            let progress = witness.and_then(|it| it.progress);
-            progress.map(|it| (it.timeline, it.received_lsn))
+            let witness = self.survey.witnesses.iter().find(|witness| witness.node == node.name);
+            let progress = witness.and_then(|witness| witness.progress);
+            progress.map(|progress| (progress.timeline, progress.received_lsn))
         };
         nodes
             .into_iter()

@@ -84,7 +84,7 @@ impl PlanExecutor<'_> {
         if host == node.address {
             return Ok((host.to_owned(), None));
         }
-        let resolver = self.settings.dns.as_ref().and_then(|it| it.resolver);
+        let resolver = self.settings.dns.as_ref().and_then(|dns| dns.resolver);
         let found = dns_resolver::addresses(host, resolver).await;
         match (found, own) {
             (Ok(found), Ok(own)) if found.contains(&own) => Ok((host.to_owned(), Some(own))),
@@ -93,7 +93,7 @@ impl PlanExecutor<'_> {
                 Ok((host.to_owned(), Some(first)))
             }
             (found, _) => {
-                let found = found.map_or_else(|it| format!("{it:#}"), |it| format!("{it:?}"));
+                let found = found.map_or_else(|error| format!("{error:#}"), |addresses| format!("{addresses:?}"));
                 output::say(&format!(
                     "   `{host}` does not lead to `{}` yet ({found}), so the node itself is asked",
                     node.name

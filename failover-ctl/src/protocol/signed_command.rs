@@ -120,7 +120,7 @@ impl CommandSigningKey {
         let mut input = io::stdin().lock().take(MAX_KEY_BYTES);
         input.read_to_string(&mut text).map_err(unreadable)?;
         let nothing = File::open("/dev/null").map_err(unreadable)?;
-        nix::unistd::dup2_stdin(nothing).map_err(|it| unreadable(it.into()))?;
+        nix::unistd::dup2_stdin(nothing).map_err(|error| unreadable(error.into()))?;
         Self::of(&Secret::new(text.trim_end_matches(['\n', '\r'])))
     }
 
@@ -151,10 +151,10 @@ impl CommandSigningKey {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digit = |it: u8| char::from_digit(it.into(), 16).expect("a half byte is below 16");
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("a half byte is below 16");
     bytes
         .iter()
-        .flat_map(|it| [digit(it >> 4), digit(it & 15)])
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
         .collect()
 }
 

@@ -129,8 +129,8 @@ state-directory = "{at}/state"
         let output = self.run(arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{said}");
-        for it in says {
-            assert!(said.contains(it), "`{it}` is not in:\n{said}");
+        for part in says {
+            assert!(said.contains(part), "`{part}` is not in:\n{said}");
         }
         assert!(!said.contains("a-secret-that-must-not-show"), "{said}");
         let state = fs::read_dir(self.path().join("state")).unwrap().count();

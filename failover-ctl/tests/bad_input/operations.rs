@@ -15,13 +15,13 @@ fn left_operation_then_abandon_closes_it_and_says_what_it_leaves() {
     let output = host.run(&["abandon", "--reason", "not needed"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    for it in [
+    for part in [
         "abandoned by",
         "not needed",
         "the lease is at epoch 0 (released), held by `a`",
         "was not carried out",
     ] {
-        assert!(said.contains(it), "`{it}` is not in:\n{said}");
+        assert!(said.contains(part), "`{part}` is not in:\n{said}");
     }
     let filed = store.object("clusters/test/operations/20261129T080000Z-0001.json");
     assert_eq!(filed, store.object(LOCK));

@@ -46,7 +46,7 @@ impl Store {
             .lock()
             .unwrap()
             .get(&format!("/lease/{key}"))
-            .map(|it| it.1.clone())
+            .map(|object| object.1.clone())
     }
 
     pub(crate) fn put(&self, key: &str, body: &str) {
@@ -62,7 +62,7 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
     while let Some((method, path, headers)) = head(&mut reader) {
         let length = headers
             .get("content-length")
-            .map_or(0, |it| it.parse().unwrap());
+            .map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let path = path.split('?').next().unwrap_or_default().to_owned();
@@ -70,11 +70,11 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
         let found = objects.get(&path).cloned();
         let (status, etag, answer) = match (method.as_str(), found) {
             ("PUT", found) => {
-                let holds = holds(&headers, found.as_ref().map(|it| it.0));
+                let holds = holds(&headers, found.as_ref().map(|object| object.0));
                 if honesty != Honesty::TakesEverything && !holds {
                     ("412 Precondition Failed", 0, String::new())
                 } else {
-                    let version = found.map_or(1, |it| it.0 + 1);
+                    let version = found.map_or(1, |object| object.0 + 1);
                     objects.insert(path, (version, payload(&headers, body)));
                     ("200 OK", version, String::new())
                 }
@@ -102,7 +102,7 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
 }
 
 fn holds(headers: &BTreeMap<String, String>, version: Option<u64>) -> bool {
-    let matches = |wanted: &String| version.is_some_and(|it| *wanted == format!("\"{it}\""));
+    let matches = |wanted: &String| version.is_some_and(|current| *wanted == format!("\"{current}\""));
     headers.get("if-match").is_none_or(matches)
         && (!headers.contains_key("if-none-match") || version.is_none())
 }
@@ -112,7 +112,7 @@ fn payload(headers: &BTreeMap<String, String>, body: Vec<u8>) -> String {
     let text = String::from_utf8(body).unwrap();
     if headers
         .get("content-encoding")
-        .is_none_or(|it| !it.contains("aws-chunked"))
+        .is_none_or(|encoding| !encoding.contains("aws-chunked"))
     {
         return text;
     }
@@ -134,7 +134,7 @@ fn head(reader: &mut impl std::io::BufRead) -> Option<(String, String, BTreeMap<
         lines.push(line.trim_end().to_owned());
     }
     let mut words = lines.first()?.split(' ').map(str::to_owned);
-    let headers = lines.iter().skip(1).filter_map(|it| it.split_once(": "));
+    let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
     let headers = headers
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();

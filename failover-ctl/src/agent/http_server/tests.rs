@@ -156,7 +156,7 @@ fn authenticated_request_then_not_evicted() {
         victim(&entries, IpAddr::from([127, 0, 0, 3]), limits),
         Admission::Evict(2)
     );
-    let all = BTreeMap::from([1, 2, 3].map(|it| (it, entry(2, true))));
+    let all = BTreeMap::from([1, 2, 3].map(|number| (number, entry(2, true))));
     assert_eq!(
         victim(&all, IpAddr::from([127, 0, 0, 2]), limits),
         Admission::None

@@ -68,8 +68,8 @@ impl StandbyState {
         }
         let since = self
             .not_streaming_since
-            .map(|it| now.elapsed_lower_bound(it));
-        if since.is_some_and(|it| it >= NOT_STREAMING) {
+            .map(|since| now.elapsed_lower_bound(since));
+        if since.is_some_and(|elapsed| elapsed >= NOT_STREAMING) {
             add(ProblemKind::NotStreaming, self.why_not());
         }
         problems
@@ -77,7 +77,7 @@ impl StandbyState {
 
     /// Returns the best reason known for which the server does not stream.
     fn why_not(&self) -> String {
-        let from = self.primary().map_or("the primary", |it| it.as_str());
+        let from = self.primary().map_or("the primary", |node| node.as_str());
         let why = match (&self.need, &self.trouble, self.busy) {
             (_, _, Some(busy)) => busy.to_owned(),
             (Some(RejoinNeed::Rewind(_)), _, _) => "it has diverged".to_owned(),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn kinds(following: &StandbyState, now: HostInstant) -> Vec<ProblemKind> {
-        following.problems(now).iter().map(|it| it.kind).collect()
+        following.problems(now).iter().map(|problem| problem.kind).collect()
     }
 
     #[test]

@@ -43,12 +43,12 @@ impl AgentLoop {
 impl StandbyState {
     /// Says whether a command asks for a copy that is not made yet.
     pub(super) fn wants_rebuild(&self) -> bool {
-        self.asked.as_ref().is_some_and(|it| it.rebuild)
+        self.asked.as_ref().is_some_and(|command| command.rebuild)
     }
 
     /// Takes in that the server streams: a command is carried out, unless it asks for a copy.
     pub(super) fn has_rejoined(&mut self) {
-        if let Some(asked) = self.asked.take_if(|it| !it.rebuild) {
+        if let Some(asked) = self.asked.take_if(|command| !command.rebuild) {
             self.rejoined = Some(RejoinStatus {
                 command: asked.command,
                 completed: true,

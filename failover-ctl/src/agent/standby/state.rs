@@ -237,7 +237,7 @@ impl StandbyState {
 
     /// Returns for how long the server has neither streamed nor advanced.
     pub(super) fn stuck_for(&self, now: HostInstant) -> Duration {
-        let since = |it: HostInstant| now.elapsed_lower_bound(it);
+        let since = |at: HostInstant| now.elapsed_lower_bound(at);
         let not_streaming = self.not_streaming_since.map_or(Duration::ZERO, since);
         let standing = self.advanced.map_or(not_streaming, |(_, at)| since(at));
         not_streaming.min(standing)
@@ -246,17 +246,17 @@ impl StandbyState {
     /// Says whether it is too early to try again.
     pub(super) fn waits(&self, now: HostInstant) -> bool {
         self.retry_at
-            .is_some_and(|it| !now.has_passed_on_any_clock(it))
+            .is_some_and(|at| !now.has_passed_on_any_clock(at))
     }
 
     pub(super) fn is_due(&self, now: HostInstant, every: Duration) -> bool {
         self.examined_at
-            .is_none_or(|it| now.elapsed_lower_bound(it) >= every)
+            .is_none_or(|at| now.elapsed_lower_bound(at) >= every)
     }
 
     pub(super) fn may_start(&self, now: HostInstant) -> bool {
         self.start_at
-            .is_none_or(|it| now.has_passed_on_any_clock(it))
+            .is_none_or(|at| now.has_passed_on_any_clock(at))
     }
 
     /// Says whether, and why, a standby that could stream and does not is to be started again now.
@@ -266,7 +266,7 @@ impl StandbyState {
         let last = self
             .restart
             .last
-            .is_none_or(|it| now.elapsed_lower_bound(it) >= pause.min(RESTART_AT_MOST));
+            .is_none_or(|at| now.elapsed_lower_bound(at) >= pause.min(RESTART_AT_MOST));
         if !could || !last || self.stuck_for(now) < RESTART_AFTER {
             return None;
         }

@@ -30,7 +30,7 @@ impl AgentLoop {
                 Err(trouble @ StandbySetupError::NotSaved(_)) => return Err(trouble),
                 examined => examined,
             };
-            drop_overrides(&data).map_err(|it| StandbySetupError::Here(it.into()))?;
+            drop_overrides(&data).map_err(|error| StandbySetupError::Here(error.into()))?;
             follower
                 .settle_and_raise()
                 .await

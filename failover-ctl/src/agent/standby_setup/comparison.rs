@@ -113,9 +113,9 @@ impl StandbySetup {
             .await
             .map_err(StandbySetupError::PrimarySilent)?;
         let data = self.host.postgres.data_directory.clone();
-        let known = path.known().map_or(Vec::new(), |it| it.1.to_vec());
+        let known = path.known().map_or(Vec::new(), |known| known.1.to_vec());
         let found = tokio::task::spawn_blocking(move || find(&data, &known)).await;
-        let found = found.map_err(anyhow::Error::from).and_then(|it| it);
+        let found = found.map_err(anyhow::Error::from).and_then(|found| found);
         Ok((primary, path, found.map_err(StandbySetupError::Here)?))
     }
 
@@ -174,7 +174,7 @@ impl StandbySetup {
         if said.contains("DROP_REPLICATION_SLOT") {
             return Ok(());
         }
-        let last = said.lines().rev().find(|it| !it.trim().is_empty());
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
         let last = last.unwrap_or("it says nothing").trim();
         anyhow::bail!(
             "a replication connection to `{}` fails: {last}",
@@ -232,8 +232,8 @@ fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<LocalW
     let control = data_directory::control(data).context("could not read the control file")?;
     let mut past = None;
     if let Some((timeline, to)) = end {
-        let left = ancestors.iter().find(|it| it.timeline == timeline);
-        if let Some(left) = left.filter(|it| wal.goes_past(timeline, it.left_at).unwrap_or(true)) {
+        let left = ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
+        if let Some(left) = left.filter(|ancestor| wal.goes_past(timeline, ancestor.left_at).unwrap_or(true)) {
             past = Some((*left, to));
         }
     }
@@ -260,7 +260,7 @@ fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Optio
     // Where the records end within a primary's ancestor was decided above, from the records themselves.
     let end = found
         .end
-        .filter(|(timeline, _)| !ancestors.iter().any(|it| it.timeline == *timeline));
+        .filter(|(timeline, _)| !ancestors.iter().any(|ancestor| ancestor.timeline == *timeline));
     let positions = end.into_iter().chain(found.reached.iter().copied());
     positions
         .map(|(timeline, received)| ReplayProgress {
@@ -277,8 +277,8 @@ fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Optio
 /// Returns the names under which the primary may keep the segment: that of its own timeline, or of one
 /// that came later, which begins with a copy of what went before.
 fn candidates(segment: SegmentName, newest: Timeline, ancestors: &[Ancestor]) -> Vec<String> {
-    let later = ancestors.iter().map(|it| it.timeline).chain([newest]);
-    let later = later.filter(|it| *it >= segment.timeline);
+    let later = ancestors.iter().map(|ancestor| ancestor.timeline).chain([newest]);
+    let later = later.filter(|timeline| *timeline >= segment.timeline);
     later
         .map(|timeline| {
             WalFileName::Segment(SegmentName {
@@ -330,12 +330,12 @@ mod tests {
         };
         let left_at = Lsn::new(1);
         let at = |number| Timeline::new(number).unwrap();
-        let ancestors = [1, 3].map(|it| Ancestor {
-            timeline: at(it),
+        let ancestors = [1, 3].map(|number| Ancestor {
+            timeline: at(number),
             left_at,
         });
         let names = candidates(segment, at(4), &ancestors);
-        let names: Vec<&str> = names.iter().map(|it| &it[..8]).collect();
+        let names: Vec<&str> = names.iter().map(|name| &name[..8]).collect();
         assert_eq!(names, ["00000001", "00000003", "00000004"]);
     }
 }

@@ -62,7 +62,7 @@ impl StandbySetup {
             text.extend(["*:*:*:", user, ":", &escaped, "\n"]);
         }
         let path = self.password_file();
-        if std::fs::read_to_string(&path).is_ok_and(|it| it == text) {
+        if std::fs::read_to_string(&path).is_ok_and(|stored| stored == text) {
             return Ok(());
         }
         write_private(&path, &text)
@@ -83,7 +83,7 @@ fn root_certificates(
     if !matches!(postgres.sslmode, SslMode::VerifyCa | SslMode::VerifyFull) {
         return Ok(None);
     }
-    match bundles.iter().find(|it| it.is_file()) {
+    match bundles.iter().find(|bundle| bundle.is_file()) {
         Some(bundle) => Ok(Some(bundle.to_path_buf())),
         None => bail!(
             "`postgres.sslmode` is `{}`, and this host has no bundle of certificate authorities (looked for {}): \
@@ -96,7 +96,7 @@ fn root_certificates(
 
 /// Quotes one value of a connection string.
 fn value(text: &str) -> String {
-    let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-:".contains(it);
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-:".contains(character);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }

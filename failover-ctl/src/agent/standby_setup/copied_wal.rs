@@ -44,8 +44,8 @@ impl CopiedWal {
         let mut same = self
             .files
             .iter()
-            .filter(|it| it.name == name && it.bytes == file.bytes);
-        same.any(|it| sha256(&log.join(&name)).is_ok_and(|found| found == it.sha256))
+            .filter(|copied| copied.name == name && copied.bytes == file.bytes);
+        same.any(|copied| sha256(&log.join(&name)).is_ok_and(|found| found == copied.sha256))
     }
 }
 

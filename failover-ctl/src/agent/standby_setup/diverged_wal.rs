@@ -131,12 +131,12 @@ impl DivergedWalSave<'_> {
             return Ok(Some(before.to_path_buf()));
         }
         let mut index = self.index(&wal, &files)?;
-        index.files = new.iter().map(|it| Saved::of(it)).collect();
+        index.files = new.iter().map(|file| Saved::of(file)).collect();
         index.elsewhere = elsewhere
             .iter()
             .map(|(file, save)| Elsewhere::of(file, save))
             .collect();
-        let bytes = new.iter().map(|it| it.bytes).sum();
+        let bytes = new.iter().map(|file| file.bytes).sum();
         check_room(&kept, bytes)?;
         let to = free_name(&kept, &index);
         copy(&log, &to, &index)
@@ -153,22 +153,22 @@ impl DivergedWalSave<'_> {
     fn own(&self, log: &Path, mut files: Vec<WalPastFork>) -> Vec<WalPastFork> {
         if self.primary.is_some() {
             let brought = CopiedWal::read(self.state);
-            files.retain(|it| !brought.has(log, it));
+            files.retain(|file| !brought.has(log, file));
         }
-        if !files.iter().any(|it| it.segment().is_some()) {
+        if !files.iter().any(|file| file.segment().is_some()) {
             files.clear();
         }
         files
     }
 
     fn index(&self, wal: &WalDirectory, files: &[WalPastFork]) -> anyhow::Result<DivergedWalIndex> {
-        let ancestors = self.primary.map_or(&[][..], |it| it.1);
-        let left = |timeline| ancestors.iter().find(|it| it.timeline == timeline);
+        let ancestors = self.primary.map_or(&[][..], |known| known.1);
+        let left = |timeline| ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
         let mut timelines = BTreeMap::new();
         for file in files {
             if let Some(name) = file.segment() {
                 let start = wal.start(name);
-                let from = left(name.timeline).map_or(start, |it| it.left_at.max(start));
+                let from = left(name.timeline).map_or(start, |ancestor| ancestor.left_at.max(start));
                 timelines.entry(name.timeline).or_insert(from);
             }
         }
@@ -177,8 +177,8 @@ impl DivergedWalSave<'_> {
             let to = wal.end_of(timeline)?.unwrap_or(from);
             extents.push(Extent { timeline, from, to });
         }
-        let fork = extents.iter().find_map(|it| {
-            let Ancestor { timeline, left_at } = *left(it.timeline)?;
+        let fork = extents.iter().find_map(|extent| {
+            let Ancestor { timeline, left_at } = *left(extent.timeline)?;
             Some(Fork { timeline, left_at })
         });
         Ok(DivergedWalIndex {
@@ -225,7 +225,7 @@ impl DivergedWalSaves {
         let mut saves = Vec::new();
         for entry in entries {
             let save = entry?.path();
-            if save.extension().is_some_and(|it| it == UNFINISHED) {
+            if save.extension().is_some_and(|extension| extension == UNFINISHED) {
                 continue;
             }
             let text = fs::read_to_string(save.join(INDEX)).unwrap_or_default();
@@ -252,8 +252,8 @@ pub(crate) fn unexamined(state: &Path) -> Option<usize> {
     let entries = fs::read_dir(state.join("diverged")).ok()?;
     let saves = entries
         .flatten()
-        .filter(|it| it.path().join(INDEX).exists());
-    Some(saves.count()).filter(|it| *it > UNEXAMINED)
+        .filter(|entry| entry.path().join(INDEX).exists());
+    Some(saves.count()).filter(|count| *count > UNEXAMINED)
 }
 
 fn same(one: &Path, other: &Path) -> io::Result<bool> {
@@ -296,15 +296,15 @@ fn check_room(kept: &Path, bytes: u64) -> anyhow::Result<()> {
 /// Returns a name that no earlier save has.
 fn free_name(kept: &Path, index: &DivergedWalIndex) -> PathBuf {
     let place = match (index.fork, index.timelines.first()) {
-        (Some(it), _) => format!("{}-{}", it.timeline, it.left_at),
-        (None, Some(it)) => format!("{}-{}", it.timeline, it.from),
+        (Some(fork), _) => format!("{}-{}", fork.timeline, fork.left_at),
+        (None, Some(extent)) => format!("{}-{}", extent.timeline, extent.from),
         (None, None) => "unknown".to_owned(),
     };
     let place = place.replace('/', "-");
     let numbered = (2..).map(|number| kept.join(format!("{place}.{number}")));
     let mut names = std::iter::once(kept.join(&place)).chain(numbered);
     names
-        .find(|it| fs::symlink_metadata(it).is_err())
+        .find(|path| fs::symlink_metadata(path).is_err())
         .unwrap_or_else(|| kept.join(place))
 }
 

@@ -31,7 +31,7 @@ impl DirectoryLayout {
             Ok(entries) => {
                 for entry in entries {
                     let entry = entry?;
-                    let number = entry.file_name().to_str().and_then(|it| it.parse().ok());
+                    let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
                     if let (Some(number), Some(place)) = (number, link(&entry.path())?) {
                         tablespaces.insert(number, place);
                     }
@@ -73,7 +73,7 @@ impl DirectoryLayout {
         mapped: &BTreeMap<u32, (PathBuf, PathBuf)>,
     ) -> anyhow::Result<()> {
         for (_, here) in mapped.values() {
-            let is_ours = self.tablespaces.values().any(|it| it == here);
+            let is_ours = self.tablespaces.values().any(|ours| ours == here);
             for name in names(here)? {
                 if !(is_ours && is_version_directory(&name)) {
                     bail!(
@@ -84,7 +84,7 @@ impl DirectoryLayout {
             }
         }
         for place in self.wal.iter().map(PathBuf::as_path).chain([data]) {
-            if names(place)?.iter().any(|it| it == "lost+found") {
+            if names(place)?.iter().any(|name| name == "lost+found") {
                 bail!(
                     "`{}` is the root of a file system, and holds `lost+found`: use a directory in it",
                     place.display()
@@ -97,7 +97,7 @@ impl DirectoryLayout {
     /// Empties the data directory, and what it keeps elsewhere. The directories themselves stay.
     pub(super) fn empty(&self, data: &Path) -> anyhow::Result<()> {
         for place in self.tablespaces.values() {
-            for name in names(place)?.iter().filter(|it| is_version_directory(it)) {
+            for name in names(place)?.iter().filter(|name| is_version_directory(name)) {
                 remove(&place.join(name))?;
             }
         }
@@ -115,8 +115,8 @@ impl DirectoryLayout {
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
-    let removed = fs::symlink_metadata(path).and_then(|it| {
-        if it.is_dir() {
+    let removed = fs::symlink_metadata(path).and_then(|metadata| {
+        if metadata.is_dir() {
             fs::remove_dir_all(path)
         } else {
             fs::remove_file(path)
@@ -132,7 +132,7 @@ fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
         read => read,
     };
     let read = || -> io::Result<Vec<String>> {
-        let names = entries?.map(|it| Ok(it?.file_name().to_string_lossy().into_owned()));
+        let names = entries?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
     };
     read().with_context(|| format!("could not read `{}`", directory.display()))
@@ -169,7 +169,7 @@ mod tests {
     fn directory_emptied_then_links_kept_and_their_contents_gone() {
         let root = tempfile::tempdir().unwrap();
         let (data, space, wal) = ["data", "space", "wal"]
-            .map(|it| root.path().join(it))
+            .map(|name| root.path().join(name))
             .into();
         for directory in [
             &data,

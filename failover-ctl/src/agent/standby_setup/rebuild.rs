@@ -78,7 +78,7 @@ impl StandbySetup {
             wal_cleanup::tidy(&data, &state, primary)
         };
         let tidied = tokio::task::spawn_blocking(tidying).await;
-        if let Err(error) = tidied.map_err(anyhow::Error::from).and_then(|it| it) {
+        if let Err(error) = tidied.map_err(anyhow::Error::from).and_then(|tidied| tidied) {
             let error = format!("{error:#}");
             warn!(
                 error,
@@ -126,7 +126,7 @@ impl StandbySetup {
             .make()
         };
         let saved = tokio::task::spawn_blocking(saving).await;
-        let saved = saved.map_err(anyhow::Error::from).and_then(|it| it);
+        let saved = saved.map_err(anyhow::Error::from).and_then(|saved| saved);
         saved.map_err(StandbySetupError::NotSaved)?;
         Ok(())
     }
@@ -144,7 +144,7 @@ impl StandbySetup {
         let mut command = self.tool("pg_rewind");
         command.arg("--target-pgdata").arg(data);
         command.arg("--source-server").arg(source);
-        if data_directory::release(data).is_some_and(|it| it >= 15) {
+        if data_directory::release(data).is_some_and(|release| release >= 15) {
             let mut config = OsString::from("--config-file=");
             config.push(&postgres.config_file);
             command.arg(config);
@@ -192,7 +192,7 @@ impl StandbySetup {
             command.arg("--waldir").arg(wal);
         }
         for (there, here) in mapped.values().filter(|(there, here)| there != here) {
-            let escaped = |it: &std::path::Path| it.to_string_lossy().replace('=', r"\=");
+            let escaped = |path: &std::path::Path| path.to_string_lossy().replace('=', r"\=");
             command.arg(format!(
                 "--tablespace-mapping={}={}",
                 escaped(there),

@@ -32,7 +32,7 @@ impl StandbySetup {
         let is_raised = |line: &&str| {
             REQUIRED
                 .iter()
-                .any(|it| line.starts_with(&format!("{it} = ")))
+                .any(|setting| line.starts_with(&format!("{setting} = ")))
         };
         let raised: Vec<String> = written
             .lines()
@@ -46,15 +46,15 @@ impl StandbySetup {
     /// standby refuses to start, or pauses replay. Returns what was raised now.
     pub(crate) async fn settle_and_raise(&self) -> anyhow::Result<Vec<RaisedSetting>> {
         let (kept, too_low) = self.too_low().await?;
-        for it in &too_low {
+        for setting in &too_low {
             info!(
-                setting = it.name,
-                here = it.here,
-                required = it.required,
+                setting = setting.name,
+                here = setting.here,
+                required = setting.required,
                 "setting raised to what the primary's WAL needs"
             );
         }
-        let raised = too_low.iter().map(|it| (it.name, it.required)).chain(kept);
+        let raised = too_low.iter().map(|setting| (setting.name, setting.required)).chain(kept);
         let raised: Vec<String> = raised
             .map(|(name, value)| format!("{name} = {value}"))
             .collect();
@@ -81,7 +81,7 @@ impl StandbySetup {
             text.extend([line, "\n"]);
         }
         let path = host.replication_conf();
-        if fs::read_to_string(&path).is_ok_and(|it| it == text) {
+        if fs::read_to_string(&path).is_ok_and(|stored| stored == text) {
             return Ok(false);
         }
         write_private(&path, &text)?;
@@ -102,7 +102,7 @@ impl StandbySetup {
             let here = self.configured(name).await?;
             let was_raised = written
                 .lines()
-                .any(|it| it.starts_with(&format!("{name} = ")));
+                .any(|line| line.starts_with(&format!("{name} = ")));
             if here < required {
                 too_low.push(RaisedSetting {
                     name,
@@ -147,7 +147,7 @@ impl StandbySetup {
 pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
     if ["recovery.signal", "backup_label"]
         .iter()
-        .any(|it| data.join(it).exists())
+        .any(|name| data.join(name).exists())
     {
         return Ok(());
     }

@@ -58,7 +58,7 @@ pub(super) async fn diverged(nodes: &Nodes) -> (TestNode, TestNode) {
 #[track_caller]
 pub(super) fn only_save(node: &TestNode) -> std::path::PathBuf {
     let saves = fs::read_dir(node.state().join("diverged")).unwrap();
-    let saves: Vec<_> = saves.map(|it| it.unwrap().path()).collect();
+    let saves: Vec<_> = saves.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(saves.len(), 1, "{saves:?}");
     saves[0].clone()
 }
@@ -214,8 +214,8 @@ async fn step_repeated_then_saved_once_and_other_save_kept() {
     assert_eq!(save().unwrap().as_ref(), Some(&first));
 
     // Another history of the same place: the earlier save stays as it is.
-    let file = fs::read_dir(&first).unwrap().map(|it| it.unwrap().path());
-    let segment = file.filter(|it| it.extension().is_none()).min().unwrap();
+    let file = fs::read_dir(&first).unwrap().map(|entry| entry.unwrap().path());
+    let segment = file.filter(|path| path.extension().is_none()).min().unwrap();
     fs::write(&segment, "other rows").unwrap();
     let second = save().unwrap().unwrap();
     assert_ne!(first, second);
@@ -366,7 +366,7 @@ async fn settings_below_primary_then_raised_and_started() {
     let follower = b.follower(&a);
     let raised = follower.settle_and_raise().await.unwrap();
     b.own();
-    let raised: Vec<_> = raised.iter().map(|it| (it.name, it.required)).collect();
+    let raised: Vec<_> = raised.iter().map(|setting| (setting.name, setting.required)).collect();
     assert_eq!(
         raised,
         [("max_connections", 55), ("max_locks_per_transaction", 100)]
@@ -386,7 +386,7 @@ async fn settings_below_primary_then_raised_and_started() {
 async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
-    let [here, there, wal] = ["b-space", "a-space", "b-wal"].map(|it| nodes.root.path().join(it));
+    let [here, there, wal] = ["b-space", "a-space", "b-wal"].map(|name| nodes.root.path().join(name));
     for directory in [&here, &there, &wal] {
         fs::create_dir(directory).unwrap();
         give(directory);

@@ -87,10 +87,10 @@ fn is_needless(
             timeline,
             ..segment
         };
-        beyond.iter().any(|it| it.segment() == Some(other))
+        beyond.iter().any(|file| file.segment() == Some(other))
     };
-    let timelines = ancestors.iter().map(|it| it.timeline).chain([newest]);
-    let later = timelines.filter(|it| *it > segment.timeline && !goes_itself(*it));
+    let timelines = ancestors.iter().map(|ancestor| ancestor.timeline).chain([newest]);
+    let later = timelines.filter(|timeline| *timeline > segment.timeline && !goes_itself(*timeline));
     wal.is_on_one_of(segment, later)
 }
 

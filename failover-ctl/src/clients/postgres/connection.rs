@@ -208,7 +208,7 @@ fn meaning(code: &SqlState) -> WriteProbeFailure {
     match *code {
         SqlState::PROGRAM_LIMIT_EXCEEDED => WriteProbeFailure::XidLimit,
         SqlState::DISK_FULL => WriteProbeFailure::DiskFull,
-        _ if NOT_LET_IN.iter().any(|it| code.code().starts_with(it)) => WriteProbeFailure::Refused,
+        _ if NOT_LET_IN.iter().any(|class| code.code().starts_with(class)) => WriteProbeFailure::Refused,
         _ => WriteProbeFailure::Error,
     }
 }

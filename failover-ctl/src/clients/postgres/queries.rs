@@ -217,7 +217,7 @@ fn required<T>(value: Option<T>, column: &'static str) -> Result<T, AnswerError>
 
 fn micros(row: &Row, column: &str) -> Result<Option<u64>, AnswerError> {
     let number: Option<i64> = row.try_get(column)?;
-    Ok(number.and_then(|it| u64::try_from(it).ok()))
+    Ok(number.and_then(|number| u64::try_from(number).ok()))
 }
 
 fn timeline(number: i32) -> Option<Timeline> {

@@ -43,9 +43,9 @@ fn move_deletes_exactly_the_epoch_that_was_read() {
         };
         let texts: Vec<_> = changes
             .iter()
-            .map(|it| {
-                let set = it.resource_record_set.as_ref().unwrap();
-                format!("{} {}", it.action, values(set).join(" "))
+            .map(|change| {
+                let set = change.resource_record_set.as_ref().unwrap();
+                format!("{} {}", change.action, values(set).join(" "))
             })
             .collect();
         assert_eq!(
@@ -68,7 +68,7 @@ fn alias_where_an_address_is_to_stand_then_it_is_deleted_with_it() {
     else {
         panic!("no batch");
     };
-    let actions: Vec<_> = changes.iter().map(|it| it.action.as_str()).collect();
+    let actions: Vec<_> = changes.iter().map(|change| change.action.as_str()).collect();
     assert_eq!(actions, ["DELETE", "CREATE", "UPSERT"]);
 }
 

@@ -70,7 +70,7 @@ impl<'a> WalPage<'a> {
 
     /// Returns how much is left of the record that an earlier page began.
     pub(super) fn rest_bytes(&self) -> u32 {
-        let four = self.bytes.get(16..20).and_then(|it| it.try_into().ok());
+        let four = self.bytes.get(16..20).and_then(|slice| slice.try_into().ok());
         four.map_or(0, u32::from_le_bytes)
     }
 
@@ -78,7 +78,7 @@ impl<'a> WalPage<'a> {
     pub(super) fn from(&self, at: u64, length: usize) -> &'a [u8] {
         let Some(from) = at
             .checked_sub(self.address)
-            .and_then(|it| usize::try_from(it).ok())
+            .and_then(|offset| usize::try_from(offset).ok())
         else {
             return &[];
         };
@@ -89,8 +89,8 @@ impl<'a> WalPage<'a> {
 
 /// Returns the size of a segment's pages, as its first page says it (`xlp_xlog_blcksz`).
 fn page_bytes(segment: &[u8]) -> u64 {
-    let info = segment.get(2..4).and_then(|it| it.try_into().ok());
-    let four = segment.get(36..40).and_then(|it| it.try_into().ok());
+    let info = segment.get(2..4).and_then(|slice| slice.try_into().ok());
+    let four = segment.get(36..40).and_then(|slice| slice.try_into().ok());
     let said = u64::from(four.map_or(0, u32::from_le_bytes));
     let is_long = info.map_or(0, u16::from_le_bytes) & LONG != 0;
     if is_long && said.is_power_of_two() && (1024..=65536).contains(&said) {
@@ -104,8 +104,8 @@ fn page_bytes(segment: &[u8]) -> u64 {
 pub(super) fn last_page(segment: &[u8], start: u64) -> Option<u64> {
     let size = page_bytes(segment);
     let pages = u64::try_from(segment.len()).expect("a length fits into 64 bits") / size;
-    let places = (0..pages).map(|it| start + it * size);
+    let places = (0..pages).map(|number| start + number * size);
     places
         .rev()
-        .find(|it| WalPage::holding(segment, start, *it).is_some())
+        .find(|address| WalPage::holding(segment, start, *address).is_some())
 }

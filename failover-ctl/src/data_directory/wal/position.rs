@@ -75,14 +75,14 @@ pub(crate) fn holds(pg_wal: &Path, lsn: Lsn) -> io::Result<bool> {
         let Some(size) = entry
             .metadata()
             .ok()
-            .and_then(|it| SegmentSize::new(it.len()))
+            .and_then(|metadata| SegmentSize::new(metadata.len()))
         else {
             continue;
         };
         let start = name.start(size).get();
         let page = lsn.get() - lsn.get() % page::USUAL_BYTES;
-        let inside = page.checked_sub(start).filter(|it| *it < size.bytes());
-        let found = inside.and_then(|it| page_address(&entry.path(), it).ok());
+        let inside = page.checked_sub(start).filter(|offset| *offset < size.bytes());
+        let found = inside.and_then(|offset| page_address(&entry.path(), offset).ok());
         if found == Some(page) {
             return Ok(true);
         }

@@ -105,7 +105,7 @@ impl<'a> WalReader<'a> {
             Taken::Short => return Ok(Found::End),
         };
         let previous = u64::from(word(&bytes, 8)) | u64::from(word(&bytes, 12)) << 32;
-        let is_next = before.map_or(previous < at, |it| it == previous);
+        let is_next = before.map_or(previous < at, |before| before == previous);
         if !is_next || !crc_is_right(&bytes) {
             return Ok(Found::End);
         }
@@ -126,8 +126,8 @@ impl<'a> WalReader<'a> {
     fn after_header(&mut self, at: u64) -> io::Result<Option<u64>> {
         let page = self.page(at)?;
         Ok(page
-            .filter(|it| it.begins_at(at))
-            .map(|it| at + it.header_bytes()))
+            .filter(|page| page.begins_at(at))
+            .map(|page| at + page.header_bytes()))
     }
 
     /// Takes `length` bytes of a record that begins at `at`.
@@ -148,7 +148,7 @@ impl<'a> WalReader<'a> {
 
     /// Takes the last `length` bytes of a record that an earlier page began, from the page at `page`.
     fn take(&mut self, page: u64, length: usize) -> io::Result<Taken> {
-        let header = self.page(page)?.map_or(0, |it| it.header_bytes());
+        let header = self.page(page)?.map_or(0, |found| found.header_bytes());
         self.read_on(page + header, length)
     }
 
@@ -180,7 +180,7 @@ impl<'a> WalReader<'a> {
     /// Returns the page that holds the byte at `at`, if that page was written for this place.
     fn page(&mut self, at: u64) -> io::Result<Option<WalPage<'_>>> {
         let number = at / self.size.bytes();
-        if self.segment.as_ref().is_none_or(|(it, _)| *it != number) {
+        if self.segment.as_ref().is_none_or(|(cached, _)| *cached != number) {
             let Some(bytes) = (self.source)(number)? else {
                 return Ok(None);
             };
@@ -199,7 +199,7 @@ const fn aligned(at: u64) -> u64 {
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
-    let four = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
+    let four = bytes.get(at..at + 4).and_then(|slice| slice.try_into().ok());
     four.map_or(0, u32::from_le_bytes)
 }
 

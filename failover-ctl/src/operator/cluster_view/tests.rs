@@ -96,7 +96,7 @@ fn forecast(
     holder: &str,
     answers: [Option<NodeStatus>; 3],
 ) -> FailoverForecast {
-    let answers = answers.map(|it| it.map_or_else(silent, Ok)).into();
+    let answers = answers.map(|answer| answer.map_or_else(silent, Ok)).into();
     gathered(settings, answers, Ok(Some(record(holder)))).forecast()
 }
 

@@ -36,14 +36,14 @@ fn history(primary: &TestNode) -> [Ancestor; 1] {
 fn beyond(node: &TestNode, ancestors: &[Ancestor]) -> Vec<String> {
     let wal = WalDirectory::thoroughly(&node.data().join("pg_wal")).unwrap();
     let files = wal.beyond(Some((second(), ancestors))).unwrap();
-    let segments = files.iter().filter(|it| it.segment().is_some());
-    segments.map(|it| it.name.to_string()).collect()
+    let segments = files.iter().filter(|file| file.segment().is_some());
+    segments.map(|file| file.name.to_string()).collect()
 }
 
 fn names(node: &TestNode) -> BTreeSet<String> {
     let entries = fs::read_dir(node.data().join("pg_wal")).unwrap();
     entries
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
 }
 
@@ -55,7 +55,7 @@ fn listed(index: &serde_json::Value, list: &str) -> Vec<String> {
     let files = index[list].as_array().unwrap();
     files
         .iter()
-        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .map(|file| file["name"].as_str().unwrap().to_owned())
         .collect()
 }
 
@@ -73,7 +73,7 @@ fn save(node: &TestNode) -> PathBuf {
 
 /// Gives the primary the segment with another node's rows, as an earlier rewind or the archive does.
 fn leave_on(primary: &TestNode, from: &TestNode, name: &str) {
-    let [there, here] = [from, primary].map(|it| it.data().join("pg_wal").join(name));
+    let [there, here] = [from, primary].map(|node| node.data().join("pg_wal").join(name));
     fs::copy(there, here).unwrap();
     primary.own();
 }
@@ -94,15 +94,15 @@ async fn more_written_then_only_new_files_saved_and_others_named() {
     assert_ne!(before, after);
     let written = index(&after);
     let (new, old) = (listed(&written, "files"), listed(&written, "elsewhere"));
-    let [new_set, old_set] = [&new, &old].map(|it| it.iter().collect::<BTreeSet<_>>());
+    let [new_set, old_set] = [&new, &old].map(|names| names.iter().collect::<BTreeSet<_>>());
     assert!(new_set.is_disjoint(&old_set), "{written}");
-    assert!(!old.is_empty() && old.iter().all(|it| had.contains(it)));
-    let grown = had.iter().filter(|it| new.contains(it)).count();
+    assert!(!old.is_empty() && old.iter().all(|name| had.contains(name)));
+    let grown = had.iter().filter(|name| new.contains(name)).count();
     assert_eq!(grown, 1, "the last segment has grown: {written}");
     for name in &old {
         assert!(before.join(name).exists() && !after.join(name).exists());
     }
-    assert!(new.iter().all(|it| after.join(it).exists()));
+    assert!(new.iter().all(|name| after.join(name).exists()));
     let place = written["elsewhere"][0]["save"].as_str().unwrap();
     assert_eq!(Some(place), before.file_name().unwrap().to_str());
     assert!(holds(&after, "next segment"));
