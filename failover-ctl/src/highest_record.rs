@@ -47,7 +47,7 @@ fn read_one(path: &Path) -> anyhow::Result<Option<HighestRecord>> {
     match serde_json::from_str(&text) {
         Ok(highest) => Ok(Some(highest)),
         Err(error) => {
-            warn!(path = %path.display(), %error, "file is not whole, and says nothing");
+            warn!(path = %path.display(), %error, "highest lease record file unreadable, ignored");
             Ok(None)
         }
     }

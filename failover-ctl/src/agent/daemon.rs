@@ -118,7 +118,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         .run_until_signalled(GRACE)
         .await
         .context("could not handle signals")?;
-    info!("agent stopped; guard keeps PostgreSQL until its deadline");
+    info!("agent stopped, PostgreSQL running until the guard's deadline");
     Ok(())
 }
 
@@ -132,7 +132,7 @@ async fn check_store(
     match store.probe(host.node.name.as_str()).await {
         Ok(()) => {}
         Err(error @ LeaseStoreError::NotConditional(_)) => return Err(error.into()),
-        Err(error) => warn!(%error, "the lease bucket could not be tried"),
+        Err(error) => warn!(%error, "lease bucket probe failed"),
     }
     let control = data_directory::control(&host.postgres.data_directory).ok();
     match store.read_lease().await {

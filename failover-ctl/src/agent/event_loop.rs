@@ -155,7 +155,7 @@ impl AgentLoop {
         }
         let text = causeway_runtime::telemetry::chain(why);
         if self.refusal.as_ref().is_none_or(|(_, last)| *last != text) {
-            warn!(why = text, "guard rejected a command");
+            warn!(reason = text, "guard command rejected");
         }
         self.refusal = Some((clock::now(), text));
     }
@@ -174,7 +174,7 @@ impl AgentLoop {
         self.taken_timeline = None;
         let data = &self.host.postgres.data_directory;
         if let Err(error) = timeline_history::complete(data, primary.position.timeline) {
-            error!(%error, "history files of older timelines not completed");
+            error!(%error, "writing history files of older timelines failed");
         }
     }
 
@@ -244,7 +244,7 @@ impl AgentLoop {
             AgentAction::StoreHighest(epoch, sequence) => self.store_highest_record(epoch, sequence),
             AgentAction::AlertOperator(alarm) => {
                 self.with.metrics.alarms.inc();
-                error!(error = &alarm as &dyn std::error::Error, "operator needed");
+                error!(error = &alarm as &dyn std::error::Error, "operator alert");
             }
         }
     }

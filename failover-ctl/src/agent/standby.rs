@@ -173,7 +173,7 @@ impl AgentLoop {
         }
         let stuck = self.following.stuck_for(now) >= STUCK;
         if let Some(why) = self.following.restart_due(now) {
-            warn!(why, "standby does not stream, it is started again");
+            warn!(reason = why, "restarting standby that does not stream");
             self.end_server();
             return;
         }
@@ -255,7 +255,7 @@ impl AgentLoop {
             Err(trouble) => {
                 warn!(
                     error = causeway_runtime::telemetry::chain(&trouble),
-                    "following is tried again"
+                    "standby setup failed, retrying"
                 );
                 self.following.failed(now, trouble, AGAIN);
             }
@@ -287,14 +287,14 @@ impl AgentLoop {
                 if let RejoinNeed::Rewind(why) = &examined.need
                     && !self.following.need_is(&examined.need)
                 {
-                    warn!(%why, "this standby has diverged");
+                    warn!(reason = %why, "standby diverged from the primary");
                 }
                 self.following.note(examined);
                 self.following.unexamined_start &= !whole;
             }
             WorkOutcome::SettingsRaised(false) => {}
             WorkOutcome::SettingsRaised(true) => {
-                info!("standby is started again under raised settings");
+                info!("restarting standby with raised settings");
                 self.end_server();
             }
         }
@@ -314,7 +314,7 @@ impl AgentLoop {
             Err(error) => {
                 error!(
                     error = format!("{error:#}"),
-                    "replication's settings could not be written"
+                    "writing replication settings failed"
                 );
                 self.following.settled_for = None;
             }

@@ -32,12 +32,12 @@ impl AgentLoop {
                 ("lease in force".to_owned(), false)
             }
             Some(Decision::NoAction(NoAction::YieldingAfterRelease(_))) => {
-                ("this node stands back".to_owned(), false)
+                ("yielding after release".to_owned(), false)
             }
             Some(Decision::NoAction(why)) => (why.to_string(), false),
             Some(Decision::Escalate(why)) => (why.to_string(), true),
             Some(Decision::TakeLease(taken)) => (
-                format!("takes over at epoch {} ({:?})", taken.epoch, taken.how),
+                format!("take lease at epoch {} ({:?})", taken.epoch, taken.how),
                 false,
             ),
             None => return,
@@ -47,7 +47,7 @@ impl AgentLoop {
         }
         if is_escalation {
             self.with.metrics.alarms.inc();
-            error!(reason = said, "operator needed");
+            error!(reason = said, "failover needs an operator");
         } else {
             info!(reason = said, "failover decision changed");
         }

@@ -78,10 +78,10 @@ impl GuardClient {
         }) {
             Ok(message) => {
                 if let Err(error) = self.socket.try_send_to(&message, &self.guard) {
-                    debug!(%error, "guard could not be told");
+                    debug!(%error, "guard message not sent");
                 }
             }
-            Err(error) => error!(%error, "a request to guard could not be written"),
+            Err(error) => error!(%error, "serializing guard message failed"),
         }
     }
 
@@ -99,7 +99,7 @@ impl GuardClient {
                     self.last = Some((clock::now(), report.clone()));
                     return Ok(report);
                 }
-                Err(error) => error!(%error, "guard's report could not be read"),
+                Err(error) => error!(%error, "parsing guard report failed"),
             }
         }
     }
@@ -125,11 +125,11 @@ impl GuardClient {
         }
         match listen(&self.own) {
             Ok((bound, socket)) => {
-                warn!(path = %self.own.display(), "the socket was removed, and is made again");
+                warn!(path = %self.own.display(), "agent socket was removed, bound again");
                 (self.bound, self.socket) = (bound, socket);
                 self.unanswered.store(0, Ordering::Relaxed);
             }
-            Err(error) => debug!(%error, "the socket cannot be made again"),
+            Err(error) => debug!(%error, "binding agent socket failed"),
         }
     }
 
@@ -143,7 +143,7 @@ impl GuardClient {
         if self.unanswered.load(Ordering::Relaxed) < GIVE_UP || self.killed == Some(process) {
             return;
         }
-        error!(process, "guard is silent, and is killed");
+        error!(process, "guard not responding, killed");
         if let Ok(process) = i32::try_from(process) {
             kill(Pid::from_raw(process), Signal::SIGKILL).ok();
         }

@@ -99,7 +99,7 @@ impl LeaseStore {
             },
             Ok(Ok(None)) => LeaseReadResult::Missing,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the lease could not be read");
+                tracing::debug!(%error, "reading lease failed");
                 LeaseReadResult::Failed
             }
             Err(_elapsed) => LeaseReadResult::Failed,
@@ -118,7 +118,7 @@ impl LeaseStore {
             Ok(Ok(etag)) => LeaseWriteResult::Stored(etag),
             Ok(Err(LeaseStoreError::Conflict(_))) => LeaseWriteResult::Rejected,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the lease could not be written");
+                tracing::debug!(%error, "writing lease failed");
                 LeaseWriteResult::Unknown
             }
             Err(_elapsed) => LeaseWriteResult::Unknown,

@@ -161,7 +161,7 @@ impl AnswerReader {
             return;
         }
         self.held_back_at = Some(now);
-        warn!("`synchronous_standby_names` is not guard's: what ALTER SYSTEM has set is reset");
+        warn!("resetting `synchronous_standby_names` set by ALTER SYSTEM");
         run(settings, tasks, "hold back commits", &HOLD_BACK);
     }
 }
@@ -186,8 +186,8 @@ fn run(
         tokio::select! {
             () = stop.cancelled() => {}
             result = running => match result {
-                Ok(()) => info!(what, "done"),
-                Err(error) => warn!(what, error = format!("{error:#}"), "failed"),
+                Ok(()) => info!(operation = what, "PostgreSQL statements executed"),
+                Err(error) => warn!(operation = what, error = format!("{error:#}"), "PostgreSQL statements failed"),
             },
         }
     });

@@ -24,7 +24,7 @@ pub(crate) fn remove(data: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<
         return Ok(());
     }
     write_private(&path, &(kept.join("\n") + "\n")).map_err(io::Error::other)?;
-    warn!(path = %path.display(), "settings that outweigh the product's own removed");
+    warn!(path = %path.display(), "settings removed that override guard's configuration");
     Ok(())
 }
 

@@ -45,7 +45,7 @@ fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
         Ok(()) => {
-            warn!(path = %path.display(), "lock file of a server that has ended removed");
+            warn!(path = %path.display(), "stale lock file removed");
             Ok(())
         }
     }

@@ -49,7 +49,7 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
         .with_context(|| format!("could not make `{}`", runtime.display()))?;
     let _only_one = process_lock::lock(&runtime.join("guard.lock"), "guard")?;
     if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
-        warn!(%errno, "memory not locked, so the guard may wait for the disk: raise LimitMEMLOCK");
+        warn!(%errno, "locking memory failed, guard may block on paging: raise LimitMEMLOCK");
     }
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
@@ -150,7 +150,7 @@ impl<'a> Supervisor<'a> {
     /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
     fn handle_message(&mut self, message: &[u8], from: &SocketAddr) {
         let Ok(request) = serde_json::from_slice::<GuardMessage>(message) else {
-            warn!("message rejected: not JSON of this release");
+            warn!("guard message rejected: not JSON of this release");
             return;
         };
         if let Some(fed) = request.feed
@@ -360,7 +360,7 @@ impl<'a> Supervisor<'a> {
             Ok(socket)
         });
         if let Ok(socket) = again {
-            warn!(path = %path.display(), "socket was removed, bound again");
+            warn!(path = %path.display(), "guard socket was removed, bound again");
             self.socket = socket;
         }
     }

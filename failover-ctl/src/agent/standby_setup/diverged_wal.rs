@@ -112,7 +112,7 @@ impl DivergedWalSave<'_> {
             .context("could not read this node's WAL")?;
         let files = self.own(&log, files);
         if files.is_empty() {
-            info!("no WAL here that the primary does not have");
+            info!("no diverged WAL found");
             return Ok(None);
         }
         let kept = self.state.join("diverged");
@@ -127,7 +127,7 @@ impl DivergedWalSave<'_> {
             }
         }
         if let (true, Some((_, before))) = (new.is_empty(), elsewhere.first()) {
-            info!(directory = %before.display(), "diverged WAL was saved before");
+            info!(directory = %before.display(), "diverged WAL already saved");
             return Ok(Some(before.to_path_buf()));
         }
         let mut index = self.index(&wal, &files)?;

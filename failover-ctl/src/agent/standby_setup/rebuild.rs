@@ -36,7 +36,7 @@ impl StandbySetup {
             .map_err(StandbySetupError::PrimarySilent)?;
         let path = self.save_diverged(&primary).await?;
         if let PrimaryHistory::Hidden(why) = path {
-            warn!(why, "pg_rewind could not read the history either");
+            warn!(reason = why, "timeline history unreadable for pg_rewind, data directory copied instead");
             return self.copy("the primary's history is hidden").await;
         }
         let waited = primary.checkpointed().await;
@@ -45,7 +45,7 @@ impl StandbySetup {
             Ok(()) => {}
             Err(error) => {
                 let error = format!("{error:#}");
-                warn!(error, "pg_rewind failed, the data directory is copied");
+                warn!(error, "pg_rewind failed, data directory copied instead");
                 self.copy("pg_rewind failed").await?;
             }
         }
@@ -82,7 +82,7 @@ impl StandbySetup {
             let error = format!("{error:#}");
             warn!(
                 error,
-                "WAL that the primary's history left stays in `pg_wal`"
+                "diverged WAL not removed from `pg_wal`"
             );
         }
     }
@@ -155,7 +155,7 @@ impl StandbySetup {
         if postgres.restore_command.is_some() {
             command.arg("--restore-target-wal");
         }
-        info!(source = %self.primary.name, "pg_rewind begins");
+        info!(source = %self.primary.name, "pg_rewind started");
         run(command, "pg_rewind").await?;
         self.finish()
     }
@@ -177,7 +177,7 @@ impl StandbySetup {
         let mapped = layout.mapped(&tablespaces);
         layout.check(data, &mapped)?;
         self.mark(layout.clone())?;
-        info!(why, source = %self.primary.name, "the data directory is built anew");
+        info!(reason = why, source = %self.primary.name, "data directory rebuild started");
         let (emptying, directory) = (layout.clone(), data.clone());
         tokio::task::spawn_blocking(move || emptying.empty(&directory)).await??;
 

@@ -85,7 +85,7 @@ impl StandbySetup {
             return Ok(false);
         }
         write_private(&path, &text)?;
-        info!(primary = %self.primary.name, "replication follows");
+        info!(primary = %self.primary.name, "replication source changed");
         Ok(true)
     }
 

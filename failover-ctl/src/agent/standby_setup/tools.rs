@@ -51,7 +51,7 @@ impl StandbySetup {
                 if found == 0 {
                     return anyhow::Ok(());
                 }
-                warn!(found, "leftover processes in the data directory ended");
+                warn!(found, "leftover processes in the data directory killed");
                 time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -65,7 +65,7 @@ pub(super) async fn run(mut command: Command, name: &'static str) -> anyhow::Res
     let output = output(&mut command, name).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        info!(program = name, said = said.trim(), "ended well");
+        info!(program = name, stderr = said.trim(), "program succeeded");
         return Ok(());
     }
     bail!("`{name}` ended with {}: {}", output.status, said.trim())

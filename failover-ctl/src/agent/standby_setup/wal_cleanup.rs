@@ -57,7 +57,7 @@ pub(super) fn tidy(
     }
     if removed > 0 {
         File::open(&log)?.sync_all()?;
-        info!(files = removed, "saved WAL of other histories removed");
+        info!(files = removed, "saved diverged WAL removed from `pg_wal`");
     }
     write_private(
         &state.join(REMEMBERED),

@@ -177,7 +177,7 @@ impl ServerConnection {
         let Some((code, error)) = refusal else {
             debug!(
                 error = causeway_runtime::telemetry::chain(error),
-                "the server was not asked"
+                "PostgreSQL query not sent"
             );
             return QueryOutcome::Failed;
         };
@@ -193,7 +193,7 @@ impl ServerConnection {
         }
         let said = causeway_runtime::telemetry::chain(error);
         if self.refused.as_ref() != Some(&said) {
-            warn!(error = said, "PostgreSQL refuses what the agent asks");
+            warn!(error = said, "PostgreSQL query rejected");
             self.refused = Some(said);
         }
         QueryOutcome::Refused(meaning(code))
