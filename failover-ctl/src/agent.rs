@@ -1,6 +1,7 @@
 //! Agent: the daemon on each node.
 
 mod ancestry;
+mod command_execution;
 pub(crate) mod daemon;
 mod dns_records;
 mod event_loop;
@@ -10,7 +11,9 @@ pub(crate) mod http_server;
 mod key_exposure;
 mod local_state;
 mod metrics;
+mod node_status;
 mod old_lease;
+mod peer_polling;
 mod problem_log;
 mod standby;
 pub(crate) mod standby_setup;

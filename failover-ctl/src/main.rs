@@ -47,7 +47,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         arguments,
     } = &cli.command
     {
-        let error = guard::child::exec(*parent, program, arguments);
+        let error = guard::child::exec_postgres(*parent, program, arguments);
         return Err(Error::Other(
             anyhow::Error::new(error).context("could not become PostgreSQL"),
         ));

@@ -1,4 +1,4 @@
-//! Where the timeline of this node's server comes from, read from its history file.
+//! Ancestors of the local server's timeline, read from its history file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use causeway_core::{HostInstant, Timeline};
 
 use crate::data_directory::timeline_history;
 
-/// How often a history that cannot be read is tried again: a standby that has switched to a timeline by
-/// streaming writes its file a moment later.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Interval between attempts to read a history file: a standby that switches to a timeline by streaming writes
+/// the file shortly afterwards.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The history of one timeline, read once.
+/// Ancestors of one timeline, read once.
 #[derive(Debug, Default)]
 pub(super) struct AncestryFile {
     read: Option<TimelineHistory>,
@@ -22,7 +22,7 @@ pub(super) struct AncestryFile {
 }
 
 impl AncestryFile {
-    /// Returns where the timeline comes from that the server is on; none while that is not known.
+    /// Returns the ancestors of the server's timeline; none while they are unknown.
     pub(super) fn read(
         &mut self,
         data: &Path,
@@ -36,7 +36,7 @@ impl AncestryFile {
             return Some(read.clone());
         }
         let tried = self.tried_at;
-        if tried.is_some_and(|tried_at| now.elapsed_upper_bound(tried_at) < AGAIN) {
+        if tried.is_some_and(|tried_at| now.elapsed_upper_bound(tried_at) < RETRY_INTERVAL) {
             return None;
         }
         self.read = timeline_history::read(data, timeline)

@@ -1,7 +1,8 @@
-//! `failover-ctl agent`: runs the agent until told to stop.
+//! `failover-ctl agent`: start-up of the agent, checked before it changes anything.
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,17 +29,24 @@ use crate::data_directory;
 use crate::error::Error;
 use crate::highest_record;
 use crate::process_lock;
+use crate::protocol::node_status::HighestRecord;
 use crate::protocol::signed_command::CommandSigningKey;
 
-/// How long tasks may take to end. None of them holds anything that PostgreSQL or its clients need.
-const GRACE: Duration = Duration::from_secs(2);
+/// Time for the tasks to end. None of them holds anything that PostgreSQL or its clients need.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs the agent. Everything that can be wrong is found before anything is changed.
+/// Number of signed commands that may wait for the event loop.
+const COMMAND_QUEUE_LENGTH: usize = 8;
+
+/// Runs the agent. Settings, key, data directory and lease store are checked before anything is changed.
+///
+/// # Errors
+///
+/// When a setting is wrong, another agent runs, or the lease belongs to another cluster or database.
 pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), Error> {
-    // PostgreSQL runs as the same user, and whoever reads files through it must not read this memory.
-    prctl::set_dumpable(false).context("could not close `/proc/self` to others")?;
+    // PostgreSQL runs as the same user, and a role that reads files through it must not read this memory.
+    prctl::set_dumpable(false).context("could not close `/proc/self` to other processes")?;
     let host = settings.this_host()?.clone();
-    let node = host.node.clone();
     let key = if key_from_stdin {
         CommandSigningKey::from_stdin()?
     } else {
@@ -46,84 +54,98 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     };
     check_data_directory(&host)?;
     let state = &host.agent.state_directory;
-    fs::create_dir_all(state).with_context(|| format!("could not make `{}`", state.display()))?;
-    let _only_one = process_lock::lock(&state.join("agent.lock"), "agent")?;
+    fs::create_dir_all(state).with_context(|| format!("could not create `{}`", state.display()))?;
+    let _process_lock = process_lock::lock(&state.join("agent.lock"), "agent")?;
     let highest = highest_record::read(state)?;
-    let listen = host.agent.listen.unwrap_or(node.agent);
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| in_use(listen, &error))?;
+    let listener = bind_listener(&host).await?;
     let guard = GuardClient::open(&host).with_context(|| {
         let directory = host.guard.runtime_directory.display();
-        format!("could not listen in `{directory}`: start guard first, which makes it")
+        format!("could not create a socket in `{directory}`: start the guard first, which creates the directory")
     })?;
     let store = LeaseStore::open(&settings).await;
     check_store(&settings, &host, &store).await?;
 
-    let identity = AgentIdentity {
-        cluster: settings.cluster.clone(),
-        node: node.name.clone(),
-        host_id: host_id::read(host.agent.host_id_file.as_deref())?,
-        boot_id: clock::boot_id().context("could not read the boot id")?,
-        members: settings.nodes.iter().map(|node| node.name.clone()).collect(),
-    };
-    let trusted = (highest.epoch, highest.sequence);
-    let core = Agent::new(identity, settings.for_agent(&node), trusted, rand::random());
-
-    let tasks = Tasks::new();
-    let registry =
-        http::registry(&settings.cluster, &node).context("the metrics have no labels")?;
-    let metrics = Metrics::new(&registry).context("the metrics could not be made")?;
+    let core = new_state_machine(&settings, &host, &highest)?;
+    let registry = http::registry(&settings.cluster, &host.node)
+        .context("could not label the metrics")?;
+    let metrics = Metrics::new(&registry).context("could not register the metrics")?;
     let evicted = metrics.evicted.clone();
-    let (said, says) = watch::channel(PostgresState::default());
-    let (show, shown) = watch::channel(StatusSnapshot::default());
-    let (ordered, orders) = mpsc::channel(8);
-    let with = AgentConnections {
+    let tasks = Tasks::new();
+    let (postgres_sender, postgres) = watch::channel(PostgresState::default());
+    let (status_sender, status) = watch::channel(StatusSnapshot::default());
+    let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE_LENGTH);
+    let connections = AgentConnections {
         store,
         guard,
-        said: says,
-        orders,
-        shown: show,
+        postgres,
+        commands,
+        status: status_sender,
         metrics,
         tasks: tasks.clone(),
     };
-    let settings = Arc::new(settings);
-    let (driver, happens) = AgentLoop::new(core, highest, settings, host.clone(), with);
+    let (agent, events) = AgentLoop::new(core, highest, Arc::new(settings), host.clone(), connections);
 
-    let for_watch = tasks.clone();
-    tasks.start("watch", |stop| {
-        postgres::watch(host.postgres.clone(), said, for_watch, stop)
+    let connection_tasks = tasks.clone();
+    tasks.start("watch PostgreSQL", |stop| {
+        postgres::watch(host.postgres.clone(), postgres_sender, connection_tasks, stop)
     });
-    tasks.start("drive", |stop| driver.run(happens, stop));
-    let front = HttpState {
-        shown,
-        commands: ordered,
+    tasks.start("event loop", |stop| agent.run(events, stop));
+    let http_state = HttpState {
+        status,
+        commands: command_sender,
         key,
     };
-    let routes = http::routes(front, registry);
-    let connections = tasks.clone();
-    tasks.start("http", |stop| async move {
-        serve(
-            listener,
-            routes,
-            ConnectionLimits::default(),
-            evicted,
-            connections,
-            stop,
-        )
-        .await;
+    let routes = http::routes(http_state, registry);
+    let http_tasks = tasks.clone();
+    tasks.start("http", |stop| {
+        let limits = ConnectionLimits::default();
+        serve(listener, routes, limits, evicted, http_tasks, stop)
     });
-    info!(node = %node.name, %listen, version = env!("CARGO_PKG_VERSION"), "agent started");
+    info!(node = %host.node.name, version = env!("CARGO_PKG_VERSION"), "agent started");
     tasks
-        .run_until_signalled(GRACE)
+        .run_until_signalled(STOP_TIMEOUT)
         .await
         .context("could not handle signals")?;
     info!("agent stopped, PostgreSQL running until the guard's deadline");
     Ok(())
 }
 
-/// Checks that the bucket can keep a lease, and that the lease in it is this database's. A store that
-/// does not answer now is no reason to stay down: the deadline is guard's.
+/// Binds the address at which the agent answers HTTP.
+async fn bind_listener(host: &HostSettings) -> Result<TcpListener, Error> {
+    let address = host.agent.listen.unwrap_or(host.node.agent);
+    match TcpListener::bind(address).await {
+        Ok(listener) => {
+            info!(%address, "agent listening");
+            Ok(listener)
+        }
+        Err(error) => Err(address_in_use(address, &error)),
+    }
+}
+
+/// Creates the state machine with this node's identity and the highest lease record that it has trusted.
+fn new_state_machine(
+    settings: &Settings,
+    host: &HostSettings,
+    highest: &HighestRecord,
+) -> Result<Agent, Error> {
+    let identity = AgentIdentity {
+        cluster: settings.cluster.clone(),
+        node: host.node.name.clone(),
+        host_id: host_id::read(host.agent.host_id_file.as_deref())?,
+        boot_id: clock::boot_id().context("could not read the boot id")?,
+        members: settings
+            .nodes
+            .iter()
+            .map(|node| node.name.clone())
+            .collect(),
+    };
+    let trusted = (highest.epoch, highest.sequence);
+    let policy = settings.for_agent(&host.node);
+    Ok(Agent::new(identity, policy, trusted, rand::random()))
+}
+
+/// Checks that the bucket honours conditional writes and that its lease belongs to this database. An
+/// unreachable store does not prevent the start: the guard keeps the deadline.
 async fn check_store(
     settings: &Settings,
     host: &HostSettings,
@@ -147,44 +169,17 @@ async fn check_store(
     }
 }
 
-/// Checks that the data directory, if it is one, is of the release whose programs are set.
+/// Checks that `postgres.bin-directory` has the release of the data directory.
 fn check_data_directory(host: &HostSettings) -> Result<(), Error> {
     let data = &host.postgres.data_directory;
     let version = fs::read_to_string(data.join("PG_VERSION"));
     let entries = fs::read_dir(data).map_or(0, Iterator::count);
     match version {
-        Ok(version) => {
-            let program = host.program("postgres");
-            let said = std::process::Command::new(&program)
-                .arg("--version")
-                .output()
-                .with_context(|| {
-                    format!(
-                        "could not run `{}`: check `postgres.bin-directory`",
-                        program.display()
-                    )
-                })?;
-            let said = String::from_utf8_lossy(&said.stdout).into_owned();
-            let major = format!(" {}", version.trim());
-            let matches = said
-                .split(['.', '\n', '\r'])
-                .next()
-                .is_some_and(|word| word.ends_with(&major));
-            if !matches {
-                let why = format!(
-                    "is PostgreSQL {}, and the data directory is of release {}",
-                    said.trim(),
-                    version.trim()
-                );
-                return Err(SettingsError::setting("postgres.bin-directory", why).into());
-            }
-            Ok(())
-        }
+        Ok(version) => check_release(host, version.trim()),
         Err(_) if entries == 0 || host.rewinding_marker().exists() => Ok(()),
         Err(_) => {
             let why = format!(
-                "is `{}`, which holds files and is not a data directory: name the right one, or an empty one to be \
-                 filled",
+                "is `{}`, which has files but is not a data directory: set the right one, or an empty one",
                 data.display()
             );
             Err(SettingsError::setting("postgres.data-directory", why).into())
@@ -192,10 +187,32 @@ fn check_data_directory(host: &HostSettings) -> Result<(), Error> {
     }
 }
 
-fn in_use(listen: std::net::SocketAddr, error: &io::Error) -> Error {
-    SettingsError::setting(
-        "agent.listen",
-        format!("is {listen}, which cannot be listened on ({error}): is another agent running?"),
-    )
-    .into()
+/// Checks that the configured `postgres` is of the major release `release`.
+fn check_release(host: &HostSettings, release: &str) -> Result<(), Error> {
+    let program = host.program("postgres");
+    let output = std::process::Command::new(&program)
+        .arg("--version")
+        .output()
+        .with_context(|| {
+            let program = program.display();
+            format!("could not run `{program}`: check `postgres.bin-directory`")
+        })?;
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Such as `postgres (PostgreSQL) 17.2 (Debian 17.2-1)`.
+    let suffix = format!(" {release}");
+    let matches = version
+        .split(['.', '\n', '\r'])
+        .next()
+        .is_some_and(|major| major.ends_with(&suffix));
+    if matches {
+        return Ok(());
+    }
+    let version = version.trim();
+    let why = format!("has `{version}`, and the data directory is of release {release}");
+    Err(SettingsError::setting("postgres.bin-directory", why).into())
+}
+
+fn address_in_use(address: SocketAddr, error: &io::Error) -> Error {
+    let why = format!("is {address}, which cannot be bound ({error}): is another agent running?");
+    SettingsError::setting("agent.listen", why).into()
 }

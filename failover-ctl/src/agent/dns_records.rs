@@ -1,4 +1,4 @@
-//! The DNS records, which follow the primary: its own agent moves them, and tries until they stand.
+//! DNS records that point to the primary: the primary's own agent moves them, and retries until they are moved.
 
 use std::time::Duration;
 
@@ -15,90 +15,89 @@ use crate::agent::status_snapshot::StatusSnapshot;
 use crate::clients::route53::DnsRecords;
 use crate::config::DnsSettings;
 
-/// How often records that could not be moved are tried again: Route 53 throttles at five calls a second
-/// for an account.
-const RECORDS_EVERY: Duration = Duration::from_secs(3);
+/// Interval between attempts: Route 53 limits an account to five requests a second.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
-/// For how long a record may stand elsewhere before that is a problem: a few tries.
-const NOT_MOVED: Duration = Duration::from_secs(10);
+/// Time for a few attempts, after which a record that is not moved is a problem.
+const PROBLEM_AFTER: Duration = Duration::from_secs(10);
 
-/// What became of the records since this node was last seen to accept writes.
+/// Latest move of the DNS records to this node.
 #[derive(Debug, Default)]
 pub(super) struct RecordMoves {
-    /// The epoch under which they were sent on their way, and when.
-    epoch: Option<(Epoch, HostInstant)>,
-    /// Why one is not moved yet.
-    why: Option<watch::Receiver<Option<String>>>,
+    /// Epoch and time of its start.
+    started: Option<(Epoch, HostInstant)>,
+    /// Error of a record that is not moved yet.
+    error: Option<watch::Receiver<Option<String>>>,
 }
 
 impl RecordMoves {
-    /// Returns the problem that a record is not moved, once it has stood for a few tries.
+    /// Returns the problem of a record that is still not moved after a few attempts.
     pub(super) fn problem(&self, now: HostInstant) -> Option<NodeProblem> {
-        let (_, since) = self.epoch?;
-        if now.elapsed_upper_bound(since) < NOT_MOVED {
+        let (_, since) = self.started?;
+        if now.elapsed_upper_bound(since) < PROBLEM_AFTER {
             return None;
         }
-        let why = self.why.as_ref()?.borrow().clone()?;
-        Some(NodeProblem::new(ProblemKind::RecordNotMoved, why))
+        let error = self.error.as_ref()?.borrow().clone()?;
+        Some(NodeProblem::new(ProblemKind::RecordNotMoved, error))
     }
 
-    /// Says whether the records were sent on their way under `epoch`.
-    pub(super) fn has_begun(&self, epoch: Epoch) -> bool {
-        self.epoch.is_some_and(|(begun, _)| begun == epoch)
+    /// Returns whether the move under `epoch` has started.
+    pub(super) fn has_started(&self, epoch: Epoch) -> bool {
+        self.started.is_some_and(|(started, _)| started == epoch)
     }
 
-    /// Moves the DNS records to this node, and tries until it has, or until the lease is another's.
-    /// Clients do not wait for it: they take several hosts.
+    /// Starts moving the DNS records to this node. The task retries until they are moved or the lease has a
+    /// newer epoch. Clients need not wait for it: their connection strings list every host.
     pub(super) fn start(&mut self, now: HostInstant, records: RecordMove, tasks: &Tasks) {
-        let (tell, why) = watch::channel(None);
+        let (error_sender, error) = watch::channel(None);
         *self = Self {
-            epoch: Some((records.epoch, now)),
-            why: Some(why),
+            started: Some((records.epoch, now)),
+            error: Some(error),
         };
-        RecordMoveTask { records, tell }.start(tasks);
+        let task = RecordMoveTask {
+            records,
+            error_sender,
+        };
+        tasks.start("move DNS records", |stop| task.run(stop));
     }
 }
 
-/// Records on their way to this node.
+/// Records to move to this node.
 pub(super) struct RecordMove {
     pub(super) dns: DnsSettings,
     pub(super) wanted: Vec<(String, String)>,
     pub(super) epoch: Epoch,
-    pub(super) shown: watch::Receiver<StatusSnapshot>,
+    pub(super) status: watch::Receiver<StatusSnapshot>,
 }
 
-/// A move, and where its problem is reported.
+/// Task that moves the records.
 struct RecordMoveTask {
     records: RecordMove,
-    tell: watch::Sender<Option<String>>,
+    error_sender: watch::Sender<Option<String>>,
 }
 
 impl RecordMoveTask {
-    fn start(self, tasks: &Tasks) {
-        tasks.start("point records", |stop| async move { self.run(stop).await });
-    }
-
     async fn run(mut self, stop: CancellationToken) {
         let records = DnsRecords::open(&self.records.dns).await;
         loop {
-            self.try_each(&records).await;
-            if self.records.wanted.is_empty() || self.is_deposed() {
-                self.tell.send_replace(None);
+            self.move_each(&records).await;
+            if self.records.wanted.is_empty() || self.has_newer_epoch() {
+                self.error_sender.send_replace(None);
                 return;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = time::sleep(RECORDS_EVERY) => {}
+                () = time::sleep(RETRY_INTERVAL) => {}
             }
         }
     }
 
-    /// Tries every record that does not stand yet, so that one which cannot be moved keeps no other.
-    async fn try_each(&mut self, records: &DnsRecords) {
+    /// Tries each record that is not moved yet: one that fails does not delay the others.
+    async fn move_each(&mut self, records: &DnsRecords) {
         let mut left = Vec::new();
         let mut last = None;
         for (name, target) in std::mem::take(&mut self.records.wanted) {
-            match records.point(&name, &target, self.records.epoch).await {
+            match records.move_record(&name, &target, self.records.epoch).await {
                 Ok(_) => {
                     info!(name, target, epoch = %self.records.epoch, "DNS record moved to this node");
                 }
@@ -111,12 +110,12 @@ impl RecordMoveTask {
             }
         }
         self.records.wanted = left;
-        self.tell.send_replace(last);
+        self.error_sender.send_replace(last);
     }
 
-    fn is_deposed(&self) -> bool {
-        let shown = self.records.shown.borrow();
-        let lease = shown.status.as_ref().and_then(|status| status.lease.as_ref());
+    fn has_newer_epoch(&self) -> bool {
+        let snapshot = self.records.status.borrow();
+        let lease = snapshot.status.as_ref().and_then(|status| status.lease.as_ref());
         lease.is_some_and(|lease| lease.record.epoch != self.records.epoch)
     }
 }

@@ -1,11 +1,11 @@
-//! The identity of this host: what tells it from a copy of its disk.
+//! Identity of this host, which distinguishes it from a host that started from a copy of its disk.
 
 use std::fs;
 use std::path::Path;
 
 use crate::config::SettingsError;
 
-/// Where the identity is read unless `[agent] host-id-file` names a file. On EC2's Nitro instances the
+/// Files from which the identity is read unless `[agent] host-id-file` is set. On EC2's Nitro instances the
 /// firmware shows the instance id as the board's asset tag ("Instance identification" in the EC2 user
 /// guide), and an instance made from an image or a snapshot has another. A machine id (machine-id(5)) is
 /// copied with the disk unless the image leaves it empty, so it comes second.
@@ -14,7 +14,7 @@ const DEFAULTS: [&str; 2] = [
     "/etc/machine-id",
 ];
 
-/// Values that firmware shows where nobody set one.
+/// Values that firmware shows when the vendor set none.
 const UNSET: [&str; 4] = [
     "",
     "Not Specified",
@@ -31,8 +31,7 @@ pub(crate) fn read(named: Option<&Path>) -> Result<String, SettingsError> {
     if let Some(path) = named {
         return identity(path).ok_or_else(|| {
             let why = format!(
-                "is `{}`, which cannot be read or is empty: write this host's own identity into it, which no copy of \
-                 its disk has",
+                "is `{}`, which is unreadable or empty: write an identity into it that no copy of the disk has",
                 path.display()
             );
             SettingsError::setting("agent.host-id-file", why)
@@ -42,8 +41,8 @@ pub(crate) fn read(named: Option<&Path>) -> Result<String, SettingsError> {
         .iter()
         .find_map(|path| identity(Path::new(path)))
         .ok_or_else(|| {
-            let why = "is not set, and this host shows neither an EC2 instance id nor a machine id: name a file that \
-                       holds an identity of its own";
+            let why = "is not set, and the host has neither an EC2 instance id nor a machine id: set a file that holds \
+                       an identity";
             SettingsError::setting("agent.host-id-file", why)
         })
 }

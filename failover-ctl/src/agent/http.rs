@@ -1,4 +1,4 @@
-//! What the agent answers over HTTP: how it is, whether it is primary, and orders.
+//! HTTP routes of the agent: status, health checks, metrics and signed commands.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,24 +22,24 @@ use crate::agent::status_snapshot::StatusSnapshot;
 use crate::config::NodeSettings;
 use crate::protocol::signed_command::{CommandSigningKey, SIGNATURE_HEADER};
 
-/// The longest order that is read, in bytes.
-const ORDER_BYTES: usize = 16 << 10;
+/// Maximum body of a command, in bytes.
+const MAX_COMMAND_BYTES: usize = 16 << 10;
 
-/// How long the body of an order may take to come.
-const BODY_WITHIN: Duration = Duration::from_secs(5);
+/// Time to receive the body of a command.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the handlers share.
+/// State of the handlers.
 pub(crate) struct HttpState {
-    pub(crate) shown: watch::Receiver<StatusSnapshot>,
+    pub(crate) status: watch::Receiver<StatusSnapshot>,
     pub(crate) commands: mpsc::Sender<CommandRequest>,
     pub(crate) key: CommandSigningKey,
 }
 
-/// Returns a registry whose series carry the labels of `node`.
+/// Returns a registry whose metrics have the labels of `node`.
 ///
 /// # Errors
 ///
-/// When a label is no label, which the settings do not allow.
+/// When a label name is invalid, which the settings exclude.
 pub(crate) fn registry(cluster: &str, node: &NodeSettings) -> prometheus::Result<Registry> {
     let labels = BTreeMap::from([
         ("cluster".to_owned(), cluster.to_owned()),
@@ -50,17 +50,17 @@ pub(crate) fn registry(cluster: &str, node: &NodeSettings) -> prometheus::Result
     Registry::new_custom(None, Some(labels.into_iter().collect()))
 }
 
-/// Returns every route of the agent.
-pub(crate) fn routes(front: HttpState, registry: Registry) -> Router {
-    let front = Arc::new(front);
-    let shown = front.shown.clone();
+/// Returns the routes of the agent.
+pub(crate) fn routes(state: HttpState, registry: Registry) -> Router {
+    let state = Arc::new(state);
+    let snapshot = state.status.clone();
     let readiness = move || {
-        let shown = shown.borrow();
-        let reached = shown
+        let snapshot = snapshot.borrow();
+        let is_ready = snapshot
             .status
             .as_ref()
             .is_some_and(|status| status.lease.is_some() && status.guard.responding);
-        if reached {
+        if is_ready {
             return Readiness::Ready;
         }
         Readiness::NotReady("no lease has been read, or the guard does not respond".to_owned())
@@ -70,45 +70,45 @@ pub(crate) fn routes(front: HttpState, registry: Registry) -> Router {
         .route("/primary", get(primary))
         .route("/standby", get(standby))
         .route("/commands", post(accept_command))
-        .with_state(front)
+        .with_state(state)
         .merge(health::routes(registry, readiness))
 }
 
-async fn status(State(front): State<Arc<HttpState>>) -> Response {
-    let status = front.shown.borrow().status.clone();
+async fn status(State(state): State<Arc<HttpState>>) -> Response {
+    let status = state.status.borrow().status.clone();
     match status {
         Some(status) => Json(&*status).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "no observation yet\n").into_response(),
     }
 }
 
-/// 200 only while the lease lasts. An agent that was frozen and goes on asks the clock before it
-/// says so, and not its memory.
-async fn primary(State(front): State<Arc<HttpState>>) -> (StatusCode, &'static str) {
-    let until = front.shown.borrow().primary_until;
-    if until.is_some_and(|until| !clock::now().has_passed_on_any_clock(until)) {
+/// Returns 200 only before the stop deadline, compared with the clock at each request: an agent that was frozen
+/// may hold an outdated snapshot.
+async fn primary(State(state): State<Arc<HttpState>>) -> (StatusCode, &'static str) {
+    let deadline = state.status.borrow().primary_until;
+    if deadline.is_some_and(|deadline| !clock::now().has_passed_on_any_clock(deadline)) {
         return (StatusCode::OK, "primary\n");
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not the primary\n")
 }
 
-async fn standby(State(front): State<Arc<HttpState>>) -> (StatusCode, &'static str) {
-    if front.shown.borrow().is_standby {
+async fn standby(State(state): State<Arc<HttpState>>) -> (StatusCode, &'static str) {
+    if state.status.borrow().is_standby {
         return (StatusCode::OK, "standby\n");
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not a streaming standby\n")
 }
 
 async fn accept_command(
-    State(front): State<Arc<HttpState>>,
+    State(state): State<Arc<HttpState>>,
     connection: Option<Extension<HttpConnection>>,
     headers: HeaderMap,
     body: Body,
 ) -> (StatusCode, String) {
-    let body = match tokio::time::timeout(BODY_WITHIN, to_bytes(body, ORDER_BYTES)).await {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_COMMAND_BYTES)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
-            let why = format!("a command has at most {ORDER_BYTES} bytes\n");
+            let why = format!("a command has at most {MAX_COMMAND_BYTES} bytes\n");
             return (StatusCode::PAYLOAD_TOO_LARGE, why);
         }
         Err(_elapsed) => {
@@ -120,7 +120,7 @@ async fn accept_command(
         .get(SIGNATURE_HEADER)
         .and_then(|value| value.to_str().ok())
         .unwrap_or("");
-    let Some(order) = front.key.verify(&body, signature) else {
+    let Some(command) = state.key.verify(&body, signature) else {
         warn!("command with wrong signature rejected");
         return (
             StatusCode::FORBIDDEN,
@@ -130,17 +130,17 @@ async fn accept_command(
     if let Some(Extension(connection)) = connection {
         connection.protect();
     }
-    let (answer, answered) = oneshot::channel();
-    let gone = (
+    let (result_sender, result) = oneshot::channel();
+    let stopping = (
         StatusCode::SERVICE_UNAVAILABLE,
         "the agent is stopping\n".to_owned(),
     );
-    if front.commands.send((order, answer)).await.is_err() {
-        return gone;
+    if state.commands.send((command, result_sender)).await.is_err() {
+        return stopping;
     }
-    match answered.await {
+    match result.await {
         Ok(Ok(())) => (StatusCode::ACCEPTED, "accepted\n".to_owned()),
-        Ok(Err(why)) => (StatusCode::CONFLICT, format!("{why}\n")),
-        Err(_) => gone,
+        Ok(Err(reason)) => (StatusCode::CONFLICT, format!("{reason}\n")),
+        Err(_) => stopping,
     }
 }

@@ -1,9 +1,8 @@
-//! Serves HTTP within limits: an agent that answers everybody must not be kept from its work by anybody.
+//! HTTP server with connection limits, so that clients cannot exhaust the agent's descriptors.
 //!
-//! A connection costs memory and a descriptor until it has asked, so silence is what is limited: how long a
-//! connection may go without a complete request, and how many one address, and all together, may have. Above
-//! the limit a new connection evicts the longest-silent one of the address that has the most, so that one
-//! address cannot use up all, and a new connection is always admitted. A command whose signature is right is never
+//! An idle connection costs memory and a descriptor, so three things are limited: the time without a complete
+//! request, the connections of one address, and all connections. Above a limit, a new connection evicts the
+//! longest-idle one of the address that has the most. A connection whose command has a valid signature is never
 //! evicted.
 
 use std::collections::BTreeMap;
@@ -23,55 +22,55 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// How many bytes the head of a request may have.
-const HEAD_BYTES: usize = 16 << 10;
+/// Maximum head of a request, in bytes.
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// How many headers it may have.
-const HEADERS: usize = 64;
+/// Maximum number of headers of a request.
+const MAX_HEADERS: usize = 64;
 
-/// How often a connection's silence is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+/// Interval between two checks for an idle connection.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long nothing is accepted after accepting has failed: there are no descriptors left.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a failed accept: the process has no descriptor left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// How many connections there may be, and for how long they may be silent.
+/// Limits of the connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimits {
-    /// How many there may be at once.
+    /// Maximum number of connections.
     pub(crate) connections: usize,
-    /// How many of them may be one address's.
-    pub(crate) of_one_address: usize,
-    /// For how long one may send no complete request, and take no complete answer.
-    pub(crate) silence: Duration,
+    /// Maximum number of connections of one address.
+    pub(crate) connections_per_address: usize,
+    /// Time without a complete request or response after which a connection is closed.
+    pub(crate) idle_timeout: Duration,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
-            // Every node, every operator and what scrapes have one or two each.
+            // Each node, operator and Prometheus server has one or two.
             connections: 128,
-            of_one_address: 16,
-            // Agents ask each other every second.
-            silence: Duration::from_secs(10),
+            connections_per_address: 16,
+            // Agents poll each other every second.
+            idle_timeout: Duration::from_secs(10),
         }
     }
 }
 
-/// One connection.
+/// State of a connection.
 #[derive(Debug)]
 struct ConnectionEntry {
     address: IpAddr,
-    /// When it was accepted, or its last answer was ready.
-    since: Instant,
-    /// What it asks for has been authenticated.
+    /// Time when the connection was accepted or its last response was ready.
+    idle_since: Instant,
+    /// The command signature of the current request is valid.
     protected: bool,
     close: CancellationToken,
 }
 
 type ConnectionEntries = Arc<Mutex<BTreeMap<u64, ConnectionEntry>>>;
 
-/// A request's connection, as its handler sees it.
+/// Connection of a request, for its handler.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpConnection {
     number: u64,
@@ -79,29 +78,29 @@ pub(crate) struct HttpConnection {
 }
 
 impl HttpConnection {
-    /// Keeps the connection from being evicted until its answer is ready: who asks has proved who it is.
+    /// Protects the connection from eviction until its response is ready, because the request is authenticated.
     pub(crate) fn protect(&self) {
-        self.change(|entry| entry.protected = true);
+        self.update_entry(|entry| entry.protected = true);
     }
 
-    fn answered(&self) {
-        self.change(|entry| {
+    fn record_response(&self) {
+        self.update_entry(|entry| {
             entry.protected = false;
-            entry.since = Instant::now();
+            entry.idle_since = Instant::now();
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut ConnectionEntry)) {
+    fn update_entry(&self, update: impl FnOnce(&mut ConnectionEntry)) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get_mut(&self.number) {
-            change(entry);
+            update(entry);
         }
     }
 
-    fn is_over(&self, silence: Duration) -> bool {
+    fn is_idle(&self, timeout: Duration) -> bool {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.get(&self.number);
-        entry.is_none_or(|entry| !entry.protected && entry.since.elapsed() >= silence)
+        entry.is_none_or(|entry| !entry.protected && entry.idle_since.elapsed() >= timeout)
     }
 }
 
@@ -116,10 +115,10 @@ impl Drop for EntryRemoval {
     }
 }
 
-/// Takes a connection off the list, however it ends.
+/// Removes the connection's entry when dropped.
 struct EntryRemoval(HttpConnection);
 
-/// Answers on `listener` until told to stop.
+/// Serves `routes` on `listener` until `stop` is cancelled.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: Router,
@@ -130,7 +129,7 @@ pub(crate) async fn serve(
 ) {
     let entries = ConnectionEntries::default();
     let mut number = 0_u64;
-    let mut warned: Option<Instant> = None;
+    let mut warned_at: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -140,7 +139,7 @@ pub(crate) async fn serve(
             Ok(accepted) => accepted,
             Err(error) => {
                 debug!(%error, "connection not accepted");
-                time::sleep(PAUSE).await;
+                time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
@@ -148,14 +147,13 @@ pub(crate) async fn serve(
         let close = CancellationToken::new();
         let entry = ConnectionEntry {
             address: peer.ip(),
-            since: Instant::now(),
+            idle_since: Instant::now(),
             protected: false,
             close: close.clone(),
         };
         let victim = {
             let mut all = entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let victim = victim(&all, entry.address, limits);
-            let victim = match victim {
+            let victim = match decide_admission(&all, entry.address, limits) {
                 Admission::Free => None,
                 Admission::Evict(victim) => all.remove(&victim),
                 Admission::None => continue,
@@ -166,9 +164,9 @@ pub(crate) async fn serve(
         if let Some(victim) = victim {
             victim.close.cancel();
             evicted.inc();
-            if warned.is_none_or(|warned_at| warned_at.elapsed() >= Duration::from_mins(1)) {
+            if warned_at.is_none_or(|warned_at| warned_at.elapsed() >= Duration::from_mins(1)) {
                 warn!(address = %victim.address, peer = %peer.ip(), "connection limit reached, connection evicted");
-                warned = Some(Instant::now());
+                warned_at = Some(Instant::now());
             }
         }
         let connection = HttpConnection {
@@ -181,24 +179,25 @@ pub(crate) async fn serve(
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = close.cancelled() => {}
-                () = converse(stream, routes, &connection, limits.silence) => {}
+                () = serve_connection(stream, routes, &connection, limits) => {}
             }
         });
     }
 }
 
-/// Whether a new connection is admitted.
+/// Decision on a new connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Admission {
+    /// The limits are not reached.
     Free,
-    /// This one has to go.
+    /// This connection is evicted.
     Evict(u64),
-    /// Everybody is being served who proved who they are.
+    /// Every connection is protected, so the new one is closed.
     None,
 }
 
-/// Says who has to go so that a connection from `address` can be taken in.
-fn victim(
+/// Decides which connection, if any, is evicted to admit one from `address`.
+fn decide_admission(
     entries: &BTreeMap<u64, ConnectionEntry>,
     address: IpAddr,
     limits: ConnectionLimits,
@@ -208,7 +207,7 @@ fn victim(
         *counts.entry(entry.address).or_default() += 1;
     }
     let own = counts.get(&address).copied().unwrap_or(0);
-    let from = if own >= limits.of_one_address {
+    let from = if own >= limits.connections_per_address {
         address
     } else if entries.len() >= limits.connections {
         match counts.iter().max_by_key(|(_, count)| **count) {
@@ -221,35 +220,35 @@ fn victim(
     let silent = entries
         .iter()
         .filter(|(_, entry)| entry.address == from && !entry.protected)
-        .min_by_key(|(_, entry)| entry.since);
+        .min_by_key(|(_, entry)| entry.idle_since);
     silent.map_or(Admission::None, |(number, _)| Admission::Evict(*number))
 }
 
-/// Answers one connection's requests, until it ends or has been silent for too long.
-async fn converse(
+/// Serves the requests of one connection until it ends or is idle for too long.
+async fn serve_connection(
     stream: TcpStream,
     routes: Router,
     connection: &HttpConnection,
-    silence: Duration,
+    limits: ConnectionLimits,
 ) {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(connection.clone());
-        let answer = routes.call(request);
+        let response = routes.call(request);
         async move {
-            let answer = answer.await;
-            connection.answered();
-            answer
+            let response = response.await;
+            connection.record_response();
+            response
         }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(silence)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEADERS)
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
-    let mut look = time::interval(LOOK.min(silence));
+    let mut idle_check = time::interval(IDLE_CHECK_INTERVAL.min(limits.idle_timeout));
     loop {
         tokio::select! {
             ended = &mut serving => {
@@ -258,8 +257,8 @@ async fn converse(
                 }
                 return;
             }
-            _ = look.tick() => {
-                if connection.is_over(silence) {
+            _ = idle_check.tick() => {
+                if connection.is_idle(limits.idle_timeout) {
                     return;
                 }
             }

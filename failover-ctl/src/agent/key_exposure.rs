@@ -1,7 +1,7 @@
-//! Whether PostgreSQL can read the key that signs commands.
+//! Check whether PostgreSQL can read the command signing key.
 //!
-//! A role that may call `pg_read_binary_file`, as `pg_rewind` needs, reads every file that the user of
-//! PostgreSQL can read. With the key it could command every node of the cluster.
+//! A role that may call `pg_read_binary_file`, as `pg_rewind` needs, reads every file that PostgreSQL's
+//! operating-system user can read. With the key it could command every node of the cluster.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -9,19 +9,19 @@ use std::path::Path;
 
 use nix::unistd::Uid;
 
-/// Says in words that the user whose the data directory is can read `key`; none if it cannot.
-pub(crate) fn exposed(key: &Path, data: &Path) -> Option<String> {
+/// Returns the problem text if the owner of the data directory can read `key`.
+pub(crate) fn find_exposure(key: &Path, data: &Path) -> Option<String> {
     let owner = fs::metadata(data).map_or_else(|_| Uid::effective().as_raw(), |metadata| metadata.uid());
     let readable = if owner == Uid::effective().as_raw() {
         File::open(key).is_ok()
     } else {
-        // This process may be allowed more than PostgreSQL.
+        // This process may have more permissions than PostgreSQL.
         fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o004 != 0 || metadata.uid() == owner)
     };
     readable.then(|| {
         format!(
-            "PostgreSQL's user can read `{}`, so whoever reads files through PostgreSQL can sign commands: give the \
-             file to root alone, mode 0600, and start the agent with `--key-from-stdin`",
+            "PostgreSQL's user can read `{}`, so roles that read server files can sign commands: make root its \
+             owner, mode 0600, and start the agent with `--key-from-stdin`",
             key.display()
         )
     })
@@ -42,15 +42,15 @@ mod tests {
             root.path().join("data"),
         );
         fs::create_dir(&data).unwrap();
-        assert_eq!(exposed(&key, &data), None, "there is no key");
+        assert_eq!(find_exposure(&key, &data), None, "no key file");
         fs::write(&key, "k").unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-        assert!(exposed(&key, &data).is_some(), "it is the same user's");
+        assert!(find_exposure(&key, &data).is_some(), "owned by the same user");
         if Uid::effective().is_root() {
             chown(&data, Some(65534), None).unwrap();
-            assert_eq!(exposed(&key, &data), None);
+            assert_eq!(find_exposure(&key, &data), None);
             fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
-            assert!(exposed(&key, &data).is_some(), "it is anybody's");
+            assert!(find_exposure(&key, &data).is_some(), "readable by all users");
         }
     }
 }

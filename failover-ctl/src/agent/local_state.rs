@@ -1,4 +1,4 @@
-//! What this node's server is at one moment, from what guard sees and what the server says.
+//! Observation of the local server, from the guard's report and PostgreSQL's own answers.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::clients::postgres::{PostgresState, ServerAnswer};
 use crate::data_directory::wal::position;
 use crate::protocol::guard::GuardReport;
 
-/// How old an answer of the server may be to count as its state now: three questions.
-const FRESH: Duration = Duration::from_secs(1);
+/// Maximum age of an answer of PostgreSQL that counts as its current state: several query intervals.
+const ANSWER_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How old a proven write may be: one interval and the time that the write may take.
-const FRESH_PROOF: Duration = Duration::from_secs(3);
+/// Maximum age of a proven write: one probe interval and the time that the write may take.
+const PROOF_LIFETIME: Duration = Duration::from_secs(3);
 
-/// How old an answer may be before the server counts as silent: an answer takes up to a second, and then
-/// another connection is tried.
-const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// Age of the last answer from which PostgreSQL counts as silent: a query takes up to a second, then another
+/// connection is tried.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl AgentLoop {
-    /// Returns what this node's server is at this moment, from what guard sees and what it says.
-    pub(super) fn look(&self, now: HostInstant) -> LocalObservation {
-        let said = *self.with.said.borrow();
-        let Some(report) = self.with.guard.report(now) else {
+    /// Returns the state of the local server at `now`.
+    pub(super) fn observe_local_server(&self, now: HostInstant) -> LocalObservation {
+        let postgres = *self.connections.postgres.borrow();
+        let Some(report) = self.connections.guard.report(now) else {
             return LocalObservation {
                 server: ServerView::Unguarded,
                 armed: None,
@@ -42,26 +42,30 @@ impl AgentLoop {
                 ancestry: None,
             };
         };
-        let seen = ServerEvidence { now, report, said };
-        let server = seen.server();
+        let evidence = ServerEvidence {
+            now,
+            report,
+            postgres,
+        };
+        let server = evidence.server();
         LocalObservation {
             server,
-            armed: report.armed,
+            armed: report.deadline,
             wants_renewal_since: report.wants_renewal_since,
-            primary: seen.primary(server),
-            health: seen.health(),
-            replay: said.replay,
+            primary: evidence.primary(server),
+            health: evidence.health(),
+            replay: postgres.replay,
             starts: Some(report.starts),
             system_id: report.system_id,
             holds_position: self.holds_position(now, server),
-            holds_back: seen.holds_back(),
+            holds_back: evidence.holds_back(),
             taken_timeline: self.taken_timeline,
             ancestry: None,
         }
     }
 
-    /// Says whether this host's disk has the WAL up to the position in the lease record. It is asked of a
-    /// directory that a primary left, and only then.
+    /// Returns whether this host has the WAL up to the position in the lease record. Only checked for the data
+    /// directory of a former primary.
     fn holds_position(&self, now: HostInstant, server: ServerView) -> bool {
         if server != ServerView::Stopped(DataDirectoryState::Primary) {
             return false;
@@ -79,24 +83,24 @@ impl AgentLoop {
 struct ServerEvidence<'a> {
     now: HostInstant,
     report: &'a GuardReport,
-    said: PostgresState,
+    postgres: PostgresState,
 }
 
 impl ServerEvidence<'_> {
-    /// Says whether something was said by the server that runs, lately.
-    fn is_fresh(&self, at: HostInstant, within: Duration) -> bool {
+    /// Returns whether an answer at `at` came from the running postmaster and is younger than `lifetime`.
+    fn is_fresh(&self, at: HostInstant, lifetime: Duration) -> bool {
         let started_at = self.report.started_at.unwrap_or(self.now);
-        at.has_passed_on_any_clock(started_at) && self.now.elapsed_upper_bound(at) < within
+        at.has_passed_on_any_clock(started_at) && self.now.elapsed_upper_bound(at) < lifetime
     }
 
-    fn answer(&self, within: Duration) -> Option<ServerAnswer> {
-        let (at, answer) = self.said.answer?;
-        self.is_fresh(at, within).then_some(answer)
+    fn answer(&self, lifetime: Duration) -> Option<ServerAnswer> {
+        let (at, answer) = self.postgres.answer?;
+        self.is_fresh(at, lifetime).then_some(answer)
     }
 
     fn server(&self) -> ServerView {
-        match (self.report.server, self.answer(FRESH)) {
-            (PostgresProcess::Stopped, _) => ServerView::Stopped(self.report.directory),
+        match (self.report.server, self.answer(ANSWER_LIFETIME)) {
+            (PostgresProcess::Stopped, _) => ServerView::Stopped(self.report.data_directory_state),
             (PostgresProcess::MayWrite, _) => ServerView::MayWrite,
             (PostgresProcess::Standby, Some(ServerAnswer::Standby(standby))) => {
                 ServerView::Standby(standby.progress)
@@ -105,22 +109,23 @@ impl ServerEvidence<'_> {
         }
     }
 
-    /// What guard has written holds only as far as nothing outweighs it, which the server itself knows.
+    /// Returns whether commits are held back. A standby reports the setting itself, because `ALTER SYSTEM` may
+    /// override the guard's file.
     fn holds_back(&self) -> bool {
-        match self.answer(FRESH) {
+        match self.answer(ANSWER_LIFETIME) {
             Some(ServerAnswer::Standby(standby)) => standby.holds_back,
             _ => self.report.commits == Commits::HeldBack,
         }
     }
 
     fn is_proven(&self) -> bool {
-        self.said
+        self.postgres
             .proven_at
-            .is_some_and(|at| self.is_fresh(at, FRESH_PROOF))
+            .is_some_and(|at| self.is_fresh(at, PROOF_LIFETIME))
     }
 
     fn primary(&self, server: ServerView) -> Option<PrimaryView> {
-        match self.answer(FRESH_PROOF) {
+        match self.answer(PROOF_LIFETIME) {
             Some(ServerAnswer::Primary(primary))
                 if server == ServerView::MayWrite && self.is_proven() =>
             {
@@ -131,7 +136,7 @@ impl ServerEvidence<'_> {
     }
 
     fn health(&self) -> ServerHealth {
-        match self.answer(SILENT_AFTER) {
+        match self.answer(SILENCE_TIMEOUT) {
             None => ServerHealth::Silent,
             Some(ServerAnswer::NotYet | ServerAnswer::Standby(_)) => ServerHealth::Recovering,
             Some(ServerAnswer::NoConnectionLeft) => {
@@ -139,8 +144,8 @@ impl ServerEvidence<'_> {
             }
             Some(ServerAnswer::Refused(failure)) => ServerHealth::Unproven(failure),
             Some(ServerAnswer::Primary(_)) if self.is_proven() => ServerHealth::Writes,
-            Some(ServerAnswer::Primary(_)) => match self.said.failure {
-                Some((at, failure)) if self.is_fresh(at, SILENT_AFTER) => {
+            Some(ServerAnswer::Primary(_)) => match self.postgres.failure {
+                Some((at, failure)) if self.is_fresh(at, SILENCE_TIMEOUT) => {
                     ServerHealth::Unproven(failure)
                 }
                 Some(_) | None => {

@@ -1,128 +1,179 @@
-//! Every series that the agent exports, named once.
+//! Metrics of the agent.
 
 use causeway_core::guard::PostgresProcess;
 use causeway_core::problem::ProblemKind;
-use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, register_gauge_with_registry,
+    register_int_counter_with_registry, register_int_gauge_vec_with_registry,
+    register_int_gauge_with_registry,
+};
 
 use crate::protocol::node_status::{NodeRole, NodeStatus};
 
-/// The agent's series. Each carries the labels `cluster`, `node`, `zone` and `region`.
+/// Metrics of the agent. Each has the labels `cluster`, `node`, `zone` and `region`.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    pub(crate) alarms: IntCounter,
+    pub(crate) alerts: IntCounter,
     pub(crate) evicted: IntCounter,
-    primary: IntGauge,
-    standby: IntGauge,
-    streaming: IntGauge,
-    postgres_up: IntGauge,
-    guard_up: IntGauge,
-    epoch: IntGauge,
-    lease_age: Gauge,
-    lease_left: Gauge,
-    timeline: IntGauge,
-    received: Gauge,
-    replayed: Gauge,
-    written: Gauge,
     problems: IntGaugeVec,
-    unproven: Gauge,
-    candidate: IntGauge,
+    role: RoleMetrics,
+    lease: LeaseMetrics,
+    wal: WalMetrics,
 }
 
-impl Metrics {
-    /// Registers every series.
-    ///
-    /// # Errors
-    ///
-    /// When a name is taken, which is a mistake in this file.
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let flag = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::with_opts(Opts::new(name, help))?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<Gauge> {
-            let gauge = Gauge::with_opts(Opts::new(name, help))?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let alarms = IntCounter::with_opts(Opts::new(
-            "failover_operator_alerts_total",
-            "Times that a person should have looked",
-        ))?;
-        registry.register(Box::new(alarms.clone()))?;
-        let evicted = IntCounter::with_opts(Opts::new(
-            "failover_http_connections_evicted_total",
-            "Connections to the agent's port closed to make room for newer ones",
-        ))?;
-        registry.register(Box::new(evicted.clone()))?;
-        let problems = IntGaugeVec::new(
-            Opts::new(
-                "failover_problem",
-                "1 while a condition keeps the node from doing its part",
-            ),
-            &["problem"],
-        )?;
-        registry.register(Box::new(problems.clone()))?;
+#[derive(Clone, Debug)]
+struct RoleMetrics {
+    primary: IntGauge,
+    standby: IntGauge,
+    candidate: IntGauge,
+    postgres_up: IntGauge,
+    guard_up: IntGauge,
+    unproven: Gauge,
+}
+
+#[derive(Clone, Debug)]
+struct LeaseMetrics {
+    epoch: IntGauge,
+    age: Gauge,
+    remaining: Gauge,
+}
+
+#[derive(Clone, Debug)]
+struct WalMetrics {
+    streaming: IntGauge,
+    timeline: IntGauge,
+    received_lsn: Gauge,
+    replayed_lsn: Gauge,
+    flushed_lsn: Gauge,
+}
+
+impl RoleMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            alarms,
-            evicted,
-            primary: flag(
+            primary: register_int_gauge_with_registry!(
                 "failover_is_primary",
                 "1 if the node holds the lease and accepts writes",
+                registry
             )?,
-            standby: flag("failover_is_standby", "1 if the node follows")?,
-            streaming: flag(
-                "failover_is_streaming",
-                "1 if the node receives from its primary",
+            standby: register_int_gauge_with_registry!(
+                "failover_is_standby",
+                "1 if the node is a standby",
+                registry
             )?,
-            postgres_up: flag("failover_postgres_up", "1 if PostgreSQL runs under guard")?,
-            guard_up: flag("failover_guard_up", "1 if guard answers")?,
-            epoch: flag(
-                "failover_lease_epoch",
-                "Epoch of the lease, as the node last saw it",
-            )?,
-            lease_age: gauge(
-                "failover_lease_age_seconds",
-                "How long the lease has stood unchanged",
-            )?,
-            lease_left: gauge(
-                "failover_lease_remaining_seconds",
-                "How long guard lets the node write",
-            )?,
-            timeline: flag(
-                "failover_timeline",
-                "Timeline that the node writes or follows; 0 if neither",
-            )?,
-            received: gauge(
-                "failover_received_lsn_bytes",
-                "Log position received by a standby",
-            )?,
-            replayed: gauge(
-                "failover_replayed_lsn_bytes",
-                "Log position replayed by a standby",
-            )?,
-            written: gauge(
-                "failover_flushed_lsn_bytes",
-                "Log position flushed by a primary",
-            )?,
-            problems,
-            candidate: flag(
+            candidate: register_int_gauge_with_registry!(
                 "failover_is_candidate",
                 "1 if the node would take over automatically were the primary lost now",
+                registry
             )?,
-            unproven: gauge(
+            postgres_up: register_int_gauge_with_registry!(
+                "failover_postgres_up",
+                "1 if PostgreSQL runs under the guard",
+                registry
+            )?,
+            guard_up: register_int_gauge_with_registry!(
+                "failover_guard_up",
+                "1 if the guard responds",
+                registry
+            )?,
+            unproven: register_gauge_with_registry!(
                 "failover_unproven_seconds",
                 "Time since the holder's PostgreSQL proved a write; 0 on other nodes",
+                registry
             )?,
         })
     }
+}
 
-    /// Shows a status.
+impl LeaseMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            epoch: register_int_gauge_with_registry!(
+                "failover_lease_epoch",
+                "Epoch of the lease that the node read last; 0 if none",
+                registry
+            )?,
+            age: register_gauge_with_registry!(
+                "failover_lease_age_seconds",
+                "Time since the lease last changed",
+                registry
+            )?,
+            remaining: register_gauge_with_registry!(
+                "failover_lease_remaining_seconds",
+                "Time until the guard's stop deadline; 0 if the node may not write",
+                registry
+            )?,
+        })
+    }
+}
+
+impl WalMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            streaming: register_int_gauge_with_registry!(
+                "failover_is_streaming",
+                "1 if the node receives WAL from its primary",
+                registry
+            )?,
+            timeline: register_int_gauge_with_registry!(
+                "failover_timeline",
+                "Timeline that the node writes or replays; 0 if neither",
+                registry
+            )?,
+            received_lsn: register_gauge_with_registry!(
+                "failover_received_lsn_bytes",
+                "WAL position received by a standby; 0 on others",
+                registry
+            )?,
+            replayed_lsn: register_gauge_with_registry!(
+                "failover_replayed_lsn_bytes",
+                "WAL position replayed by a standby; 0 on others",
+                registry
+            )?,
+            flushed_lsn: register_gauge_with_registry!(
+                "failover_flushed_lsn_bytes",
+                "WAL position flushed by a primary; 0 on others",
+                registry
+            )?,
+        })
+    }
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    ///
+    /// When two metrics have one name, which is a defect of this file.
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            alerts: register_int_counter_with_registry!(
+                "failover_operator_alerts_total",
+                "Events that need an operator",
+                registry
+            )?,
+            evicted: register_int_counter_with_registry!(
+                "failover_http_connections_evicted_total",
+                "Connections to the agent's port evicted for newer ones",
+                registry
+            )?,
+            problems: register_int_gauge_vec_with_registry!(
+                "failover_problem",
+                "1 while the problem keeps the node from its role, else 0",
+                &["problem"],
+                registry
+            )?,
+            role: RoleMetrics::register(registry)?,
+            lease: LeaseMetrics::register(registry)?,
+            wal: WalMetrics::register(registry)?,
+        })
+    }
+
+    /// Sets the gauges from a status.
     #[expect(
         clippy::cast_precision_loss,
-        reason = "a log position below 8 PiB is exact"
+        reason = "an LSN below 8 PiB is exact in a 64-bit float"
     )]
-    pub(crate) fn show(&self, status: &NodeStatus) {
+    pub(crate) fn update(&self, status: &NodeStatus) {
         for kind in ProblemKind::ALL {
             let stands = status.problems.iter().any(|problem| problem.problem == kind);
             self.problems
@@ -130,38 +181,41 @@ impl Metrics {
                 .set(stands.into());
         }
         let takes_over = status.forecast.as_ref().is_some_and(|forecast| forecast.takes_over);
-        self.candidate.set(takes_over.into());
-        self.unproven.set(status.unproven_secs.unwrap_or(0.0));
-        self.primary
+        self.role.candidate.set(takes_over.into());
+        self.role.unproven.set(status.unproven_secs.unwrap_or(0.0));
+        self.role
+            .primary
             .set(i64::from(status.role == NodeRole::Primary));
-        self.standby
+        self.role
+            .standby
             .set(i64::from(status.role == NodeRole::Standby));
-        self.streaming.set(i64::from(status.streaming));
+        self.wal.streaming.set(i64::from(status.streaming));
         let up = matches!(
             status.server,
             Some(PostgresProcess::Standby | PostgresProcess::MayWrite)
         );
-        self.postgres_up.set(i64::from(up));
-        self.guard_up.set(i64::from(status.guard.responding));
+        self.role.postgres_up.set(i64::from(up));
+        self.role.guard_up.set(i64::from(status.guard.responding));
         let lease = status.lease.as_ref();
-        self.epoch
+        self.lease
+            .epoch
             .set(lease.map_or(0, |lease| lease.record.epoch.get().cast_signed()));
-        self.lease_age.set(lease.map_or(0.0, |lease| lease.age_secs));
-        self.lease_left.set(status.guard.remaining_secs);
-        let followed = status.progress.map(|progress| progress.timeline);
-        let timeline = status.wal_position.map(|position| position.timeline).or(followed);
-        self.timeline.set(timeline.map_or(0, |timeline| timeline.get().into()));
-        self.received.set(
+        self.lease.age.set(lease.map_or(0.0, |lease| lease.age_secs));
+        self.lease.remaining.set(status.guard.remaining_secs);
+        let replayed_timeline = status.progress.map(|progress| progress.timeline);
+        let timeline = status.wal_position.map(|position| position.timeline).or(replayed_timeline);
+        self.wal.timeline.set(timeline.map_or(0, |timeline| timeline.get().into()));
+        self.wal.received_lsn.set(
             status
                 .progress
                 .map_or(0.0, |progress| progress.received_lsn.get() as f64),
         );
-        self.replayed.set(
+        self.wal.replayed_lsn.set(
             status
                 .progress
                 .map_or(0.0, |progress| progress.replayed_lsn.get() as f64),
         );
-        self.written.set(
+        self.wal.flushed_lsn.set(
             status
                 .wal_position
                 .map_or(0.0, |position| position.flush_lsn.get() as f64),

@@ -1,5 +1,6 @@
-//! The holder of a lease that was made while the old store did not answer retires the old record once it does.
+//! Retirement of the previous lease record, which `replace-lease` could not retire because its store was unreachable.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_core::agent::AgentEvent;
@@ -10,28 +11,28 @@ use tracing::{debug, info};
 use crate::agent::event_loop::AgentLoop;
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 
-/// How often the old store is tried: well within the lease duration for which a candidate would watch what
-/// stands there.
-const EVERY: Duration = Duration::from_secs(2);
+/// Interval between attempts: well within the lease duration for which a candidate would watch the old record.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 impl AgentLoop {
-    /// Starts what retires the old record while this node holds the lease.
+    /// Starts the task that retires the old record while this node holds the lease.
     pub(super) fn retire_old_lease(&self) {
-        let (settings, happened) = (std::sync::Arc::clone(&self.settings), self.happened.clone());
-        let shown = self.with.shown.subscribe();
-        self.with
+        let settings = Arc::clone(&self.settings);
+        let events = self.event_sender.clone();
+        let snapshot = self.connections.status.subscribe();
+        self.connections
             .tasks
             .start("retire old lease", |stop| async move {
-                let mut every = time::interval(EVERY);
-                every.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+                let mut interval = time::interval(RETRY_INTERVAL);
+                interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
                 let mut nonces = NonceGenerator::new(rand::random());
                 let target = settings.lease.store_id();
                 loop {
                     tokio::select! {
                         () = stop.cancelled() => return,
-                        _ = every.tick() => {}
+                        _ = interval.tick() => {}
                     }
-                    let status = shown.borrow().status.clone();
+                    let status = snapshot.borrow().status.clone();
                     let held = status.filter(|status| status.forecast.is_none());
                     let Some(record) = held.and_then(|status| status.lease.clone()).map(|lease| lease.record)
                     else {
@@ -41,10 +42,10 @@ impl AgentLoop {
                         continue;
                     };
                     let store = LeaseStore::open_at(&settings, &old).await;
-                    match retire(&store, &target, &mut nonces).await {
+                    match retire_record(&store, &target, &mut nonces).await {
                         Ok(()) => {
                             info!(store = %old, "old lease retired");
-                            happened.send(AgentEvent::OldLeaseRetired(old)).await.ok();
+                            events.send(AgentEvent::OldLeaseRetired(old)).await.ok();
                         }
                         Err(error) => debug!(%error, store = %old, "old lease not retired yet"),
                     }
@@ -53,7 +54,7 @@ impl AgentLoop {
     }
 }
 
-async fn retire(
+async fn retire_record(
     store: &LeaseStore,
     target: &LeaseStoreId,
     nonces: &mut NonceGenerator,

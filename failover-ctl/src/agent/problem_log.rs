@@ -1,4 +1,4 @@
-//! The problems that stand on this node: logged when they begin and end, and since when each stands.
+//! Current problems of this node, logged when they start and end.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use tracing::{info, warn};
 
 use crate::protocol::node_status::ProblemStatus;
 
-/// The problems that stood at the last turn, and since when.
+/// Problems found at the last tick, with their start times.
 #[derive(Debug, Default)]
 pub(crate) struct ProblemLog {
     standing: BTreeMap<ProblemKind, (HostInstant, String)>,
 }
 
 impl ProblemLog {
-    /// Records the whole list of one turn. Each kind that is new is logged, and each that is gone; a
-    /// detail that changes is not, since it may hold a number that changes every turn.
+    /// Replaces the problems by those of one tick. New and ended kinds are logged; a changed detail is not, because
+    /// it may contain a number that changes at every tick.
     pub(crate) fn update(&mut self, now: HostInstant, found: Vec<NodeProblem>) {
         let mut standing = BTreeMap::new();
         for NodeProblem { kind, detail } in found {
@@ -37,7 +37,7 @@ impl ProblemLog {
         self.standing = standing;
     }
 
-    /// Returns what stands, for `/status`.
+    /// Returns the problems for `/status`.
     pub(crate) fn status(&self, now: HostInstant) -> Vec<ProblemStatus> {
         self.standing
             .iter()

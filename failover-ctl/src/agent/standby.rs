@@ -1,5 +1,4 @@
-//! What the loop does so that this node follows: settings, a rewind, a new copy, one at a time and in the
-//! background.
+//! Decisions that make this node a streaming standby: settings, rewind or copy, one background task at a time.
 
 mod problems;
 mod rejoin_command;
@@ -15,8 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use self::state::EndCause;
-use self::state::WorkOutcome;
+use self::state::{EndCause, WorkOutcome};
 use crate::agent::event_loop::AgentLoop;
 use crate::agent::standby_setup::comparison::RejoinNeed;
 use crate::agent::standby_setup::{StandbySetup, StandbySetupError, diverged_wal};
@@ -25,285 +23,286 @@ use crate::config::RejoinPolicy;
 use crate::data_directory;
 use crate::protocol::guard::SupervisorCommand;
 
-/// How often a standby that does not stream is compared with its primary's history.
-const COMPARE_EVERY: Duration = Duration::from_secs(2);
+/// Interval at which a standby that does not stream is compared with the primary's timeline history.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long after the last step one that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Pause before a failed step is retried.
+const RETRY_BACKOFF: Duration = Duration::from_secs(2);
 
-/// For how long a standby may not stream before the reason is looked for: a walreceiver tries again
-/// every five seconds (`wal_retrieve_retry_interval`).
-const STUCK: Duration = Duration::from_secs(6);
+/// Time without streaming after which the cause is examined: a walreceiver retries every five seconds
+/// (`wal_retrieve_retry_interval`).
+const STUCK_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// For how long a server that only follows may be up and say nothing before its directory is examined.
-const SILENT: Duration = Duration::from_secs(6);
+/// Time for which a running standby may not answer before its data directory is examined.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How often a server that streams is looked after.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Interval between checks of a streaming standby.
+const STREAMING_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long walsenders may drain when a standby is ended to be rewound.
-const DRAIN: Duration = Duration::from_millis(1500);
+/// Time for walsenders to drain when a standby is stopped to be rewound.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Why a directory that was a primary's is left as it is.
-const COMMAND: &str = "it was a primary, and `rejoin` is `manual`: run `failover-ctl rejoin`";
+/// Reason why the data directory of a former primary is not changed.
+const MANUAL_REJOIN: &str = "it was a primary, and `rejoin` is `manual`: run `failover-ctl rejoin`";
 
 impl AgentLoop {
-    /// Brings this node closer to following, if that is its duty.
-    pub(super) fn follow(&mut self, now: HostInstant, server: ServerView) {
-        self.following.server = Some(server);
-        let says = self.own_standby(server).is_some_and(|standby| standby.streaming);
-        let streaming = self.following.note_streaming(now, says);
-        self.following.paused = self.own_standby(server).is_some_and(|standby| standby.replay_paused);
-        if self.finish_following(now) {
-            return; // What `server` was seen as is no longer true.
+    /// Starts the next step towards a streaming standby, if that is this node's role.
+    pub(super) fn maintain_standby(&mut self, now: HostInstant, server: ServerView) {
+        self.standby.server = Some(server);
+        let reports_streaming = self.own_standby(server).is_some_and(|standby| standby.streaming);
+        let streaming = self.standby.record_streaming(now, reports_streaming);
+        self.standby.paused = self.own_standby(server).is_some_and(|standby| standby.replay_paused);
+        if self.finish_work(now) {
+            return; // The finished work may have changed what `server` was observed as.
         }
         let TargetRole::Standby { primary, timeline } = self.core.target_role() else {
-            self.following.not_following();
+            self.standby.clear_standby_state();
             return;
         };
         let node = primary
             .as_ref()
             .and_then(|name| self.settings.node(name).cloned());
-        self.following.unknown = primary.filter(|_| node.is_none());
+        self.standby.unknown = primary.filter(|_| node.is_none());
         let Some(node) = node else {
-            self.following.not_following();
+            self.standby.clear_standby_state();
             if server == ServerView::Stopped(DataDirectoryState::Standby) {
                 self.send_to_guard(SupervisorCommand::StartStandby);
             }
             return;
         };
-        self.following.follows(&node.name);
-        self.following.watch(now, server, streaming);
+        self.standby.set_primary(&node.name);
+        self.standby.observe(now, server, streaming);
         let Some(system_id) = self.core.lease(now).map(|(record, _)| record.system_id) else {
             return;
         };
-        // Another database is nothing to follow with. Only a rebuild by command replaces it.
-        let own = self.with.guard.report(now).and_then(|report| report.system_id);
-        if own.is_some_and(|id| id != system_id) && !self.following.wants_rebuild() {
+        // A data directory of another database is only replaced by `rejoin --rebuild`.
+        let own = self.connections.guard.report(now).and_then(|report| report.system_id);
+        if own.is_some_and(|id| id != system_id) && !self.standby.wants_rebuild() {
             return;
         }
-        let follower = StandbySetup {
+        let setup = StandbySetup {
             host: self.host.clone(),
             primary: node,
             system_id,
-            tasks: self.with.tasks.clone(),
+            tasks: self.connections.tasks.clone(),
         };
         if let ServerView::Standby(_) = server
-            && self.following.settled_for.as_ref() != Some(follower.primary())
+            && self.standby.settings_written_for.as_ref() != Some(setup.primary())
         {
-            self.settle(&follower); // At once, whatever else is under way.
+            self.apply_replication_settings(&setup); // Even while a background task runs.
         }
-        if self.following.done.is_some() || self.following.waits(now) {
+        if self.standby.done.is_some() || self.standby.is_backing_off(now) {
             return;
         }
         match server {
-            ServerView::Stopped(directory) => self.come_back(now, follower, directory),
+            ServerView::Stopped(directory) => self.prepare_stopped(now, setup, directory),
             ServerView::Standby(progress) if progress.timeline == timeline && streaming => {
-                self.look_after(now, follower);
+                self.check_streaming(now, setup);
             }
             ServerView::Standby(progress) => {
-                self.catch_up(now, follower, progress.timeline != timeline);
+                self.resume_streaming(now, setup, progress.timeline != timeline);
             }
-            ServerView::Silent => self.examine_silent(now, follower),
+            ServerView::Silent => self.examine_silent(now, setup),
             ServerView::Unguarded | ServerView::MayWrite => {}
         }
     }
 
-    /// Returns what the own server says of itself, if it follows.
+    /// Returns the last answer of the local server, if it is a standby.
     fn own_standby(&self, server: ServerView) -> Option<StandbyAnswer> {
-        match (server, self.with.said.borrow().answer) {
+        match (server, self.connections.postgres.borrow().answer) {
             (ServerView::Standby(_), Some((_, ServerAnswer::Standby(standby)))) => Some(standby),
             _ => None,
         }
     }
 
-    /// Says whether this node's directory may be rewound or copied now.
+    /// Returns whether the data directory may be rewound or copied now.
     fn may_change(&self) -> bool {
-        self.settings.policy.rejoin == RejoinPolicy::Automatic || self.following.asked.is_some()
+        self.settings.policy.rejoin == RejoinPolicy::Automatic || self.standby.asked.is_some()
     }
 
-    /// Brings a directory whose server has ended to where it can be started from, and starts it.
-    fn come_back(
+    /// Prepares the data directory of a stopped server, then starts it.
+    fn prepare_stopped(
         &mut self,
         now: HostInstant,
-        follower: StandbySetup,
+        setup: StandbySetup,
         directory: DataDirectoryState,
     ) {
-        let rebuild = self.following.wants_rebuild();
+        let rebuild = self.standby.wants_rebuild();
         match directory {
             DataDirectoryState::Empty | DataDirectoryState::Rewinding => {
-                self.prepare(follower, directory, rebuild);
+                self.prepare(setup, directory, rebuild);
             }
             DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
-                self.prepare(follower, directory, true);
+                self.prepare(setup, directory, true);
             }
-            DataDirectoryState::Primary if !self.following.prepared => {
+            DataDirectoryState::Primary if !self.standby.prepared => {
                 if self.may_change() {
-                    self.prepare(follower, directory, false);
+                    self.prepare(setup, directory, false);
                 } else {
-                    self.following.why = Some(COMMAND.to_owned());
+                    self.standby.why = Some(MANUAL_REJOIN.to_owned());
                 }
             }
             DataDirectoryState::Primary | DataDirectoryState::Standby => {
-                match (&self.following.need, self.may_change()) {
+                match (&self.standby.need, self.may_change()) {
                     (Some(RejoinNeed::Rewind(_)), true) => {
-                        // Rewound, and diverged still: pg_rewind does not see what the files hold.
-                        let copy = self.following.rewound;
-                        self.prepare(follower, DataDirectoryState::Primary, copy);
+                        // Still diverged after a rewind: pg_rewind did not detect the difference.
+                        let copy = self.standby.rewound;
+                        self.prepare(setup, DataDirectoryState::Primary, copy);
                     }
-                    (Some(RejoinNeed::Copy(_)), true) => self.prepare(follower, directory, true),
+                    (Some(RejoinNeed::Copy(_)), true) => self.prepare(setup, directory, true),
                     (Some(RejoinNeed::Rewind(_) | RejoinNeed::Copy(_)), false) => {}
-                    (None | Some(RejoinNeed::Ready), _) if self.following.examined => {
-                        if self.following.may_start(now) {
+                    (None | Some(RejoinNeed::Ready), _) if self.standby.examined => {
+                        if self.standby.may_start(now) {
                             self.send_to_guard(SupervisorCommand::StartStandby);
-                            self.following.ended = Some(EndCause::Started);
+                            self.standby.ended = Some(EndCause::Started);
                         }
                     }
-                    (None | Some(RejoinNeed::Ready), _) => self.examine_before_start(follower),
+                    (None | Some(RejoinNeed::Ready), _) => self.examine_before_start(setup),
                 }
             }
         }
     }
 
-    /// Looks for the reason why a standby does not stream, and for what mends it.
-    fn catch_up(&mut self, now: HostInstant, follower: StandbySetup, other_timeline: bool) {
-        if self.following.wants_rebuild() || self.has_to_end() {
-            self.end_server();
+    /// Examines why a standby does not stream, and stops it where its directory must change.
+    fn resume_streaming(&mut self, now: HostInstant, setup: StandbySetup, other_timeline: bool) {
+        if self.standby.wants_rebuild() || self.must_stop_server() {
+            self.stop_server();
             return;
         }
-        let stuck = self.following.stuck_for(now) >= STUCK;
-        if let Some(why) = self.following.restart_due(now) {
+        let stuck = self.standby.stuck_for(now) >= STUCK_TIMEOUT;
+        if let Some(why) = self.standby.restart_due(now) {
             warn!(reason = why, "restarting standby that does not stream");
-            self.end_server();
+            self.stop_server();
             return;
         }
-        let due = self.following.is_due(now, COMPARE_EVERY);
+        let due = self.standby.is_due(now, COMPARE_INTERVAL);
         if due && (stuck || other_timeline) {
-            self.following.examined_at = Some(now);
-            self.examine(follower, stuck);
+            self.standby.examined_at = Some(now);
+            self.examine(setup, stuck);
         }
     }
 
-    /// Examines the directory of a server that is up and says nothing: it may never become consistent.
-    fn examine_silent(&mut self, now: HostInstant, follower: StandbySetup) {
-        if self.following.wants_rebuild() || self.has_to_end() {
-            self.end_server();
+    /// Examines the directory of a running server that does not answer: it may never reach consistency.
+    fn examine_silent(&mut self, now: HostInstant, setup: StandbySetup) {
+        if self.standby.wants_rebuild() || self.must_stop_server() {
+            self.stop_server();
             return;
         }
-        let due = self.following.is_due(now, COMPARE_EVERY);
-        if due && self.following.stuck_for(now) >= SILENT {
-            self.following.examined_at = Some(now);
-            self.examine(follower, true);
+        let due = self.standby.is_due(now, COMPARE_INTERVAL);
+        if due && self.standby.stuck_for(now) >= SILENCE_TIMEOUT {
+            self.standby.examined_at = Some(now);
+            self.examine(setup, true);
         }
     }
 
-    /// Says whether the server has to be ended because its directory must be changed, and may be.
-    fn has_to_end(&self) -> bool {
-        let needs = matches!(
-            self.following.need,
+    /// Returns whether the server must be stopped because its directory has to change, and may.
+    fn must_stop_server(&self) -> bool {
+        let must_change = matches!(
+            self.standby.need,
             Some(RejoinNeed::Rewind(_) | RejoinNeed::Copy(_))
         );
-        needs && self.may_change()
+        must_change && self.may_change()
     }
 
-    fn end_server(&mut self) {
-        let drain = u64::try_from(DRAIN.as_millis()).expect("1.5 s fits into 64 bits");
-        self.following.ended = Some(EndCause::ByUs);
-        self.send_to_guard(SupervisorCommand::End(drain));
+    fn stop_server(&mut self) {
+        let drain_millis = u64::try_from(DRAIN_TIMEOUT.as_millis()).expect("1.5 s fits into 64 bits");
+        self.standby.ended = Some(EndCause::ByUs);
+        self.send_to_guard(SupervisorCommand::Stop { drain_millis });
     }
 
-    fn look_after(&mut self, now: HostInstant, follower: StandbySetup) {
-        if self.following.wants_rebuild() {
-            self.end_server();
+    /// Checks a streaming standby for WAL left unexamined at its start and for settings that pause replay.
+    fn check_streaming(&mut self, now: HostInstant, setup: StandbySetup) {
+        if self.standby.wants_rebuild() {
+            self.stop_server();
             return;
         }
-        let unexamined = self.following.unexamined_start;
-        let every = if unexamined {
-            COMPARE_EVERY
+        let unexamined = self.standby.unexamined_start;
+        let interval = if unexamined {
+            COMPARE_INTERVAL
         } else {
-            LOOK_EVERY
+            STREAMING_CHECK_INTERVAL
         };
-        if !self.following.is_due(now, every) {
+        if !self.standby.is_due(now, interval) {
             return;
         }
-        self.following.examined_at = Some(now);
+        self.standby.examined_at = Some(now);
         if unexamined {
-            self.examine_started(follower);
-        } else if self.following.paused {
-            self.raise(follower);
+            self.examine_started(setup);
+        } else if self.standby.paused {
+            self.raise_settings(setup);
         }
     }
 
-    /// Takes in the result of what was under way, and says whether there was one.
-    fn finish_following(&mut self, now: HostInstant) -> bool {
-        let Some(done) = &mut self.following.done else {
+    /// Takes the result of the background task, and returns whether one has finished.
+    fn finish_work(&mut self, now: HostInstant) -> bool {
+        let Some(done) = &mut self.standby.done else {
             return false;
         };
         let result = match done.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => return false,
             Err(oneshot::error::TryRecvError::Closed) => Err(StandbySetupError::Here(
-                anyhow::anyhow!("the work was cut off"),
+                anyhow::anyhow!("the background task was cancelled"),
             )),
             Ok(result) => result,
         };
-        self.following.done = None;
-        if self.following.busy.take().is_some() {
-            self.with.guard.forget(); // Its last report shows the directory as it was before.
+        self.standby.done = None;
+        if self.standby.busy.take().is_some() {
+            self.connections.guard.discard_report(); // It shows the directory before the change.
         }
         match result {
-            Ok(outcome) => self.take_outcome(outcome),
+            Ok(outcome) => self.apply_outcome(outcome),
             Err(trouble) => {
                 warn!(
                     error = causeway_runtime::telemetry::chain(&trouble),
                     "standby setup failed, retrying"
                 );
-                self.following.failed(now, trouble, AGAIN);
+                self.standby.record_failure(now, trouble, RETRY_BACKOFF);
             }
         }
         true
     }
 
-    fn take_outcome(&mut self, outcome: WorkOutcome) {
-        self.following.trouble = None;
+    fn apply_outcome(&mut self, outcome: WorkOutcome) {
+        self.standby.trouble = None;
         match outcome {
             WorkOutcome::Prepared { rebuilt } => {
-                self.following.unexamined =
+                self.standby.unexamined =
                     diverged_wal::unexamined(&self.host.agent.state_directory);
-                self.following.prepared(rebuilt);
+                self.standby.record_prepared(rebuilt);
             }
             WorkOutcome::ReadyToStart(Ok(examined)) => {
-                self.following.note(examined);
-                self.following.examined = true;
-                self.following.unexamined_start = false;
+                self.standby.record_comparison(examined);
+                self.standby.examined = true;
+                self.standby.unexamined_start = false;
             }
-            // The primary does not answer, so that nothing can be compared: PostgreSQL itself refuses to
-            // follow what it has parted from, and this node must be up to take over.
+            // The primary does not answer, so no history can be compared. PostgreSQL itself refuses to stream from a
+            // diverged primary, and this node must run to be a candidate.
             WorkOutcome::ReadyToStart(Err(trouble)) => {
-                self.following.trouble = Some(trouble);
-                self.following.examined = true;
-                self.following.unexamined_start = true;
+                self.standby.trouble = Some(trouble);
+                self.standby.examined = true;
+                self.standby.unexamined_start = true;
             }
             WorkOutcome::Compared(examined, whole) => {
                 if let RejoinNeed::Rewind(why) = &examined.need
-                    && !self.following.need_is(&examined.need)
+                    && !self.standby.need_is(&examined.need)
                 {
                     warn!(reason = %why, "standby diverged from the primary");
                 }
-                self.following.note(examined);
-                self.following.unexamined_start &= !whole;
+                self.standby.record_comparison(examined);
+                self.standby.unexamined_start &= !whole;
             }
             WorkOutcome::SettingsRaised(false) => {}
             WorkOutcome::SettingsRaised(true) => {
                 info!("restarting standby with raised settings");
-                self.end_server();
+                self.stop_server();
             }
         }
     }
 
-    /// Writes replication's settings, and has a running server read them.
-    fn settle(&mut self, follower: &StandbySetup) {
-        self.following.settled_for = Some(follower.primary().clone());
-        match follower.settle() {
+    /// Writes the replication settings and reloads a running server.
+    fn apply_replication_settings(&mut self, setup: &StandbySetup) {
+        self.standby.settings_written_for = Some(setup.primary().clone());
+        match setup.write_replication_settings() {
             Ok(true) => {
                 let postmaster = data_directory::postmaster(&self.host.postgres.data_directory);
                 if let Some(postmaster) = postmaster {
@@ -316,7 +315,7 @@ impl AgentLoop {
                     error = format!("{error:#}"),
                     "writing replication settings failed"
                 );
-                self.following.settled_for = None;
+                self.standby.settings_written_for = None;
             }
         }
     }

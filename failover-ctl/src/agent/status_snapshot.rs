@@ -1,4 +1,4 @@
-//! What the agent shows to whoever asks over HTTP.
+//! State of the agent that its HTTP handlers read.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use causeway_core::HostInstant;
 
 use crate::protocol::node_status::NodeStatus;
 
-/// What the agent shows to whoever asks over HTTP.
+/// State of the agent that its HTTP handlers read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatusSnapshot {
     pub(crate) status: Option<Arc<NodeStatus>>,
-    /// Until when this node is the primary, as far as is known now.
+    /// Stop deadline of this primary; none on other nodes.
     pub(crate) primary_until: Option<HostInstant>,
     pub(crate) is_standby: bool,
 }

@@ -18,13 +18,13 @@ use crate::datagram_socket::DatagramSocket;
 use crate::protocol::guard::{GuardMessage, GuardReport, MAX_MESSAGE_BYTES, SupervisorCommand};
 
 /// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
-const SILENCE: Duration = Duration::from_secs(1);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After how many unanswered requests, ten a second, a silent guard is killed: whatever keeps it, it
 /// no longer keeps watch. PostgreSQL dies with it, which is why this is longer than a loaded host
 /// takes to run a process. Requests are counted and not seconds: an agent that was itself frozen
 /// finds an old answer, and has not asked since.
-const GIVE_UP: u32 = 50;
+const MAX_UNANSWERED_MESSAGES: u32 = 50;
 
 /// A socket of the agent's, and what guard said last.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct GuardClient {
     unanswered: AtomicU32,
     sent: AtomicU64,
     /// The number of the last request that held an order: what was seen before it says nothing of now.
-    ordered: AtomicU64,
+    last_command: AtomicU64,
     killed: Option<u32>,
 }
 
@@ -59,22 +59,22 @@ impl GuardClient {
             last: None,
             unanswered: AtomicU32::new(0),
             sent: AtomicU64::new(0),
-            ordered: AtomicU64::new(0),
+            last_command: AtomicU64::new(0),
             killed: None,
         })
     }
 
     /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
-    pub(crate) fn send(&self, feed: Option<GuardDeadline>, order: Option<SupervisorCommand>) {
+    pub(crate) fn send(&self, deadline: Option<GuardDeadline>, command: Option<SupervisorCommand>) {
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
-        if order.is_some() {
-            self.ordered.store(number, Ordering::Relaxed);
+        if command.is_some() {
+            self.last_command.store(number, Ordering::Relaxed);
         }
         match serde_json::to_vec(&GuardMessage {
             number,
-            feed,
-            order,
+            deadline,
+            command,
         }) {
             Ok(message) => {
                 if let Err(error) = self.socket.try_send_to(&message, &self.guard) {
@@ -107,19 +107,19 @@ impl GuardClient {
     /// Returns what guard said last, if it is not silent.
     pub(crate) fn report(&self, now: HostInstant) -> Option<&GuardReport> {
         let (at, report) = self.last.as_ref()?;
-        let current = report.answers >= self.ordered.load(Ordering::Relaxed);
-        (current && now.elapsed_upper_bound(*at) < SILENCE).then_some(report)
+        let current = report.in_reply_to >= self.last_command.load(Ordering::Relaxed);
+        (current && now.elapsed_upper_bound(*at) < RESPONSE_TIMEOUT).then_some(report)
     }
 
     /// Believes nothing that guard has seen up to now: something has changed that its answer to the
     /// next request will show.
-    pub(crate) fn forget(&self) {
-        self.ordered
+    pub(crate) fn discard_report(&self) {
+        self.last_command
             .store(self.sent.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Listens anew where somebody has removed the socket: guard answers into it, and is not silent.
-    fn listen_again(&mut self) {
+    fn rebind_socket(&mut self) {
         if self.bound.is_there() {
             return;
         }
@@ -134,13 +134,13 @@ impl GuardClient {
     }
 
     /// Ends a guard that has been silent for too long; systemd starts another.
-    pub(crate) fn end_if_silent(&mut self) {
-        self.listen_again();
+    pub(crate) fn kill_unresponsive_guard(&mut self) {
+        self.rebind_socket();
         let Some((_, report)) = &self.last else {
             return;
         };
-        let process = report.guard_process;
-        if self.unanswered.load(Ordering::Relaxed) < GIVE_UP || self.killed == Some(process) {
+        let process = report.guard_pid;
+        if self.unanswered.load(Ordering::Relaxed) < MAX_UNANSWERED_MESSAGES || self.killed == Some(process) {
             return;
         }
         error!(process, "guard not responding, killed");

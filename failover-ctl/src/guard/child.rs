@@ -12,7 +12,7 @@ use nix::unistd::{getpid, getppid};
 use crate::config::HostSettings;
 
 /// Starts PostgreSQL on its data directory, as guard's child.
-pub(super) fn start(host: &HostSettings) -> io::Result<Child> {
+pub(super) fn spawn_postgres(host: &HostSettings) -> io::Result<Child> {
     let postgres = &host.postgres;
     let mut config = OsString::from("config_file=");
     config.push(&postgres.config_file);
@@ -39,7 +39,7 @@ pub(super) fn start(host: &HostSettings) -> io::Result<Child> {
 /// # Errors
 ///
 /// When guard has ended already, or there is no such program.
-pub(crate) fn exec(parent: i32, program: &OsString, arguments: &[OsString]) -> io::Error {
+pub(crate) fn exec_postgres(parent: i32, program: &OsString, arguments: &[OsString]) -> io::Error {
     if let Err(errno) = prctl::set_pdeathsig(Signal::SIGQUIT) {
         return errno.into();
     }

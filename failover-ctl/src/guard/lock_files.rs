@@ -16,7 +16,7 @@ use crate::config::PostgresSettings;
 /// # Errors
 ///
 /// When one cannot be removed.
-pub(super) fn remove(postgres: &PostgresSettings) -> io::Result<()> {
+pub(super) fn remove_stale(postgres: &PostgresSettings) -> io::Result<()> {
     let data = &postgres.data_directory;
     remove_file(&data.join("postmaster.pid"))?;
     let lock = socket_lock(postgres);
@@ -68,12 +68,12 @@ mod tests {
         let lock = socket_lock(&postgres);
         fs::write(&lock, format!("{own}\n{}\n", data.display())).unwrap();
 
-        remove(&postgres).unwrap();
+        remove_stale(&postgres).unwrap();
         assert!(!pid.exists() && !lock.exists());
-        remove(&postgres).unwrap();
+        remove_stale(&postgres).unwrap();
 
         fs::write(&lock, format!("{own}\n/another/cluster\n")).unwrap();
-        remove(&postgres).unwrap();
+        remove_stale(&postgres).unwrap();
         assert!(lock.exists(), "it is another cluster's");
     }
 }

@@ -40,17 +40,17 @@ impl ServiceManager {
     }
 
     /// Tells that the start is complete.
-    pub(crate) fn ready(&self) -> io::Result<()> {
+    pub(crate) fn notify_ready(&self) -> io::Result<()> {
         self.send("READY=1")
     }
 
     /// Asks to be killed, with the whole cgroup, unless the next message comes within `limit`.
-    pub(crate) fn watch(&self, limit: Duration) -> io::Result<()> {
+    pub(crate) fn extend_watchdog(&self, limit: Duration) -> io::Result<()> {
         self.send(&format!("WATCHDOG=1\nWATCHDOG_USEC={}", limit.as_micros()))
     }
 
     /// Tells that the process is ending.
-    pub(crate) fn stopping(&self) -> io::Result<()> {
+    pub(crate) fn notify_stopping(&self) -> io::Result<()> {
         self.send("STOPPING=1")
     }
 
@@ -70,10 +70,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let receiver = UnixDatagram::bind(&path).unwrap();
-        let supervisor = ServiceManager::at(path.into()).unwrap();
+        let service_manager = ServiceManager::at(path.into()).unwrap();
 
-        supervisor.ready().unwrap();
-        supervisor.watch(Duration::from_millis(9_400)).unwrap();
+        service_manager.notify_ready().unwrap();
+        service_manager.extend_watchdog(Duration::from_millis(9_400)).unwrap();
         let mut buffer = [0; 100];
         let length = receiver.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"READY=1");
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(&buffer[..length], b"WATCHDOG=1\nWATCHDOG_USEC=9400000");
 
         // Nobody reads any more: the queue fills, and the sender is told so at once.
-        let full = (0..10_000).find_map(|_| supervisor.ready().err()).unwrap();
+        let full = (0..10_000).find_map(|_| service_manager.notify_ready().err()).unwrap();
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
     }
 }

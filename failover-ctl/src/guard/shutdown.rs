@@ -11,37 +11,37 @@ use crate::data_directory;
 use crate::guard::supervisor::Supervisor;
 
 /// How long a sweep goes on within one turn. The lease allows 0.5 s for it.
-const SWEEP: Duration = Duration::from_millis(400);
+const SWEEP_TIMEOUT: Duration = Duration::from_millis(400);
 
 impl Supervisor<'_> {
     /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
-    pub(super) fn end(&mut self, drain: Duration) {
+    pub(super) fn stop_postgres(&mut self, drain: Duration) {
         let Some(running) = &self.child else {
             return;
         };
         if drain.is_zero() {
-            self.kill("immediate stop requested");
+            self.kill_postgres("immediate stop requested");
             return;
         }
-        if self.ending.is_none() {
+        if self.kill_at.is_none() {
             info!(?drain, "fast shutdown requested");
             kill(running.pid(), Signal::SIGINT).ok();
-            self.ending = Some(clock::now() + drain);
+            self.kill_at = Some(clock::now() + drain);
         }
     }
 
     pub(super) fn request_fast_shutdown(&mut self) {
         if let Some(running) = &self.child
-            && !self.interrupted
+            && !self.fast_shutdown_requested
         {
             warn!("stop deadline reached: fast shutdown requested");
             kill(running.pid(), Signal::SIGINT).ok();
-            self.interrupted = true;
+            self.fast_shutdown_requested = true;
         }
     }
 
     /// Ends PostgreSQL now, and every process it has left behind.
-    pub(super) fn kill(&mut self, why: &'static str) {
+    pub(super) fn kill_postgres(&mut self, why: &'static str) {
         let since = clock::now();
         let mut killed = 0;
         if let Some(running) = &self.child {
@@ -51,26 +51,26 @@ impl Supervisor<'_> {
             match data_directory::sweep(self.data()) {
                 Ok(0) => {
                     self.reap_postmaster();
-                    self.unswept = self.child.is_some();
+                    self.sweep_pending = self.child.is_some();
                 }
                 Ok(found) => {
                     killed += found;
-                    self.unswept = true;
+                    self.sweep_pending = true;
                 }
                 Err(error) => {
                     error!(%error, "listing PostgreSQL processes failed");
-                    self.unswept = true;
+                    self.sweep_pending = true;
                 }
             }
-            if !self.unswept || clock::now().elapsed_upper_bound(since) >= SWEEP {
+            if !self.sweep_pending || clock::now().elapsed_upper_bound(since) >= SWEEP_TIMEOUT {
                 break;
             }
             thread::sleep(Duration::from_millis(2));
         }
-        if killed > 0 || !self.unswept {
-            info!(why, killed, ended = !self.unswept, "PostgreSQL killed");
+        if killed > 0 || !self.sweep_pending {
+            info!(why, killed, ended = !self.sweep_pending, "PostgreSQL killed");
         }
-        if !self.unswept {
+        if !self.sweep_pending {
             self.after_stop();
         }
     }
@@ -85,7 +85,7 @@ impl Supervisor<'_> {
             Ok(Some(status)) => {
                 warn!(%status, "postmaster exited");
                 self.child = None;
-                self.unswept = true;
+                self.sweep_pending = true;
             }
             Err(error) => error!(%error, "waiting for the postmaster failed"),
         }
@@ -101,8 +101,8 @@ impl Supervisor<'_> {
 
     /// Leaves the directory so that whoever starts it next starts a standby.
     pub(super) fn after_stop(&mut self) {
-        self.ending = None;
-        self.interrupted = false;
+        self.kill_at = None;
+        self.fast_shutdown_requested = false;
         let data = self.data();
         if data.join("PG_VERSION").exists()
             && !self.host.rewinding_marker().exists()

@@ -34,13 +34,13 @@ use crate::protocol::guard::{
 };
 
 /// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
-const TURN: u16 = 50;
+const POLL_TIMEOUT_MILLIS: u16 = 50;
 
 /// How often the supervisor is told for how long it may wait for the next message.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(250);
+const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long PostgreSQL may drain when guard itself is told to stop.
-const STOPPING: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs guard until SIGTERM or SIGINT; PostgreSQL is ended before it returns.
 pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
@@ -61,24 +61,24 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     let mut supervisor = Supervisor::new(host)?;
     info!(node = %host.node.name, incarnation = supervisor.incarnation, "guard started");
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-    supervisor.notify_service_manager(ServiceManager::ready);
+    supervisor.notify_service_manager(ServiceManager::notify_ready);
     loop {
         let mut ready = [
             PollFd::new(supervisor.socket.as_ref().as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
-        if let Err(errno) = poll(&mut ready, PollTimeout::from(TURN)) {
+        if let Err(errno) = poll(&mut ready, PollTimeout::from(POLL_TIMEOUT_MILLIS)) {
             warn!(%errno, "poll failed");
         }
         if let Ok(Some(signal)) = signals.read_signal() {
             info!(signal = signal.ssi_signo, "guard and PostgreSQL stopping");
-            supervisor.notify_service_manager(ServiceManager::stopping);
-            supervisor.end(STOPPING);
+            supervisor.notify_service_manager(ServiceManager::notify_stopping);
+            supervisor.stop_postgres(STOP_TIMEOUT);
             while supervisor.server() != PostgresProcess::Stopped {
                 supervisor.tick();
-                thread::sleep(Duration::from_millis(u64::from(TURN)));
+                thread::sleep(Duration::from_millis(u64::from(POLL_TIMEOUT_MILLIS)));
             }
-            supervisor.leave();
+            supervisor.remove_runtime_files();
             return Ok(());
         }
         while let Ok((length, from)) = supervisor.socket.as_ref().recv_from(&mut buffer) {
@@ -96,13 +96,13 @@ pub(super) struct Supervisor<'a> {
     pub(super) incarnation: String,
     pub(super) child: Option<PostgresChild>,
     /// Processes may be left of the child that ended.
-    pub(super) unswept: bool,
+    pub(super) sweep_pending: bool,
     /// Until when PostgreSQL may take to end by itself.
-    pub(super) ending: Option<HostInstant>,
-    pub(super) interrupted: bool,
+    pub(super) kill_at: Option<HostInstant>,
+    pub(super) fast_shutdown_requested: bool,
     pub(super) watchdog: Option<File>,
-    pub(super) supervisor: Option<ServiceManager>,
-    pub(super) announced_at: Option<HostInstant>,
+    pub(super) service_manager: Option<ServiceManager>,
+    pub(super) watchdog_extended_at: Option<HostInstant>,
     /// How many postmasters were started.
     pub(super) starts: u64,
     pub(super) commits: Commits,
@@ -128,18 +128,18 @@ impl<'a> Supervisor<'a> {
             socket,
             incarnation: clock::now().boottime().as_micros().to_string(),
             child: None,
-            unswept: true,
-            ending: None,
-            interrupted: false,
+            sweep_pending: true,
+            kill_at: None,
+            fast_shutdown_requested: false,
             watchdog: open_watchdog(host.guard.watchdog_device.as_deref()),
-            supervisor: ServiceManager::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
-            announced_at: None,
+            service_manager: ServiceManager::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
+            watchdog_extended_at: None,
             starts: 0,
             commits: Commits::HeldBack,
         };
         // Whatever runs was started by a guard that is gone, or by somebody else.
-        while supervisor.unswept {
-            supervisor.kill("guard started");
+        while supervisor.sweep_pending {
+            supervisor.kill_postgres("guard started");
         }
         let path = host.guard_conf();
         config_file::write(host, Commits::HeldBack)
@@ -148,57 +148,57 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
-    fn handle_message(&mut self, message: &[u8], from: &SocketAddr) {
-        let Ok(request) = serde_json::from_slice::<GuardMessage>(message) else {
+    fn handle_message(&mut self, datagram: &[u8], from: &SocketAddr) {
+        let Ok(message) = serde_json::from_slice::<GuardMessage>(datagram) else {
             warn!("guard message rejected: not JSON of this release");
             return;
         };
-        if let Some(fed) = request.feed
-            && let Err(refusal) = self.core.accept_deadline(fed)
+        if let Some(deadline) = message.deadline
+            && let Err(error) = self.core.accept_deadline(deadline)
         {
-            warn!(%refusal, "deadline rejected");
+            warn!(%error, "deadline rejected");
         }
-        let refused = request.order.and_then(|command| self.execute_command(command).err());
-        let report = self.report(request.number, refused);
+        let rejection = message.command.and_then(|command| self.execute_command(command).err());
+        let report = self.report(message.number, rejection);
         if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
             self.socket.as_ref().send_to(&answer, path).ok();
         }
     }
 
-    fn execute_command(&mut self, order: SupervisorCommand) -> Result<(), GuardRejection> {
+    fn execute_command(&mut self, command: SupervisorCommand) -> Result<(), GuardRejection> {
         let server = self.server();
         let failed = |error: io::Error| GuardRejection::Failed(error.to_string());
-        match order {
-            SupervisorCommand::End(drain) => {
-                self.end(Duration::from_millis(drain));
+        match command {
+            SupervisorCommand::Stop { drain_millis } => {
+                self.stop_postgres(Duration::from_millis(drain_millis));
                 Ok(())
             }
             SupervisorCommand::StartStandby => {
                 self.expect_state(server, PostgresProcess::Stopped)?;
                 // An attempt counts whether or not a postmaster comes of it.
                 self.starts += 1;
-                self.prepare(Commits::HeldBack)?;
+                self.prepare_start(Commits::HeldBack)?;
                 data_directory::put_standby_signal(self.data()).map_err(failed)?;
-                self.start(false).map_err(failed)
+                self.start_postgres(false).map_err(failed)
             }
             SupervisorCommand::StartPrimary(epoch, commits) => {
                 self.expect_state(server, PostgresProcess::Stopped)?;
-                let prepared = self.prepare(commits);
+                let prepared = self.prepare_start(commits);
                 self.core
                     .check_start_allowed(clock::now(), epoch)
                     .map_err(GuardRejection::Refused)?;
                 self.starts += 1;
                 prepared?;
                 data_directory::remove_standby_signal(self.data()).map_err(failed)?;
-                self.announce_writer();
-                self.start(true).map_err(failed)
+                self.extend_watchdog_for_writer();
+                self.start_postgres(true).map_err(failed)
             }
             SupervisorCommand::Acknowledge(epoch) => {
                 self.expect_state(server, PostgresProcess::MayWrite)?;
                 self.core
                     .check_commits_allowed(clock::now(), epoch)
                     .map_err(GuardRejection::Refused)?;
-                self.acknowledge().map_err(failed)
+                self.acknowledge_commits().map_err(failed)
             }
             SupervisorCommand::Promote {
                 epoch,
@@ -214,10 +214,10 @@ impl<'a> Supervisor<'a> {
                 self.core
                     .check_start_allowed(clock::now(), epoch)
                     .map_err(GuardRejection::Refused)?;
-                // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare`.
+                // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare_start`.
                 timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
-                self.announce_writer();
-                self.promote().map_err(failed)
+                self.extend_watchdog_for_writer();
+                self.promote_postgres().map_err(failed)
             }
         }
     }
@@ -227,14 +227,14 @@ impl<'a> Supervisor<'a> {
         found: PostgresProcess,
         wanted: PostgresProcess,
     ) -> Result<(), GuardRejection> {
-        if found == wanted && self.ending.is_none() {
+        if found == wanted && self.kill_at.is_none() {
             return Ok(());
         }
         Err(GuardRejection::WrongState(found))
     }
 
     /// Makes sure that the directory can be started from, and cannot be without guard.
-    fn prepare(&mut self, commits: Commits) -> Result<(), GuardRejection> {
+    fn prepare_start(&mut self, commits: Commits) -> Result<(), GuardRejection> {
         let directory = self.directory();
         if matches!(
             directory,
@@ -248,14 +248,14 @@ impl<'a> Supervisor<'a> {
         }
         config_file::include(self.host).map_err(failed)?;
         timeline_history::remove_dangling(self.data()).map_err(failed)?;
-        lock_files::remove(&self.host.postgres).map_err(failed)?;
+        lock_files::remove_stale(&self.host.postgres).map_err(failed)?;
         config_file::drop_overrides(self.data()).map_err(failed)?;
         self.commits = commits;
         config_file::write(self.host, commits).map_err(failed)
     }
 
-    fn start(&mut self, may_write: bool) -> io::Result<()> {
-        let process = child::start(self.host)?;
+    fn start_postgres(&mut self, may_write: bool) -> io::Result<()> {
+        let process = child::spawn_postgres(self.host)?;
         let role = if may_write { "primary" } else { "standby" };
         info!(role, process = process.id(), "PostgreSQL started");
         self.child = Some(PostgresChild {
@@ -263,12 +263,12 @@ impl<'a> Supervisor<'a> {
             started_at: clock::now(),
             may_write,
         });
-        self.interrupted = false;
+        self.fast_shutdown_requested = false;
         Ok(())
     }
 
     /// Promotes as `pg_ctl promote` does: a file, and SIGUSR1 to the postmaster.
-    fn promote(&mut self) -> io::Result<()> {
+    fn promote_postgres(&mut self) -> io::Result<()> {
         let data = self.data().to_owned();
         let Some(running) = &mut self.child else {
             return Ok(());
@@ -281,7 +281,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Has PostgreSQL acknowledge the commits that it held back.
-    fn acknowledge(&mut self) -> io::Result<()> {
+    fn acknowledge_commits(&mut self) -> io::Result<()> {
         config_file::write(self.host, Commits::Acknowledged)?;
         self.commits = Commits::Acknowledged;
         if let Some(running) = &self.child {
@@ -293,8 +293,8 @@ impl<'a> Supervisor<'a> {
 
     /// Tells the supervisor, and never waits for it.
     fn notify_service_manager(&self, message: impl FnOnce(&ServiceManager) -> io::Result<()>) {
-        if let Some(supervisor) = &self.supervisor
-            && let Err(error) = message(supervisor)
+        if let Some(service_manager) = &self.service_manager
+            && let Err(error) = message(service_manager)
         {
             warn!(%error, "service manager not notified");
         }
@@ -303,19 +303,19 @@ impl<'a> Supervisor<'a> {
     /// Has the supervisor end guard and PostgreSQL, should guard be frozen when that is due.
     fn extend_watchdog(&mut self, now: HostInstant, server: PostgresProcess) {
         let due = self
-            .announced_at
-            .is_none_or(|announced_at| now.elapsed_upper_bound(announced_at) >= ANNOUNCE_INTERVAL);
+            .watchdog_extended_at
+            .is_none_or(|watchdog_extended_at| now.elapsed_upper_bound(watchdog_extended_at) >= WATCHDOG_INTERVAL);
         if due {
-            self.announced_at = Some(now);
+            self.watchdog_extended_at = Some(now);
             let limit = self.core.supervisor_limit(now, server);
-            self.notify_service_manager(|manager| manager.watch(limit));
+            self.notify_service_manager(|manager| manager.extend_watchdog(limit));
         }
     }
 
     /// Gives the supervisor the deadline of a server that may write before there is one: a guard that is
     /// frozen right after it has started one would be waited for as if its server could not write.
-    fn announce_writer(&mut self) {
-        self.announced_at = None;
+    fn extend_watchdog_for_writer(&mut self) {
+        self.watchdog_extended_at = None;
         self.extend_watchdog(clock::now(), PostgresProcess::MayWrite);
     }
 
@@ -324,24 +324,24 @@ impl<'a> Supervisor<'a> {
         self.rebind_socket();
         self.reap_postmaster();
         self.notice_promotion();
-        if self.unswept {
-            self.kill("postmaster exited");
+        if self.sweep_pending {
+            self.kill_postgres("postmaster exited");
         }
         let now = clock::now();
         let server = self.server();
         match self.core.tick(now, clock::wall(), server) {
             GuardAction::Kill if server == PostgresProcess::Unmanaged => {
-                self.kill("unmanaged postmaster");
+                self.kill_postgres("unmanaged postmaster");
             }
-            GuardAction::Kill => self.kill("kill deadline reached"),
+            GuardAction::Kill => self.kill_postgres("kill deadline reached"),
             GuardAction::FastShutdown => self.request_fast_shutdown(),
             GuardAction::None => {}
         }
         if self
-            .ending
+            .kill_at
             .is_some_and(|deadline| now.has_passed_on_any_clock(deadline))
         {
-            self.kill("fast shutdown timed out");
+            self.kill_postgres("fast shutdown timed out");
         }
         self.extend_watchdog(now, server);
         if let Some(watchdog) = &mut self.watchdog {
@@ -367,7 +367,7 @@ impl<'a> Supervisor<'a> {
 
     fn server(&self) -> PostgresProcess {
         let Some(running) = &self.child else {
-            if self.unswept {
+            if self.sweep_pending {
                 return PostgresProcess::MayWrite;
             }
             let foreign = data_directory::postmaster(self.data()).is_some();
@@ -387,22 +387,22 @@ impl<'a> Supervisor<'a> {
         data_directory::kind(self.data(), &self.host.rewinding_marker())
     }
 
-    fn report(&self, answers: u64, refused: Option<GuardRejection>) -> GuardReport {
+    fn report(&self, in_reply_to: u64, rejection: Option<GuardRejection>) -> GuardReport {
         let control = data_directory::control(self.data()).ok();
         GuardReport {
-            answers,
+            in_reply_to,
             incarnation: self.incarnation.clone(),
-            guard_process: std::process::id(),
+            guard_pid: std::process::id(),
             server: self.server(),
-            directory: self.directory(),
+            data_directory_state: self.directory(),
             system_id: control.map(|control| control.system_id),
             checkpoint_timeline: control.and_then(|control| control.timeline),
             started_at: self.child.as_ref().map(|child| child.started_at),
             starts: self.starts,
             commits: self.commits,
-            armed: self.core.deadline(),
+            deadline: self.core.deadline(),
             wants_renewal_since: self.core.wants_renewal_since(),
-            refused,
+            rejection,
         }
     }
 
@@ -410,7 +410,7 @@ impl<'a> Supervisor<'a> {
         &self.host.postgres.data_directory
     }
 
-    fn leave(&self) {
+    fn remove_runtime_files(&self) {
         for path in [self.host.guard_socket(), self.host.guard_conf()] {
             fs::remove_file(path).ok();
         }

@@ -22,9 +22,9 @@ pub(crate) struct GuardMessage {
     /// Its number: each is one above the one before.
     pub(crate) number: u64,
     /// Until when PostgreSQL may accept writes, if the node holds the lease.
-    pub(crate) feed: Option<GuardDeadline>,
+    pub(crate) deadline: Option<GuardDeadline>,
     /// What is to be done, if anything is.
-    pub(crate) order: Option<SupervisorCommand>,
+    pub(crate) command: Option<SupervisorCommand>,
 }
 
 /// What guard can be told to do.
@@ -47,22 +47,22 @@ pub(crate) enum SupervisorCommand {
     /// Acknowledge the commits that were held back.
     Acknowledge(Epoch),
     /// End it, leaving walsenders this many milliseconds to drain.
-    End(u64),
+    Stop { drain_millis: u64 },
 }
 
 /// What guard answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GuardReport {
     /// The number of the request that this answers. What it shows is how things are after that.
-    pub(crate) answers: u64,
+    pub(crate) in_reply_to: u64,
     /// Drawn when guard started: another one means that it was restarted.
     pub(crate) incarnation: String,
     /// Guard's own process.
-    pub(crate) guard_process: u32,
+    pub(crate) guard_pid: u32,
     /// The server.
     pub(crate) server: PostgresProcess,
     /// What its directory was last used for.
-    pub(crate) directory: DataDirectoryState,
+    pub(crate) data_directory_state: DataDirectoryState,
     /// The identifier in its control file.
     pub(crate) system_id: Option<SystemId>,
     /// The timeline of its last checkpoint.
@@ -74,11 +74,11 @@ pub(crate) struct GuardReport {
     /// Whether PostgreSQL acknowledges commits, as guard has set it.
     pub(crate) commits: Commits,
     /// The deadline in force.
-    pub(crate) armed: Option<GuardDeadline>,
+    pub(crate) deadline: Option<GuardDeadline>,
     /// Since when a renewal is wanted.
     pub(crate) wants_renewal_since: Option<HostInstant>,
     /// Why the order of the request was not carried out.
-    pub(crate) refused: Option<GuardRejection>,
+    pub(crate) rejection: Option<GuardRejection>,
 }
 
 /// Why an order was not carried out.

@@ -73,8 +73,6 @@ pub(crate) enum CommandKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeline: Option<Timeline>,
     },
-    /// Stop PostgreSQL and release the lease.
-    Release,
     /// Come back as a standby, rewound, or rebuilt if `rebuild` says so.
     Rejoin {
         /// Whether to rebuild even where rewinding would do.

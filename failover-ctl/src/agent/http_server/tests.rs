@@ -57,18 +57,18 @@ async fn answer(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes[..read]).into_owned()
 }
 
-fn limits(connections: usize, of_one_address: usize, silence: Duration) -> ConnectionLimits {
+fn limits(connections: usize, connections_per_address: usize, idle_timeout: Duration) -> ConnectionLimits {
     ConnectionLimits {
         connections,
-        of_one_address,
-        silence,
+        connections_per_address,
+        idle_timeout,
     }
 }
 
 const LONG: Duration = Duration::from_mins(10);
 
 #[tokio::test]
-async fn one_address_floods_then_others_are_answered() {
+async fn one_address_floods_then_others_answered() {
     let server = Server::start(limits(8, 4, LONG)).await;
     let mut flood = Vec::new();
     for _ in 0..40 {
@@ -88,7 +88,7 @@ async fn one_address_floods_then_others_are_answered() {
 }
 
 #[tokio::test]
-async fn many_addresses_flood_then_a_newcomer_is_answered() {
+async fn many_addresses_flood_then_new_connection_answered() {
     let server = Server::start(limits(8, 4, LONG)).await;
     let mut flood = Vec::new();
     for from in 10..40 {
@@ -100,7 +100,7 @@ async fn many_addresses_flood_then_a_newcomer_is_answered() {
 }
 
 #[tokio::test]
-async fn request_that_never_completes_then_closed() {
+async fn incomplete_request_then_connection_closed() {
     let server = Server::start(limits(8, 4, Duration::from_millis(300))).await;
     let mut silent = server.connect(2).await;
     let mut slow = server.connect(2).await;
@@ -111,7 +111,7 @@ async fn request_that_never_completes_then_closed() {
 }
 
 #[tokio::test]
-async fn answer_that_is_not_read_then_closed() {
+async fn unread_response_then_connection_closed() {
     let server = Server::start(limits(8, 4, Duration::from_millis(300))).await;
     let mut stream = server.connect(2).await;
     stream
@@ -141,24 +141,24 @@ async fn head_too_large_then_refused() {
 fn authenticated_request_then_not_evicted() {
     let entry = |last: u8, protected| ConnectionEntry {
         address: IpAddr::from([127, 0, 0, last]),
-        since: Instant::now(),
+        idle_since: Instant::now(),
         protected,
         close: CancellationToken::new(),
     };
     let limits = limits(3, 3, LONG);
     let mut entries = BTreeMap::from([(1, entry(2, true)), (2, entry(2, false))]);
     assert_eq!(
-        victim(&entries, IpAddr::from([127, 0, 0, 3]), limits),
+        decide_admission(&entries, IpAddr::from([127, 0, 0, 3]), limits),
         Admission::Free
     );
     entries.insert(3, entry(4, false));
     assert_eq!(
-        victim(&entries, IpAddr::from([127, 0, 0, 3]), limits),
+        decide_admission(&entries, IpAddr::from([127, 0, 0, 3]), limits),
         Admission::Evict(2)
     );
     let all = BTreeMap::from([1, 2, 3].map(|number| (number, entry(2, true))));
     assert_eq!(
-        victim(&all, IpAddr::from([127, 0, 0, 2]), limits),
+        decide_admission(&all, IpAddr::from([127, 0, 0, 2]), limits),
         Admission::None
     );
 }

@@ -1,4 +1,4 @@
-//! What keeps this node from following, named for status, metric and log.
+//! Problems that keep this node from streaming.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use crate::agent::standby::state::StandbyState;
 use crate::agent::standby_setup::StandbySetupError;
 use crate::agent::standby_setup::comparison::RejoinNeed;
 
-/// For how long a standby may not stream before that is a problem: a restart of either end takes less.
-const NOT_STREAMING: Duration = Duration::from_secs(10);
+/// Time without streaming that is a problem: a restart of either server takes less.
+const NOT_STREAMING_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl StandbyState {
-    /// Returns what keeps this node from following at this moment.
+    /// Returns the problems at `now`.
     pub(crate) fn problems(&self, now: HostInstant) -> Vec<NodeProblem> {
         let mut problems = Vec::new();
         let mut add = |kind, detail: String| problems.push(NodeProblem::new(kind, detail));
@@ -69,32 +69,32 @@ impl StandbyState {
         let since = self
             .not_streaming_since
             .map(|since| now.elapsed_lower_bound(since));
-        if since.is_some_and(|elapsed| elapsed >= NOT_STREAMING) {
-            add(ProblemKind::NotStreaming, self.why_not());
+        if since.is_some_and(|elapsed| elapsed >= NOT_STREAMING_TIMEOUT) {
+            add(ProblemKind::NotStreaming, self.not_streaming_reason());
         }
         problems
     }
 
-    /// Returns the best reason known for which the server does not stream.
-    fn why_not(&self) -> String {
+    /// Returns the most specific known reason why the standby does not stream.
+    fn not_streaming_reason(&self) -> String {
         let from = self.primary().map_or("the primary", |node| node.as_str());
-        let why = match (&self.need, &self.trouble, self.busy) {
+        let reason = match (&self.need, &self.trouble, self.busy) {
             (_, _, Some(busy)) => busy.to_owned(),
-            (Some(RejoinNeed::Rewind(_)), _, _) => "it has diverged".to_owned(),
-            (Some(RejoinNeed::Copy(_)), _, _) => "WAL that it needs is removed".to_owned(),
+            (Some(RejoinNeed::Rewind(_)), _, _) => "this node has diverged".to_owned(),
+            (Some(RejoinNeed::Copy(_)), _, _) => "the WAL that it needs was removed".to_owned(),
             (_, Some(trouble), _) => causeway_runtime::telemetry::chain(trouble),
             _ if self.failed_starts > 1 => {
                 format!(
-                    "PostgreSQL ended {} times before it could follow",
+                    "PostgreSQL exited {} times before it streamed",
                     self.failed_starts
                 )
             }
             (_, None, None) => match &self.why {
                 Some(why) => why.clone(),
-                None => "the reason is not known: see PostgreSQL's log".to_owned(),
+                None => "unknown reason, see PostgreSQL's log".to_owned(),
             },
         };
-        format!("it receives nothing from `{from}`: {why}")
+        format!("no WAL received from `{from}`: {reason}")
     }
 }
 
@@ -108,28 +108,28 @@ mod tests {
         HostInstant::at(Duration::from_secs(secs))
     }
 
-    fn kinds(following: &StandbyState, now: HostInstant) -> Vec<ProblemKind> {
-        following.problems(now).iter().map(|problem| problem.kind).collect()
+    fn kinds(standby: &StandbyState, now: HostInstant) -> Vec<ProblemKind> {
+        standby.problems(now).iter().map(|problem| problem.kind).collect()
     }
 
     #[test]
     fn ended_server_then_not_streaming_after_ten_seconds() {
-        let mut following = StandbyState::default();
-        following.follows(&"a".parse().unwrap());
-        following.watch(
+        let mut standby = StandbyState::default();
+        standby.set_primary(&"a".parse().unwrap());
+        standby.observe(
             at(1),
             ServerView::Stopped(DataDirectoryState::Standby),
             false,
         );
 
-        assert_eq!(kinds(&following, at(10)), []);
-        assert_eq!(kinds(&following, at(11)), [ProblemKind::NotStreaming]);
+        assert_eq!(kinds(&standby, at(10)), []);
+        assert_eq!(kinds(&standby, at(11)), [ProblemKind::NotStreaming]);
     }
 
     #[test]
     fn walreceiver_fails_again_and_again_then_not_streaming() {
-        let mut following = StandbyState::default();
-        following.follows(&"a".parse().unwrap());
+        let mut standby = StandbyState::default();
+        standby.set_primary(&"a".parse().unwrap());
         let progress = causeway_core::failover::observation::ReplayProgress {
             timeline: causeway_core::Timeline::FIRST,
             received_lsn: causeway_core::Lsn::new(1),
@@ -137,33 +137,33 @@ mod tests {
         };
         // Each time it calls itself streaming for a moment.
         for second in 1..13 {
-            let streams = following.note_streaming(at(second), second % 2 == 0);
-            following.watch(at(second), ServerView::Standby(progress), streams);
+            let streams = standby.record_streaming(at(second), second % 2 == 0);
+            standby.observe(at(second), ServerView::Standby(progress), streams);
         }
-        assert_eq!(kinds(&following, at(13)), [ProblemKind::NotStreaming]);
-        assert!(!following.note_streaming(at(13), true));
-        assert!(following.note_streaming(at(15), true), "it has lasted");
+        assert_eq!(kinds(&standby, at(13)), [ProblemKind::NotStreaming]);
+        assert!(!standby.record_streaming(at(13), true));
+        assert!(standby.record_streaming(at(15), true), "it has lasted");
     }
 
     #[test]
     fn save_failed_then_named_and_rebuild_still_wanted() {
-        let mut following = StandbyState::default();
-        following.follows(&"a".parse().unwrap());
+        let mut standby = StandbyState::default();
+        standby.set_primary(&"a".parse().unwrap());
         let trouble = StandbySetupError::NotSaved(anyhow::anyhow!("no room"));
-        following.failed(at(1), trouble, Duration::from_secs(2));
+        standby.record_failure(at(1), trouble, Duration::from_secs(2));
 
-        assert_eq!(kinds(&following, at(2)), [ProblemKind::DivergedWalNotSaved]);
-        assert!(following.waits(at(2)), "tried again too early");
-        assert!(!following.waits(at(3)), "never tried again");
+        assert_eq!(kinds(&standby, at(2)), [ProblemKind::DivergedWalNotSaved]);
+        assert!(standby.is_backing_off(at(2)), "tried again too early");
+        assert!(!standby.is_backing_off(at(3)), "never tried again");
     }
 
     #[test]
     fn primary_changes_then_what_was_found_about_the_old_is_forgotten() {
-        let mut following = StandbyState::default();
-        following.follows(&"a".parse().unwrap());
-        following.need = Some(RejoinNeed::Copy("gone".to_owned()));
-        following.follows(&"b".parse().unwrap());
+        let mut standby = StandbyState::default();
+        standby.set_primary(&"a".parse().unwrap());
+        standby.need = Some(RejoinNeed::Copy("gone".to_owned()));
+        standby.set_primary(&"b".parse().unwrap());
 
-        assert_eq!(kinds(&following, at(2)), []);
+        assert_eq!(kinds(&standby, at(2)), []);
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of this node's way to follow, from one turn to the next.
+//! State of the standby setup between two ticks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,82 +12,83 @@ use crate::agent::standby_setup::comparison::{Comparison, RejoinNeed};
 use crate::agent::standby_setup::diverged_wal;
 use crate::protocol::node_status::RejoinStatus;
 
-/// For how long a standby that could stream may not, and not advance, before it is started again: what
-/// it took for the newest timeline may be one that nobody opened, which a start looks up anew.
-const RESTART_AFTER: Duration = Duration::from_secs(30);
+/// Time without streaming or progress after which a standby is restarted: its recovery target timeline may be one
+/// that no primary opened, and only a restart looks it up again.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest pause between two such starts.
-const RESTART_AT_MOST: Duration = Duration::from_mins(10);
+/// Maximum backoff between two restarts.
+const MAX_RESTART_BACKOFF: Duration = Duration::from_mins(10);
 
-/// How many starts in a row may fail before the next waits.
-const FREE_STARTS: u32 = 3;
+/// Number of failed starts in a row after which the next one waits.
+const MAX_IMMEDIATE_STARTS: u32 = 3;
 
-/// How long it waits then, and what the wait grows to.
-const START_PAUSE: Duration = Duration::from_secs(2);
-const START_PAUSE_AT_MOST: Duration = Duration::from_secs(30);
+/// Initial backoff of failed starts.
+const INITIAL_START_BACKOFF: Duration = Duration::from_secs(2);
 
-/// What is under way to make this node follow, and what keeps it from that.
+/// Maximum backoff of failed starts.
+const MAX_START_BACKOFF: Duration = Duration::from_secs(30);
+
+/// State of the standby setup.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is learned and forgotten at a moment of its own"
+    reason = "each is set and cleared by different events"
 )]
 pub(crate) struct StandbyState {
-    /// The server, as it was seen last.
+    /// Last observation of the server.
     pub(super) server: Option<ServerView>,
-    /// The primary that all of this is about.
+    /// Primary that this state refers to.
     primary: Option<NodeId>,
-    /// The primary that the lease names and the settings do not.
+    /// Primary that the lease names but `[[nodes]]` lacks.
     pub(super) unknown: Option<NodeId>,
     pub(crate) busy: Option<&'static str>,
     pub(super) done: Option<oneshot::Receiver<Result<WorkOutcome, StandbySetupError>>>,
-    pub(super) settled_for: Option<NodeId>,
-    /// What the last examination found.
+    pub(super) settings_written_for: Option<NodeId>,
+    /// Result of the last comparison.
     pub(super) need: Option<RejoinNeed>,
-    /// Why the server does not stream, as the last examination found it.
+    /// Reason why the server does not stream, from the last comparison.
     pub(super) why: Option<String>,
-    /// The directory was examined since its server ended.
+    /// The directory was compared since PostgreSQL stopped.
     pub(super) examined: bool,
-    /// The server was started although the primary could not be asked.
+    /// PostgreSQL was started without a comparison, because the primary did not answer.
     pub(super) unexamined_start: bool,
     pub(super) examined_at: Option<HostInstant>,
-    /// The directory was rewound, or needed no rewinding: its control file may still say that it was a
-    /// primary's.
+    /// The directory was rewound, or needed no rewind: its control file may still be that of a primary.
     pub(super) prepared: bool,
-    /// It was, since the server last streamed.
+    /// The directory was rewound or copied since the server last streamed.
     pub(super) rewound: bool,
     pub(super) trouble: Option<StandbySetupError>,
     pub(super) retry_at: Option<HostInstant>,
-    /// Since when the server has said that it streams, and whether that has lasted.
-    says_streaming_since: Option<HostInstant>,
+    /// Time since which the walreceiver reports streaming.
+    reports_streaming_since: Option<HostInstant>,
     streams: bool,
-    /// Since when the server has not streamed.
+    /// Time since which the server has not streamed.
     pub(super) not_streaming_since: Option<HostInstant>,
-    /// How far it had come, and since when it has not come farther.
+    /// Furthest WAL position, and the time when it was reached.
     advanced: Option<(Lsn, HostInstant)>,
     pub(super) paused: bool,
     pub(super) ended: Option<EndCause>,
-    /// How many starts have ended before the server followed, and when the last did.
+    /// Number of starts in a row after which PostgreSQL exited before it streamed.
     pub(super) failed_starts: u32,
     start_at: Option<HostInstant>,
     restart: RestartBackoff,
     pub(super) asked: Option<RejoinRequest>,
     pub(crate) rejoined: Option<RejoinStatus>,
-    /// How many saves of diverged WAL nobody has looked at, if they are many.
+    /// Number of saves of diverged WAL, if there are too many.
     pub(super) unexamined: Option<usize>,
 }
 
-/// A command that is being carried out.
+/// `rejoin` command in progress.
 #[derive(Clone, Debug)]
 pub(super) struct RejoinRequest {
     pub(super) command: String,
     /// A copy is still to be made.
     pub(super) rebuild: bool,
-    /// Why the last attempt failed.
+    /// Error of the last attempt.
     pub(super) failure: Option<String>,
 }
 
-/// What came of it.
+/// Result of a background task.
 #[derive(Debug)]
 pub(super) enum WorkOutcome {
     /// The directory can be started as a standby.
@@ -95,37 +96,37 @@ pub(super) enum WorkOutcome {
         /// Whether it was copied because a command asked for that.
         rebuilt: bool,
     },
-    /// Settings are written, and the directory was examined if the primary answered.
+    /// The settings are written, and the directory was compared if the primary answered.
     ReadyToStart(Result<Comparison, StandbySetupError>),
-    /// A server that runs was examined; whether what it left behind was looked for too.
+    /// A running server was compared; the flag says whether its older WAL was compared too.
     Compared(Comparison, bool),
-    /// Settings were raised, if any was too low: the server has to be started again under them.
+    /// Settings that were too low were raised, if true: PostgreSQL must be restarted.
     SettingsRaised(bool),
 }
 
-/// Why the server has ended, as far as this node's agent had a part in it.
+/// Agent's part in the server's last start or stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndCause {
-    /// The agent has ended it.
+    /// The agent stopped it.
     ByUs,
-    /// The agent has started it, and it has not followed yet.
+    /// The agent started it, and it has not streamed yet.
     Started,
 }
 
-/// When a standby that is stuck is started again.
+/// Backoff of restarts of a standby that does not stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct RestartBackoff {
     last: Option<HostInstant>,
     times: u32,
 }
 
-/// For how long a server must say that it streams. A walreceiver calls itself `streaming` as soon as it is
-/// connected, before the primary has refused what it asks for (`WalReceiverMain` in `walreceiver.c`),
-/// and one that fails is started again after `wal_retrieve_retry_interval` at the earliest.
-const STREAMS_AFTER: Duration = Duration::from_secs(2);
+/// Time for which the walreceiver must report streaming before it counts. It reports `streaming` once connected,
+/// before the primary rejects the requested WAL (`WalReceiverMain` in `walreceiver.c`), and a failed one restarts
+/// after `wal_retrieve_retry_interval` at the earliest.
+const STREAMING_CONFIRMATION: Duration = Duration::from_secs(2);
 
 impl StandbyState {
-    /// Returns what an agent that has just started knows, whose state directory is `state`.
+    /// Returns the state at the start of the agent whose state directory is `state`.
     pub(crate) fn new(state: &Path) -> Self {
         Self {
             unexamined: diverged_wal::unexamined(state),
@@ -133,21 +134,21 @@ impl StandbyState {
         }
     }
 
-    /// Forgets what belongs to another primary.
-    pub(super) fn follows(&mut self, primary: &NodeId) {
+    /// Sets the primary, and clears the state that belongs to another one.
+    pub(super) fn set_primary(&mut self, primary: &NodeId) {
         if self.primary.as_ref() == Some(primary) {
             return;
         }
-        // A comparison with another primary is worth nothing. What changes the directory goes on.
+        // A comparison with another primary is dropped. A task that changes the directory continues.
         let done = self.done.take().filter(|_| self.busy.is_some());
         *self = Self {
             server: self.server,
-            says_streaming_since: self.says_streaming_since,
+            reports_streaming_since: self.reports_streaming_since,
             streams: self.streams,
             primary: Some(primary.clone()),
             busy: self.busy.filter(|_| done.is_some()),
             done,
-            settled_for: self.settled_for.take(),
+            settings_written_for: self.settings_written_for.take(),
             rejoined: self.rejoined.take(),
             unexamined: self.unexamined,
             unexamined_start: self.unexamined_start,
@@ -156,38 +157,38 @@ impl StandbyState {
         };
     }
 
-    /// Forgets what only a node that follows knows.
-    pub(super) fn not_following(&mut self) {
+    /// Clears the state that only a standby has.
+    pub(super) fn clear_standby_state(&mut self) {
         self.prepared = false;
         self.examined = false;
         self.not_streaming_since = None;
         self.asked = None;
     }
 
-    /// Returns the primary that is followed.
+    /// Returns the primary.
     pub(super) const fn primary(&self) -> Option<&NodeId> {
         self.primary.as_ref()
     }
 
-    /// Takes in what the server says of its walreceiver, and returns whether it streams.
-    pub(super) fn note_streaming(&mut self, now: HostInstant, says: bool) -> bool {
-        if !says {
-            self.says_streaming_since = None;
-        } else if self.says_streaming_since.is_none() {
-            self.says_streaming_since = Some(now);
+    /// Records the walreceiver's status, and returns whether the server streams.
+    pub(super) fn record_streaming(&mut self, now: HostInstant, reports_streaming: bool) -> bool {
+        if !reports_streaming {
+            self.reports_streaming_since = None;
+        } else if self.reports_streaming_since.is_none() {
+            self.reports_streaming_since = Some(now);
         }
-        let lasted = |since: HostInstant| now.elapsed_lower_bound(since) >= STREAMS_AFTER;
-        self.streams = self.says_streaming_since.is_some_and(lasted);
+        let lasted = |since: HostInstant| now.elapsed_lower_bound(since) >= STREAMING_CONFIRMATION;
+        self.streams = self.reports_streaming_since.is_some_and(lasted);
         self.streams
     }
 
-    /// Says whether the server streams.
+    /// Returns whether the server streams.
     pub(crate) const fn streams(&self) -> bool {
         self.streams
     }
 
-    /// Takes in how the server is now.
-    pub(super) fn watch(&mut self, now: HostInstant, server: ServerView, streaming: bool) {
+    /// Records an observation of the server.
+    pub(super) fn observe(&mut self, now: HostInstant, server: ServerView, streaming: bool) {
         if streaming {
             self.not_streaming_since = None;
             self.need = None;
@@ -196,7 +197,7 @@ impl StandbyState {
             self.failed_starts = 0;
             self.rewound = false;
             self.restart = RestartBackoff::default();
-            self.has_rejoined();
+            self.complete_rejoin();
         } else if self.not_streaming_since.is_none() {
             self.not_streaming_since = Some(now);
         }
@@ -208,25 +209,25 @@ impl StandbyState {
                 {
                     self.advanced = Some((progress.replayed_lsn.max(progress.received_lsn), now));
                 }
-                self.running();
+                self.record_running();
                 self.failed_starts = 0;
             }
-            ServerView::Silent | ServerView::MayWrite => self.running(),
+            ServerView::Silent | ServerView::MayWrite => self.record_running(),
             ServerView::Stopped(_) if self.ended == Some(EndCause::Started) => {
-                // Guard's report may be of before the start: the next shows it running, or ended anew.
+                // The guard's report may predate the start: the next one shows PostgreSQL running or stopped again.
                 self.examined = false;
                 self.ended = None;
                 self.failed_starts += 1;
-                let grown = START_PAUSE
-                    * 2_u32.saturating_pow(self.failed_starts.saturating_sub(FREE_STARTS).min(8));
-                let pause = grown.min(START_PAUSE_AT_MOST);
-                self.start_at = (self.failed_starts > FREE_STARTS).then(|| now + pause);
+                let backoff = INITIAL_START_BACKOFF
+                    * 2_u32.saturating_pow(self.failed_starts.saturating_sub(MAX_IMMEDIATE_STARTS).min(8));
+                let backoff = backoff.min(MAX_START_BACKOFF);
+                self.start_at = (self.failed_starts > MAX_IMMEDIATE_STARTS).then(|| now + backoff);
             }
             ServerView::Stopped(_) | ServerView::Unguarded => {}
         }
     }
 
-    fn running(&mut self) {
+    fn record_running(&mut self) {
         self.examined = false;
         self.prepared = false;
         if self.ended == Some(EndCause::ByUs) {
@@ -235,7 +236,7 @@ impl StandbyState {
         self.ended = Some(EndCause::Started);
     }
 
-    /// Returns for how long the server has neither streamed nor advanced.
+    /// Returns the time for which the server has neither streamed nor made progress.
     pub(super) fn stuck_for(&self, now: HostInstant) -> Duration {
         let since = |at: HostInstant| now.elapsed_lower_bound(at);
         let not_streaming = self.not_streaming_since.map_or(Duration::ZERO, since);
@@ -243,15 +244,15 @@ impl StandbyState {
         not_streaming.min(standing)
     }
 
-    /// Says whether it is too early to try again.
-    pub(super) fn waits(&self, now: HostInstant) -> bool {
+    /// Returns whether a failed step is still in its backoff.
+    pub(super) fn is_backing_off(&self, now: HostInstant) -> bool {
         self.retry_at
             .is_some_and(|at| !now.has_passed_on_any_clock(at))
     }
 
-    pub(super) fn is_due(&self, now: HostInstant, every: Duration) -> bool {
+    pub(super) fn is_due(&self, now: HostInstant, interval: Duration) -> bool {
         self.examined_at
-            .is_none_or(|at| now.elapsed_lower_bound(at) >= every)
+            .is_none_or(|at| now.elapsed_lower_bound(at) >= interval)
     }
 
     pub(super) fn may_start(&self, now: HostInstant) -> bool {
@@ -259,26 +260,26 @@ impl StandbyState {
             .is_none_or(|at| now.has_passed_on_any_clock(at))
     }
 
-    /// Says whether, and why, a standby that could stream and does not is to be started again now.
+    /// Returns why a standby that could stream but does not is to be restarted now.
     pub(super) fn restart_due(&mut self, now: HostInstant) -> Option<&'static str> {
-        let could = self.need == Some(RejoinNeed::Ready) && self.why.is_none() && !self.paused;
-        let pause = RESTART_AFTER * 2_u32.saturating_pow(self.restart.times.min(8));
-        let last = self
+        let could_stream = self.need == Some(RejoinNeed::Ready) && self.why.is_none() && !self.paused;
+        let backoff = RESTART_TIMEOUT * 2_u32.saturating_pow(self.restart.times.min(8));
+        let backoff_elapsed = self
             .restart
             .last
-            .is_none_or(|at| now.elapsed_lower_bound(at) >= pause.min(RESTART_AT_MOST));
-        if !could || !last || self.stuck_for(now) < RESTART_AFTER {
+            .is_none_or(|at| now.elapsed_lower_bound(at) >= backoff.min(MAX_RESTART_BACKOFF));
+        if !could_stream || !backoff_elapsed || self.stuck_for(now) < RESTART_TIMEOUT {
             return None;
         }
         self.restart = RestartBackoff {
             last: Some(now),
             times: self.restart.times + 1,
         };
-        Some("nothing that can be seen keeps it from that")
+        Some("no known cause")
     }
 
-    /// Takes in what an examination found.
-    pub(super) fn note(&mut self, examined: Comparison) {
+    /// Records the result of a comparison.
+    pub(super) fn record_comparison(&mut self, examined: Comparison) {
         self.why = examined.why;
         self.need = Some(examined.need);
     }
@@ -287,8 +288,8 @@ impl StandbyState {
         self.need.as_ref() == Some(need)
     }
 
-    /// Takes in that the directory can be started as a standby.
-    pub(super) fn prepared(&mut self, rebuilt: bool) {
+    /// Records that the directory can be started as a standby.
+    pub(super) fn record_prepared(&mut self, rebuilt: bool) {
         self.prepared = true;
         self.rewound = true;
         self.examined = false;
@@ -303,12 +304,12 @@ impl StandbyState {
         }
     }
 
-    /// Takes in that a step failed.
-    pub(super) fn failed(&mut self, now: HostInstant, trouble: StandbySetupError, again: Duration) {
+    /// Records a failed step.
+    pub(super) fn record_failure(&mut self, now: HostInstant, error: StandbySetupError, backoff: Duration) {
         if let Some(asked) = &mut self.asked {
-            asked.failure = Some(causeway_runtime::telemetry::chain(&trouble));
+            asked.failure = Some(causeway_runtime::telemetry::chain(&error));
         }
-        self.trouble = Some(trouble);
-        self.retry_at = Some(now + again);
+        self.trouble = Some(error);
+        self.retry_at = Some(now + backoff);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct RaisedSetting {
 impl StandbySetup {
     /// Makes replication's settings name the primary. What was raised stays raised. Returns whether they
     /// were changed.
-    pub(crate) fn settle(&self) -> anyhow::Result<bool> {
+    pub(crate) fn write_replication_settings(&self) -> anyhow::Result<bool> {
         let written = read_or_empty(&self.host.replication_conf())?;
         let is_raised = |line: &&str| {
             REQUIRED
@@ -44,7 +44,7 @@ impl StandbySetup {
 
     /// Does the same, and raises what is below what this directory's WAL was written with: with less a
     /// standby refuses to start, or pauses replay. Returns what was raised now.
-    pub(crate) async fn settle_and_raise(&self) -> anyhow::Result<Vec<RaisedSetting>> {
+    pub(crate) async fn raise_replication_settings(&self) -> anyhow::Result<Vec<RaisedSetting>> {
         let (kept, too_low) = self.too_low().await?;
         for setting in &too_low {
             info!(

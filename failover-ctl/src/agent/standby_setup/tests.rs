@@ -30,7 +30,7 @@ pub(super) async fn standby_of(primary: &TestNode, node: &TestNode) {
         .prepare(DataDirectoryState::Empty, false)
         .await
         .unwrap();
-    follower.settle().unwrap();
+    follower.write_replication_settings().unwrap();
     node.start_standby();
     streams(node);
 }
@@ -88,7 +88,7 @@ async fn old_primary_diverged_then_saved_and_rewound() {
     assert_eq!(index["source"], "b");
     assert!(!index["files"].as_array().unwrap().is_empty());
     assert!(!a.host().rewinding_marker().exists());
-    follower.settle().unwrap();
+    follower.write_replication_settings().unwrap();
     comes_back(&a, "on 2");
 }
 
@@ -116,7 +116,7 @@ async fn nowhere_to_save_then_directory_untouched_and_tried_again() {
         .await
         .unwrap();
     assert!(holds(&only_save(&a), MARKER));
-    follower.settle().unwrap();
+    follower.write_replication_settings().unwrap();
     comes_back(&a, "on 2");
 }
 
@@ -251,7 +251,7 @@ async fn diverged_standby_is_down_then_rewind_needed() {
     assert!(holds(&only_save(&c), MARKER));
     let examined = follower.examine(false).await.unwrap();
     assert_eq!(examined.need, RejoinNeed::Ready, "after it was rewound");
-    follower.settle().unwrap();
+    follower.write_replication_settings().unwrap();
     comes_back(&c, "");
 }
 
@@ -274,7 +274,7 @@ async fn diverged_tail_left_behind_then_saved() {
     let mut follower = c.follower(&b);
     let archive = b.data().join("pg_wal");
     follower.host.postgres.restore_command = Some(format!("cp '{}/%f' '%p'", archive.display()));
-    follower.settle().unwrap();
+    follower.write_replication_settings().unwrap();
     c.start_standby();
     c.until(ROWS, "on 2");
 
@@ -299,7 +299,7 @@ async fn standby_that_stops_before_fork_then_ready() {
     let follower = c.follower(&b);
     let examined = follower.examine(false).await.unwrap();
     assert_eq!(examined.need, RejoinNeed::Ready);
-    follower.settle().unwrap();
+    follower.write_replication_settings().unwrap();
     comes_back(&c, "on 1");
 }
 
@@ -364,7 +364,7 @@ async fn settings_below_primary_then_raised_and_started() {
     b.shut_down();
 
     let follower = b.follower(&a);
-    let raised = follower.settle_and_raise().await.unwrap();
+    let raised = follower.raise_replication_settings().await.unwrap();
     b.own();
     let raised: Vec<_> = raised.iter().map(|setting| (setting.name, setting.required)).collect();
     assert_eq!(
@@ -372,11 +372,11 @@ async fn settings_below_primary_then_raised_and_started() {
         [("max_connections", 55), ("max_locks_per_transaction", 100)]
     );
     assert_eq!(
-        follower.settle_and_raise().await.unwrap(),
+        follower.raise_replication_settings().await.unwrap(),
         [],
         "it is enough"
     );
-    assert!(!follower.settle().unwrap(), "what was raised stays");
+    assert!(!follower.write_replication_settings().unwrap(), "what was raised stays");
     a.sql("insert into kept values ('after')");
     comes_back(&b, "after");
     assert_eq!(b.sql("show max_connections"), "55");

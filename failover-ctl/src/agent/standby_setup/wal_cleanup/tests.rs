@@ -211,7 +211,7 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
     again();
     assert!(log.join(&own[0]).exists(), "there is no other copy");
     fs::remove_file(log.join(&own[0])).unwrap();
-    follower.settle().unwrap();
+    follower.write_replication_settings().unwrap();
     comes_back(&a, "before,on 2");
 }
 
