@@ -1,9 +1,10 @@
-//! Guard: the process that alone starts, promotes and ends PostgreSQL.
+//! Guard, the process that supervises PostgreSQL and fences it (a software watchdog).
 //!
-//! One thread, no network, no allocation worth speaking of: it must go on when everything else on the
-//! host has stopped. What it decides is in `causeway_core::guard`; here are its eyes and hands.
+//! Only the guard starts, promotes and stops PostgreSQL. It has one thread and no network, so that it keeps running
+//! when the rest of the host stalls. Its decisions are in `causeway_core::guard`; this module executes them.
 
 pub(crate) mod child;
+mod command_execution;
 mod config_file;
 mod lock_files;
 mod notify;

@@ -1,4 +1,4 @@
-//! The agent's end of the line to guard.
+//! Client of the guard.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,29 +17,28 @@ use crate::config::HostSettings;
 use crate::datagram_socket::DatagramSocket;
 use crate::protocol::guard::{GuardMessage, GuardReport, MAX_MESSAGE_BYTES, SupervisorCommand};
 
-/// For how long guard may say nothing before it counts as gone. It answers within 50 ms.
+/// Time without a report after which the guard counts as not responding. It answers within 50 ms.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After how many unanswered requests, ten a second, a silent guard is killed: whatever keeps it, it
-/// no longer keeps watch. PostgreSQL dies with it, which is why this is longer than a loaded host
-/// takes to run a process. Requests are counted and not seconds: an agent that was itself frozen
-/// finds an old answer, and has not asked since.
+/// Number of unanswered messages, sent ten times a second, after which the guard is killed, because it no longer
+/// enforces deadlines. PostgreSQL is killed with it, so this is longer than a loaded host needs to schedule a
+/// process. Messages are counted instead of seconds: an agent that was frozen itself has sent none.
 const MAX_UNANSWERED_MESSAGES: u32 = 50;
 
-/// A socket of the agent's, and what guard said last.
+/// Socket of the agent, and the guard's last report.
 #[derive(Debug)]
 pub(crate) struct GuardClient {
     socket: UnixDatagram,
-    /// What `socket` is a second handle of.
+    /// Owner of the socket file; `socket` is a duplicate of its descriptor.
     bound: DatagramSocket,
     own: PathBuf,
     guard: PathBuf,
     last: Option<(HostInstant, GuardReport)>,
     unanswered: AtomicU32,
     sent: AtomicU64,
-    /// The number of the last request that held an order: what was seen before it says nothing of now.
+    /// Number of the last message with a command: reports on earlier messages are outdated.
     last_command: AtomicU64,
-    killed: Option<u32>,
+    killed_pid: Option<u32>,
 }
 
 impl GuardClient {
@@ -47,10 +46,10 @@ impl GuardClient {
     ///
     /// # Errors
     ///
-    /// When the runtime directory is not there: guard makes it, and comes first.
+    /// When the runtime directory does not exist: the guard creates it at its start.
     pub(crate) fn open(host: &HostSettings) -> io::Result<Self> {
         let own = host.guard.runtime_directory.join("agent.sock");
-        let (bound, socket) = listen(&own)?;
+        let (bound, socket) = bind(&own)?;
         Ok(Self {
             socket,
             bound,
@@ -60,11 +59,11 @@ impl GuardClient {
             unanswered: AtomicU32::new(0),
             sent: AtomicU64::new(0),
             last_command: AtomicU64::new(0),
-            killed: None,
+            killed_pid: None,
         })
     }
 
-    /// Sends a request. That guard is not there, or does not listen, shows in what it reports.
+    /// Sends a message. A failure appears as a missing report.
     pub(crate) fn send(&self, deadline: Option<GuardDeadline>, command: Option<SupervisorCommand>) {
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
@@ -104,26 +103,25 @@ impl GuardClient {
         }
     }
 
-    /// Returns what guard said last, if it is not silent.
+    /// Returns the last report, if it is current.
     pub(crate) fn report(&self, now: HostInstant) -> Option<&GuardReport> {
         let (at, report) = self.last.as_ref()?;
         let current = report.in_reply_to >= self.last_command.load(Ordering::Relaxed);
         (current && now.elapsed_upper_bound(*at) < RESPONSE_TIMEOUT).then_some(report)
     }
 
-    /// Believes nothing that guard has seen up to now: something has changed that its answer to the
-    /// next request will show.
+    /// Discards the last report, because the answer to the next message will show a change.
     pub(crate) fn discard_report(&self) {
         self.last_command
             .store(self.sent.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Listens anew where somebody has removed the socket: guard answers into it, and is not silent.
+    /// Binds the socket again if its file was removed: the guard sends its reports there.
     fn rebind_socket(&mut self) {
         if self.bound.is_there() {
             return;
         }
-        match listen(&self.own) {
+        match bind(&self.own) {
             Ok((bound, socket)) => {
                 warn!(path = %self.own.display(), "agent socket was removed, bound again");
                 (self.bound, self.socket) = (bound, socket);
@@ -133,25 +131,25 @@ impl GuardClient {
         }
     }
 
-    /// Ends a guard that has been silent for too long; systemd starts another.
+    /// Kills a guard that does not respond; systemd restarts it.
     pub(crate) fn kill_unresponsive_guard(&mut self) {
         self.rebind_socket();
         let Some((_, report)) = &self.last else {
             return;
         };
-        let process = report.guard_pid;
-        if self.unanswered.load(Ordering::Relaxed) < MAX_UNANSWERED_MESSAGES || self.killed == Some(process) {
+        let pid = report.guard_pid;
+        if self.unanswered.load(Ordering::Relaxed) < MAX_UNANSWERED_MESSAGES || self.killed_pid == Some(pid) {
             return;
         }
-        error!(process, "guard not responding, killed");
-        if let Ok(process) = i32::try_from(process) {
-            kill(Pid::from_raw(process), Signal::SIGKILL).ok();
+        error!(pid, "guard not responding, killed");
+        if let Ok(pid) = i32::try_from(pid) {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
-        self.killed = Some(process);
+        self.killed_pid = Some(pid);
     }
 }
 
-fn listen(path: &Path) -> io::Result<(DatagramSocket, UnixDatagram)> {
+fn bind(path: &Path) -> io::Result<(DatagramSocket, UnixDatagram)> {
     let bound = DatagramSocket::bind(path)?;
     let socket = bound.as_ref().try_clone()?;
     socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! The process between guard and PostgreSQL: it binds PostgreSQL's life to guard's, and becomes it.
+//! Start of PostgreSQL as a child of the guard that ends with it.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,12 +11,12 @@ use nix::unistd::{getpid, getppid};
 
 use crate::config::HostSettings;
 
-/// Starts PostgreSQL on its data directory, as guard's child.
+/// Starts PostgreSQL on its data directory, as a child of the guard.
 pub(super) fn spawn_postgres(host: &HostSettings) -> io::Result<Child> {
     let postgres = &host.postgres;
     let mut config = OsString::from("config_file=");
     config.push(&postgres.config_file);
-    // `/proc/self/exe` is this very program, also after an upgrade has replaced its file.
+    // `/proc/self/exe` is the running program, even after an upgrade has replaced its file.
     Command::new("/proc/self/exe")
         .arg("guard-exec")
         .arg(getpid().to_string())
@@ -25,29 +25,29 @@ pub(super) fn spawn_postgres(host: &HostSettings) -> io::Result<Child> {
         .arg(&postgres.data_directory)
         .arg("-c")
         .arg(config)
-        // The working directory is how a sweep knows PostgreSQL's processes.
+        // A sweep identifies PostgreSQL's processes by their working directory.
         .current_dir(&postgres.data_directory)
-        // Guard is never killed for want of memory; a backend may be.
+        // The guard is exempt from the OOM killer; backends are not.
         .env("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj")
         .env("PG_OOM_ADJUST_VALUE", "0")
         .spawn()
 }
 
-/// Becomes PostgreSQL, which gets SIGQUIT when guard, the process `parent`, ends: an immediate
-/// shutdown takes the backends with it, where SIGKILL would leave them acknowledging commits.
+/// Replaces this process by PostgreSQL, which receives SIGQUIT when the guard, process `parent`, ends: an immediate
+/// shutdown ends the backends too, where SIGKILL would leave them acknowledging commits.
 ///
 /// # Errors
 ///
-/// When guard has ended already, or there is no such program.
+/// When the guard has ended, or `program` cannot be executed.
 pub(crate) fn exec_postgres(parent: i32, program: &OsString, arguments: &[OsString]) -> io::Error {
     if let Err(errno) = prctl::set_pdeathsig(Signal::SIGQUIT) {
         return errno.into();
     }
-    // Guard can have ended before the line above, and then no signal comes.
+    // If the guard ended before the line above, no signal is sent.
     if getppid().as_raw() != parent {
-        return io::Error::other("guard has ended");
+        return io::Error::other("the guard has ended");
     }
-    // Guard takes its signals from a descriptor; PostgreSQL handles its own.
+    // The guard blocks its signals to read them from a descriptor; PostgreSQL handles them.
     if let Err(errno) = SigSet::all().thread_unblock() {
         return errno.into();
     }

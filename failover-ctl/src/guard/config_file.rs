@@ -1,5 +1,4 @@
-//! The settings files by which PostgreSQL cannot be used without guard, and by which guard holds back the
-//! acknowledgement of commits.
+//! Configuration files that prevent a start of PostgreSQL without the guard, and hold back commit acknowledgements.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,42 +12,43 @@ use crate::data_directory;
 use crate::data_directory::auto_conf;
 use crate::protocol::guard::NO_STANDBY;
 
-/// The settings that are guard's. With `restart_after_crash` the postmaster would go on after a crash, cut all
-/// clients and recover, and nobody would count it.
+/// Settings that the guard owns. With `restart_after_crash`, the postmaster would recover from a crash by itself,
+/// and the agent would not count the restart.
 const SETTINGS: [&str; 2] = ["synchronous_standby_names", "restart_after_crash"];
 
-/// Checks that PostgreSQL's own settings cannot be used without guard.
+/// Checks that PostgreSQL's configuration file includes the guard's file, and that no later line overrides it.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, or does not include guard's.
+/// When the file cannot be read, or a check fails.
 pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
     let path = &host.postgres.config_file;
     let text =
         fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
     let line = format!("include '{}'", host.guard_conf().display());
-    let mut below = text.lines().map(str::trim).skip_while(|text_line| *text_line != line);
-    if below.next().is_none() {
+    let mut below = text.lines().map(str::trim);
+    let includes_guard_file = below.any(|text_line| text_line == line);
+    if !includes_guard_file {
         bail!(
-            "`{}` could be started without guard: add the line `{line}` at its end",
+            "`{}` can be used without the guard: add the line `{line}` at its end",
             path.display()
         );
     }
-    // What comes later in a file wins.
-    let outweighs = |setting: &&str| {
+    // Later lines override earlier ones.
+    let overrides = |setting: &&str| {
         let name = auto_conf::name(setting);
         SETTINGS.contains(&&*name) || name.starts_with("include")
     };
-    if let Some(later) = below.find(outweighs) {
+    if let Some(later) = below.find(overrides) {
         bail!(
-            "`{}` has `{later}` below guard's include, which could outweigh what is set there: move it above `{line}`",
+            "`{}` has `{later}` below the guard's include, which it may override: move it above `{line}`",
             path.display()
         );
     }
     Ok(())
 }
 
-/// Removes what is guard's from `postgresql.auto.conf`, which outweighs every other file.
+/// Removes the guard's settings from `postgresql.auto.conf`, which overrides every other file.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub(super) fn drop_overrides(data: &Path) -> io::Result<()> {
     auto_conf::remove(data, |name| SETTINGS.contains(&name))
 }
 
-/// Writes the file that `postgresql.conf` includes, whole or not at all. It is there while guard is.
+/// Writes the file that `postgresql.conf` includes, atomically. It exists only while the guard runs.
 ///
 /// # Errors
 ///
@@ -65,13 +65,13 @@ pub(super) fn drop_overrides(data: &Path) -> io::Result<()> {
 pub(super) fn write(host: &HostSettings, commits: Commits) -> io::Result<()> {
     let path = host.guard_conf();
     let mut text = format!(
-        "# Written by guard when it starts; without it PostgreSQL does not.\ninclude_if_exists '{}'\n\
-         # Guard starts it again, and counts.\nrestart_after_crash = off\n",
+        "# Written by the guard at its start; PostgreSQL does not start without it.\ninclude_if_exists '{}'\n\
+         # The guard restarts PostgreSQL, so that restarts are counted.\nrestart_after_crash = off\n",
         host.replication_conf().display()
     );
     if commits == Commits::HeldBack {
         text.push_str(
-            "# Until the lease says that this node is open, no commit is acknowledged.\n\
+            "# No commit is acknowledged until this node holds the lease.\n\
              synchronous_standby_names = '",
         );
         text.extend([NO_STANDBY, "'\n"]);
@@ -82,8 +82,7 @@ pub(super) fn write(host: &HostSettings, commits: Commits) -> io::Result<()> {
     fs::rename(temporary, path)
 }
 
-/// Makes the data directory's own `postgresql.conf`, which a start by hand would read, one with the
-/// real one.
+/// Makes the `postgresql.conf` in the data directory, which a manual start would read, include the configured file.
 ///
 /// # Errors
 ///
@@ -99,37 +98,37 @@ mod tests {
     use crate::test_server::Nodes;
 
     #[test]
-    fn configuration_without_include_then_start_rejected() {
+    fn configuration_without_include_then_rejected() {
         let nodes = Nodes::new();
         let host = nodes.node("a").host();
         let said = check(&host).unwrap_err().to_string();
-        assert!(said.contains("could be started without guard"), "{said}");
+        assert!(said.contains("can be used without the guard"), "{said}");
         assert!(said.contains("add the line `include '"), "{said}");
 
         let line = format!("include '{}'\n", host.guard_conf().display());
         fs::write(&host.postgres.config_file, &line).unwrap();
         check(&host).unwrap();
 
-        // Above it a person may set what they like.
+        // Settings above the include are allowed.
         let above = format!("synchronous_standby_names = 'b'\n{line}shared_buffers = '1GB'\n");
         fs::write(&host.postgres.config_file, above).unwrap();
         check(&host).unwrap();
     }
 
     #[test]
-    fn setting_below_guards_include_then_start_rejected() {
+    fn setting_below_include_then_rejected() {
         let nodes = Nodes::new();
         let host = nodes.node("a").host();
         for later in ["Synchronous_Standby_Names=''", "include_dir 'conf.d'"] {
             let text = format!("include '{}'\n  {later}\n", host.guard_conf().display());
             fs::write(&host.postgres.config_file, text).unwrap();
             let said = check(&host).unwrap_err().to_string();
-            assert!(said.contains("below guard's include"), "{said}");
+            assert!(said.contains("below the guard's include"), "{said}");
         }
     }
 
     #[test]
-    fn setting_by_alter_system_then_removed_and_the_rest_kept() {
+    fn setting_by_alter_system_then_only_it_removed() {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join("postgresql.auto.conf");
         let text = "# x\nsynchronous_standby_names = ''\nwork_mem = '8MB'\n";

@@ -1,7 +1,7 @@
-//! The lock files that a server leaves which did not end by itself.
+//! Lock files of a PostgreSQL server that was killed.
 //!
-//! PostgreSQL takes one for a living server's if any process of its user has the number that stands in it
-//! (`CreateLockFile` in `src/backend/utils/init/miscinit.c`), and after a boot another program often has.
+//! PostgreSQL refuses to start while any process of its user has the process id in the file (`CreateLockFile` in
+//! `src/backend/utils/init/miscinit.c`), and after a boot another program often has it.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::config::PostgresSettings;
 
-/// Removes the lock files of this data directory, in which no process works any more: guard has seen that.
+/// Removes the lock files of this data directory. The guard has verified that no process uses it.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub(super) fn remove_stale(postgres: &PostgresSettings) -> io::Result<()> {
     let data = &postgres.data_directory;
     remove_file(&data.join("postmaster.pid"))?;
     let lock = socket_lock(postgres);
-    if names(&lock, data) {
+    if belongs_to(&lock, data) {
         remove_file(&lock)?;
     }
     Ok(())
@@ -31,9 +31,9 @@ fn socket_lock(postgres: &PostgresSettings) -> PathBuf {
     postgres.socket_directory.join(name)
 }
 
-/// Says whether a lock file is that of this data directory: its second line. Another cluster may use the same
-/// directory for its sockets.
-fn names(lock: &Path, data: &Path) -> bool {
+/// Returns whether the second line of the lock file names this data directory: another cluster may use the same
+/// socket directory.
+fn belongs_to(lock: &Path, data: &Path) -> bool {
     let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let text = fs::read_to_string(lock).unwrap_or_default();
     let named = text.lines().nth(1).map(Path::new);
@@ -57,7 +57,7 @@ mod tests {
     use crate::test_server::Nodes;
 
     #[test]
-    fn number_belongs_to_another_process_then_locks_removed_all_the_same() {
+    fn pid_reused_by_another_process_then_locks_removed() {
         let nodes = Nodes::new();
         let postgres = nodes.node("a").host().postgres;
         let (data, own) = (&postgres.data_directory, std::process::id());
@@ -74,6 +74,6 @@ mod tests {
 
         fs::write(&lock, format!("{own}\n/another/cluster\n")).unwrap();
         remove_stale(&postgres).unwrap();
-        assert!(lock.exists(), "it is another cluster's");
+        assert!(lock.exists(), "lock file of another cluster");
     }
 }

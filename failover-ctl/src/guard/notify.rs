@@ -1,6 +1,6 @@
-//! The notification protocol of systemd (`sd_notify(3)`), without ever waiting for the receiver.
+//! Notification protocol of systemd (`sd_notify(3)`) over a nonblocking socket.
 //!
-//! A library's call waits when the supervisor does not read, and guard must never wait for anybody.
+//! Libraries block when systemd does not read, and the guard must never block.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The supervisor of this process.
+/// Socket of the service manager that supervises this process.
 #[derive(Debug)]
 pub(crate) struct ServiceManager {
     socket: UnixDatagram,
@@ -17,11 +17,11 @@ pub(crate) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Returns the supervisor that `NOTIFY_SOCKET` names; none if there is none.
+    /// Returns the service manager that `NOTIFY_SOCKET` names, if it is set.
     ///
     /// # Errors
     ///
-    /// When the name is no address, or no socket can be made.
+    /// When the value is not an address, or no socket can be created.
     pub(crate) fn from_env() -> io::Result<Option<Self>> {
         match std::env::var_os("NOTIFY_SOCKET") {
             Some(name) => Self::at(name).map(Some),
@@ -39,17 +39,17 @@ impl ServiceManager {
         Ok(Self { socket, address })
     }
 
-    /// Tells that the start is complete.
+    /// Notifies that the start is complete.
     pub(crate) fn notify_ready(&self) -> io::Result<()> {
         self.send("READY=1")
     }
 
-    /// Asks to be killed, with the whole cgroup, unless the next message comes within `limit`.
+    /// Sets the time after which systemd kills the whole cgroup unless another message arrives.
     pub(crate) fn extend_watchdog(&self, limit: Duration) -> io::Result<()> {
         self.send(&format!("WATCHDOG=1\nWATCHDOG_USEC={}", limit.as_micros()))
     }
 
-    /// Tells that the process is ending.
+    /// Notifies that the process is stopping.
     pub(crate) fn notify_stopping(&self) -> io::Result<()> {
         self.send("STOPPING=1")
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_reach_a_path_and_never_block() {
+    fn receiver_not_reading_then_send_fails_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let receiver = UnixDatagram::bind(&path).unwrap();
@@ -80,7 +80,7 @@ mod tests {
         let length = receiver.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"WATCHDOG=1\nWATCHDOG_USEC=9400000");
 
-        // Nobody reads any more: the queue fills, and the sender is told so at once.
+        // The queue fills because nothing is read.
         let full = (0..10_000).find_map(|_| service_manager.notify_ready().err()).unwrap();
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
     }

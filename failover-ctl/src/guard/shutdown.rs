@@ -1,4 +1,4 @@
-//! Ends PostgreSQL: fast shutdown, kill, and what remains after it.
+//! Stop of PostgreSQL: fast shutdown, kill, and the sweep for remaining processes.
 
 use std::thread;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tracing::{error, info, warn};
 use crate::data_directory;
 use crate::guard::supervisor::Supervisor;
 
-/// How long a sweep goes on within one turn. The lease allows 0.5 s for it.
+/// Maximum duration of a sweep within one tick. The lease timing allows 0.5 s for it.
 const SWEEP_TIMEOUT: Duration = Duration::from_millis(400);
 
 impl Supervisor<'_> {
-    /// Begins to end PostgreSQL: clients are cut now, what is left after `drain` is killed.
+    /// Starts a fast shutdown, which disconnects clients at once; processes that remain after `drain` are killed.
     pub(super) fn stop_postgres(&mut self, drain: Duration) {
         let Some(running) = &self.child else {
             return;
@@ -40,9 +40,9 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Ends PostgreSQL now, and every process it has left behind.
-    pub(super) fn kill_postgres(&mut self, why: &'static str) {
-        let since = clock::now();
+    /// Kills the postmaster and every process that works in the data directory.
+    pub(super) fn kill_postgres(&mut self, reason: &'static str) {
+        let started_at = clock::now();
         let mut killed = 0;
         if let Some(running) = &self.child {
             kill(running.pid(), Signal::SIGKILL).ok();
@@ -62,20 +62,20 @@ impl Supervisor<'_> {
                     self.sweep_pending = true;
                 }
             }
-            if !self.sweep_pending || clock::now().elapsed_upper_bound(since) >= SWEEP_TIMEOUT {
+            if !self.sweep_pending || clock::now().elapsed_upper_bound(started_at) >= SWEEP_TIMEOUT {
                 break;
             }
             thread::sleep(Duration::from_millis(2));
         }
         if killed > 0 || !self.sweep_pending {
-            info!(why, killed, ended = !self.sweep_pending, "PostgreSQL killed");
+            info!(reason, killed, ended = !self.sweep_pending, "PostgreSQL killed");
         }
         if !self.sweep_pending {
-            self.after_stop();
+            self.mark_stopped();
         }
     }
 
-    /// Notices that the child has ended.
+    /// Reaps the postmaster if it has exited.
     pub(super) fn reap_postmaster(&mut self) {
         let Some(running) = &mut self.child else {
             return;
@@ -91,16 +91,16 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Keeps in mind that the server is no longer bound to follow.
-    pub(super) fn notice_promotion(&mut self) {
+    /// Records that the running server is no longer restricted to recovery.
+    pub(super) fn detect_promotion(&mut self) {
         let bound = data_directory::is_bound_to_follow(&self.host.postgres.data_directory);
         if let Some(running) = &mut self.child {
             running.may_write |= !bound;
         }
     }
 
-    /// Leaves the directory so that whoever starts it next starts a standby.
-    pub(super) fn after_stop(&mut self) {
+    /// Marks the directory of a stopped server, so that any next start is that of a standby.
+    pub(super) fn mark_stopped(&mut self) {
         self.kill_at = None;
         self.fast_shutdown_requested = false;
         let data = self.data();

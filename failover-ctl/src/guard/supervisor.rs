@@ -17,46 +17,49 @@ use causeway_core::guard::{Guard, GuardAction, PostgresProcess};
 use causeway_runtime::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use tracing::{error, info, warn};
 
-use super::{child, config_file, lock_files};
+use super::config_file;
 use crate::config::HostSettings;
 use crate::data_directory;
-use crate::data_directory::timeline_history;
 use crate::datagram_socket::DatagramSocket;
 use crate::guard::notify::ServiceManager;
 use crate::process_lock;
 use crate::protocol::guard::{
-    GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES, SupervisorCommand,
+    GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES,
 };
 
-/// How long one turn waits for a message: half of the 0.1 s that the lease allows guard to wake up.
+/// Time to wait for a message, in milliseconds: half of the 0.1 s that the lease timing allows for a wake-up.
 const POLL_TIMEOUT_MILLIS: u16 = 50;
 
-/// How often the supervisor is told for how long it may wait for the next message.
+/// Interval at which the service manager's watchdog is extended.
 const WATCHDOG_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long PostgreSQL may drain when guard itself is told to stop.
+/// Time for a fast shutdown of PostgreSQL when the guard is stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs guard until SIGTERM or SIGINT; PostgreSQL is ended before it returns.
+/// Runs the guard until SIGTERM or SIGINT, and stops PostgreSQL before it returns.
+///
+/// # Errors
+///
+/// When another guard runs, or a file or socket cannot be created.
 pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     let runtime = &host.guard.runtime_directory;
     fs::create_dir_all(runtime)
-        .with_context(|| format!("could not make `{}`", runtime.display()))?;
-    let _only_one = process_lock::lock(&runtime.join("guard.lock"), "guard")?;
+        .with_context(|| format!("could not create `{}`", runtime.display()))?;
+    let _process_lock = process_lock::lock(&runtime.join("guard.lock"), "guard")?;
     if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
         warn!(%errno, "locking memory failed, guard may block on paging: raise LimitMEMLOCK");
     }
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
-    signals.thread_block().context("could not block signals")?;
+    signals.thread_block().context("could not block SIGTERM and SIGINT")?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .context("could not take signals from a descriptor")?;
+        .context("could not create a signal descriptor")?;
 
     let mut supervisor = Supervisor::new(host)?;
     info!(node = %host.node.name, incarnation = supervisor.incarnation, "guard started");
@@ -82,37 +85,40 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
             return Ok(());
         }
         while let Ok((length, from)) = supervisor.socket.as_ref().recv_from(&mut buffer) {
-            supervisor.handle_message(buffer.get(..length).unwrap_or_default(), &from);
+            let datagram = buffer
+                .get(..length)
+                .expect("recv_from returns at most the buffer's length");
+            supervisor.handle_message(datagram, &from);
         }
         supervisor.tick();
     }
 }
 
-/// Guard at its post.
+/// State of the guard around the decisions of `causeway-core`.
 pub(super) struct Supervisor<'a> {
     pub(super) host: &'a HostSettings,
     pub(super) core: Guard,
     pub(super) socket: DatagramSocket,
     pub(super) incarnation: String,
     pub(super) child: Option<PostgresChild>,
-    /// Processes may be left of the child that ended.
+    /// Processes of an exited postmaster may remain.
     pub(super) sweep_pending: bool,
-    /// Until when PostgreSQL may take to end by itself.
+    /// Time when a fast shutdown that was requested turns into a kill.
     pub(super) kill_at: Option<HostInstant>,
     pub(super) fast_shutdown_requested: bool,
     pub(super) watchdog: Option<File>,
     pub(super) service_manager: Option<ServiceManager>,
     pub(super) watchdog_extended_at: Option<HostInstant>,
-    /// How many postmasters were started.
+    /// Number of attempts to start PostgreSQL.
     pub(super) starts: u64,
     pub(super) commits: Commits,
 }
 
+/// Postmaster that the guard has started.
 pub(super) struct PostgresChild {
     pub(super) process: Child,
     pub(super) started_at: HostInstant,
-    /// It was started as a primary, or guard has promoted it, or it was seen to be promoted by somebody
-    /// else: from then on it may write at any moment.
+    /// It was started as a primary or promoted, by the guard or manually, so it may accept writes at any time.
     pub(super) may_write: bool,
 }
 
@@ -120,7 +126,7 @@ impl<'a> Supervisor<'a> {
     fn new(host: &'a HostSettings) -> anyhow::Result<Self> {
         let path = host.guard_socket();
         let socket = DatagramSocket::bind(&path)
-            .with_context(|| format!("could not listen on `{}`", path.display()))?;
+            .with_context(|| format!("could not bind the socket `{}`", path.display()))?;
         socket.as_ref().set_nonblocking(true)?;
         let mut supervisor = Self {
             host,
@@ -132,12 +138,12 @@ impl<'a> Supervisor<'a> {
             kill_at: None,
             fast_shutdown_requested: false,
             watchdog: open_watchdog(host.guard.watchdog_device.as_deref()),
-            service_manager: ServiceManager::from_env().context("`NOTIFY_SOCKET` cannot be used")?,
+            service_manager: ServiceManager::from_env().context("could not use the address in `NOTIFY_SOCKET`")?,
             watchdog_extended_at: None,
             starts: 0,
             commits: Commits::HeldBack,
         };
-        // Whatever runs was started by a guard that is gone, or by somebody else.
+        // Running processes were started by an earlier guard, or manually.
         while supervisor.sweep_pending {
             supervisor.kill_postgres("guard started");
         }
@@ -147,7 +153,8 @@ impl<'a> Supervisor<'a> {
         Ok(supervisor)
     }
 
-    /// Answers one message. One that cannot be read, or an agent that does not listen, is passed over.
+    /// Executes one message and sends the report. A message that cannot be parsed is dropped, and so is a report that
+    /// the agent does not receive.
     fn handle_message(&mut self, datagram: &[u8], from: &SocketAddr) {
         let Ok(message) = serde_json::from_slice::<GuardMessage>(datagram) else {
             warn!("guard message rejected: not JSON of this release");
@@ -165,133 +172,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn execute_command(&mut self, command: SupervisorCommand) -> Result<(), GuardRejection> {
-        let server = self.server();
-        let failed = |error: io::Error| GuardRejection::Failed(error.to_string());
-        match command {
-            SupervisorCommand::Stop { drain_millis } => {
-                self.stop_postgres(Duration::from_millis(drain_millis));
-                Ok(())
-            }
-            SupervisorCommand::StartStandby => {
-                self.expect_state(server, PostgresProcess::Stopped)?;
-                // An attempt counts whether or not a postmaster comes of it.
-                self.starts += 1;
-                self.prepare_start(Commits::HeldBack)?;
-                data_directory::put_standby_signal(self.data()).map_err(failed)?;
-                self.start_postgres(false).map_err(failed)
-            }
-            SupervisorCommand::StartPrimary(epoch, commits) => {
-                self.expect_state(server, PostgresProcess::Stopped)?;
-                let prepared = self.prepare_start(commits);
-                self.core
-                    .check_start_allowed(clock::now(), epoch)
-                    .map_err(GuardRejection::Refused)?;
-                self.starts += 1;
-                prepared?;
-                data_directory::remove_standby_signal(self.data()).map_err(failed)?;
-                self.extend_watchdog_for_writer();
-                self.start_postgres(true).map_err(failed)
-            }
-            SupervisorCommand::Acknowledge(epoch) => {
-                self.expect_state(server, PostgresProcess::MayWrite)?;
-                self.core
-                    .check_commits_allowed(clock::now(), epoch)
-                    .map_err(GuardRejection::Refused)?;
-                self.acknowledge_commits().map_err(failed)
-            }
-            SupervisorCommand::Promote {
-                epoch,
-                own,
-                reserved,
-            } => {
-                self.expect_state(server, PostgresProcess::Standby)?;
-                // A promotion that was cut off leaves its history file, and the next would begin the
-                // number after it, which nobody has reserved.
-                if let Some(taken) = data_directory::history_from(self.data(), reserved) {
-                    return Err(GuardRejection::TimelineTaken(taken));
-                }
-                self.core
-                    .check_start_allowed(clock::now(), epoch)
-                    .map_err(GuardRejection::Refused)?;
-                // Nothing is left of it if PostgreSQL ends before the timeline is begun: see `prepare_start`.
-                timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
-                self.extend_watchdog_for_writer();
-                self.promote_postgres().map_err(failed)
-            }
-        }
-    }
-
-    fn expect_state(
-        &self,
-        found: PostgresProcess,
-        wanted: PostgresProcess,
-    ) -> Result<(), GuardRejection> {
-        if found == wanted && self.kill_at.is_none() {
-            return Ok(());
-        }
-        Err(GuardRejection::WrongState(found))
-    }
-
-    /// Makes sure that the directory can be started from, and cannot be without guard.
-    fn prepare_start(&mut self, commits: Commits) -> Result<(), GuardRejection> {
-        let directory = self.directory();
-        if matches!(
-            directory,
-            DataDirectoryState::Empty | DataDirectoryState::Rewinding
-        ) {
-            return Err(GuardRejection::WrongDirectory(directory));
-        }
-        let failed = |error: io::Error| GuardRejection::Failed(error.to_string());
-        if let Err(error) = config_file::check(self.host) {
-            return Err(GuardRejection::Failed(format!("{error:#}")));
-        }
-        config_file::include(self.host).map_err(failed)?;
-        timeline_history::remove_dangling(self.data()).map_err(failed)?;
-        lock_files::remove_stale(&self.host.postgres).map_err(failed)?;
-        config_file::drop_overrides(self.data()).map_err(failed)?;
-        self.commits = commits;
-        config_file::write(self.host, commits).map_err(failed)
-    }
-
-    fn start_postgres(&mut self, may_write: bool) -> io::Result<()> {
-        let process = child::spawn_postgres(self.host)?;
-        let role = if may_write { "primary" } else { "standby" };
-        info!(role, process = process.id(), "PostgreSQL started");
-        self.child = Some(PostgresChild {
-            process,
-            started_at: clock::now(),
-            may_write,
-        });
-        self.fast_shutdown_requested = false;
-        Ok(())
-    }
-
-    /// Promotes as `pg_ctl promote` does: a file, and SIGUSR1 to the postmaster.
-    fn promote_postgres(&mut self) -> io::Result<()> {
-        let data = self.data().to_owned();
-        let Some(running) = &mut self.child else {
-            return Ok(());
-        };
-        File::create(data.join("promote"))?;
-        running.may_write = true;
-        kill(running.pid(), Signal::SIGUSR1)?;
-        info!("promotion started");
-        Ok(())
-    }
-
-    /// Has PostgreSQL acknowledge the commits that it held back.
-    fn acknowledge_commits(&mut self) -> io::Result<()> {
-        config_file::write(self.host, Commits::Acknowledged)?;
-        self.commits = Commits::Acknowledged;
-        if let Some(running) = &self.child {
-            kill(running.pid(), Signal::SIGHUP)?;
-        }
-        info!("commit acknowledgement enabled");
-        Ok(())
-    }
-
-    /// Tells the supervisor, and never waits for it.
+    /// Notifies the service manager without blocking.
     fn notify_service_manager(&self, message: impl FnOnce(&ServiceManager) -> io::Result<()>) {
         if let Some(service_manager) = &self.service_manager
             && let Err(error) = message(service_manager)
@@ -300,7 +181,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Has the supervisor end guard and PostgreSQL, should guard be frozen when that is due.
+    /// Extends the watchdog of the service manager, which kills the guard and PostgreSQL if the guard stops responding.
     fn extend_watchdog(&mut self, now: HostInstant, server: PostgresProcess) {
         let due = self
             .watchdog_extended_at
@@ -312,18 +193,18 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Gives the supervisor the deadline of a server that may write before there is one: a guard that is
-    /// frozen right after it has started one would be waited for as if its server could not write.
-    fn extend_watchdog_for_writer(&mut self) {
+    /// Sets the watchdog for a server that may write before it starts: otherwise a guard that freezes right after the
+    /// start would get the longer limit of a standby.
+    pub(super) fn extend_watchdog_for_writer(&mut self) {
         self.watchdog_extended_at = None;
         self.extend_watchdog(clock::now(), PostgresProcess::MayWrite);
     }
 
-    /// Looks at everything once, and does what has to be done.
+    /// Observes PostgreSQL once and executes the action that the deadline requires.
     fn tick(&mut self) {
         self.rebind_socket();
         self.reap_postmaster();
-        self.notice_promotion();
+        self.detect_promotion();
         if self.sweep_pending {
             self.kill_postgres("postmaster exited");
         }
@@ -349,29 +230,29 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Listens anew where somebody has removed the socket: PostgreSQL need not end for that.
+    /// Binds the socket again if its file was removed, for example by a cleanup of the runtime directory.
     fn rebind_socket(&mut self) {
         if self.socket.is_there() {
             return;
         }
         let path = self.host.guard_socket();
-        let again = DatagramSocket::bind(&path).and_then(|socket| {
+        let bound = DatagramSocket::bind(&path).and_then(|socket| {
             socket.as_ref().set_nonblocking(true)?;
             Ok(socket)
         });
-        if let Ok(socket) = again {
+        if let Ok(socket) = bound {
             warn!(path = %path.display(), "guard socket was removed, bound again");
             self.socket = socket;
         }
     }
 
-    fn server(&self) -> PostgresProcess {
+    pub(super) fn server(&self) -> PostgresProcess {
         let Some(running) = &self.child else {
             if self.sweep_pending {
                 return PostgresProcess::MayWrite;
             }
-            let foreign = data_directory::postmaster(self.data()).is_some();
-            return if foreign {
+            let is_unmanaged = data_directory::postmaster(self.data()).is_some();
+            return if is_unmanaged {
                 PostgresProcess::Unmanaged
             } else {
                 PostgresProcess::Stopped
@@ -383,7 +264,7 @@ impl<'a> Supervisor<'a> {
         PostgresProcess::Standby
     }
 
-    fn directory(&self) -> DataDirectoryState {
+    pub(super) fn directory(&self) -> DataDirectoryState {
         data_directory::kind(self.data(), &self.host.rewinding_marker())
     }
 

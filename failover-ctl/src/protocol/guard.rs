@@ -1,5 +1,4 @@
-//! What agent and guard say to each other: one JSON object a datagram, so that neither can be made to
-//! wait by the other, however it was stopped.
+//! Messages between agent and guard: one JSON object per datagram, so that neither blocks the other.
 
 use causeway_core::agent::Commits;
 use causeway_core::failover::observation::DataDirectoryState;
@@ -8,96 +7,98 @@ use causeway_core::lease::SystemId;
 use causeway_core::{Epoch, HostInstant, Timeline};
 use serde::{Deserialize, Serialize};
 
-/// A synchronous standby that no standby is: the commits of a primary wait for it, until a reload without
-/// it acknowledges them all (`SyncRepUpdateSyncStandbysDefined` in
-/// `src/backend/replication/syncrep.c`).
+/// Name of a synchronous standby that does not exist: the primary's commits wait for it until a reload without it
+/// releases them all (`SyncRepUpdateSyncStandbysDefined` in `src/backend/replication/syncrep.c`).
 pub(crate) const NO_STANDBY: &str = "failover_ctl_lease_not_held";
 
-/// The longest message: a report is below 1 KiB.
+/// Maximum length of a message, in bytes. A report is below 1 KiB.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 8 << 10;
 
-/// What the agent sends, several times a second.
+/// Message of the agent, sent several times a second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GuardMessage {
-    /// Its number: each is one above the one before.
+    /// Sequence number.
     pub(crate) number: u64,
-    /// Until when PostgreSQL may accept writes, if the node holds the lease.
+    /// Deadline until which PostgreSQL may accept writes, if the node holds the lease.
     pub(crate) deadline: Option<GuardDeadline>,
-    /// What is to be done, if anything is.
+    /// Command to execute, if any.
     pub(crate) command: Option<SupervisorCommand>,
 }
 
-/// What guard can be told to do.
+/// Command for the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SupervisorCommand {
-    /// Start PostgreSQL as a primary, whose commits are acknowledged or held back.
+    /// Start PostgreSQL as a primary, with commits acknowledged or held back.
     StartPrimary(Epoch, Commits),
-    /// Start it as a standby.
+    /// Start PostgreSQL as a standby.
     StartStandby,
-    /// Promote the standby that runs.
+    /// Promote the running standby.
     Promote {
-        /// The epoch of the lease.
+        /// Epoch of the lease.
         epoch: Epoch,
-        /// The timeline that the standby follows.
+        /// Timeline of the standby.
         own: Timeline,
-        /// The timeline to begin.
+        /// Reserved timeline that the promotion must begin.
         reserved: Timeline,
     },
-    /// Acknowledge the commits that were held back.
+    /// Acknowledge the commits held back.
     Acknowledge(Epoch),
-    /// End it, leaving walsenders this many milliseconds to drain.
-    Stop { drain_millis: u64 },
+    /// Stop PostgreSQL.
+    Stop {
+        /// Time for walsenders to drain, in milliseconds; killed at once if zero.
+        drain_millis: u64,
+    },
 }
 
-/// What guard answers.
+/// Report of the guard, its answer to a message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GuardReport {
-    /// The number of the request that this answers. What it shows is how things are after that.
+    /// Number of the message that this answers. The report shows the state after its execution.
     pub(crate) in_reply_to: u64,
-    /// Drawn when guard started: another one means that it was restarted.
+    /// Generated at the guard's start, so a change means a restart.
     pub(crate) incarnation: String,
-    /// Guard's own process.
+    /// Process id of the guard.
     pub(crate) guard_pid: u32,
-    /// The server.
+    /// State of PostgreSQL.
     pub(crate) server: PostgresProcess,
-    /// What its directory was last used for.
+    /// Last use of the data directory.
     pub(crate) data_directory_state: DataDirectoryState,
-    /// The identifier in its control file.
+    /// System identifier in the control file.
     pub(crate) system_id: Option<SystemId>,
-    /// The timeline of its last checkpoint.
+    /// Timeline of the last checkpoint.
     pub(crate) checkpoint_timeline: Option<Timeline>,
-    /// When the server that runs was started.
+    /// Start time of the running postmaster.
     pub(crate) started_at: Option<HostInstant>,
-    /// How many postmasters this guard has started.
+    /// Number of attempts of this guard to start PostgreSQL.
     pub(crate) starts: u64,
-    /// Whether PostgreSQL acknowledges commits, as guard has set it.
+    /// Setting by which PostgreSQL acknowledges or holds back commits.
     pub(crate) commits: Commits,
-    /// The deadline in force.
+    /// Deadline in force.
     pub(crate) deadline: Option<GuardDeadline>,
-    /// Since when a renewal is wanted.
+    /// Time since which the guard waits for a renewal.
     pub(crate) wants_renewal_since: Option<HostInstant>,
-    /// Why the order of the request was not carried out.
+    /// Reason why the command was not executed.
     pub(crate) rejection: Option<GuardRejection>,
 }
 
-/// Why an order was not carried out.
+/// Reason why a command was not executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum GuardRejection {
     /// The deadline does not allow it.
-    #[error("the deadline does not allow it")]
+    #[error("the deadline does not allow the command")]
     Refused(#[source] DeadlineError),
-    /// A server runs already, or none runs.
-    #[error("the server is `{0:?}`")]
+    /// PostgreSQL is in the wrong state for the command.
+    #[error("PostgreSQL is `{0:?}`")]
     WrongState(PostgresProcess),
-    /// The directory is empty, or half rewound.
+    /// The data directory is empty, or a rewind is incomplete.
     #[error("the data directory is `{0:?}`")]
     WrongDirectory(DataDirectoryState),
-    /// PostgreSQL would begin a timeline above the one that is reserved.
-    #[error("a history file for timeline {0} is there already, so that number is not free")]
+    /// PostgreSQL would begin a timeline above the reserved one.
+    #[error("timeline {0} already has a history file, so a higher one must be reserved")]
     TimelineTaken(Timeline),
-    /// The operating system refused.
-    #[error("the operating system refused: {0}")]
+    /// The operating system returned an error.
+    #[error("the operating system returned an error: {0}")]
     Failed(String),
 }
