@@ -25,7 +25,8 @@ const IN_EPOCH: &str = "highest-in-epoch.json";
 /// When a file is there and cannot be read.
 pub(crate) fn read(state: &Path) -> anyhow::Result<HighestRecord> {
     let [durable, lately] = [DURABLE, IN_EPOCH].map(|name| read_one(&state.join(name)));
-    let (durable, lately) = (durable?.unwrap_or_default(), lately?.unwrap_or_default());
+    let durable = durable?.unwrap_or(HighestRecord::NONE);
+    let lately = lately?.unwrap_or(HighestRecord::NONE);
     let timeline = durable.timeline.max(lately.timeline);
     let order = |record: &HighestRecord| (record.epoch, record.sequence);
     let highest = if order(&lately) > order(&durable) {

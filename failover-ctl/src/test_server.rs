@@ -247,7 +247,8 @@ impl TestNode {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let log = fs::read_to_string(self.root.join("log")).unwrap_or_default();
+        let log = fs::read_to_string(self.root.join("log"));
+        let log = log.unwrap_or_else(|error| format!("no log: {error}"));
         panic!("`{sql}` is `{last}` and not `{answer}`:\n{log}");
     }
 

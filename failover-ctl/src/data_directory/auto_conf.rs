@@ -31,5 +31,6 @@ pub(crate) fn remove(data: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<
 /// Returns the lower-case name of the setting that a line of a settings file is about.
 pub(crate) fn name(line: &str) -> String {
     let name = line.trim_start().split(['=', ' ', '\t']).next();
-    name.unwrap_or_default().to_ascii_lowercase()
+    name.expect("`split` returns at least one part")
+        .to_ascii_lowercase()
 }

@@ -35,7 +35,9 @@ fn socket_lock(postgres: &PostgresSettings) -> PathBuf {
 /// socket directory.
 fn belongs_to(lock: &Path, data: &Path) -> bool {
     let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let text = fs::read_to_string(lock).unwrap_or_default();
+    let Ok(text) = fs::read_to_string(lock) else {
+        return false; // PostgreSQL reports a lock file that it cannot read.
+    };
     let named = text.lines().nth(1).map(Path::new);
     named.is_some_and(|path| resolved(path) == resolved(data))
 }

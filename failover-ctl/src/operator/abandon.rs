@@ -26,13 +26,13 @@ pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), 
     let open = OpenOperation::find(&store)
         .await?
         .ok_or(Error::NothingToAbandon)?;
-    open.is_left().await?;
+    open.wait_until_unattended().await?;
     let plan = &open.journal.plan;
     let mut left_behind = lease(&store, plan).await;
     left_behind.extend(instance(plan, &open.journal.entries));
     left_behind.extend(records(settings, plan).await);
     let outcome = OperationOutcome::Abandoned {
-        by: journal::operator(),
+        by: journal::operator_name(),
         reason: asked.reason.clone(),
         left_behind,
     };
@@ -112,9 +112,11 @@ async fn records(settings: &Settings, plan: &FailoverPlan) -> Vec<String> {
         let found = time::timeout(ANSWERS_WITHIN, records.standing(name)).await;
         said.push(match found {
             Ok(Ok(found)) => {
-                let epoch = found.epoch.map(|epoch| format!(" under epoch {epoch}"));
+                let epoch = found
+                    .epoch
+                    .map_or_else(String::new, |epoch| format!(" under epoch {epoch}"));
                 let values = found.values.join(", ");
-                format!("`{name}` points at {values}{}", epoch.unwrap_or_default())
+                format!("`{name}` points at {values}{epoch}")
             }
             Ok(Err(error)) => format!("where `{name}` points is not known: {}", chain(&error)),
             Err(_elapsed) => format!("where `{name}` points is not known: no answer in time"),

@@ -9,7 +9,7 @@ use crate::output;
 /// Shows every operation, oldest first.
 pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
-    let journals = journal::all(&store).await?;
+    let journals = journal::list_journals(&store).await?;
     if json {
         let text = serde_json::to_string_pretty(&journals).map_err(anyhow::Error::from)?;
         output::data(&text);
@@ -52,8 +52,7 @@ pub(crate) fn describe(journal: &Journal) -> String {
             .plan
             .steps
             .get(entry.step)
-            .map(ToString::to_string)
-            .unwrap_or_default();
+            .map_or_else(|| "unknown step".to_owned(), ToString::to_string);
         let mark = if entry.completed { "done" } else { "NOT DONE" };
         lines.push(format!(
             "  {}  {mark}  {}. {what}\n      {}",
@@ -84,11 +83,10 @@ fn outcome(of: &OperationOutcome) -> Vec<String> {
             reason,
             left_behind,
         } => {
-            let reason = reason.as_ref().map(|reason| format!(": {reason}"));
-            let mut lines = vec![format!(
-                "  outcome: abandoned by {by}{}",
-                reason.unwrap_or_default()
-            )];
+            let reason = reason
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(": {reason}"));
+            let mut lines = vec![format!("  outcome: abandoned by {by}{reason}")];
             lines.extend(left_behind.iter().map(|item| format!("  left behind: {item}")));
             lines
         }

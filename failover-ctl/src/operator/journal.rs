@@ -1,4 +1,4 @@
-//! The record of an operation: its plan, and the result of each step.
+//! Journal of an operation: its plan, and the result of each step.
 
 use anyhow::Context as _;
 use causeway_core::Epoch;
@@ -13,79 +13,78 @@ use serde::{Deserialize, Serialize};
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError, StoredObject};
 use crate::error::Error;
 
-/// One operation, as it is stored.
+/// Stored record of an operation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Journal {
-    /// The version of this record.
+    /// Version of this format.
     pub(crate) format: u32,
-    /// The name of the operation: its first moment and a random suffix.
+    /// Id of the operation: its start time and a random suffix.
     pub(crate) id: String,
-    /// Who works on it: user, host and process.
+    /// Operator that holds it: user, host and process.
     pub(crate) operator: String,
-    /// When it was begun.
+    /// Start time.
     pub(crate) started_at: String,
-    /// When it ended; none while it has not.
+    /// End time; none before.
     pub(crate) ended_at: Option<String>,
-    /// What is done.
+    /// Plan.
     pub(crate) plan: FailoverPlan,
-    /// What was accepted or forced: `--accept-loss`, `--unfenced`.
+    /// Accepted risks, such as `--accept-loss` and `--unfenced`.
     pub(crate) accepted_risks: Vec<String>,
-    /// How much may be lost by what was accepted last.
+    /// Data loss limit that was accepted last.
     #[serde(default)]
     pub(crate) limit: Option<LossLimit>,
-    /// What was stated to be lost, and from what, oldest first. The last one before the lease was taken is
-    /// the one that counts.
+    /// Statements of the data loss, oldest first. The last one before the lease was taken counts.
     #[serde(default)]
     pub(crate) statements: Vec<LossStatement>,
-    /// What became of each step, in the order in which they were begun.
+    /// Executions of steps, in the order of their start.
     pub(crate) entries: Vec<StepRecord>,
-    /// Why its operator has left it unended; none while somebody may be at work on it.
+    /// Reason why its operator released it unfinished; none while an operator may hold it.
     #[serde(default)]
     pub(crate) left: Option<String>,
-    /// What came of it; none while it has not ended.
+    /// Outcome; none before the end.
     #[serde(default)]
     pub(crate) outcome: Option<OperationOutcome>,
-    /// Rises with each write.
+    /// Counter of writes.
     pub(crate) heartbeat: u64,
 }
 
-/// What came of an operation.
+/// Outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub(crate) enum OperationOutcome {
     /// The target is primary.
     Promoted {
-        /// The records that were not moved yet when it ended. The primary's agent goes on trying.
+        /// DNS records not moved at the end. The primary's agent retries.
         records_not_moved: Vec<String>,
     },
-    /// It was refused, and the lease was not taken.
+    /// It was refused before the lease was taken.
     Refused {
-        /// Why.
+        /// Reason.
         why: String,
     },
-    /// An operator has ended it with `abandon`.
+    /// An operator closed it with `abandon`.
     Abandoned {
-        /// Who.
+        /// Operator.
         by: String,
-        /// Why, in their words.
+        /// Reason given by the operator.
         reason: Option<String>,
-        /// What it left behind.
+        /// Unfinished effects of the operation.
         left_behind: Vec<String>,
     },
-    /// Another operation was begun in its place.
+    /// Another operation replaced it.
     Replaced {
-        /// Its name.
+        /// Id of the other operation.
         by: String,
     },
-    /// The lease has gone another way.
+    /// The lease has a newer epoch than the plan.
     Overtaken {
-        /// Its epoch.
+        /// Epoch of the lease.
         epoch: Epoch,
     },
 }
 
 impl Journal {
-    /// Returns the journal of an operation that has not begun.
+    /// Returns the journal of a new operation.
     pub(crate) fn new(plan: FailoverPlan, limit: LossLimit, accepted_risks: Vec<String>) -> Self {
         let now = Timestamp::now();
         Self {
@@ -95,8 +94,8 @@ impl Journal {
                 now.strftime("%Y%m%dT%H%M%SZ"),
                 rand::random::<u16>()
             ),
-            operator: operator(),
-            started_at: seconds(now),
+            operator: operator_name(),
+            started_at: format_timestamp(now),
             ended_at: None,
             plan,
             accepted_risks,
@@ -110,17 +109,17 @@ impl Journal {
     }
 
     pub(super) fn body(&self) -> anyhow::Result<Vec<u8>> {
-        serde_json::to_vec_pretty(self).context("could not write the journal")
+        serde_json::to_vec_pretty(self).context("could not serialize the journal")
     }
 
     pub(super) fn parse(stored: &StoredObject) -> anyhow::Result<Self> {
         serde_json::from_slice(&stored.body)
-            .context("the journal in the lease bucket cannot be read")
+            .context("could not parse the journal in the lease bucket")
     }
 }
 
-/// Returns every operation, oldest first, the one under way last.
-pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Error> {
+/// Returns the journals of all operations, oldest first.
+pub(crate) async fn list_journals(store: &LeaseStore) -> Result<Vec<Journal>, Error> {
     let mut journals = Vec::new();
     for key in store.list(&store.key("operations/")).await? {
         if let Some(stored) = store.read(&key).await? {
@@ -133,12 +132,12 @@ pub(crate) async fn all(store: &LeaseStore) -> Result<Vec<Journal>, Error> {
             journals.push(last);
         }
     }
-    // Names of the same second are in no order.
+    // Ids of the same second are unordered.
     journals.sort_by(|one, other| one.started_at.cmp(&other.started_at));
     Ok(journals)
 }
 
-pub(super) async fn file(store: &LeaseStore, journal: &Journal) -> anyhow::Result<()> {
+pub(super) async fn archive_journal(store: &LeaseStore, journal: &Journal) -> anyhow::Result<()> {
     let key = store.key(&format!("operations/{}.json", journal.id));
     match store
         .write(&key, journal.body()?, &WritePrecondition::Missing)
@@ -149,15 +148,15 @@ pub(super) async fn file(store: &LeaseStore, journal: &Journal) -> anyhow::Resul
     }
 }
 
-pub(super) fn busy(journal: &Journal) -> Error {
+pub(super) fn busy_error(journal: &Journal) -> Error {
     Error::Busy {
         operator: journal.operator.clone(),
         operation: journal.id.clone(),
     }
 }
 
-/// Returns who this process works for.
-pub(crate) fn operator() -> String {
+/// Returns the name of this process as operator: user, host and process id.
+pub(crate) fn operator_name() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid())
         .ok()
         .flatten();
@@ -172,11 +171,11 @@ pub(crate) fn operator() -> String {
     )
 }
 
-/// Returns the moment as it is stored.
+/// Returns the current time as stored.
 pub(crate) fn now() -> String {
-    seconds(Timestamp::now())
+    format_timestamp(Timestamp::now())
 }
 
-pub(super) fn seconds(moment: Timestamp) -> String {
-    format!("{moment:.3}")
+pub(super) fn format_timestamp(timestamp: Timestamp) -> String {
+    format!("{timestamp:.3}")
 }

@@ -1,5 +1,5 @@
-//! The lock that keeps a second operator from the same operation: the journal of the operation in the lease bucket,
-//! changed by compare-and-swap. Its holder writes it every two seconds.
+//! Lock that keeps two operators from the same operation: the journal in the lease bucket, changed by
+//! compare-and-swap. Its holder writes a heartbeat into it every two seconds.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use tokio::time::{self, Instant};
 
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::error::Error;
-use crate::operator::journal::{Journal, OperationOutcome, busy, file, operator, seconds};
+use crate::operator::journal::{Journal, OperationOutcome, archive_journal, format_timestamp, operator_name};
 use crate::output;
 
-/// How often an operator shows that they are at work.
+/// Interval between two heartbeats.
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// For how long a journal must stand unchanged before somebody else continues it: four beats lost.
+/// Time without a heartbeat after which another operator may take over: four are lost.
 pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a silent journal is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Interval at which a journal is read while its operator's heartbeat is awaited.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Somebody else works on the operation now, so this process must not.
+/// Another process has taken the operation over, so this one must stop.
 #[derive(Debug, thiserror::Error)]
-#[error("another operator has taken this operation over")]
+#[error("another operator has taken over this operation")]
 pub(crate) struct OperationLockLost;
 
-/// An operation that has not ended, and that this process does not work on.
+/// Operation that has not ended, and that this process does not hold.
 #[derive(Debug)]
 pub(crate) struct OpenOperation {
     store: LeaseStore,
@@ -36,15 +36,15 @@ pub(crate) struct OpenOperation {
     pub(crate) journal: Journal,
 }
 
-/// What the operation's object holds.
+/// State of the journal object.
 enum JournalState {
-    /// Nothing, or an operation that has ended, and what a write must then require.
+    /// No operation, or one that has ended; a write requires this precondition.
     Ended(WritePrecondition),
     /// An operation that has not ended.
     Open(Box<OpenOperation>),
 }
 
-/// A journal that this process writes.
+/// Journal that this process holds.
 #[derive(Debug)]
 pub(crate) struct OperationLock {
     store: LeaseStore,
@@ -53,26 +53,26 @@ pub(crate) struct OperationLock {
 }
 
 impl OpenOperation {
-    /// Finds the operation that has not ended, if there is one.
+    /// Returns the operation that has not ended, if any.
     ///
     /// # Errors
     ///
-    /// When the store does not answer.
+    /// When the lease store fails or the journal cannot be parsed.
     pub(crate) async fn find(store: &LeaseStore) -> Result<Option<Self>, Error> {
-        match Self::look(store).await? {
+        match Self::read_state(store).await? {
             JournalState::Open(open) => Ok(Some(*open)),
             JournalState::Ended(_) => Ok(None),
         }
     }
 
-    async fn look(store: &LeaseStore) -> Result<JournalState, Error> {
+    async fn read_state(store: &LeaseStore) -> Result<JournalState, Error> {
         let Some(stored) = store.read(&store.key("operation")).await? else {
             return Ok(JournalState::Ended(WritePrecondition::Missing));
         };
         let journal = Journal::parse(&stored)?;
         if journal.ended_at.is_some() {
-            // Whoever ended it may have been cut off before it was filed.
-            file(store, &journal).await?;
+            // Its operator may have been interrupted before it archived the journal.
+            archive_journal(store, &journal).await?;
             return Ok(JournalState::Ended(WritePrecondition::Match(stored.etag)));
         }
         Ok(JournalState::Open(Box::new(Self {
@@ -82,44 +82,44 @@ impl OpenOperation {
         })))
     }
 
-    /// Waits until its operator is known to be gone: they have said so, or have been silent for ten seconds.
+    /// Waits until no operator holds the operation: it was released, or has had no heartbeat for ten seconds.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] if its operator is at work.
-    pub(crate) async fn is_left(&self) -> Result<(), Error> {
+    /// [`Error::Busy`] when a heartbeat arrives.
+    pub(crate) async fn wait_until_unattended(&self) -> Result<(), Error> {
         if self.journal.left.is_some() {
             return Ok(());
         }
         output::say(&format!(
-            "operation {} has not ended: looking whether anybody is at work on it, for {HEARTBEAT_TIMEOUT:?}",
+            "operation {} has not ended: waiting {HEARTBEAT_TIMEOUT:?} for a heartbeat of its operator",
             self.journal.id
         ));
         let key = self.store.key("operation");
         let until = Instant::now() + HEARTBEAT_TIMEOUT;
         while Instant::now() < until {
-            time::sleep(LOOK_EVERY).await;
+            time::sleep(POLL_INTERVAL).await;
             let now = self.store.read(&key).await?;
             if now.is_none_or(|stored| stored.etag != self.etag) {
-                return Err(busy(&self.journal));
+                return Err(busy_error(&self.journal));
             }
         }
         Ok(())
     }
 
-    /// Becomes its operator, if nobody else has meanwhile.
+    /// Becomes the operator of the operation.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] if somebody has.
-    pub(crate) async fn take_up(
+    /// [`Error::Busy`] when another operator has taken it over meanwhile.
+    pub(crate) async fn take_over(
         mut self,
         change: impl FnOnce(&mut Journal),
     ) -> Result<OperationLock, Error> {
-        self.journal.operator = operator();
+        self.journal.operator = operator_name();
         self.journal.left = None;
         change(&mut self.journal);
-        let etag = self.write().await?;
+        let etag = self.write_journal().await?;
         let Self { store, journal, .. } = self;
         Ok(OperationLock {
             store,
@@ -128,23 +128,23 @@ impl OpenOperation {
         })
     }
 
-    /// Ends it although it was not carried out, and files its journal. Returns that and its version.
+    /// Closes the operation without executing it, and archives its journal. Returns the journal and its `ETag`.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] if somebody is at work on it after all.
+    /// [`Error::Busy`] when an operator has written it meanwhile.
     pub(crate) async fn close(
         mut self,
         outcome: OperationOutcome,
     ) -> Result<(Journal, ETag), Error> {
-        self.journal.ended_at = Some(seconds(Timestamp::now()));
+        self.journal.ended_at = Some(format_timestamp(Timestamp::now()));
         self.journal.outcome = Some(outcome);
-        let etag = self.write().await?;
-        file(&self.store, &self.journal).await?;
+        let etag = self.write_journal().await?;
+        archive_journal(&self.store, &self.journal).await?;
         Ok((self.journal, etag))
     }
 
-    async fn write(&mut self) -> Result<ETag, Error> {
+    async fn write_journal(&mut self) -> Result<ETag, Error> {
         self.journal.heartbeat += 1;
         let key = self.store.key("operation");
         let condition = WritePrecondition::Match(self.etag.clone());
@@ -154,39 +154,39 @@ impl OpenOperation {
             .await
         {
             Ok(etag) => Ok(etag),
-            Err(LeaseStoreError::Conflict(_)) => Err(busy(&self.journal)),
+            Err(LeaseStoreError::Conflict(_)) => Err(busy_error(&self.journal)),
             Err(error) => Err(error.into()),
         }
     }
 }
 
 impl OperationLock {
-    /// Begins an operation. One that has not ended is closed before, once nobody is at work on it: it must
-    /// not keep the next disaster waiting.
+    /// Starts an operation. An earlier one that has not ended is closed first, once no operator holds it, so that it does
+    /// not block the next failover.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] with who is at work.
-    pub(crate) async fn begin(
+    /// [`Error::Busy`] when another operator holds the lock.
+    pub(crate) async fn acquire(
         store: &LeaseStore,
         journal: Journal,
         lease: &LeaseRecord,
     ) -> Result<Self, Error> {
         let key = store.key("operation");
-        let condition = match OpenOperation::look(store).await? {
+        let condition = match OpenOperation::read_state(store).await? {
             JournalState::Open(open) => {
-                let outcome = if plan_state(&open.journal.plan, lease) == PlanState::Overtaken {
-                    // Whatever its operator still does is refused: the lease has gone past its plan.
+                let outcome = if standing(&open.journal.plan, lease) == PlanState::Overtaken {
+                    // Its remaining steps would be rejected, because the lease has a newer epoch than its plan.
                     let epoch = lease.epoch;
                     OperationOutcome::Overtaken { epoch }
                 } else {
-                    open.is_left().await?;
+                    open.wait_until_unattended().await?;
                     let by = journal.id.clone();
                     OperationOutcome::Replaced { by }
                 };
                 let (before, etag) = open.close(outcome).await?;
                 output::say(&format!(
-                    "operation {} is closed, and this one begun in its place",
+                    "operation {} closed and replaced by this one",
                     before.id
                 ));
                 WritePrecondition::Match(etag)
@@ -200,16 +200,16 @@ impl OperationLock {
                 journal,
             }),
             Err(LeaseStoreError::Conflict(_)) => match store.read(&key).await? {
-                Some(stored) => Err(busy(&Journal::parse(&stored)?)),
-                None => Err(anyhow::anyhow!("the operation lock came and went: try again").into()),
+                Some(stored) => Err(busy_error(&Journal::parse(&stored)?)),
+                None => Err(anyhow::anyhow!("the operation lock was created and deleted meanwhile: retry").into()),
             },
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Notes that a step is begun, before anything is done, and what became of the one before.
-    pub(crate) async fn began(&mut self, step: usize) -> anyhow::Result<()> {
-        let started_at = seconds(Timestamp::now());
+    /// Stores that a step starts, before it has any effect, together with the result of the previous step.
+    pub(crate) async fn record_step_start(&mut self, step: usize) -> anyhow::Result<()> {
+        let started_at = format_timestamp(Timestamp::now());
         let entry = StepRecord {
             step,
             started_at,
@@ -218,45 +218,45 @@ impl OperationLock {
             completed: false,
         };
         self.journal.entries.push(entry);
-        self.write().await
+        self.write_journal().await
     }
 
-    /// Takes in what became of the step that was begun last. It is stored with the next write, which is
-    /// that of the next step, of the end, or a beat: an operator who is cut off in between repeats the step.
-    pub(crate) fn ended(&mut self, done: bool, evidence: String) {
+    /// Records the result of the step that started last. The next write stores it: that of the next step, of the end, or
+    /// a heartbeat. An operator who is interrupted before it repeats the step.
+    pub(crate) fn record_step_end(&mut self, completed: bool, evidence: String) {
         if let Some(entry) = self.journal.entries.last_mut() {
-            entry.ended_at = Some(seconds(Timestamp::now()));
+            entry.ended_at = Some(format_timestamp(Timestamp::now()));
             entry.evidence = Some(evidence);
-            entry.completed = done;
+            entry.completed = completed;
         }
     }
 
-    /// Takes in what is stated to be lost, to be stored with the next write.
-    pub(crate) fn stated(&mut self, statement: LossStatement) {
+    /// Records a statement of the data loss. The next write stores it.
+    pub(crate) fn record_statement(&mut self, statement: LossStatement) {
         self.journal.statements.push(statement);
     }
 
-    /// Shows that this operator is at work.
-    pub(crate) async fn beat(&mut self) -> anyhow::Result<()> {
-        self.write().await
+    /// Writes a heartbeat.
+    pub(crate) async fn write_heartbeat(&mut self) -> anyhow::Result<()> {
+        self.write_journal().await
     }
 
-    /// Leaves the operation as it is: nobody works on it any more, so that the next operator need not wait.
-    pub(crate) async fn leave(mut self, why: String) -> anyhow::Result<()> {
-        self.journal.left = Some(why);
-        self.write().await
+    /// Releases the unfinished operation, so that the next operator need not wait for a heartbeat.
+    pub(crate) async fn release(mut self, reason: String) -> anyhow::Result<()> {
+        self.journal.left = Some(reason);
+        self.write_journal().await
     }
 
-    /// Ends the operation, and files its journal.
-    pub(crate) async fn end(mut self, outcome: OperationOutcome) -> anyhow::Result<Journal> {
-        self.journal.ended_at = Some(seconds(Timestamp::now()));
+    /// Completes the operation and archives its journal.
+    pub(crate) async fn complete(mut self, outcome: OperationOutcome) -> anyhow::Result<Journal> {
+        self.journal.ended_at = Some(format_timestamp(Timestamp::now()));
         self.journal.outcome = Some(outcome);
-        self.write().await?;
-        file(&self.store, &self.journal).await?;
+        self.write_journal().await?;
+        archive_journal(&self.store, &self.journal).await?;
         Ok(self.journal)
     }
 
-    async fn write(&mut self) -> anyhow::Result<()> {
+    async fn write_journal(&mut self) -> anyhow::Result<()> {
         self.journal.heartbeat += 1;
         let body = self.journal.body()?;
         let key = self.store.key("operation");
@@ -274,7 +274,7 @@ impl OperationLock {
                 Ok(())
             }
             Err(error) => {
-                // A write whose answer was lost, or that a retry found done, is in the store.
+                // The write may be stored although its response was lost, or the retry met its own first attempt.
                 if let Some(stored) = self.store.read(&key).await?
                     && stored.body == body
                 {

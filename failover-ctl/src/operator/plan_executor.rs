@@ -1,5 +1,5 @@
-//! Carries out a plan: one step at a time, each noted before and after, and nothing that cannot be undone
-//! before the loss was stated once more.
+//! Plan executor: executes one step at a time, journals it before and after, and states the data loss again before
+//! each step that cannot be undone.
 
 use std::cell::OnceCell;
 use std::pin::pin;
@@ -27,42 +27,41 @@ use crate::operator::survey::{self, PATIENT, QUICK};
 use crate::output;
 use crate::protocol::signed_command::CommandSigningKey;
 
-/// How long the store may be away before the loss cannot be stated: as long as an operator may be silent.
-const STATED_WITHIN: Duration = HEARTBEAT_TIMEOUT;
+/// Time for which the lease store may fail before a statement of the data loss is given up: that of a lost heartbeat.
+const STATEMENT_TIMEOUT: Duration = HEARTBEAT_TIMEOUT;
 
-/// For how long what was seen for the plan is as good as a second look: nobody was asked in between.
-const FRESH: Duration = Duration::from_millis(1500);
+/// Age up to which the survey of the plan is used for the first step, when no confirmation was awaited in between.
+const SURVEY_LIFETIME: Duration = Duration::from_millis(1500);
 
-/// The pauses between two tries to read the lease.
+/// Backoff between attempts to read the lease.
 const RETRY_POLICY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_millis(100),
     max_backoff: Duration::from_secs(1),
 };
 
-/// What carries a plan out.
+/// Executor of a plan.
 pub(crate) struct PlanExecutor<'a> {
     pub(super) settings: &'a Settings,
     pub(super) store: LeaseStore,
     pub(super) agents: AgentClient,
     pub(super) key: CommandSigningKey,
-    /// When the cluster was looked at for the statement that the operator was shown.
-    pub(super) stated_at: Instant,
-    /// Until when Route 53 is tried; it begins with the first record.
+    /// Time of the survey for the statement that the operator confirmed.
+    pub(super) surveyed_at: Instant,
+    /// Deadline of the Route 53 changes, set by the first record.
     pub(super) records_until: OnceCell<Instant>,
 }
 
-/// What a step that did not end means for the operation.
+/// Consequence of a failed step for the operation.
 enum StepFailure {
-    /// Nothing was changed that a new plan would not find as it is: the operation is over.
-    Over(Error),
-    /// The promotion goes on without it.
-    GoOn,
-    /// What has happened is not undone, and what remains can be resumed.
-    Left,
+    /// The lease was not taken: the operation ends, and a new plan can be made.
+    Refused(Error),
+    /// The operation continues without the step.
+    Continue,
+    /// Completed steps stay, and the rest can be resumed.
+    Unfinished,
 }
 
-/// The target has not taken the lease, and will not: the order was refused, was never sent, or came to
-/// nothing.
+/// The target has not taken the lease and will not: the command was rejected, not sent, or failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct LeaseNotTaken(pub(super) String);
@@ -73,34 +72,34 @@ impl<'a> PlanExecutor<'a> {
         store: LeaseStore,
         agents: AgentClient,
         key: CommandSigningKey,
-        stated_at: Instant,
+        surveyed_at: Instant,
     ) -> Self {
         Self {
             settings,
             store,
             agents,
             key,
-            stated_at,
+            surveyed_at,
             records_until: OnceCell::new(),
         }
     }
 
-    /// Carries out what remains of a plan, and ends the operation. A record that is not moved keeps nothing
-    /// open: the primary's own agent moves it, and the journal says that it was not.
+    /// Executes the remaining steps of a plan and completes the operation. A DNS record that is not moved does not keep it
+    /// open: the primary's agent moves the record, and the journal lists it.
     ///
     /// # Errors
     ///
-    /// A refusal before the lease was taken, with the operation ended; [`Error::Unfinished`] afterwards,
-    /// and the journal says how far it came.
+    /// A refusal before the lease was taken, with the operation closed; [`Error::Unfinished`] afterwards, with the
+    /// completed steps in the journal.
     pub(crate) async fn run(
         &self,
-        mut held: OperationLock,
+        mut lock: OperationLock,
         standing: PlanState,
     ) -> Result<Journal, Error> {
-        let plan = held.journal.plan.clone();
-        let operation = held.journal.id.clone();
+        let plan = lock.journal.plan.clone();
+        let operation = lock.journal.id.clone();
         let mut records_not_moved = Vec::new();
-        let steps: Vec<(usize, PlanStep)> = remaining_steps(&plan, &held.journal.entries, standing)
+        let steps: Vec<(usize, PlanStep)> = remaining(&plan, &lock.journal.entries, standing)
             .into_iter()
             .map(|(at, step)| (at, step.clone()))
             .collect();
@@ -111,25 +110,25 @@ impl<'a> PlanExecutor<'a> {
                 what: step.to_string(),
                 source,
             };
-            let fresh = self.stated_at.elapsed() < FRESH;
-            if let Some(after) = stated_before(&step)
+            let fresh = self.surveyed_at.elapsed() < SURVEY_LIFETIME;
+            if let Some(after) = statement_stage_before(&step)
                 && !(fresh && after == LossStatementStage::Answer)
             {
-                match Box::pin(self.state(&plan, after, &mut held)).await {
+                match Box::pin(self.state_loss(&plan, after, &mut lock)).await {
                     Ok(()) => {}
                     Err(Error::Other(error)) if error.is::<OperationLockLost>() => {
                         return Err(unfinished(error));
                     }
-                    Err(failure) => return Err(over(held, failure).await),
+                    Err(failure) => return Err(close_refused(lock, failure).await),
                 }
             }
-            held.began(at).await.map_err(unfinished)?;
+            lock.record_step_start(at).await.map_err(unfinished)?;
             output::say(&format!("{}. {step}", at + 1));
-            let done = Box::pin(self.with_beats(&mut held, self.perform(&plan, &step))).await;
+            let done = Box::pin(self.with_heartbeats(&mut lock, self.perform(&plan, &step))).await;
             let error = match done.and_then(|done| done) {
                 Ok(evidence) => {
                     output::say(&format!("   {evidence}"));
-                    held.ended(true, evidence);
+                    lock.record_step_end(true, evidence);
                     continue;
                 }
                 Err(error) => error,
@@ -138,46 +137,46 @@ impl<'a> PlanExecutor<'a> {
                 return Err(unfinished(error));
             }
             let why = format!("{error:#}");
-            held.ended(false, why.clone());
-            match broken(&step, &error, &why) {
-                StepFailure::Over(failure) => return Err(over(held, failure).await),
-                StepFailure::GoOn => {
+            lock.record_step_end(false, why.clone());
+            match judge_failure(&step, &error, &why) {
+                StepFailure::Refused(failure) => return Err(close_refused(lock, failure).await),
+                StepFailure::Continue => {
                     output::say(&format!("   NOT DONE: {why}"));
                     if let PlanStep::PointRecord { name, .. } = &step {
                         records_not_moved.push(name.clone());
                     }
                 }
-                StepFailure::Left => {
-                    if let Err(error) = held.leave(why).await {
-                        output::say(&format!("the journal could not be written: {error:#}"));
+                StepFailure::Unfinished => {
+                    if let Err(error) = lock.release(why).await {
+                        output::say(&format!("warning: could not write the journal: {error:#}"));
                     }
                     return Err(unfinished(error));
                 }
             }
         }
-        Ok(held
-            .end(OperationOutcome::Promoted { records_not_moved })
+        Ok(lock
+            .complete(OperationOutcome::Promoted { records_not_moved })
             .await?)
     }
 
-    /// States the loss once more, and refuses one that is larger than what was accepted, as well as
-    /// everything else that would refuse a new plan. The statement is stored with the next step.
-    async fn state(
+    /// States the data loss again, and fails if it exceeds the accepted limit or a new plan would be refused. The next step
+    /// stores the statement.
+    async fn state_loss(
         &self,
         plan: &FailoverPlan,
         after: LossStatementStage,
-        held: &mut OperationLock,
+        lock: &mut OperationLock,
     ) -> Result<(), Error> {
-        let stating = Box::pin(self.with_beats(held, self.statement(plan, after)));
+        let stating = Box::pin(self.with_heartbeats(lock, self.survey_loss(plan, after)));
         let Some(stated) = stating.await?? else {
             return Ok(());
         };
-        let limit = held.journal.limit.unwrap_or(LossLimit {
+        let limit = lock.journal.limit.unwrap_or(LossLimit {
             bytes: 0,
             rows: None,
         });
         let loss = stated.data_loss;
-        held.stated(stated);
+        lock.record_statement(stated);
         if limit.admits(loss.as_ref()) {
             return Ok(());
         }
@@ -190,14 +189,14 @@ impl<'a> PlanExecutor<'a> {
         Err(Error::WouldLoseRows { rows, accepted })
     }
 
-    /// Looks at the cluster as it is now; none if the target holds the lease already.
-    async fn statement(
+    /// Surveys the cluster and returns a statement of the data loss; none if the target holds the lease.
+    async fn survey_loss(
         &self,
         plan: &FailoverPlan,
         after: LossStatementStage,
     ) -> Result<Option<LossStatement>, Error> {
         let fence = plan.fence();
-        // A primary that lives renews its lease, so the fence of the first kind fails without its answer.
+        // A live primary renews its lease, so fencing by expiry detects it without its answer.
         let patience = match fence {
             FencingMethod::LeaseExpired => QUICK,
             FencingMethod::InstanceStopped | FencingMethod::Unfenced => PATIENT,
@@ -209,7 +208,7 @@ impl<'a> PlanExecutor<'a> {
                 RetryClass::Permanent
             }
         };
-        let deadline = Instant::now() + STATED_WITHIN;
+        let deadline = Instant::now() + STATEMENT_TIMEOUT;
         let take = || survey::take(self.settings, &self.store, &self.agents, patience);
         let seen = retry::until(deadline, RETRY_POLICY, judge, take).await?;
         let lease = &seen.survey.lease;
@@ -236,25 +235,25 @@ impl<'a> PlanExecutor<'a> {
         Ok(Some(seen.statement(after, &plan.to, &candidate)))
     }
 
-    /// Performs something, and shows meanwhile that this operator is at work.
-    async fn with_beats<T>(
+    /// Awaits `work` while writing heartbeats.
+    async fn with_heartbeats<T>(
         &self,
-        held: &mut OperationLock,
+        lock: &mut OperationLock,
         work: impl Future<Output = T>,
     ) -> anyhow::Result<T> {
         let mut work = pin!(work);
-        let mut beaten_at = Instant::now();
-        let mut beat = time::interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        let mut written_at = Instant::now();
+        let mut heartbeat = time::interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         loop {
             tokio::select! {
                 result = &mut work => return Ok(result),
-                _ = beat.tick() => match held.beat().await {
-                    Ok(()) => beaten_at = Instant::now(),
-                    // A store that does not answer for a moment stops nobody: every step is under the
-                    // epoch of the plan. One that is silent for longer lets somebody else take over.
+                _ = heartbeat.tick() => match lock.write_heartbeat().await {
+                    Ok(()) => written_at = Instant::now(),
+                    // A short outage of the store is tolerated, because every step requires the plan's epoch. After the
+                    // heartbeat timeout another operator may take over.
                     Err(error) if error.is::<OperationLockLost>() => return Err(error),
-                    Err(error) if beaten_at.elapsed() >= HEARTBEAT_TIMEOUT => return Err(error),
-                    Err(error) => output::say(&format!("   the journal waits: {error:#}")),
+                    Err(error) if written_at.elapsed() >= HEARTBEAT_TIMEOUT => return Err(error),
+                    Err(error) => output::say(&format!("   could not write a heartbeat, retrying: {error:#}")),
                 },
             }
         }
@@ -269,8 +268,8 @@ impl<'a> PlanExecutor<'a> {
     }
 }
 
-/// Returns after what the loss is stated again before a step is begun.
-const fn stated_before(step: &PlanStep) -> Option<LossStatementStage> {
+/// Returns the stage at which the data loss is stated before a step.
+const fn statement_stage_before(step: &PlanStep) -> Option<LossStatementStage> {
     match step {
         PlanStep::Fence { .. } => Some(LossStatementStage::Answer),
         PlanStep::CatchUp { .. } => Some(LossStatementStage::Fence),
@@ -281,35 +280,35 @@ const fn stated_before(step: &PlanStep) -> Option<LossStatementStage> {
     }
 }
 
-fn broken(step: &PlanStep, error: &anyhow::Error, why: &str) -> StepFailure {
+fn judge_failure(step: &PlanStep, error: &anyhow::Error, why: &str) -> StepFailure {
     let why = why.to_owned();
     match step {
-        PlanStep::Fence { node, .. } => StepFailure::Over(Error::NotFenced {
+        PlanStep::Fence { node, .. } => StepFailure::Refused(Error::NotFenced {
             node: node.to_string(),
             why,
         }),
-        PlanStep::CatchUp { node } => StepFailure::Over(Error::NotPromotable {
+        PlanStep::CatchUp { node } => StepFailure::Refused(Error::NotPromotable {
             node: node.to_string(),
             why,
         }),
         PlanStep::TakeLease { node, .. } if error.is::<LeaseNotTaken>() => {
-            StepFailure::Over(Error::NotPromotable {
+            StepFailure::Refused(Error::NotPromotable {
                 node: node.to_string(),
                 why,
             })
         }
-        PlanStep::PointRecord { .. } => StepFailure::GoOn,
+        PlanStep::PointRecord { .. } => StepFailure::Continue,
         PlanStep::TakeLease { .. } | PlanStep::Promote { .. } | PlanStep::VerifyWrite { .. } => {
-            StepFailure::Left
+            StepFailure::Unfinished
         }
     }
 }
 
-/// Ends an operation that was refused, so that the next one is not kept waiting for it.
-async fn over(held: OperationLock, failure: Error) -> Error {
+/// Closes a refused operation, so that it does not block the next one.
+async fn close_refused(lock: OperationLock, failure: Error) -> Error {
     let why = chain(&failure);
-    if let Err(error) = held.end(OperationOutcome::Refused { why }).await {
-        output::say(&format!("the journal could not be ended: {error:#}"));
+    if let Err(error) = lock.complete(OperationOutcome::Refused { why }).await {
+        output::say(&format!("warning: could not close the journal: {error:#}"));
     }
     failure
 }

@@ -269,8 +269,8 @@ impl PlanExecutor<'_> {
                     Ok(None)
                 }
                 (role @ (NodeRole::Standby | NodeRole::Stopped), _) => {
-                    let why = status.decision.clone().unwrap_or_default();
-                    bail!("`{node}` is {role} and does not hold the lease any more: {why}");
+                    let decision = status.decision.as_deref().unwrap_or("no decision reported");
+                    bail!("`{node}` is {role} and no longer holds the lease: {decision}");
                 }
             }
         })
@@ -340,24 +340,23 @@ impl PlanExecutor<'_> {
         let mut said_at = Instant::now();
         let mut heard_at = Instant::now();
         loop {
-            let asked = self.agents.status(node).await;
-            if let Ok(status) = &asked {
-                heard_at = Instant::now();
-                if let Some(evidence) = found(status)? {
-                    return Ok(evidence);
-                }
-            }
+            let answer = self.agents.status(node).await;
             let now = Instant::now();
-            if now - heard_at >= AWAY {
-                let error = asked.err().map(|error| format!("{error:#}"));
-                bail!(
-                    "the agent of `{}` has not answered for {AWAY:?}, while waiting for {what}: {}",
-                    node.name,
-                    error.unwrap_or_default()
-                );
+            match &answer {
+                Ok(status) => {
+                    heard_at = now;
+                    if let Some(evidence) = found(status)? {
+                        return Ok(evidence);
+                    }
+                }
+                Err(error) if now - heard_at >= AWAY => bail!(
+                    "the agent of `{}` has not answered for {AWAY:?}, while waiting for {what}: {error:#}",
+                    node.name
+                ),
+                Err(_) => {}
             }
             if now >= deadline {
-                let last = match asked {
+                let last = match answer {
                     Ok(status) => serde_json::to_string(&status)?,
                     Err(error) => format!("{error:#}"),
                 };

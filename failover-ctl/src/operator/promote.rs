@@ -46,9 +46,9 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let mut journal = Journal::new(plan, accepted.limit, accepted.words);
     journal.statements.push(stated);
-    let held = OperationLock::begin(&store, journal, &seen.survey.lease).await?;
+    let lock = OperationLock::acquire(&store, journal, &seen.survey.lease).await?;
     let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
-    Box::pin(finish(executor, held, PlanState::NotStarted, asked.json)).await
+    Box::pin(finish(executor, lock, PlanState::NotStarted, asked.json)).await
 }
 
 /// Says what there is to do about a target that holds the lease: an operation that took it for the target
@@ -67,11 +67,11 @@ async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Erro
 /// Carries out what remains, and prints the report.
 pub(super) async fn finish(
     executor: PlanExecutor<'_>,
-    held: OperationLock,
+    lock: OperationLock,
     standing: PlanState,
     json: bool,
 ) -> Result<(), Error> {
-    let journal = Box::pin(executor.run(held, standing)).await?;
+    let journal = Box::pin(executor.run(lock, standing)).await?;
     if json {
         output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
     } else {

@@ -275,7 +275,7 @@ fn changed(there: &LeaseRecord) -> Error {
     ))
 }
 
-/// Waits until whoever held the old lease has ended PostgreSQL by its own deadline, whatever it could reach.
+/// Waits until the holder of the old lease has ended PostgreSQL by its own deadline, whatever it could reach.
 async fn wait_for_term(settings: &Settings) {
     let term = settings.timing.lease_duration;
     output::say(&format!(

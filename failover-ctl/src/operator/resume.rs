@@ -27,20 +27,20 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
     let open = OpenOperation::find(&store)
         .await?
         .ok_or(Error::NothingToResume)?;
-    open.is_left().await?;
+    open.wait_until_unattended().await?;
     let agents = AgentClient::new(settings);
     let seen = survey::take(settings, &store, &agents, PATIENT).await?;
-    let standing = plan_state(&open.journal.plan, &seen.survey.lease);
-    let held = match standing {
+    let standing = standing(&open.journal.plan, &seen.survey.lease);
+    let lock = match standing {
         PlanState::Overtaken => return Err(close(open, &seen).await?),
         PlanState::LeaseTaken => {
             output::say(&open.journal.plan.to_string());
-            open.take_up(|_| ()).await?
+            open.take_over(|_| ()).await?
         }
         PlanState::NotStarted => confirm(settings, asked, open, &seen).await?,
     };
     let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
-    Box::pin(finish(executor, held, standing, asked.json)).await
+    Box::pin(finish(executor, lock, standing, asked.json)).await
 }
 
 /// Checks what `promote` checks, and has accepted what it has accepted.
@@ -70,7 +70,7 @@ async fn confirm(
         journal.accepted_risks.extend(accepted.words);
         journal.statements.push(stated);
     };
-    open.take_up(resumed).await
+    open.take_over(resumed).await
 }
 
 /// Ends an operation of which nothing can be carried out any more.

@@ -121,8 +121,8 @@ fn table(cluster: &ClusterView<'_>) -> String {
                 .filter_map(|row| row.get(column))
                 .map(|cell| cell.chars().count())
                 .max()
+                .unwrap_or(0)
         })
-        .map(Option::unwrap_or_default)
         .collect();
     let mut text = String::new();
     for row in &rows {

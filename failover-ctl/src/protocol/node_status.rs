@@ -139,6 +139,16 @@ pub(crate) struct HighestRecord {
     pub(crate) store: Option<LeaseStoreId>,
 }
 
+impl HighestRecord {
+    /// Record of a node that has trusted none yet: every stored record is newer.
+    pub(crate) const NONE: Self = Self {
+        epoch: Epoch::new(0),
+        sequence: 0,
+        timeline: None,
+        store: None,
+    };
+}
+
 /// What a node would do if the primary were lost now, by the function that will decide it then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forecast {

@@ -65,7 +65,8 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
             .map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
-        let path = path.split('?').next().unwrap_or_default().to_owned();
+        let path = path.split('?').next();
+        let path = path.expect("`split` returns at least one part").to_owned();
         let mut objects = objects.lock().unwrap();
         let found = objects.get(&path).cloned();
         let (status, etag, answer) = match (method.as_str(), found) {

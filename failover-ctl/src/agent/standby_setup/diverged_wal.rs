@@ -228,8 +228,12 @@ impl DivergedWalSaves {
             if save.extension().is_some_and(|extension| extension == UNFINISHED) {
                 continue;
             }
-            let text = fs::read_to_string(save.join(INDEX)).unwrap_or_default();
-            if serde_json::from_str::<DivergedWalIndex>(&text).is_ok() {
+            let index = match fs::read(save.join(INDEX)) {
+                Ok(index) => index,
+                Err(error) if is_absent(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            if serde_json::from_slice::<DivergedWalIndex>(&index).is_ok() {
                 saves.push(save);
             }
         }
@@ -254,6 +258,13 @@ pub(crate) fn unexamined(state: &Path) -> Option<usize> {
         .flatten()
         .filter(|entry| entry.path().join(INDEX).exists());
     Some(saves.count()).filter(|count| *count > UNEXAMINED)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn same(one: &Path, other: &Path) -> io::Result<bool> {

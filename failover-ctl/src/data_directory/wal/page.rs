@@ -83,7 +83,8 @@ impl<'a> WalPage<'a> {
             return &[];
         };
         let until = self.bytes.len().min(from.saturating_add(length));
-        self.bytes.get(from..until).unwrap_or_default()
+        // Empty where the page ends before `from`.
+        self.bytes.get(from..until).unwrap_or(&[])
     }
 }
 

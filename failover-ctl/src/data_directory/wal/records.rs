@@ -209,6 +209,8 @@ fn crc_is_right(record: &[u8]) -> bool {
         return false;
     };
     let of_data = crc32c::crc32c(data);
-    let before_sum = header.get(..20).unwrap_or_default();
+    let before_sum = header
+        .get(..20)
+        .expect("a record header has 24 bytes");
     crc32c::crc32c_append(of_data, before_sum) == word(header, 20)
 }
