@@ -1,4 +1,4 @@
-//! Everything outside of the process, each thing behind its own door.
+//! Clients of everything outside the process.
 
 pub(crate) mod agents;
 pub(crate) mod dns_resolver;

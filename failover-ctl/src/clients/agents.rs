@@ -1,4 +1,4 @@
-//! Other nodes' agents, over HTTP.
+//! HTTP client of the agents.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,50 +16,53 @@ use crate::config::{NodeSettings, Settings};
 use crate::protocol::node_status::{NodeStatus, StatusMismatch};
 use crate::protocol::signed_command::{CommandSigningKey, SIGNATURE_HEADER, SignedCommand};
 
-/// How long an agent may take to answer: it answers from memory, across regions.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time for an agent to respond: it responds from memory, across regions.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest answer that is read.
-const LONGEST: usize = 256 << 10;
+/// Time for an agent to accept a command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An agent that has read an order and does not carry it out.
+/// Maximum length of a response, in bytes.
+const MAX_RESPONSE_BYTES: usize = 256 << 10;
+
+/// Rejection of a command by an agent.
 #[derive(Debug, thiserror::Error)]
-#[error("`{node}` refused: {why}")]
+#[error("`{node}` rejected the command: {reason}")]
 pub(crate) struct AgentRejection {
     node: String,
-    why: String,
+    reason: String,
 }
 
-/// A way to every agent of the cluster.
+/// Client of every agent of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentClient {
     client: Client<HttpConnector, Full<Bytes>>,
     cluster: String,
 }
 
-/// Why a node's status is not known.
+/// Reason why a node's status is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StatusError {
-    /// It did not answer.
+    /// The agent did not respond.
     #[error(transparent)]
     Silent(anyhow::Error),
-    /// Somebody else did.
+    /// Another node, cluster or database responded.
     #[error(transparent)]
     StatusMismatch(#[from] StatusMismatch),
 }
 
 impl AgentClient {
-    /// Returns the way; nothing is asked yet.
+    /// Creates the client; sends no request.
     pub(crate) fn new(settings: &Settings) -> Self {
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(PATIENCE));
+        connector.set_connect_timeout(Some(STATUS_TIMEOUT));
         Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             cluster: settings.cluster.clone(),
         }
     }
 
-    /// Asks every node at once how it is.
+    /// Reads the status of every node concurrently.
     pub(crate) async fn statuses(
         &self,
         settings: &Settings,
@@ -67,20 +70,20 @@ impl AgentClient {
         join_all(settings.nodes.iter().map(|node| self.ask(node))).await
     }
 
-    /// Asks one node how it is.
+    /// Reads the status of a node.
     ///
     /// # Errors
     ///
-    /// When it does not answer within a second, or another node or cluster does.
+    /// When it does not respond within a second, or another node or cluster responds.
     pub(crate) async fn status(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
         Ok(self.ask(node).await?)
     }
 
-    /// Asks one node how it is, and tells a silent one from another's answer.
+    /// Reads the status of a node, and distinguishes an unreachable node from a wrong one.
     ///
     /// # Errors
     ///
-    /// Why its status is not known.
+    /// [`StatusError`].
     pub(crate) async fn ask(&self, node: &NodeSettings) -> Result<NodeStatus, StatusError> {
         let status = self.fetch(node).await.map_err(StatusError::Silent)?;
         status.check_source(&self.cluster, &node.name)?;
@@ -89,42 +92,42 @@ impl AgentClient {
 
     async fn fetch(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
         let request = Request::get(url(node.agent, "/status")).body(Full::default())?;
-        let (status, body) = self.send(request, PATIENCE).await?;
+        let (status, body) = self.send(request, STATUS_TIMEOUT).await?;
         if status != StatusCode::OK {
-            bail!("the agent of `{}` answered {status}", node.name);
+            bail!("the agent of `{}` responded {status}", node.name);
         }
         serde_json::from_slice(&body).with_context(|| {
             format!(
-                "the agent of `{}` answered what this release cannot read",
+                "could not parse the status of `{}`: is its agent of another release?",
                 node.name
             )
         })
     }
 
-    /// Gives a node an order, and waits until it is accepted.
+    /// Sends a signed command to a node, and waits until it is accepted.
     ///
     /// # Errors
     ///
-    /// When it does not answer, or refuses; the text says why it refuses.
+    /// When the node does not respond, or [`AgentRejection`].
     pub(crate) async fn send_command(
         &self,
         node: &NodeSettings,
-        order: &SignedCommand,
+        command: &SignedCommand,
         key: &CommandSigningKey,
     ) -> anyhow::Result<()> {
-        let (body, signature) = key.sign(order)?;
+        let (body, signature) = key.sign(command)?;
         let request = Request::builder()
             .method(Method::POST)
             .uri(url(node.agent, "/commands"))
             .header(SIGNATURE_HEADER, signature)
             .body(Full::from(body))?;
-        let (status, body) = self.send(request, 5 * PATIENCE).await?;
+        let (status, body) = self.send(request, COMMAND_TIMEOUT).await?;
         if status.is_success() {
             return Ok(());
         }
         Err(AgentRejection {
             node: node.name.to_string(),
-            why: String::from_utf8_lossy(&body).trim().to_owned(),
+            reason: String::from_utf8_lossy(&body).trim().to_owned(),
         }
         .into())
     }
@@ -132,24 +135,24 @@ impl AgentClient {
     async fn send(
         &self,
         request: Request<Full<Bytes>>,
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
-        let asking = async {
-            let answer = self
+        let exchange = async {
+            let response = self
                 .client
                 .request(request)
                 .await
-                .context("the agent could not be reached")?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+                .context("could not reach the agent")?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
             match body {
                 Ok(body) => Ok((status, body.to_bytes())),
-                Err(error) => bail!("the agent's answer could not be read: {error}"),
+                Err(error) => bail!("could not read the agent's response: {error}"),
             }
         };
-        tokio::time::timeout(patience, asking)
+        tokio::time::timeout(timeout, exchange)
             .await
-            .context("the agent did not answer in time")?
+            .context("the agent did not respond in time")?
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a client would be told that a name is.
+//! DNS lookups as a client of the database would make them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
-/// Asks `resolver`, or the system's, for the addresses of `name`. Nothing is kept between questions.
+/// Resolves `name` with `resolver`, or with the system's, without a cache.
 ///
 /// # Errors
 ///
-/// When the name is not there, or nobody answers.
+/// When the name does not exist, or no server responds.
 pub(crate) async fn addresses(
     name: &str,
     resolver: Option<SocketAddr>,
@@ -28,7 +28,7 @@ pub(crate) async fn addresses(
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         }
         None => {
-            TokioResolver::builder_tokio().context("the system's resolver is not configured")?
+            TokioResolver::builder_tokio().context("could not read the system's resolver configuration")?
         }
     };
     let mut builder = builder;
@@ -36,11 +36,11 @@ pub(crate) async fn addresses(
     options.cache_size = 0;
     options.timeout = Duration::from_secs(1);
     options.attempts = 2;
-    let resolver = builder.build().context("the resolver could not be made")?;
+    let resolver = builder.build().context("could not create the resolver")?;
     let absolute = format!("{}.", name.trim_end_matches('.'));
     let answer = resolver
         .lookup_ip(absolute)
         .await
-        .with_context(|| format!("`{name}` was not resolved"))?;
+        .with_context(|| format!("could not resolve `{name}`"))?;
     Ok(answer.iter().collect())
 }

@@ -1,4 +1,4 @@
-//! The way of making sure that needs nothing from the node: stopping its instance.
+//! Fencing by stopping a node's EC2 instance.
 
 use std::time::Duration;
 
@@ -8,29 +8,28 @@ use aws_sdk_ec2::types::{InstanceStateName, Reservation};
 use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 use tokio::time::{self, Instant};
 
-/// Whether this build can stop an instance.
+/// Whether this build has an EC2 client.
 pub(crate) const AVAILABLE: bool = true;
 
-/// How long one call may take.
-const PATIENCE: AwsTimeouts = AwsTimeouts {
+/// Timeouts of a request.
+const TIMEOUTS: AwsTimeouts = AwsTimeouts {
     connect: Duration::from_secs(2),
     attempt: Duration::from_secs(10),
 };
 
-/// How often EC2 is asked.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which the state of the instance is read.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long an instance may take to stop when it is forced to.
-const STOPS_WITHIN: Duration = Duration::from_mins(5);
+/// Time for a forced stop of an instance.
+const STOP_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Stops an instance without waiting for its operating system, and waits until EC2 says that it is
-/// stopped.
+/// Forces an instance to stop, and waits until EC2 reports it as stopped.
 ///
 /// # Errors
 ///
-/// When EC2 refuses, does not answer, or the instance is not stopped within five minutes.
+/// When EC2 returns an error or does not respond, or the instance is not stopped within five minutes.
 pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyhow::Result<()> {
-    let config = aws::config(service, SdkRetries::Standard, PATIENCE).await;
+    let config = aws::config(service, SdkRetries::Standard, TIMEOUTS).await;
     let client = Client::new(&config);
     let stopping = client
         .stop_instances()
@@ -40,8 +39,8 @@ pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyho
         .await;
     stopping
         .map_err(|error| anyhow::anyhow!("{}", aws_sdk_ec2::error::DisplayErrorContext(&error)))
-        .context("EC2 did not stop it")?;
-    let deadline = Instant::now() + STOPS_WITHIN;
+        .with_context(|| format!("could not stop the EC2 instance `{instance}`"))?;
+    let deadline = Instant::now() + STOP_TIMEOUT;
     loop {
         let answer = client
             .describe_instances()
@@ -50,7 +49,7 @@ pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyho
             .await;
         let answer = answer
             .map_err(|error| anyhow::anyhow!("{}", aws_sdk_ec2::error::DisplayErrorContext(&error)))
-            .context("EC2 did not say whether it is stopped")?;
+            .with_context(|| format!("could not read the state of the EC2 instance `{instance}`"))?;
         let instances = answer
             .reservations()
             .iter()
@@ -58,18 +57,18 @@ pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyho
         let states: Vec<_> = instances
             .filter_map(|instance| instance.state()?.name().cloned())
             .collect();
-        let ended = |state: &InstanceStateName| {
+        let is_stopped = |state: &InstanceStateName| {
             matches!(
                 state,
                 InstanceStateName::Stopped | InstanceStateName::Terminated
             )
         };
-        if !states.is_empty() && states.iter().all(ended) {
+        if !states.is_empty() && states.iter().all(is_stopped) {
             return Ok(());
         }
-        if Instant::now() + ASK_EVERY >= deadline {
-            bail!("`{instance}` is not stopped after {STOPS_WITHIN:?}");
+        if Instant::now() + POLL_INTERVAL >= deadline {
+            bail!("the EC2 instance `{instance}` is not stopped after {STOP_TIMEOUT:?}");
         }
-        time::sleep(ASK_EVERY).await;
+        time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The bucket that holds the lease: conditional writes, and nothing that S3 does not promise.
+//! Client of the lease store: an S3 bucket with conditional writes.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 
 use crate::config::Settings;
 
-/// One cluster's part of the bucket.
+/// Objects of one cluster in the lease bucket.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseStore {
     client: Client,
@@ -20,42 +20,42 @@ pub(crate) struct LeaseStore {
     patience: Duration,
 }
 
-/// A store that did not do what was asked of it.
+/// Error of the lease store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LeaseStoreError {
-    /// No answer, or an error.
-    #[error("the lease bucket `{bucket}` could not be used: {reason}")]
+    /// The request failed or got no response.
+    #[error("could not use the lease bucket `{bucket}`: {reason}")]
     Unreachable {
-        /// The bucket.
+        /// Bucket.
         bucket: String,
-        /// The kind of error, in S3's words where it has some.
+        /// Kind of error: S3's code, if there is one.
         reason: String,
     },
-    /// The condition of a write did not hold.
-    #[error("somebody else wrote `{0}` meanwhile")]
+    /// The precondition of a write failed.
+    #[error("`{0}` was changed by another writer: retry")]
     Conflict(String),
-    /// The bucket takes writes whose condition does not hold.
+    /// The bucket accepts writes whose precondition fails.
     #[error(
         "the bucket `{0}` takes a write although `If-None-Match: *` or `If-Match` does not hold, so it cannot keep a \
          lease: use Amazon S3, or a store that honours conditional writes"
     )]
     NotConditional(String),
-    /// A response names no version. An empty `If-Match` is no precondition, so nothing is written after it.
+    /// A response has no `ETag`. Without one, a later write could have no precondition.
     #[error(
         "the bucket `{bucket}` returned no ETag for `{key}`: use Amazon S3, or a store that returns one"
     )]
     MissingETag {
-        /// The bucket.
+        /// Bucket.
         bucket: String,
-        /// The object.
+        /// Key of the object.
         key: String,
     },
-    /// The lease object is not one.
+    /// The lease object cannot be parsed or trusted.
     #[error(transparent)]
     Unreadable(#[from] LeaseFormatError),
 }
 
-/// An object and its version.
+/// Object and its `ETag`.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredObject {
     pub(crate) etag: ETag,
@@ -63,12 +63,12 @@ pub(crate) struct StoredObject {
 }
 
 impl LeaseStore {
-    /// Returns the store of the cluster that `settings` describe. Nothing is asked of it yet.
+    /// Creates the client of the configured store; sends no request.
     pub(crate) async fn open(settings: &Settings) -> Self {
         Self::open_at(settings, &settings.lease.store_id()).await
     }
 
-    /// Returns another store of the cluster that `settings` describe: one that was used before.
+    /// Creates the client of another store of the cluster, such as a previous one.
     pub(crate) async fn open_at(settings: &Settings, store: &LeaseStoreId) -> Self {
         let patience = settings.timing.request_timeout;
         let times = AwsTimeouts {
@@ -90,7 +90,7 @@ impl LeaseStore {
         }
     }
 
-    /// Reads the lease, as the agent wants to know it.
+    /// Reads the lease for the agent's state machine.
     pub(crate) async fn read_lease(&self) -> LeaseReadResult {
         match tokio::time::timeout(self.patience, self.read(&self.lease_key())).await {
             Ok(Ok(Some(stored))) => match LeaseRecord::parse(&stored.body) {
@@ -106,7 +106,7 @@ impl LeaseStore {
         }
     }
 
-    /// Writes the lease, and says what became of it as far as that is known.
+    /// Writes the lease, and returns the result as far as it is known.
     pub(crate) async fn write_lease(
         &self,
         record: &LeaseRecord,
@@ -125,11 +125,11 @@ impl LeaseStore {
         }
     }
 
-    /// Reads the lease for a command: the record, or `None` if there is none.
+    /// Reads the lease, if there is one.
     ///
     /// # Errors
     ///
-    /// [`LeaseStoreError`] when the store does not answer or the object is no lease.
+    /// [`LeaseStoreError`] when the store does not respond or the object cannot be parsed.
     pub(crate) async fn lease(&self) -> Result<Option<LeaseRecord>, LeaseStoreError> {
         match self.read(&self.lease_key()).await? {
             Some(stored) => Ok(Some(LeaseRecord::parse(&stored.body)?)),
@@ -137,7 +137,7 @@ impl LeaseStore {
         }
     }
 
-    /// Reads the lease and its version for a command that replaces it.
+    /// Reads the lease and its `ETag` for a command that replaces it.
     ///
     /// # Errors
     ///
@@ -149,11 +149,11 @@ impl LeaseStore {
         }
     }
 
-    /// Stores a record in place of the one that `condition` names.
+    /// Replaces the record that `condition` names.
     ///
     /// # Errors
     ///
-    /// [`LeaseStoreError::Conflict`] when another is there.
+    /// [`LeaseStoreError::Conflict`] when the stored record is another one.
     pub(crate) async fn replace_lease(
         &self,
         record: &LeaseRecord,
@@ -165,7 +165,7 @@ impl LeaseStore {
             .map(|_| ())
     }
 
-    /// Reads an object; `None` if there is none.
+    /// Reads an object, if it exists.
     pub(crate) async fn read(&self, key: &str) -> Result<Option<StoredObject>, LeaseStoreError> {
         let answer = self
             .client
@@ -191,12 +191,12 @@ impl LeaseStore {
         Ok(Some(StoredObject { etag, body }))
     }
 
-    /// Writes an object if `condition` holds, and returns its version.
+    /// Writes an object if `condition` holds, and returns its `ETag`.
     ///
     /// # Errors
     ///
-    /// [`LeaseStoreError::Conflict`] when the store says that it does not hold (412), that another write is
-    /// under way (409), or that there is nothing to match (404).
+    /// [`LeaseStoreError::Conflict`] when the precondition fails (412), another write is in progress (409), or the object
+    /// to match does not exist (404).
     pub(crate) async fn write(
         &self,
         key: &str,
@@ -225,7 +225,7 @@ impl LeaseStore {
         }
     }
 
-    /// Lists the keys below `prefix`, oldest name first.
+    /// Lists the keys below `prefix` in lexical order, which for operations is the order of their start.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<String>, LeaseStoreError> {
         let mut keys = Vec::new();
         let request = self
@@ -246,12 +246,12 @@ impl LeaseStore {
         Ok(keys)
     }
 
-    /// Shows that the bucket honours conditions, before a lease is trusted to it: a second
-    /// `If-None-Match: *` and an `If-Match` of another version must both be refused.
+    /// Verifies that the bucket honours preconditions: a second `If-None-Match: *` and an `If-Match` of another `ETag`
+    /// must both fail.
     ///
     /// # Errors
     ///
-    /// [`LeaseStoreError::NotConditional`] when one of them is taken.
+    /// [`LeaseStoreError::NotConditional`] when one of them succeeds.
     pub(crate) async fn probe(&self, name: &str) -> Result<(), LeaseStoreError> {
         let key = self.key(&format!("probe-{name}"));
         let body = || b"written to see whether conditional writes are honoured\n".to_vec();
@@ -271,7 +271,7 @@ impl LeaseStore {
         Ok(())
     }
 
-    /// Returns the key of something of this cluster's.
+    /// Returns the key of an object of this cluster.
     pub(crate) fn key(&self, name: &str) -> String {
         format!("clusters/{}/{name}", self.cluster)
     }
@@ -280,11 +280,11 @@ impl LeaseStore {
         self.key("lease")
     }
 
-    /// Creates the cluster's first lease.
+    /// Creates the first lease of the cluster.
     ///
     /// # Errors
     ///
-    /// [`LeaseStoreError::Conflict`] when there is one.
+    /// [`LeaseStoreError::Conflict`] when a lease exists.
     pub(crate) async fn create_lease(&self, record: &LeaseRecord) -> Result<(), LeaseStoreError> {
         let body = record.to_body().into_bytes();
         self.write(&self.lease_key(), body, &WritePrecondition::Missing)
@@ -322,7 +322,7 @@ fn code<E: aws_sdk_s3::error::ProvideErrorMetadata>(error: &SdkError<E>) -> Opti
     error.code()
 }
 
-/// Says what kind of failure it is; the SDK's own text can hold a request's headers.
+/// Returns the kind of an error. The SDK's own text may contain headers of the request.
 fn kind<E>(error: &SdkError<E>) -> &'static str {
     match error {
         SdkError::ConstructionFailure(_) => {

@@ -1,8 +1,8 @@
-//! This node's own PostgreSQL, asked over its Unix socket several times a second.
+//! Client of the local PostgreSQL server, over its Unix socket.
 //!
-//! Two connections are kept. Over one it is asked how it is; over the other it proves once a second that
-//! it can write and flush. So a server whose disk stalls is told from one that answers nothing, and one
-//! whose clients have taken every connection is still asked over those that were opened before.
+//! Two persistent connections are kept: one queries the state several times a second, the other proves once a second
+//! that the server can write and flush. This distinguishes a stalled disk from an unresponsive server, and works while
+//! clients occupy every other connection.
 
 mod connection;
 mod queries;
@@ -21,48 +21,48 @@ use tracing::{info, warn};
 
 use self::connection::{QueryOutcome, ServerConnection};
 pub(crate) use self::connection::{connect, local};
-use self::queries::{AnswerReader, CHECKPOINT, HOLD_BACK, LOOK, PROVE};
+use self::queries::{AnswerReader, CHECKPOINT, HOLD_BACK, STATE_QUERY, WRITE_PROBE};
 pub(crate) use self::state::{PostgresState, ServerAnswer, StandbyAnswer, WriteHindrance};
 use crate::config::PostgresSettings;
 
-/// How often the server is asked. A promotion is noticed this much later at worst.
+/// Interval between state queries, and so the maximum delay until a promotion is detected.
 const ASK_INTERVAL: Duration = Duration::from_millis(150);
 
-/// How often a primary is made to prove that it can write and flush.
+/// Interval between write probes of a primary.
 const PROOF_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After how long a write that has not returned counts as stalled: two fsyncs of a busy volume.
-const STALLED_AFTER: Duration = Duration::from_secs(2);
+/// Time after which an unfinished write probe counts as stalled: two fsyncs of a busy volume.
+const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often a standby is made to hold back commits while it does not.
+/// Interval between attempts to make a standby hold back commits.
 const HOLD_BACK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Asks the server until told to stop, and publishes what it says.
+/// Queries and probes the server until `stop` is cancelled, and publishes its state.
 pub(crate) async fn watch(
     settings: PostgresSettings,
     state: watch::Sender<PostgresState>,
     tasks: Tasks,
     stop: CancellationToken,
 ) {
-    let asking = ask(&settings, &state, &tasks);
-    let proving = prove(&settings, &state, &tasks);
+    let querying = query_state(&settings, &state, &tasks);
+    let probing = probe_writes(&settings, &state, &tasks);
     tokio::select! {
         () = stop.cancelled() => {}
-        () = asking => {}
-        () = proving => {}
+        () = querying => {}
+        () = probing => {}
     }
 }
 
-/// Asks how the server is, again and again.
-async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
-    let mut line = ServerConnection::new(local(settings, "failover-ctl agent"));
-    let mut known = AnswerReader::new(settings);
+/// Queries the server's state periodically.
+async fn query_state(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
+    let mut connection = ServerConnection::new(local(settings, "failover-ctl agent"));
+    let mut reader = AnswerReader::new(settings);
     let mut interval = time::interval(ASK_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
     loop {
         interval.tick().await;
-        let answer = match line.ask(LOOK, tasks).await {
-            QueryOutcome::Answered(row) => match known.read(&row) {
+        let answer = match connection.query(STATE_QUERY, tasks).await {
+            QueryOutcome::Answered(row) => match reader.read(&row) {
                 Ok(answer) => Some(answer),
                 Err(error) => {
                     warn!(%error, "server answer rejected");
@@ -78,20 +78,20 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
         let replay = match answer {
             Some(ServerAnswer::Standby(standby)) => Some(standby.progress.replayed_lsn.get()),
             Some(ServerAnswer::Primary(_) | ServerAnswer::NoConnectionLeft) => None,
-            Some(ServerAnswer::NotYet | ServerAnswer::Refused(_)) | None => known.replay(now),
+            Some(ServerAnswer::NotYet | ServerAnswer::Refused(_)) | None => reader.replay(now),
         };
         let hindrance = match answer {
             Some(ServerAnswer::NoConnectionLeft) => Some(WriteHindrance::ConnectionsExhausted),
-            Some(_) => known.hindrance,
+            Some(_) => reader.hindrance,
             None => None,
         };
         if let Some(ServerAnswer::Primary(primary)) = answer {
-            known.checkpoint_once(primary.position.timeline, settings, tasks);
+            reader.checkpoint_once(primary.position.timeline, settings, tasks);
         }
         if let Some(ServerAnswer::Standby(standby)) = answer
             && !standby.holds_back
         {
-            known.hold_back(now, settings, tasks);
+            reader.hold_back(now, settings, tasks);
         }
         state.send_modify(|current| {
             if let Some(answer) = answer {
@@ -103,20 +103,20 @@ async fn ask(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, 
     }
 }
 
-/// Has a server that accepts writes prove it, again and again.
-async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
-    let mut line = ServerConnection::new(local(settings, "failover-ctl agent proof"));
+/// Probes a primary with a write periodically.
+async fn probe_writes(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
+    let mut connection = ServerConnection::new(local(settings, "failover-ctl agent proof"));
     let mut interval = time::interval(PROOF_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
-    let mut reader = state.subscribe();
+    let mut states = state.subscribe();
     loop {
         interval.tick().await;
-        // A server that has just become a primary proves it at once, and not at the next interval.
-        let writes = |state: &PostgresState| matches!(state.answer, Some((_, ServerAnswer::Primary(_))));
-        if !writes(&reader.borrow_and_update()) {
-            // Opened beforehand, it is there when every connection is taken or refused later.
-            line.open(tasks).await;
-            let changed = time::timeout(PROOF_INTERVAL, reader.wait_for(writes)).await;
+        // A new primary is probed at once instead of at the next interval.
+        let is_primary = |state: &PostgresState| matches!(state.answer, Some((_, ServerAnswer::Primary(_))));
+        if !is_primary(&states.borrow_and_update()) {
+            // Opened in advance, for when clients occupy every connection.
+            connection.open(tasks).await;
+            let changed = time::timeout(PROOF_INTERVAL, states.wait_for(is_primary)).await;
             match changed {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return,
@@ -124,11 +124,11 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
             }
         }
         let sent_at = clock::now();
-        let asked = line.ask(PROVE, tasks).await;
+        let outcome = connection.query(WRITE_PROBE, tasks).await;
         let now = clock::now();
-        state.send_modify(|current| match &asked {
+        state.send_modify(|current| match &outcome {
             QueryOutcome::Answered(_) => (current.proven_at, current.failure) = (Some(sent_at), None),
-            QueryOutcome::Waiting(since) if now.elapsed_upper_bound(*since) >= STALLED_AFTER => {
+            QueryOutcome::Waiting(since) if now.elapsed_upper_bound(*since) >= STALL_TIMEOUT => {
                 current.failure = Some((now, WriteProbeFailure::Stalled));
             }
             QueryOutcome::NoConnectionLeft => {
@@ -142,41 +142,40 @@ async fn prove(settings: &PostgresSettings, state: &watch::Sender<PostgresState>
 }
 
 impl AnswerReader {
-    /// Has a new primary write a checkpoint, once: until then its control file names the timeline before,
-    /// `pg_rewind` on another node says that there is nothing to rewind, and a crash replays everything
-    /// since the last restartpoint.
+    /// Requests one checkpoint of a new primary: until then its control file names the previous timeline, `pg_rewind` on
+    /// another node finds nothing to rewind, and a crash replays everything since the last restartpoint.
     fn checkpoint_once(&mut self, timeline: Timeline, settings: &PostgresSettings, tasks: &Tasks) {
         if self.checkpointed.replace(timeline) == Some(timeline) || timeline == Timeline::FIRST {
             return;
         }
-        run(settings, tasks, "checkpoint", &[CHECKPOINT]);
+        execute_in_background(settings, tasks, "checkpoint", &[CHECKPOINT]);
     }
 
-    /// Has a standby use guard's setting by which commits are held back, where `ALTER SYSTEM` outweighs it.
+    /// Resets a setting by `ALTER SYSTEM` that overrides the guard's setting to hold back commits.
     fn hold_back(&mut self, now: HostInstant, settings: &PostgresSettings, tasks: &Tasks) {
-        let lately = self
+        let is_recent = self
             .held_back_at
             .is_some_and(|at| now.elapsed_upper_bound(at) < HOLD_BACK_INTERVAL);
-        if lately {
+        if is_recent {
             return;
         }
         self.held_back_at = Some(now);
         warn!("resetting `synchronous_standby_names` set by ALTER SYSTEM");
-        run(settings, tasks, "hold back commits", &HOLD_BACK);
+        execute_in_background(settings, tasks, "hold back commits", &HOLD_BACK);
     }
 }
 
-/// Runs statements over a connection of their own, in the background.
-fn run(
+/// Executes statements over a separate connection, in the background.
+fn execute_in_background(
     settings: &PostgresSettings,
     tasks: &Tasks,
     what: &'static str,
     statements: &'static [&'static str],
 ) {
-    let config = local(settings, "failover-ctl agent at work");
+    let config = local(settings, "failover-ctl agent statements");
     let for_connection = tasks.clone();
     tasks.start(what, |stop| async move {
-        let running = async {
+        let execution = async {
             let client = connect(&config, &for_connection).await?;
             for statement in statements {
                 client.batch_execute(statement).await?;
@@ -185,7 +184,7 @@ fn run(
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            result = running => match result {
+            result = execution => match result {
                 Ok(()) => info!(operation = what, "PostgreSQL statements executed"),
                 Err(error) => warn!(operation = what, error = format!("{error:#}"), "PostgreSQL statements failed"),
             },

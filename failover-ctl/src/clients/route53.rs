@@ -1,115 +1,106 @@
-//! The records that follow the primary.
+//! DNS records in Route 53 that point to the primary.
 //!
 //! Route 53 has no conditional write, but a change batch is atomic and a DELETE must match the record
-//! exactly. So each move deletes the epoch that it read, creates its own, and upserts the record, in
-//! one batch: a writer with an old plan is refused whole.
+//! exactly. Each move therefore deletes the epoch record that it read, creates its own, and upserts the record in
+//! one batch: Route 53 rejects the whole batch of a writer with an outdated epoch.
 
-use std::net::IpAddr;
+mod change;
+
 use std::time::Duration;
 
 use anyhow::bail;
 use aws_sdk_route53::Client;
-use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_route53::types::{
-    Change, ChangeAction, ChangeBatch, ChangeStatus, ResourceRecord, ResourceRecordSet, RrType,
-};
+use aws_sdk_route53::types::{ChangeBatch, ChangeStatus, ResourceRecordSet, RrType};
 use causeway_core::Epoch;
 use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use tokio::time::{self, Instant};
 
+pub(crate) use self::change::epoch_name;
+use self::change::{RecordChange, absolute, describe, malformed, not_moved, read_epoch, values};
 use crate::config::{DnsSettings, NodeSettings, Settings};
 
-/// How long one call may take. Route 53's control plane is far away, and answers within a second.
-const PATIENCE: AwsTimeouts = AwsTimeouts {
+/// Timeouts of a request. Route 53's control plane is in us-east-1 and responds within a second.
+const TIMEOUTS: AwsTimeouts = AwsTimeouts {
     connect: Duration::from_secs(2),
     attempt: Duration::from_secs(5),
 };
 
-/// How often Route 53 is asked whether a change has arrived everywhere; it throttles at five calls a
-/// second for an account (Route 53 quotas).
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Interval at which the status of a change is read. Route 53 limits an account to five requests a second (Route 53
+/// quotas).
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a change may take to arrive: Route 53 says 60 seconds as a rule.
-const ARRIVES_WITHIN: Duration = Duration::from_mins(2);
+/// Time for a change to become INSYNC: usually 60 seconds according to Route 53.
+const INSYNC_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long a move waits before it looks again at records that somebody else may have moved meanwhile.
+/// Backoff before the records are read again, because another program may have moved them.
 const RETRY_POLICY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_millis(200),
     max_backoff: Duration::from_secs(2),
 };
 
-/// The records, in the zones that hold them.
+/// Client of the zones that hold the records.
 #[derive(Clone, Debug)]
 pub(crate) struct DnsRecords {
     client: Client,
     zone: String,
-    /// The API's record and its zone, where that is another: its name is public, the writer's is not.
-    elsewhere: Option<(String, String)>,
+    /// The API's record and its zone, where it differs from the writer's: the API's name is public.
+    api_zone: Option<(String, String)>,
     ttl: i64,
 }
 
-/// What became of a move.
+/// Result of a move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordMoved {
-    /// The batch was taken, under this change.
+    /// Route 53 accepted the batch under this change id.
     Changed(String),
-    /// The record was there already, under this epoch.
+    /// The record already had the target, under this or a later epoch.
     Already,
 }
 
-/// Why a record was not moved.
+/// Reason why a record was not moved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordMoveError {
-    /// It was moved under a later epoch, so whoever asks has an old plan.
-    #[error("`{name}` was moved under epoch {found}, and this is epoch {epoch}: plan again")]
+    /// It was moved under a later epoch, so the caller's plan is outdated.
+    #[error("DNS record `{name}` was moved under epoch {found}, after epoch {epoch}: plan again")]
     Later {
-        /// The record.
+        /// Name of the record.
         name: String,
-        /// The epoch beside it.
+        /// Epoch of the record.
         found: Epoch,
-        /// The epoch of whoever asks.
+        /// Epoch of the caller.
         epoch: Epoch,
     },
-    /// Another try may succeed: Route 53 does not answer, throttles, has another change under way, or the
-    /// record is not what was read, because somebody else has moved it.
-    #[error("Route 53 did not move `{name}`")]
-    Again {
-        /// The record.
+    /// Transient: Route 53 does not respond, throttles or applies another change, or the record has changed since it was
+    /// read.
+    #[error("could not move the DNS record `{name}`")]
+    Transient {
+        /// Name of the record.
         name: String,
-        /// What Route 53 said.
+        /// Response of Route 53.
         source: anyhow::Error,
     },
-    /// Another try would end the same way.
-    #[error("Route 53 refused to move `{name}`")]
+    /// Permanent: a retry would fail the same way.
+    #[error("Route 53 refused to move the DNS record `{name}`")]
     Refused {
-        /// The record.
+        /// Name of the record.
         name: String,
-        /// What Route 53 said.
+        /// Response of Route 53.
         source: anyhow::Error,
     },
 }
 
-/// What one record, and the epoch beside it, say.
+/// Values of a record, and the epoch under which it was moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordState {
-    /// Where it points.
+    /// Values of the record.
     pub(crate) values: Vec<String>,
-    /// The epoch under which it was moved last.
+    /// Epoch under which it was last moved.
     pub(crate) epoch: Option<Epoch>,
 }
 
-/// The change that moves a record, from what was read.
-#[derive(Debug)]
-enum RecordChange {
-    /// It stands where it should.
-    Already,
-    /// These changes, all or none.
-    Batch(Vec<Change>),
-}
-
 impl DnsRecords {
-    /// Returns the records that should stand while `primary` is primary, and what each should say.
+    /// Returns names and targets of the records while `primary` is primary.
     pub(crate) fn wanted(settings: &Settings, primary: &NodeSettings) -> Vec<(String, String)> {
         let Some(dns) = &settings.dns else {
             return Vec::new();
@@ -123,18 +114,18 @@ impl DnsRecords {
         wanted
     }
 
-    /// Returns a way to the zones; nothing is asked yet.
+    /// Creates the client; sends no request.
     pub(crate) async fn open(settings: &DnsSettings) -> Self {
         let service = AwsService {
             region: settings.region.clone(),
             endpoint: settings.endpoint.clone(),
             ca_certificate: None,
         };
-        let config = aws::config(&service, SdkRetries::Standard, PATIENCE).await;
+        let config = aws::config(&service, SdkRetries::Standard, TIMEOUTS).await;
         Self {
             client: Client::new(&config),
             zone: settings.zone_id.clone(),
-            elsewhere: settings
+            api_zone: settings
                 .api
                 .as_ref()
                 .and_then(|api| Some((api.name.clone(), api.zone_id.clone()?))),
@@ -146,17 +137,17 @@ impl DnsRecords {
     ///
     /// # Errors
     ///
-    /// [`RecordMoveError`], which says whether another try is worth it.
-    pub(crate) async fn point(
+    /// [`RecordMoveError`], which is transient or permanent.
+    pub(crate) async fn move_record(
         &self,
         name: &str,
         target: &str,
         epoch: Epoch,
     ) -> Result<RecordMoved, RecordMoveError> {
-        let beside = epoch_name(name);
+        let epoch_record_name = epoch_name(name);
         let zone = self.zone_of(name);
         let there = self.sets(zone, name).await?;
-        let marks = self.sets(zone, &beside).await?;
+        let marks = self.sets(zone, &epoch_record_name).await?;
         let changes = match self.changes(name, target, epoch, &there, &marks)? {
             RecordChange::Already => return Ok(RecordMoved::Already),
             RecordChange::Batch(changes) => changes,
@@ -174,21 +165,21 @@ impl DnsRecords {
             .send()
             .await
             .map_err(|error| not_moved(name, &error))?;
-        // Not `unwrap_or_default()`: without its id, the change could not be waited for.
-        let change = answer.change_info.ok_or_else(|| RecordMoveError::Again {
+        // Not `unwrap_or_default()`: an empty id cannot be polled.
+        let change = answer.change_info.ok_or_else(|| RecordMoveError::Transient {
             name: name.to_owned(),
-            source: anyhow::anyhow!("the response names no change"),
+            source: anyhow::anyhow!("the response has no change id"),
         })?;
         Ok(RecordMoved::Changed(change.id))
     }
 
-    /// Points a record, and tries again while that is worth it: the primary's agent and an operator's
-    /// command move the same record under the same epoch, and whoever comes second finds it moved.
+    /// Points a record, and retries transient failures: the primary's agent and an operator's command move the same record
+    /// under the same epoch, and the second one finds it moved.
     ///
     /// # Errors
     ///
-    /// Why it was not moved by `deadline`.
-    pub(crate) async fn point_until(
+    /// The last error before `deadline`.
+    pub(crate) async fn move_record_until(
         &self,
         deadline: Instant,
         name: &str,
@@ -196,80 +187,37 @@ impl DnsRecords {
         epoch: Epoch,
     ) -> Result<RecordMoved, RecordMoveError> {
         let judge = |error: &RecordMoveError| match error {
-            RecordMoveError::Again { .. } => RetryClass::Transient,
+            RecordMoveError::Transient { .. } => RetryClass::Transient,
             RecordMoveError::Later { .. } | RecordMoveError::Refused { .. } => {
                 RetryClass::Permanent
             }
         };
         let trying = retry::until(deadline, RETRY_POLICY, judge, || {
-            self.point(name, target, epoch)
+            self.move_record(name, target, epoch)
         });
-        // One call to a server that hangs may take longer than what is left.
+        // A request to a server that hangs may take longer than the remaining time.
         match time::timeout_at(deadline, trying).await {
             Ok(moved) => moved,
-            Err(_elapsed) => Err(RecordMoveError::Again {
+            Err(_elapsed) => Err(RecordMoveError::Transient {
                 name: name.to_owned(),
-                source: anyhow::anyhow!("it does not answer"),
+                source: anyhow::anyhow!("Route 53 did not respond in time"),
             }),
         }
     }
 
-    /// Returns what moves a record from where it is, or that it stands where it should.
-    fn changes(
-        &self,
-        name: &str,
-        target: &str,
-        epoch: Epoch,
-        there: &[ResourceRecordSet],
-        marks: &[ResourceRecordSet],
-    ) -> Result<RecordChange, RecordMoveError> {
-        let build = || {
-            let wanted = self.record(name, target)?;
-            let mark = marks.iter().find(|set| set.r#type == RrType::Txt);
-            let same = |set: &&ResourceRecordSet| {
-                set.r#type == wanted.r#type && values(set) == values(&wanted)
-            };
-            let found = mark.and_then(read_epoch);
-            if found.is_some_and(|stored| stored >= epoch) && there.iter().any(|set| same(&set)) {
-                return Ok(Ok(RecordChange::Already));
-            }
-            if let Some(found) = found.filter(|stored| *stored > epoch) {
-                let name = name.to_owned();
-                return Ok(Err(RecordMoveError::Later { name, found, epoch }));
-            }
-            let mut changes = Vec::new();
-            if let Some(mark) = mark {
-                changes.push(change(ChangeAction::Delete, mark.clone())?);
-            }
-            // A name cannot have an address and an alias at once.
-            let other = |set: &&ResourceRecordSet| {
-                matches!(set.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
-                    && set.r#type != wanted.r#type
-            };
-            for set in there.iter().filter(other) {
-                changes.push(change(ChangeAction::Delete, set.clone())?);
-            }
-            let mark = self.epoch_record(&epoch_name(name), epoch)?;
-            changes.push(change(ChangeAction::Create, mark)?);
-            changes.push(change(ChangeAction::Upsert, wanted)?);
-            anyhow::Ok(Ok(RecordChange::Batch(changes)))
-        };
-        build().map_err(|error| malformed(name, error))?
-    }
-
-    /// Waits until every one of Route 53's servers has a change.
+    /// Waits until all name servers of Route 53 have a change.
     ///
     /// # Errors
     ///
-    /// When it has not arrived within two minutes.
-    pub(crate) async fn arrived(&self, change: &str) -> anyhow::Result<()> {
-        let deadline = Instant::now() + ARRIVES_WITHIN;
+    /// When it is not INSYNC within two minutes.
+    pub(crate) async fn wait_until_insync(&self, change: &str) -> anyhow::Result<()> {
+        let deadline = Instant::now() + INSYNC_TIMEOUT;
         loop {
             let answer = self.client.get_change().id(change).send().await;
-            // One that is throttled or lost is asked again, like one that says PENDING.
+            // A failed request is retried, like a pending change.
             let state = match answer {
                 Ok(answer) => answer.change_info.map(|change| change.status),
-                Err(error) if Instant::now() + ASK_EVERY >= deadline => {
+                Err(error) if Instant::now() + POLL_INTERVAL >= deadline => {
                     return Err(describe(&error));
                 }
                 Err(_) => None,
@@ -277,19 +225,19 @@ impl DnsRecords {
             if state == Some(ChangeStatus::Insync) {
                 return Ok(());
             }
-            if Instant::now() + ASK_EVERY >= deadline {
-                bail!("the change is not INSYNC after {ARRIVES_WITHIN:?}");
+            if Instant::now() + POLL_INTERVAL >= deadline {
+                bail!("the change is not INSYNC after {INSYNC_TIMEOUT:?}");
             }
-            time::sleep(ASK_EVERY).await;
+            time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Reads what a record says, and under which epoch it was moved last.
+    /// Reads the values of a record, and the epoch under which it was last moved.
     ///
     /// # Errors
     ///
-    /// When Route 53 does not answer.
-    pub(crate) async fn standing(&self, name: &str) -> Result<RecordState, RecordMoveError> {
+    /// When Route 53 returns an error or does not respond.
+    pub(crate) async fn read_record(&self, name: &str) -> Result<RecordState, RecordMoveError> {
         let zone = self.zone_of(name);
         let there = self.sets(zone, name).await?;
         let marks = self.sets(zone, &epoch_name(name)).await?;
@@ -303,7 +251,7 @@ impl DnsRecords {
     }
 
     fn zone_of(&self, name: &str) -> &str {
-        match &self.elsewhere {
+        match &self.api_zone {
             Some((record, zone)) if record == name => zone,
             _ => &self.zone,
         }
@@ -329,110 +277,17 @@ impl DnsRecords {
         Ok(sets)
     }
 
-    /// Returns the epoch under which a record was moved last; none if it never was.
+    /// Returns the epoch under which a record was last moved, if it was.
     ///
     /// # Errors
     ///
-    /// When Route 53 does not say.
+    /// When Route 53 returns an error or does not respond.
     pub(crate) async fn epoch_of(&self, name: &str) -> anyhow::Result<Option<Epoch>> {
         let marks = self.sets(self.zone_of(name), &epoch_name(name)).await?;
         Ok(marks
             .iter()
             .filter(|set| set.r#type == RrType::Txt)
             .find_map(read_epoch))
-    }
-
-    fn record(&self, name: &str, target: &str) -> anyhow::Result<ResourceRecordSet> {
-        let (kind, value) = match target.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => (RrType::A, target.to_owned()),
-            Ok(IpAddr::V6(_)) => (RrType::Aaaa, target.to_owned()),
-            Err(_) => (RrType::Cname, absolute(target)),
-        };
-        self.set(name, kind, value)
-    }
-
-    fn epoch_record(&self, name: &str, epoch: Epoch) -> anyhow::Result<ResourceRecordSet> {
-        self.set(name, RrType::Txt, format!("\"epoch={epoch}\""))
-    }
-
-    fn set(&self, name: &str, kind: RrType, value: String) -> anyhow::Result<ResourceRecordSet> {
-        let record = ResourceRecord::builder().value(value).build()?;
-        Ok(ResourceRecordSet::builder()
-            .name(absolute(name))
-            .r#type(kind)
-            .ttl(self.ttl)
-            .resource_records(record)
-            .build()?)
-    }
-}
-
-/// Returns the name of the TXT record beside a record. It is another name, since an alias can have no
-/// record beside it (RFC 1034, 3.6.2).
-pub(crate) fn epoch_name(name: &str) -> String {
-    format!("_epoch.{name}")
-}
-
-fn absolute(name: &str) -> String {
-    format!("{}.", name.trim_end_matches('.'))
-}
-
-fn change(action: ChangeAction, set: ResourceRecordSet) -> anyhow::Result<Change> {
-    Ok(Change::builder()
-        .action(action)
-        .resource_record_set(set)
-        .build()?)
-}
-
-fn values(set: &ResourceRecordSet) -> Vec<&str> {
-    set.resource_records()
-        .iter()
-        .map(|record| record.value.as_str())
-        .collect()
-}
-
-fn read_epoch(set: &ResourceRecordSet) -> Option<Epoch> {
-    let value = set.resource_records().first()?.value.trim_matches('"');
-    value.strip_prefix("epoch=")?.parse().ok().map(Epoch::new)
-}
-
-fn malformed(name: &str, source: impl Into<anyhow::Error>) -> RecordMoveError {
-    RecordMoveError::Refused {
-        name: name.to_owned(),
-        source: source.into(),
-    }
-}
-
-fn not_moved<E: ProvideErrorMetadata>(name: &str, error: &SdkError<E>) -> RecordMoveError {
-    let (name, source) = (name.to_owned(), describe(error));
-    if error.code().is_some_and(is_final) {
-        return RecordMoveError::Refused { name, source };
-    }
-    RecordMoveError::Again { name, source }
-}
-
-/// Says whether another try would end the same way. Only what names a mistake in the request or a missing
-/// right is final (Route 53 API, `ChangeResourceRecordSets`, errors; AWS common errors): a record that is
-/// not what was read, a change under way and a throttled account pass.
-fn is_final(code: &str) -> bool {
-    matches!(
-        code,
-        "AccessDenied"
-            | "AccessDeniedException"
-            | "NoSuchHostedZone"
-            | "InvalidInput"
-            | "InvalidClientTokenId"
-            | "SignatureDoesNotMatch"
-            | "UnrecognizedClientException"
-            | "OptInRequired"
-    )
-}
-
-/// Says what went wrong without the request, whose headers are signed.
-fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> anyhow::Error {
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => anyhow::anyhow!("{code}: {message}"),
-        (Some(code), None) => anyhow::anyhow!("{code}"),
-        (None, _) => anyhow::anyhow!("Route 53 could not be reached"),
     }
 }
 

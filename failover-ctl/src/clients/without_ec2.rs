@@ -1,9 +1,9 @@
-//! Stands in for the EC2 client in a build without the feature `ec2`.
+//! EC2 client of a build without the feature `ec2`, which always fails.
 
 use anyhow::bail;
 use causeway_runtime::aws::AwsService;
 
-/// Whether this build can stop an instance.
+/// Whether this build has an EC2 client.
 pub(crate) const AVAILABLE: bool = false;
 
 /// Fails: this build has no EC2 client.

@@ -1,4 +1,4 @@
-//! How fast a primary has been writing, for the statement of what a failover may lose.
+//! Write rates of a primary, for the estimate of a failover's data loss.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,30 +6,29 @@ use std::time::Duration;
 use causeway_core::{HostInstant, Lsn};
 use causeway_runtime::clock;
 
-/// Over how long the highest rate is kept.
+/// Window of the maximum rate.
 const RATE_WINDOW: Duration = Duration::from_mins(1);
 
-/// The time between two samples of the rate: short, so that a load which has just begun counts before
-/// the next renewal.
+/// Interval between two samples: short, so that a load that has just started counts before the next renewal.
 const RATE_SAMPLE: Duration = Duration::from_millis(500);
 
-/// What the rates are made from: counters that only rise.
+/// Sample of monotonic counters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WriteSample {
     pub(super) at: HostInstant,
     pub(super) lsn: Lsn,
-    /// Rows changed, as the statistics have it: a second late or more.
+    /// Changed rows, from statistics that lag by a second or more.
     pub(super) rows: u64,
-    /// Transaction identifiers given out: at once.
+    /// Transaction ids assigned, which do not lag.
     pub(super) xids: u64,
     pub(super) segment_bytes: u64,
 }
 
-/// How fast the server has been writing.
+/// Write rates of the server.
 #[derive(Debug, Default)]
 pub(super) struct WriteRates {
     last: Option<WriteSample>,
-    /// For each interval of the window: when it ended, and bytes and rows per second in it.
+    /// End, bytes per second and rows per second of each interval in the window.
     intervals: VecDeque<(HostInstant, u64, u64)>,
     moved_to: Lsn,
     pub(super) moved_at_micros: u64,
@@ -79,10 +78,9 @@ impl WriteRates {
     }
 }
 
-/// Returns how much log was written between two samples. The end of a segment can be a leap and not a
-/// writing: a switch (`pg_switch_wal`, a base backup, `archive_timeout`) leaves the rest of a segment
-/// empty. So of a segment that was left, no more counts than the interval `before` would have filled,
-/// and a mebibyte.
+/// Returns the WAL written between two samples, in bytes. A segment switch (`pg_switch_wal`, a base backup,
+/// `archive_timeout`) skips the rest of a segment without writing it. Of a segment that was left, at most the volume of
+/// the interval `before` plus 1 MiB therefore counts.
 fn written(then: WriteSample, now: WriteSample, before: u64) -> u64 {
     let all = now.lsn.bytes_since(then.lsn);
     let segment = now.segment_bytes.max(1);
@@ -115,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_that_has_just_begun_counts_before_the_statistics_know_of_it() {
+    fn load_not_in_statistics_yet_then_counted() {
         let mut rates = WriteRates::default();
         rates.note(sample(0, 1000, 5));
         rates.note(sample(500, 101_000, 305));
@@ -125,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_empty_rest_of_a_segment_is_not_counted_as_written() {
+    fn segment_switched_then_rest_not_counted() {
         let mut rates = WriteRates::default();
         rates.note(sample(0, SEGMENT + 100, 0));
         rates.note(sample(1000, 2 * SEGMENT + 100, 0));

@@ -109,7 +109,7 @@ async fn records(settings: &Settings, plan: &FailoverPlan) -> Vec<String> {
         let PlanStep::PointRecord { name, .. } = step else {
             continue;
         };
-        let found = time::timeout(ANSWERS_WITHIN, records.standing(name)).await;
+        let found = time::timeout(ANSWERS_WITHIN, records.read_record(name)).await;
         said.push(match found {
             Ok(Ok(found)) => {
                 let epoch = found

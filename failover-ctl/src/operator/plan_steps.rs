@@ -68,7 +68,7 @@ impl PlanExecutor<'_> {
                 name,
                 target,
                 epoch,
-            } => self.point(name, target, *epoch).await,
+            } => self.move_record(name, target, *epoch).await,
             PlanStep::VerifyWrite { host } => self.confirm(plan, host).await,
         }
     }
@@ -277,7 +277,7 @@ impl PlanExecutor<'_> {
         .await
     }
 
-    async fn point(&self, name: &str, target: &str, epoch: Epoch) -> anyhow::Result<String> {
+    async fn move_record(&self, name: &str, target: &str, epoch: Epoch) -> anyhow::Result<String> {
         let dns = self
             .settings
             .dns
@@ -287,11 +287,11 @@ impl PlanExecutor<'_> {
         let now = Instant::now();
         let until = *self.records_until.get_or_init(|| now + RECORDS_WITHIN);
         let until = until.max(now + RECORD_WITHIN);
-        let moved = records.point_until(until, name, target, epoch).await?;
+        let moved = records.move_record_until(until, name, target, epoch).await?;
         let stands = match &moved {
             RecordMoved::Changed(change) => {
                 records
-                    .arrived(change)
+                    .wait_until_insync(change)
                     .await
                     .context("Route 53 has taken the change, and does not say that it is INSYNC")?;
                 "INSYNC"

@@ -1,4 +1,4 @@
-//! A connection that is kept: a question that is not answered in time stays asked.
+//! Persistent connection to the local server. A query that is not answered in time stays pending.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use tracing::{debug, warn};
 
 use crate::config::PostgresSettings;
 
-/// How long one turn waits for an answer.
-const TURN: Duration = Duration::from_secs(1);
+/// Time that a call waits for the answer of a query.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After how long another connection is tried beside one that does not answer: its backend alone may be
-/// frozen. Until that one is open, the old one is kept, since a server may have no other left.
-const RECONNECT_AFTER: Duration = Duration::from_secs(3);
+/// Time after which a second connection is tried, because only the backend of the first may be frozen. The first is kept
+/// until the second is open: the server may have no other connection left.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long one attempt to connect may take.
+/// Timeout of an attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Pending = std::pin::Pin<Box<dyn Future<Output = Result<Row, Error>> + Send>>;
 
-/// Returns how this host connects to its own server. No statement waits for a standby: a proof is of this
+/// Returns the configuration of a local connection. Its commits do not wait for standbys, because a write probe tests this
 /// server alone.
 pub(crate) fn local(settings: &PostgresSettings, name: &str) -> Config {
     let mut config = Config::new();
@@ -44,46 +44,46 @@ pub(crate) fn local(settings: &PostgresSettings, name: &str) -> Config {
     config
 }
 
-/// Connects to this host's own server, or says why not.
+/// Connects to the local server.
 pub(crate) async fn connect(config: &Config, tasks: &Tasks) -> Result<Client, LocalConnectError> {
     let tls = postgres::tls(SslMode::Disable, None)?;
     Ok(postgres::connect(config, tls, CONNECT_TIMEOUT, tasks).await?)
 }
 
-/// A server that could not be asked.
+/// Error of a connection to the local server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalConnectError {
     /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] postgres::TlsError),
-    /// It could not be connected to.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }
 
-/// What came of asking.
+/// Result of a query.
 #[derive(Debug)]
 pub(super) enum QueryOutcome {
     /// One row.
     Answered(Box<Row>),
-    /// The server says that it is starting or shutting down.
+    /// The server is starting or shutting down.
     NotYet,
-    /// The server says that every connection is taken.
+    /// Every connection is in use.
     NoConnectionLeft,
-    /// The server was asked at this moment, and has not answered yet.
+    /// The query was sent at this time and has no answer yet.
     Waiting(HostInstant),
-    /// The server answers that it does not do what it is asked; what that means for a write.
+    /// The server rejected the query; the consequence for writes.
     Refused(WriteProbeFailure),
-    /// It could not be connected to.
+    /// The connection failed.
     Failed,
 }
 
-/// A connection to this host's own server.
+/// Persistent connection to the local server.
 pub(super) struct ServerConnection {
     config: Config,
     client: Option<Arc<Client>>,
     pending: Option<(HostInstant, Pending)>,
-    /// What the server said last when it refused.
+    /// Last rejection, to log it once.
     refused: Option<String>,
 }
 
@@ -97,7 +97,7 @@ impl ServerConnection {
         }
     }
 
-    /// Connects, if there is no connection.
+    /// Connects unless a connection is open.
     pub(super) async fn open(&mut self, tasks: &Tasks) {
         if self.client.as_ref().is_none_or(|client| client.is_closed()) {
             self.pending = None;
@@ -108,8 +108,8 @@ impl ServerConnection {
         }
     }
 
-    /// Asks, or goes on waiting for the answer to what was asked before.
-    pub(super) async fn ask(&mut self, question: &'static str, tasks: &Tasks) -> QueryOutcome {
+    /// Sends a query, or continues to wait for the pending one.
+    pub(super) async fn query(&mut self, statement: &'static str, tasks: &Tasks) -> QueryOutcome {
         if self.client.as_ref().is_none_or(|client| client.is_closed()) {
             self.pending = None;
             match connect(&self.config, tasks).await {
@@ -121,26 +121,25 @@ impl ServerConnection {
             return QueryOutcome::Failed;
         };
         let (since, mut pending) = self.pending.take().unwrap_or_else(|| {
-            let asking = async move { client.query_one(question, &[]).await };
-            (clock::now(), Box::pin(asking))
+            let query = async move { client.query_one(statement, &[]).await };
+            (clock::now(), Box::pin(query))
         });
-        match time::timeout(TURN, &mut pending).await {
+        match time::timeout(QUERY_TIMEOUT, &mut pending).await {
             Ok(Ok(row)) => {
                 self.refused = None;
                 QueryOutcome::Answered(Box::new(row))
             }
             Ok(Err(error)) => {
-                // An error of the statement is an answer, over a connection that is as good as before; a
-                // closed one is opened anew.
+                // An error of the statement is an answer over a working connection; a closed connection is replaced.
                 let Some(code) = error.code() else {
                     self.client = None;
                     return QueryOutcome::Failed;
                 };
-                self.refused_with(code, &error)
+                self.record_rejection(code, &error)
             }
             Err(_elapsed) => {
                 self.pending = Some((since, pending));
-                if clock::now().elapsed_upper_bound(since) >= RECONNECT_AFTER {
+                if clock::now().elapsed_upper_bound(since) >= RECONNECT_TIMEOUT {
                     return self.try_another(since, tasks).await;
                 }
                 QueryOutcome::Waiting(since)
@@ -181,34 +180,34 @@ impl ServerConnection {
             );
             return QueryOutcome::Failed;
         };
-        self.refused_with(code, error)
+        self.record_rejection(code, error)
     }
 
-    /// Takes in that the server has answered with an error.
-    fn refused_with(&mut self, code: &SqlState, error: &Error) -> QueryOutcome {
+    /// Records an error response of the server.
+    fn record_rejection(&mut self, code: &SqlState, error: &Error) -> QueryOutcome {
         match *code {
             SqlState::CANNOT_CONNECT_NOW => return QueryOutcome::NotYet,
             SqlState::TOO_MANY_CONNECTIONS => return QueryOutcome::NoConnectionLeft,
             _ => {}
         }
-        let said = causeway_runtime::telemetry::chain(error);
-        if self.refused.as_ref() != Some(&said) {
-            warn!(error = said, "PostgreSQL query rejected");
-            self.refused = Some(said);
+        let text = causeway_runtime::telemetry::chain(error);
+        if self.refused.as_ref() != Some(&text) {
+            warn!(error = text, "PostgreSQL query rejected");
+            self.refused = Some(text);
         }
-        QueryOutcome::Refused(meaning(code))
+        QueryOutcome::Refused(classify(code))
     }
 }
 
-/// Returns what a server's error means for a write. Whoever is not let in, or has lost a right, knows nothing
-/// of how others fare; the classes are those of appendix A of PostgreSQL's documentation.
-fn meaning(code: &SqlState) -> WriteProbeFailure {
-    // Invalid authorization, no such database, no right to it, and one that takes no connection.
-    const NOT_LET_IN: [&str; 4] = ["28", "3D", "42", "55"];
+/// Classifies an error of the server for writes. An authentication or permission error of the agent says nothing about
+/// other clients; the classes are those of appendix A of PostgreSQL's documentation.
+fn classify(code: &SqlState) -> WriteProbeFailure {
+    // Invalid authorization, unknown database, missing privilege, database that accepts no connections.
+    const ACCESS_CLASSES: [&str; 4] = ["28", "3D", "42", "55"];
     match *code {
         SqlState::PROGRAM_LIMIT_EXCEEDED => WriteProbeFailure::XidLimit,
         SqlState::DISK_FULL => WriteProbeFailure::DiskFull,
-        _ if NOT_LET_IN.iter().any(|class| code.code().starts_with(class)) => WriteProbeFailure::Refused,
+        _ if ACCESS_CLASSES.iter().any(|class| code.code().starts_with(class)) => WriteProbeFailure::Refused,
         _ => WriteProbeFailure::Error,
     }
 }
@@ -218,15 +217,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agent_not_let_in_then_told_from_a_server_that_cannot_write() {
-        let meaning = |code| meaning(&SqlState::from_code(code));
+    fn agent_denied_access_then_not_a_write_failure() {
+        let classify = |code| classify(&SqlState::from_code(code));
         for code in ["28000", "28P01", "3D000", "42501", "55000"] {
-            assert_eq!(meaning(code), WriteProbeFailure::Refused, "{code}");
+            assert_eq!(classify(code), WriteProbeFailure::Refused, "{code}");
         }
         for code in ["XX001", "58030", "53200"] {
-            assert_eq!(meaning(code), WriteProbeFailure::Error, "{code}");
+            assert_eq!(classify(code), WriteProbeFailure::Error, "{code}");
         }
-        assert_eq!(meaning("53100"), WriteProbeFailure::DiskFull);
-        assert_eq!(meaning("54000"), WriteProbeFailure::XidLimit);
+        assert_eq!(classify("53100"), WriteProbeFailure::DiskFull);
+        assert_eq!(classify("54000"), WriteProbeFailure::XidLimit);
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of this host's own server, and how its answers are read.
+//! Queries of the local server, and the parsing of its answers.
 
 use std::time::Duration;
 
@@ -16,9 +16,8 @@ use crate::data_directory::replay_progress;
 use crate::data_directory::wal::position;
 use crate::protocol::guard::NO_STANDBY;
 
-/// Everything that is asked of a server in one question. Functions that raise an error in the other
-/// role stand behind a CASE.
-pub(super) const LOOK: &str = "
+/// Query of the server's complete state. Functions that raise an error in the other role are guarded by a CASE.
+pub(super) const STATE_QUERY: &str = "
 select r.in_recovery,
        case when r.in_recovery then pg_last_wal_receive_lsn() end::text as received,
        case when r.in_recovery then pg_last_wal_replay_lsn() end::text as replayed,
@@ -44,29 +43,28 @@ select r.in_recovery,
        pg_size_bytes(current_setting('wal_segment_size')) as segment_bytes
   from (select pg_is_in_recovery() as in_recovery) r";
 
-/// Writes a transaction of one WAL message and waits until it is flushed here. A server whose disk is
-/// full, read-only or stalled answers questions, and fails this. No table is needed, so no lock can hold
-/// it up; and it takes a transaction id, so a server that has none left fails it. Its commit is also the
-/// heartbeat by which a standby shows how many seconds it is behind.
-pub(super) const PROVE: &str =
+/// Write probe: a transaction with one WAL message that waits for its local flush. It fails on a full, read-only or
+/// stalled disk, where reads still succeed. It uses no table, so no lock blocks it, and takes a transaction id, so it
+/// fails when none is left. Its commit is the heartbeat from which a standby's lag in seconds is computed.
+pub(super) const WRITE_PROBE: &str =
     "select pg_logical_emit_message(true, 'causeway', 'heartbeat')::text";
 
 pub(super) const CHECKPOINT: &str = "checkpoint";
 
-/// `ALTER SYSTEM` outweighs every file, guard's too. It cannot be run in one transaction with another
-/// statement.
+/// Resets a setting by `ALTER SYSTEM`, which overrides every file including the guard's. It cannot share a transaction with
+/// another statement.
 pub(super) const HOLD_BACK: [&str; 2] = [
     "alter system reset synchronous_standby_names",
     "select pg_reload_conf()",
 ];
 
-/// How often the processes of a server that does not accept connections are looked at.
+/// Interval at which the processes of a server that accepts no connections are inspected.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is remembered from one answer to the next.
+/// Parser of answers, with state between them.
 pub(super) struct AnswerReader {
     data: std::path::PathBuf,
-    /// The timeline of the WAL that the standby has: it stays true after the receiver has ended.
+    /// Timeline of the standby's WAL, which stays valid after the walreceiver has exited.
     timeline: Option<Timeline>,
     rates: WriteRates,
     pub(super) checkpointed: Option<Timeline>,
@@ -75,21 +73,21 @@ pub(super) struct AnswerReader {
     pub(super) held_back_at: Option<HostInstant>,
 }
 
-/// A row of [`LOOK`] that is not used.
+/// Row of [`STATE_QUERY`] that is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AnswerError {
     /// A column has another type.
     #[error(transparent)]
     Column(#[from] tokio_postgres::Error),
-    /// A column without which a position is not known is NULL.
+    /// A required column is NULL.
     #[error("column `{0}` has no usable value")]
     Missing(&'static str),
-    /// A position is no position.
+    /// A WAL position cannot be parsed.
     #[error("column `{column}` is `{text}`, which is not a WAL position")]
     NotAnLsn {
-        /// The column.
+        /// Column.
         column: &'static str,
-        /// Its value.
+        /// Value.
         text: String,
     },
 }
@@ -107,7 +105,7 @@ impl AnswerReader {
         }
     }
 
-    /// Returns what changes while a server that accepts no connection replays WAL.
+    /// Returns a fingerprint that changes while a server that accepts no connections replays WAL.
     pub(super) fn replay(&mut self, now: HostInstant) -> Option<u64> {
         match self.recovery {
             Some((at, replay)) if now.elapsed_upper_bound(at) < RECOVERY_INTERVAL => replay,
@@ -119,11 +117,11 @@ impl AnswerReader {
         }
     }
 
-    /// Reads the answer to [`LOOK`].
+    /// Parses the answer to [`STATE_QUERY`].
     ///
     /// # Errors
     ///
-    /// When a column is not what it should be.
+    /// When a column is missing or has an invalid value.
     pub(super) fn read(&mut self, row: &Row) -> Result<ServerAnswer, AnswerError> {
         if row.try_get::<_, bool>("in_recovery")? {
             self.hindrance = None;
@@ -138,8 +136,8 @@ impl AnswerReader {
         let received = received.unwrap_or(replayed).max(replayed);
         let receiving: Option<i32> = row.try_get("receiving_timeline")?;
         let recovered: i32 = row.try_get("recovered_timeline")?;
-        // The WAL itself says on which timeline it is; the control file says so at the next restartpoint,
-        // and the receiver while it runs. A directory that cannot be read says nothing.
+        // The timeline comes from the WAL itself, because the control file follows only at the next restartpoint, and the
+        // walreceiver has it only while it runs.
         let in_wal = position::timeline_at(&self.data.join("pg_wal"), received).unwrap_or(None);
         let known = [
             timeline(recovered),

@@ -1,59 +1,59 @@
-//! What is known of this host's server.
+//! Last known state of the local server.
 
 use causeway_core::HostInstant;
 use causeway_core::agent::{PrimaryView, WriteProbeFailure};
 use causeway_core::failover::observation::ReplayProgress;
 
-/// What is known of the server at one moment.
+/// Last known state of the local server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PostgresState {
-    /// What it answered last, and when.
+    /// Last answer and its time.
     pub(crate) answer: Option<(HostInstant, ServerAnswer)>,
-    /// When the last write that it has flushed was sent.
+    /// Time when the last write that was flushed was sent.
     pub(crate) proven_at: Option<HostInstant>,
-    /// Why it proves no write, and since when that is seen.
+    /// Time and cause of the last failed write probe.
     pub(crate) failure: Option<(HostInstant, WriteProbeFailure)>,
-    /// Changes whenever more WAL is replayed.
+    /// Fingerprint that changes with replay progress.
     pub(crate) replay: Option<u64>,
-    /// What keeps clients of a primary that proves writes from writing.
+    /// Condition that keeps clients of a working primary from writing.
     pub(crate) hindrance: Option<WriteHindrance>,
 }
 
-/// What keeps clients from writing, although the server can write.
+/// Condition that keeps clients from writing although the server can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteHindrance {
     /// `default_transaction_read_only` is on.
     ReadOnlyDefault,
-    /// Clients have taken every connection that is not reserved for superusers.
+    /// Every connection that is not reserved for superusers is in use.
     ConnectionsExhausted,
 }
 
-/// What a server answers.
+/// Answer of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerAnswer {
-    /// That it is starting, or shutting down: SQLSTATE 57P03.
+    /// It is starting or shutting down: SQLSTATE 57P03.
     NotYet,
-    /// That it has no connection left: SQLSTATE 53300.
+    /// Every connection is in use: SQLSTATE 53300.
     NoConnectionLeft,
-    /// That it does not serve the agent, and what that means for a write.
+    /// It rejects the agent's query; the consequence for writes.
     Refused(WriteProbeFailure),
     /// It is in recovery.
     Standby(StandbyAnswer),
-    /// It accepts writes, by its own account.
+    /// It reports that it accepts writes.
     Primary(PrimaryView),
 }
 
-/// A standby, as it describes itself.
+/// Answer of a standby.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StandbyAnswer {
-    /// How far it has come.
+    /// Received and replayed WAL positions.
     pub(crate) progress: ReplayProgress,
-    /// Whether it receives at this moment.
+    /// Whether the walreceiver is streaming.
     pub(crate) streaming: bool,
-    /// Whether somebody has paused its replay.
+    /// Whether replay is paused.
     pub(crate) replay_paused: bool,
-    /// Whether it would hold back the acknowledgement of commits once it is promoted.
+    /// Whether it would hold back commit acknowledgements after a promotion.
     pub(crate) holds_back: bool,
-    /// When the last transaction it replayed was committed.
+    /// Commit time of the last replayed transaction.
     pub(crate) replayed_commit_at_micros: Option<u64>,
 }

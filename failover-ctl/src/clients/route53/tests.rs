@@ -1,11 +1,14 @@
-//! Record moves: what is changed, and what is left.
+//! Tests of record moves.
 
+use aws_sdk_route53::Client;
+
+use super::change::is_permanent;
 use super::*;
 
 const NAME: &str = "db.example.com";
 
 #[test]
-fn what_somebody_else_has_moved_meanwhile_is_read_again() {
+fn concurrent_change_or_throttling_then_transient() {
     for passes in [
         "InvalidChangeBatch",
         "PriorRequestNotComplete",
@@ -13,13 +16,13 @@ fn what_somebody_else_has_moved_meanwhile_is_read_again() {
         "ThrottlingException",
         "ServiceUnavailable",
     ] {
-        assert!(!is_final(passes), "{passes}");
+        assert!(!is_permanent(passes), "{passes}");
     }
-    assert!(is_final("AccessDenied") && is_final("NoSuchHostedZone"));
+    assert!(is_permanent("AccessDenied") && is_permanent("NoSuchHostedZone"));
 }
 
 #[test]
-fn record_at_the_right_place_under_this_epoch_or_a_later_one_then_it_stands() {
+fn target_already_set_under_this_or_later_epoch_then_no_change() {
     for found in [8, 9] {
         let moved = changes("10.0.0.3", Some(("10.0.0.3", found)));
         assert!(matches!(moved, Ok(RecordChange::Already)), "{moved:?}");
@@ -27,7 +30,7 @@ fn record_at_the_right_place_under_this_epoch_or_a_later_one_then_it_stands() {
 }
 
 #[test]
-fn record_elsewhere_under_a_later_epoch_then_it_is_left() {
+fn other_target_under_later_epoch_then_rejected() {
     let moved = changes("10.0.0.3", Some(("10.0.0.2", 9)));
     assert!(matches!(
         moved,
@@ -36,7 +39,7 @@ fn record_elsewhere_under_a_later_epoch_then_it_is_left() {
 }
 
 #[test]
-fn move_deletes_exactly_the_epoch_that_was_read() {
+fn move_then_epoch_that_was_read_deleted() {
     for at in ["10.0.0.2", "10.0.0.3"] {
         let Ok(RecordChange::Batch(changes)) = changes("10.0.0.3", Some((at, 7))) else {
             panic!("no batch");
@@ -60,7 +63,7 @@ fn move_deletes_exactly_the_epoch_that_was_read() {
 }
 
 #[test]
-fn alias_where_an_address_is_to_stand_then_it_is_deleted_with_it() {
+fn cname_before_address_then_deleted_in_same_batch() {
     let records = records();
     let alias = records.record(NAME, "other.example.com").unwrap();
     let Ok(RecordChange::Batch(changes)) =
@@ -72,7 +75,7 @@ fn alias_where_an_address_is_to_stand_then_it_is_deleted_with_it() {
     assert_eq!(actions, ["DELETE", "CREATE", "UPSERT"]);
 }
 
-/// Returns what moves the record to `target` at epoch 8, from where it stands.
+/// Returns the change that moves the record to `target` at epoch 8, from `found`.
 fn changes(target: &str, found: Option<(&str, u64)>) -> Result<RecordChange, RecordMoveError> {
     let records = records();
     let there = found.map(|(at, _)| records.record(NAME, at).unwrap());
@@ -89,7 +92,7 @@ fn changes(target: &str, found: Option<(&str, u64)>) -> Result<RecordChange, Rec
     )
 }
 
-/// Returns records that nothing is asked of.
+/// Returns a client that sends no request.
 fn records() -> DnsRecords {
     let config = aws_sdk_route53::Config::builder()
         .behavior_version(aws_sdk_route53::config::BehaviorVersion::latest())
@@ -97,7 +100,7 @@ fn records() -> DnsRecords {
     DnsRecords {
         client: Client::from_conf(config),
         zone: "Z1".to_owned(),
-        elsewhere: None,
+        api_zone: None,
         ttl: 5,
     }
 }
