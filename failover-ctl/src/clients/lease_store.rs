@@ -90,6 +90,14 @@ impl LeaseStore {
         }
     }
 
+    /// Returns the client with these credentials instead of the environment's.
+    #[cfg(test)]
+    pub(crate) fn with_credentials(mut self, credentials: aws_sdk_s3::config::Credentials) -> Self {
+        let config = self.client.config().to_builder();
+        self.client = Client::from_conf(config.credentials_provider(credentials).build());
+        self
+    }
+
     /// Reads the lease for the agent's state machine.
     pub(crate) async fn read_lease(&self) -> LeaseReadResult {
         match tokio::time::timeout(self.patience, self.read(&self.lease_key())).await {

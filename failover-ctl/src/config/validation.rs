@@ -63,44 +63,11 @@ impl Settings {
             verify_write,
             ..
         } = written;
-        if cluster.parse::<NodeId>().is_err() {
-            return Err(SettingsError::setting(
-                "cluster",
-                "must be lower-case letters, digits and hyphens",
-            ));
-        }
+        check_cluster_name(&cluster)?;
         check_nodes(&nodes, &primary_region)?;
-        if nodes.iter().any(|node| node.region.as_str() == lease.region) {
-            let why = format!(
-                "is `{}`, where a database node is: when that region is lost the lease would be lost with it; \
-                 use a bucket in a third region",
-                lease.region
-            );
-            return Err(SettingsError::setting("lease.region", why));
-        }
-        if let Some(api) = dns.as_ref().and_then(|dns| dns.api.as_ref()) {
-            for node in &nodes {
-                if !api.targets.contains_key(&node.region) {
-                    let why = format!(
-                        "has no target for `{}`, where `{}` is",
-                        node.region, node.name
-                    );
-                    return Err(SettingsError::setting("dns.api.targets", why));
-                }
-            }
-        }
-        let limits = [
-            policy.write_probe_timeout_secs,
-            policy.write_stall_timeout_secs,
-            policy.start_timeout_secs,
-        ];
-        if limits.contains(&0) {
-            let why = "`write-stall-timeout-secs` and `start-timeout-secs` must be more than zero";
-            return Err(SettingsError::setting(
-                "policy.write-probe-timeout-secs",
-                why,
-            ));
-        }
+        check_lease_region(&lease, &nodes)?;
+        check_dns_targets(dns.as_ref(), &nodes)?;
+        check_policy(&policy)?;
         let timing = lease.timing()?;
         let host = match written.node {
             None => None,
@@ -127,6 +94,55 @@ impl Settings {
             host,
         })
     }
+}
+
+fn check_cluster_name(cluster: &str) -> Result<(), SettingsError> {
+    if cluster.parse::<NodeId>().is_err() {
+        let why = "must be lower-case letters, digits and hyphens";
+        return Err(SettingsError::setting("cluster", why));
+    }
+    Ok(())
+}
+
+/// Checks that the lease bucket is in a region without a database node.
+fn check_lease_region(lease: &LeaseSettings, nodes: &[NodeSettings]) -> Result<(), SettingsError> {
+    let has_node = |node: &NodeSettings| node.region.as_str() == lease.region;
+    if nodes.iter().any(has_node) {
+        let why = format!(
+            "is `{}`, where a database node is: the loss of that region would lose the lease too; use a bucket in a \
+             third region",
+            lease.region
+        );
+        return Err(SettingsError::setting("lease.region", why));
+    }
+    Ok(())
+}
+
+/// Checks that the API's record has a target for the region of every node.
+fn check_dns_targets(dns: Option<&DnsSettings>, nodes: &[NodeSettings]) -> Result<(), SettingsError> {
+    let Some(api) = dns.and_then(|dns| dns.api.as_ref()) else {
+        return Ok(());
+    };
+    for node in nodes {
+        if !api.targets.contains_key(&node.region) {
+            let why = format!("has no target for `{}`, the region of `{}`", node.region, node.name);
+            return Err(SettingsError::setting("dns.api.targets", why));
+        }
+    }
+    Ok(())
+}
+
+fn check_policy(policy: &PolicySettings) -> Result<(), SettingsError> {
+    let timeouts = [
+        policy.write_probe_timeout_secs,
+        policy.write_stall_timeout_secs,
+        policy.start_timeout_secs,
+    ];
+    if timeouts.contains(&0) {
+        let why = "must be more than zero, like `write-stall-timeout-secs` and `start-timeout-secs`";
+        return Err(SettingsError::setting("policy.write-probe-timeout-secs", why));
+    }
+    Ok(())
 }
 
 fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), SettingsError> {

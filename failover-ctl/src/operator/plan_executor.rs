@@ -312,3 +312,6 @@ async fn close_refused(lock: OperationLock, failure: Error) -> Error {
     }
     failure
 }
+
+#[cfg(test)]
+mod tests;

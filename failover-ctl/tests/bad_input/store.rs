@@ -14,11 +14,32 @@ pub(crate) enum Honesty {
     ReturnsNoETag,
 }
 
+/// Fail point of a writer between two of its writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteFault {
+    /// The store rejects the write.
+    Rejected,
+    /// The store executes the write, and the response reports a failure.
+    ResponseLost,
+}
+
+/// Fault of the writes to one key, after a number of them has succeeded.
+#[derive(Clone, Debug)]
+struct PlannedFault {
+    key: String,
+    after: usize,
+    /// Number of writes that fail.
+    times: usize,
+    fault: WriteFault,
+}
+
 type Objects = Arc<Mutex<BTreeMap<String, (u64, String)>>>;
+type Faults = Arc<Mutex<Option<PlannedFault>>>;
 
 pub(crate) struct Store {
     address: SocketAddr,
     objects: Objects,
+    faults: Faults,
 }
 
 impl Store {
@@ -28,13 +49,36 @@ impl Store {
         let address = listener.local_addr().unwrap();
         let objects = Objects::default();
         let served = Arc::clone(&objects);
+        let faults = Faults::default();
+        let planned = Arc::clone(&faults);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let objects = Arc::clone(&served);
-                thread::spawn(move || serve(&stream, &objects, honesty));
+                let faults = Arc::clone(&planned);
+                thread::spawn(move || serve(&stream, &objects, &faults, honesty));
             }
         });
-        Self { address, objects }
+        Self {
+            address,
+            objects,
+            faults,
+        }
+    }
+
+    /// Fails `times` writes to `key` after `after` successful ones.
+    pub(crate) fn fail_writes(&self, key: &str, after: usize, times: usize, fault: WriteFault) {
+        *self.faults.lock().unwrap() = Some(PlannedFault {
+            key: format!("/lease/{key}"),
+            after,
+            times,
+            fault,
+        });
+    }
+
+    /// Removes the fault, and returns whether a write met it.
+    pub(crate) fn heal(&self) -> bool {
+        let fault = self.faults.lock().unwrap().take();
+        fault.is_none_or(|fault| fault.after == 0)
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -49,6 +93,14 @@ impl Store {
             .map(|object| object.1.clone())
     }
 
+    /// Deletes an object.
+    pub(crate) fn remove(&self, key: &str) {
+        self.objects
+            .lock()
+            .unwrap()
+            .remove(&format!("/lease/{key}"));
+    }
+
     pub(crate) fn put(&self, key: &str, body: &str) {
         let mut objects = self.objects.lock().unwrap();
         let object = objects.entry(format!("/lease/{key}")).or_default();
@@ -57,7 +109,7 @@ impl Store {
 }
 
 /// Answers one request after another on a connection, until it is closed.
-fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
+fn serve(stream: &TcpStream, objects: &Objects, faults: &Faults, honesty: Honesty) {
     let mut reader = BufReader::new(stream);
     while let Some((method, path, headers)) = head(&mut reader) {
         let length = headers
@@ -67,9 +119,11 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
         reader.read_exact(&mut body).unwrap();
         let path = path.split('?').next();
         let path = path.expect("`split` returns at least one part").to_owned();
+        let fault = (method == "PUT").then(|| next_fault(faults, &path)).flatten();
         let mut objects = objects.lock().unwrap();
         let found = objects.get(&path).cloned();
         let (status, etag, answer) = match (method.as_str(), found) {
+            ("PUT", _) if fault == Some(WriteFault::Rejected) => (FAILURE, 0, String::new()),
             ("PUT", found) => {
                 let holds = holds(&headers, found.as_ref().map(|object| object.0));
                 if honesty != Honesty::TakesEverything && !holds {
@@ -88,6 +142,7 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
             ),
         };
         drop(objects);
+        let status = if fault.is_some() { FAILURE } else { status };
         let etag = match honesty {
             Honesty::ReturnsNoETag => String::new(),
             Honesty::KeepsConditions | Honesty::TakesEverything => format!("etag: \"{etag}\"\r\n"),
@@ -100,6 +155,21 @@ fn serve(stream: &TcpStream, objects: &Objects, honesty: Honesty) {
             return;
         }
     }
+}
+
+/// Status of a failed write.
+const FAILURE: &str = "503 Service Unavailable";
+
+/// Returns the fault of the next write to `path`, if there is one.
+fn next_fault(faults: &Faults, path: &str) -> Option<WriteFault> {
+    let mut faults = faults.lock().unwrap();
+    let planned = faults.as_mut().filter(|planned| planned.key == path)?;
+    if planned.after > 0 {
+        planned.after -= 1;
+        return None;
+    }
+    planned.times = planned.times.checked_sub(1)?;
+    Some(planned.fault)
 }
 
 fn holds(headers: &BTreeMap<String, String>, version: Option<u64>) -> bool {
