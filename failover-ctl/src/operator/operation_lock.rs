@@ -146,13 +146,8 @@ impl OpenOperation {
 
     async fn write_journal(&mut self) -> Result<ETag, Error> {
         self.journal.heartbeat += 1;
-        let key = self.store.key("operation");
         let condition = WritePrecondition::Match(self.etag.clone());
-        match self
-            .store
-            .write(&key, self.journal.body()?, &condition)
-            .await
-        {
+        match write_confirmed(&self.store, &self.journal, &condition).await? {
             Ok(etag) => Ok(etag),
             Err(LeaseStoreError::Conflict(_)) => Err(busy_error(&self.journal)),
             Err(error) => Err(error.into()),
@@ -193,7 +188,7 @@ impl OperationLock {
             }
             JournalState::Ended(condition) => condition,
         };
-        match store.write(&key, journal.body()?, &condition).await {
+        match write_confirmed(store, &journal, &condition).await? {
             Ok(etag) => Ok(Self {
                 store: store.clone(),
                 etag,
@@ -258,34 +253,33 @@ impl OperationLock {
 
     async fn write_journal(&mut self) -> anyhow::Result<()> {
         self.journal.heartbeat += 1;
-        let body = self.journal.body()?;
-        let key = self.store.key("operation");
-        match self
-            .store
-            .write(
-                &key,
-                body.clone(),
-                &WritePrecondition::Match(self.etag.clone()),
-            )
-            .await
-        {
+        let condition = WritePrecondition::Match(self.etag.clone());
+        match write_confirmed(&self.store, &self.journal, &condition).await? {
             Ok(etag) => {
                 self.etag = etag;
                 Ok(())
             }
-            Err(error) => {
-                // The write may be stored although its response was lost, or the retry met its own first attempt.
-                if let Some(stored) = self.store.read(&key).await?
-                    && stored.body == body
-                {
-                    self.etag = stored.etag;
-                    return Ok(());
-                }
-                if let LeaseStoreError::Conflict(_) = error {
-                    return Err(OperationLockLost.into());
-                }
-                Err(error.into())
-            }
+            Err(LeaseStoreError::Conflict(_)) => Err(OperationLockLost.into()),
+            Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Writes the journal. The write may be stored although its response was lost, so after an error the stored object is
+/// compared: no other process writes the same operator and heartbeat.
+async fn write_confirmed(
+    store: &LeaseStore,
+    journal: &Journal,
+    condition: &WritePrecondition,
+) -> anyhow::Result<Result<ETag, LeaseStoreError>> {
+    let key = store.key("operation");
+    let body = journal.body()?;
+    let error = match store.write(&key, body.clone(), condition).await {
+        Ok(etag) => return Ok(Ok(etag)),
+        Err(error) => error,
+    };
+    Ok(match store.read(&key).await? {
+        Some(stored) if stored.body == body => Ok(stored.etag),
+        Some(_) | None => Err(error),
+    })
 }

@@ -31,6 +31,7 @@ struct PlannedFault {
     /// Number of writes that fail.
     times: usize,
     fault: WriteFault,
+    is_met: bool,
 }
 
 type Objects = Arc<Mutex<BTreeMap<String, (u64, String)>>>;
@@ -72,13 +73,14 @@ impl Store {
             after,
             times,
             fault,
+            is_met: false,
         });
     }
 
     /// Removes the fault, and returns whether a write met it.
     pub(crate) fn heal(&self) -> bool {
         let fault = self.faults.lock().unwrap().take();
-        fault.is_none_or(|fault| fault.after == 0)
+        fault.is_some_and(|fault| fault.is_met)
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -169,6 +171,7 @@ fn next_fault(faults: &Faults, path: &str) -> Option<WriteFault> {
         return None;
     }
     planned.times = planned.times.checked_sub(1)?;
+    planned.is_met = true;
     Some(planned.fault)
 }
 
