@@ -1,5 +1,4 @@
-//! How a node becomes a standby of the primary: by following, by rewinding what it has too much of,
-//! or by a new copy.
+//! Setup of a standby: streaming as it is, a rewind of diverged WAL, or a copy of the primary.
 
 pub(super) mod comparison;
 mod conninfo;
@@ -20,35 +19,35 @@ use causeway_runtime::shutdown::Tasks;
 
 use crate::config::{HostSettings, NodeSettings};
 
-/// This node's way to follow `primary`.
+/// Setup of this node as a standby of `primary`.
 #[derive(Clone, Debug)]
 pub(crate) struct StandbySetup {
     pub(crate) host: HostSettings,
     pub(crate) primary: NodeSettings,
-    /// The database that the lease is of: nothing else is followed, rewound to, or copied.
+    /// System identifier in the lease: another database is neither streamed, rewound to, nor copied.
     pub(crate) system_id: SystemId,
     pub(crate) tasks: Tasks,
 }
 
-/// Why this node does not follow yet. The data directory is as it was, but for [`StandbySetupError::Rebuild`].
+/// Error of the standby setup. The data directory is unchanged, except for [`StandbySetupError::Rebuild`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StandbySetupError {
-    /// The primary does not answer, or is none yet.
-    #[error("the primary could not be asked")]
+    /// The primary does not answer, or is still in recovery.
+    #[error("could not query the primary")]
     PrimarySilent(#[source] anyhow::Error),
-    /// What only this node has could not be kept.
-    #[error("the diverged WAL is not saved, so the data directory stays as it was")]
+    /// Diverged WAL could not be saved.
+    #[error("could not save the diverged WAL, so the data directory is not changed")]
     NotSaved(#[source] anyhow::Error),
-    /// The copy was not finished. The marker stands.
-    #[error("the data directory could not be copied from the primary")]
+    /// The copy is incomplete, and the marker file remains.
+    #[error("could not copy the data directory from the primary")]
     Rebuild(#[source] anyhow::Error),
-    /// Something of this host's.
-    #[error("this node could not be prepared")]
+    /// An operation on this host failed.
+    #[error("could not prepare this node")]
     Here(#[source] anyhow::Error),
 }
 
 impl StandbySetup {
-    /// Prepares a directory whose server has ended, so that it can be started as a standby.
+    /// Prepares the data directory of a stopped server for its start as a standby.
     pub(crate) async fn prepare(
         &self,
         directory: DataDirectoryState,
@@ -56,16 +55,16 @@ impl StandbySetup {
     ) -> Result<(), StandbySetupError> {
         match directory {
             DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
-                self.rebuild("it was asked for").await
+                self.rebuild("requested by command").await
             }
             DataDirectoryState::Standby => Ok(()),
             DataDirectoryState::Primary => self.rewind().await,
             DataDirectoryState::Empty => self.rebuild("the data directory is empty").await,
-            DataDirectoryState::Rewinding => self.rebuild("an earlier attempt was cut off").await,
+            DataDirectoryState::Rewinding => self.rebuild("an earlier attempt was interrupted").await,
         }
     }
 
-    /// Returns the node that is followed.
+    /// Returns the primary.
     pub(crate) const fn primary(&self) -> &NodeId {
         &self.primary.name
     }

@@ -1,5 +1,5 @@
-//! Compares this node's WAL with the primary's history, from the directory alone: the server may run, be
-//! ended, end at every start, or be up and say nothing.
+//! Comparison of this node's WAL with the primary's timeline history. It only reads the data directory, so PostgreSQL may
+//! be running, stopped, crashing at every start, or unresponsive.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,46 +18,45 @@ use crate::agent::standby_setup::tools::output;
 use crate::data_directory;
 use crate::data_directory::wal::WalDirectory;
 
-/// How long the archive may take to give one segment, or to say that it has none.
-const ARCHIVE: Duration = Duration::from_mins(2);
+/// Timeout of `restore-command` for one segment.
+const RESTORE_COMMAND_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long a connection as a standby's may take.
-const PROBE: Duration = Duration::from_secs(8);
+/// Timeout of a replication connection.
+const REPLICATION_CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What following takes.
+/// Change that this node needs before it can stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RejoinNeed {
-    /// Nothing: the directory can be started, or the server goes on.
+    /// None.
     Ready,
-    /// What this node has too much of must be rewound.
+    /// Rewind of diverged WAL.
     Rewind(Divergence),
-    /// The primary has removed WAL that this node has not, and the archive does not have it.
+    /// Copy of the primary, because WAL that this node lacks is neither there nor in the archive.
     Copy(String),
 }
 
-/// What an examination found.
+/// Result of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Comparison {
     pub(crate) need: RejoinNeed,
-    /// Why a standby that could follow does not stream, as far as that can be known.
+    /// Reason why a standby that needs no change does not stream, if known.
     pub(crate) why: Option<String>,
 }
 
-/// How far this node's WAL goes, from the directory.
+/// WAL in the data directory.
 #[derive(Clone, Debug)]
 struct LocalWal {
-    /// The newest timeline with records, and where they end.
+    /// Newest timeline with records, and their end.
     end: Option<(Timeline, Lsn)>,
-    /// Positions that the data files have seen.
+    /// Positions up to which data files were changed.
     reached: Vec<(Timeline, Lsn)>,
-    /// The oldest of the primary's ancestors that has records here past its fork.
+    /// Oldest ancestor of the primary's timeline with local records past its fork.
     past: Option<(Ancestor, Lsn)>,
     segment: Option<SegmentName>,
 }
 
 impl StandbySetup {
-    /// Says what this node needs in order to follow. With `stuck`, also looks for the reason why a server
-    /// that runs does not stream.
+    /// Compares this node with the primary. With `stuck`, also examines why a running server does not stream.
     ///
     /// # Errors
     ///
@@ -80,13 +79,12 @@ impl StandbySetup {
         self.why_stuck(&primary, &found, ancestors).await
     }
 
-    /// Does the same for a directory that is about to follow, or does already, without having been
-    /// examined. WAL that lies past the fork and is in no data page would keep nothing from following,
-    /// and would be left behind unseen: it is saved.
+    /// Compares a data directory that starts, or has started, without an earlier comparison, and saves WAL past the fork:
+    /// where no data page depends on it, PostgreSQL would stream and silently leave it behind.
     ///
     /// # Errors
     ///
-    /// As for [`Self::examine`], and when it could not be saved.
+    /// As for [`Self::examine`], and when the WAL cannot be saved.
     pub(crate) async fn examine_whole(&self) -> Result<Comparison, StandbySetupError> {
         let (_, path, found) = self.compare().await?;
         let Some((newest, ancestors)) = path.known() else {
@@ -151,7 +149,7 @@ impl StandbySetup {
         }
         Ok(Comparison {
             need: RejoinNeed::Copy(format!(
-                "segment {segment} is removed on `{}`, and not in an archive that this node reads",
+                "segment {segment} was removed on `{}`, and `restore-command` does not find it",
                 self.primary.name
             )),
             why: None,
@@ -167,8 +165,8 @@ impl StandbySetup {
         let mut command = self.tool("pg_receivewal");
         command.args(["--no-password", "--drop-slot", "--slot", SLOT, "--dbname"]);
         command.arg(conninfo);
-        let asking = time::timeout(PROBE, output(&mut command, "pg_receivewal"));
-        let output = asking.await.context("a replication connection hangs")??;
+        let asking = time::timeout(REPLICATION_CONNECT_TIMEOUT, output(&mut command, "pg_receivewal"));
+        let output = asking.await.context("the replication connection timed out")??;
         let said = String::from_utf8_lossy(&output.stderr);
         // The program names the command that the server refused: it got as far as that.
         if said.contains("DROP_REPLICATION_SLOT") {
@@ -177,7 +175,7 @@ impl StandbySetup {
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
         let last = last.unwrap_or("it says nothing").trim();
         anyhow::bail!(
-            "a replication connection to `{}` fails: {last}",
+            "could not open a replication connection to `{}`: {last}",
             self.primary.name
         )
     }
@@ -197,15 +195,15 @@ impl StandbySetup {
                 .stdin(Stdio::null())
                 .kill_on_drop(true);
             command.current_dir(&self.host.postgres.data_directory);
-            let ended = time::timeout(ARCHIVE, command.output()).await;
-            let output = ended.context("`restore-command` did not end in time")??;
+            let ended = time::timeout(RESTORE_COMMAND_TIMEOUT, command.output()).await;
+            let output = ended.context("`restore-command` timed out")??;
             std::fs::remove_file(&to).ok();
             match output.status.code() {
                 Some(0) => return Ok(true),
                 // What `cp` and `backup-agent wal fetch` answer for a file that is not there.
                 Some(1) => {}
                 _ => anyhow::bail!(
-                    "`restore-command` ended with {} for `{name}`: {}",
+                    "`restore-command` exited with {} for `{name}`: {}",
                     output.status,
                     String::from_utf8_lossy(&output.stderr).trim()
                 ),
@@ -217,11 +215,11 @@ impl StandbySetup {
 
 fn hidden(path: &PrimaryHistory) -> StandbySetupError {
     let why = match path {
-        PrimaryHistory::Known(..) => "the primary's history is not known",
+        PrimaryHistory::Known(..) => "the primary's timeline history is unknown",
         PrimaryHistory::Hidden(why) => why,
     };
     StandbySetupError::PrimarySilent(anyhow::anyhow!(
-        "{why}: grant `rewind-user` what the documentation of pg_rewind lists"
+        "{why}: grant `rewind-user` the functions in the documentation of pg_rewind"
     ))
 }
 

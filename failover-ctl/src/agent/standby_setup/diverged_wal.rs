@@ -117,8 +117,8 @@ impl DivergedWalSave<'_> {
         }
         let kept = self.state.join("diverged");
         fs::create_dir_all(&kept)
-            .with_context(|| format!("could not make `{}`", kept.display()))?;
-        let saves = DivergedWalSaves::of(self.state).context("could not read the earlier saves")?;
+            .with_context(|| format!("could not create `{}`", kept.display()))?;
+        let saves = DivergedWalSaves::of(self.state).context("could not read earlier saves")?;
         let (mut new, mut elsewhere) = (Vec::new(), Vec::new());
         for file in &files {
             match saves.holder(&log, file) {
@@ -290,13 +290,13 @@ fn same(one: &Path, other: &Path) -> io::Result<bool> {
 
 fn check_room(kept: &Path, bytes: u64) -> anyhow::Result<()> {
     let there =
-        statvfs(kept).with_context(|| format!("could not ask how full `{}` is", kept.display()))?;
+        statvfs(kept).with_context(|| format!("could not read the free space of `{}`", kept.display()))?;
     let free = there
         .blocks_available()
         .saturating_mul(there.fragment_size());
     if free < bytes.saturating_add(MARGIN) {
         bail!(
-            "{bytes} bytes of diverged WAL do not fit into `{}`: {free} bytes are free, and {MARGIN} must remain; \
+            "{bytes} bytes of diverged WAL do not fit into `{}`: {free} bytes are free, {MARGIN} must remain; \
              make room there, or move earlier saves away",
             kept.display()
         );

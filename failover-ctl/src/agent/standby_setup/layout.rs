@@ -103,12 +103,12 @@ impl DirectoryLayout {
         }
         for place in self.wal.iter().map(PathBuf::as_path).chain([data]) {
             fs::create_dir_all(place)
-                .with_context(|| format!("could not make `{}`", place.display()))?;
+                .with_context(|| format!("could not create `{}`", place.display()))?;
             for name in names(place)? {
                 remove(&place.join(name))?;
             }
             fs::set_permissions(place, fs::Permissions::from_mode(0o700))
-                .with_context(|| format!("could not close `{}` to others", place.display()))?;
+                .with_context(|| format!("could not restrict the permissions of `{}`", place.display()))?;
         }
         Ok(())
     }

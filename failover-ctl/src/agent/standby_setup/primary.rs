@@ -58,19 +58,19 @@ impl StandbySetup {
     pub(super) async fn ask_primary(&self) -> anyhow::Result<PrimarySession> {
         let name = &self.primary.name;
         let client = self.connect().await;
-        let client = client.with_context(|| format!("could not ask the primary, `{name}`"))?;
+        let client = client.with_context(|| format!("could not query the primary `{name}`"))?;
         let asking = time::timeout(PATIENCE, client.query_one(POSITION, &[]));
         let row = asking
             .await
-            .context("the primary did not answer in time")??;
+            .context("the primary did not respond in time")??;
         let (Some(timeline), Some(flushed)) = (row.try_get(0)?, row.try_get(1)?) else {
-            bail!("`{name}` is still in recovery: it is not the primary yet");
+            bail!("`{name}` is still in recovery, so not the primary yet");
         };
         let system_id: i64 = row.try_get(2)?;
         let found = SystemId(system_id.cast_unsigned());
         if found != self.system_id {
             bail!(
-                "`{name}` serves another database: its system identifier is {found}, and the lease is of {}",
+                "`{name}` has another database: system identifier {found}, and the lease has {}",
                 self.system_id
             );
         }
@@ -78,7 +78,7 @@ impl StandbySetup {
         let timeline = u32::try_from(timeline).ok().and_then(Timeline::new);
         Ok(PrimarySession {
             client,
-            timeline: timeline.context("the primary names no timeline")?,
+            timeline: timeline.context("the primary returned no timeline")?,
             flushed: flushed.parse()?,
         })
     }
@@ -111,12 +111,12 @@ impl PrimarySession {
         let file = format!("pg_wal/{}", WalFileName::History(self.timeline));
         // The function is one that `pg_rewind` needs as well, unlike `pg_read_file`.
         let answer = self.ask("select pg_read_binary_file($1)", &[&file]).await;
-        let row = match answer.context("the primary did not answer in time")? {
+        let row = match answer.context("the primary did not respond in time")? {
             Ok(row) => row,
             Err(error) if error.as_db_error().is_some() => {
                 let why = causeway_runtime::telemetry::chain(&error);
                 return Ok(PrimaryHistory::Hidden(format!(
-                    "`{file}` could not be read: {why}"
+                    "could not read `{file}`: {why}"
                 )));
             }
             Err(error) => return Err(error.into()),
@@ -138,7 +138,7 @@ impl PrimarySession {
     pub(super) async fn has_one_of(&self, names: &[String]) -> anyhow::Result<bool> {
         let row = self.ask(HAS, &[&names]).await;
         Ok(row
-            .context("the primary did not answer in time")??
+            .context("the primary did not respond in time")??
             .try_get(0)?)
     }
 
@@ -155,7 +155,7 @@ impl PrimarySession {
         };
         time::timeout(CHECKPOINT, waiting)
             .await
-            .context("the primary's first checkpoint on its timeline took too long")?
+            .context("the primary's first checkpoint on its timeline timed out")?
     }
 
     async fn is_checkpointed(&self) -> anyhow::Result<bool> {

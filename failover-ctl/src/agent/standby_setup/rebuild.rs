@@ -237,7 +237,7 @@ impl StandbySetup {
         data_directory::put_standby_signal(&self.host.postgres.data_directory)?;
         match fs::remove_file(&marker) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).context("could not remove the marker");
+                return Err(error).context("could not remove the marker file");
             }
             Ok(()) | Err(_) => {}
         }

@@ -56,7 +56,7 @@ impl StandbySetup {
             }
         };
         let swept = time::timeout(SWEEP, sweeping).await;
-        swept.context("processes that work in the data directory could not be ended")?
+        swept.context("could not kill the processes that use the data directory")?
     }
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn run(mut command: Command, name: &'static str) -> anyhow::Res
         info!(program = name, stderr = said.trim(), "program succeeded");
         return Ok(());
     }
-    bail!("`{name}` ended with {}: {}", output.status, said.trim())
+    bail!("`{name}` exited with {}: {}", output.status, said.trim())
 }
 
 /// Runs a program and returns what it said.

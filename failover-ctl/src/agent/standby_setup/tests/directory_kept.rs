@@ -130,6 +130,6 @@ async fn primary_of_another_database_then_directory_kept() {
         matches!(refused, StandbySetupError::PrimarySilent(_)),
         "{said}"
     );
-    assert!(said.contains("serves another database"), "{said}");
+    assert!(said.contains("has another database"), "{said}");
     assert!(!b.data().join("PG_VERSION").exists());
 }
