@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn both_files_whole_then_the_higher_one() {
+    fn both_files_valid_then_higher_used() {
         let state = tempfile::tempdir().unwrap();
         assert_eq!(read(state.path()).unwrap(), HighestRecord::default());
         write(state.path(), &seen(3, 7), true).unwrap();
@@ -97,7 +97,7 @@ mod tests {
 
     /// Write and rename without fsync leave that after a power loss.
     #[test]
-    fn one_file_empty_then_the_other_counts() {
+    fn one_file_empty_then_other_used() {
         let state = tempfile::tempdir().unwrap();
         write(state.path(), &seen(3, 7), true).unwrap();
         fs::write(state.path().join(IN_EPOCH), "").unwrap();

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_a_person_writes() {
+    fn amount_with_or_without_unit_then_bytes() {
         assert_eq!(bytes("4MiB"), Ok(4 << 20));
         assert_eq!(bytes("17"), Ok(17));
         assert!(bytes("4 apples").is_err());

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn problem_that_stays_then_keeps_its_beginning() {
+    fn problem_continues_then_start_time_kept() {
         let mut log = ProblemLog::default();
         let problem = |detail: &str| vec![NodeProblem::new(ProblemKind::GuardSilent, detail)];
 
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn problem_that_ended_then_begins_anew() {
+    fn problem_ended_then_start_time_reset() {
         let mut log = ProblemLog::default();
         let problem = || vec![NodeProblem::new(ProblemKind::NotWriting, "no proof")];
 

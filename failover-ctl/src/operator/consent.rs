@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn named_amount_then_that_is_the_limit_and_more_is_refused_before_the_question() {
+    fn accept_loss_exceeded_then_rejected_before_the_question() {
         let plan = plan(FencingMethod::LeaseExpired);
         for yes in [true, false] {
             let refused = by_name(&plan, Some(&loss()), &accepts(yes, Some(99)));

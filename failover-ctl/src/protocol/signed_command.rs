@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_signed_body_under_the_same_key_is_an_order() {
+    fn body_or_key_changed_then_signature_rejected() {
         let (body, signature) = key('k').sign(&command()).unwrap();
 
         assert_eq!(key('k').verify(&body, &signature), Some(command()));

@@ -140,13 +140,13 @@ state-directory = "{at}/state"
 }
 
 #[test]
-fn an_unknown_key_is_named() {
+fn unknown_key_then_named() {
     let host = Host::new().but("cluster = \"test\"", "cluster = \"test\"\nclutser = \"x\"");
     host.refuses(&["status"], 3, &["clutser", "unknown field"]);
 }
 
 #[test]
-fn times_that_contradict_each_other_are_explained() {
+fn contradicting_times_then_rejected() {
     let host = Host::new().but(
         "bucket = \"lease\"",
         "bucket = \"lease\"\nlease-duration-secs = 9",
@@ -173,7 +173,7 @@ fn times_that_contradict_each_other_are_explained() {
 }
 
 #[test]
-fn a_node_that_is_not_among_the_nodes_is_refused() {
+fn node_not_in_nodes_then_rejected() {
     let host = Host::new().but("node = \"a\"", "node = \"z\"");
     host.refuses(
         &["agent"],
@@ -183,7 +183,7 @@ fn a_node_that_is_not_among_the_nodes_is_refused() {
 }
 
 #[test]
-fn a_lease_in_a_database_region_is_refused() {
+fn lease_in_database_region_then_rejected() {
     let host = Host::new().but("region = \"eu-north-1\"", "region = \"eu-west-1\"");
     host.refuses(
         &["agent"],
@@ -193,7 +193,7 @@ fn a_lease_in_a_database_region_is_refused() {
 }
 
 #[test]
-fn a_directory_that_is_no_data_directory_is_left_alone() {
+fn not_a_data_directory_then_unchanged() {
     let host = Host::new();
     fs::write(host.path().join("data/thesis.txt"), "do not touch").unwrap();
     host.refuses(
@@ -205,14 +205,14 @@ fn a_directory_that_is_no_data_directory_is_left_alone() {
 }
 
 #[test]
-fn another_release_than_the_programs_is_refused() {
+fn other_release_than_programs_then_rejected() {
     let host = Host::new().with_database(7);
     fs::write(host.path().join("data/PG_VERSION"), "12\n").unwrap();
     host.refuses(&["agent"], 3, &["`postgres.bin-directory`", "release 12"]);
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn port_in_use_then_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let host = Host::new().but("agent = \"127.0.0.1:0\"", &format!("agent = \"{address}\""));
@@ -220,7 +220,7 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
-fn a_short_command_signing_key_is_refused_and_not_shown() {
+fn short_key_then_rejected_and_not_shown() {
     let host = Host::new();
     fs::write(host.path().join("command-signing.key"), "hunter2").unwrap();
     host.refuses(
@@ -232,7 +232,7 @@ fn a_short_command_signing_key_is_refused_and_not_shown() {
 }
 
 #[test]
-fn a_bucket_that_ignores_conditions_is_refused() {
+fn bucket_ignores_preconditions_then_rejected() {
     let store = Store::start(Honesty::TakesEverything);
     let host = Host::with_store(&store.endpoint()).with_database(7);
     host.refuses(
@@ -251,7 +251,7 @@ fn bucket_returns_no_etag_then_rejected() {
 }
 
 #[test]
-fn a_second_init_is_refused() {
+fn lease_exists_then_init_rejected() {
     let store = Store::start(Honesty::KeepsConditions);
     let host = Host::with_store(&store.endpoint()).with_database(7);
     assert!(host.run(&["init", "--holder", "a"]).status.success());
@@ -261,7 +261,7 @@ fn a_second_init_is_refused() {
 }
 
 #[test]
-fn the_lease_of_another_database_is_refused() {
+fn lease_of_another_database_then_rejected() {
     let store = Store::start(Honesty::KeepsConditions);
     let first = Host::with_store(&store.endpoint()).with_database(7);
     assert!(first.run(&["init", "--holder", "a"]).status.success());
@@ -275,7 +275,7 @@ fn the_lease_of_another_database_is_refused() {
 }
 
 #[test]
-fn a_lease_of_a_later_format_is_not_touched() {
+fn lease_of_later_format_then_unchanged() {
     let store = Store::start(Honesty::KeepsConditions);
     store.put("clusters/test/lease", r#"{"format": 2, "whatever": true}"#);
     let host = Host::with_store(&store.endpoint()).with_database(7);
@@ -287,7 +287,7 @@ fn a_lease_of_a_later_format_is_not_touched() {
 }
 
 #[test]
-fn a_promotion_without_a_lease_or_to_nowhere_is_refused() {
+fn no_lease_or_unknown_target_then_promotion_rejected() {
     let store = Store::start(Honesty::KeepsConditions);
     let host = Host::with_store(&store.endpoint()).with_database(7);
     host.refuses(
@@ -315,7 +315,7 @@ fn a_promotion_without_a_lease_or_to_nowhere_is_refused() {
 }
 
 #[test]
-fn the_example_in_the_documentation_is_read_whole() {
+fn documented_example_then_parsed() {
     let text = fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../docs/examples/failover-ctl.toml"

@@ -10,7 +10,7 @@ use crate::store::{Honesty, Store};
 const LOCK: &str = "clusters/test/operation";
 
 #[test]
-fn left_operation_then_abandon_closes_it_and_says_what_it_leaves() {
+fn released_operation_then_abandon_closes_and_reports_it() {
     let (store, host) = with_operation(&operation(0, "\"lease-expired\"", "\"its host was lost\""));
     let output = host.run(&["abandon", "--reason", "not needed"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -31,7 +31,7 @@ fn left_operation_then_abandon_closes_it_and_says_what_it_leaves() {
 }
 
 #[test]
-fn stopped_instance_then_abandon_says_that_nothing_starts_it() {
+fn instance_stopped_then_abandon_reports_it() {
     let (_store, host) = with_operation(&operation(0, "\"instance-stopped\"", "\"cut off\""));
     let output = host.run(&["abandon"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -42,7 +42,7 @@ fn stopped_instance_then_abandon_says_that_nothing_starts_it() {
 }
 
 #[test]
-fn resumed_with_a_target_that_is_gone_then_refused_and_left_as_it_is() {
+fn target_silent_then_resume_rejected_and_journal_unchanged() {
     let (store, host) = with_operation(&operation(0, "\"unfenced\"", "\"cut off\""));
     let before = store.object(LOCK);
     host.refuses(&["resume", "--yes"], 16, &["its agent does not answer"]);
@@ -62,7 +62,7 @@ fn lease_gone_another_way_then_resume_closes_the_operation() {
 }
 
 #[test]
-fn operator_at_work_then_nobody_else_closes_the_operation() {
+fn heartbeat_arrives_then_operation_not_closed() {
     let (store, host) = with_operation(&operation(0, "\"lease-expired\"", "null"));
     let over = AtomicBool::new(false);
     thread::scope(|scope| {

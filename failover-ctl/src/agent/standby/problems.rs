@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn primary_changes_then_what_was_found_about_the_old_is_forgotten() {
+    fn primary_changes_then_comparison_cleared() {
         let mut standby = StandbyState::default();
         standby.set_primary(&"a".parse().unwrap());
         standby.need = Some(RejoinNeed::Copy("gone".to_owned()));

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn tablespace_of_another_then_refused_before_anything_is_emptied() {
+    fn foreign_tablespace_then_rejected_and_nothing_removed() {
         let root = tempfile::tempdir().unwrap();
         let theirs = root.path().join("theirs");
         fs::create_dir_all(theirs.join("PG_15_1")).unwrap();

@@ -146,7 +146,7 @@ async fn primary_silent_then_directory_untouched() {
 /// The lost primary never checkpointed after its promotion: its control file names timeline 1, and its
 /// rows are on 2, which the new primary's history does not have.
 #[tokio::test]
-async fn lost_before_first_checkpoint_then_rows_of_unknown_timeline_saved() {
+async fn lost_before_first_checkpoint_then_unknown_timeline_saved() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
     let c = nodes.node("c");

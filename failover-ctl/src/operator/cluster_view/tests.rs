@@ -101,7 +101,7 @@ fn forecast(
 }
 
 #[test]
-fn no_node_forecasts_a_takeover_then_forecast_is_by_command_and_says_why() {
+fn no_candidate_then_forecast_is_manual_with_reason() {
     let settings = settings();
     let there = record("c");
     let why = Some("`c` is in another region, which is left by command only");

@@ -352,7 +352,7 @@ async fn response_lost_after_any_write_then_operation_continues() {
 }
 
 #[tokio::test]
-async fn operation_taken_over_then_first_operator_stops_before_taking_the_lease() {
+async fn operation_taken_over_then_lease_not_taken() {
     let world = World::new().await;
     // The fence waits as long as the target has not seen the lease expire.
     world.status.send_modify(|snapshot| {

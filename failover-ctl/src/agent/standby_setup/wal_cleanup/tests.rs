@@ -216,7 +216,7 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
 }
 
 #[test]
-fn brought_file_has_changed_then_it_is_this_nodes() {
+fn copied_file_changed_then_own_wal() {
     let root = tempfile::tempdir().unwrap();
     let name = WalFileName::Segment(SegmentName::containing(
         first(),
