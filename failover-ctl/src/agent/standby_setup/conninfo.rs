@@ -1,4 +1,4 @@
-//! How PostgreSQL's own programs reach the primary: libpq's connection string, and its password file.
+//! libpq connection string and password file, with which PostgreSQL's programs connect to the primary.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::agent::standby_setup::StandbySetup;
 use crate::config::PostgresSettings;
 use crate::durable_file::write_private;
 
-/// Where distributions keep the certificates of public authorities, in one file.
+/// Bundles of public CA certificates, by distribution.
 const BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -19,7 +19,7 @@ const BUNDLES: [&str; 4] = [
 ];
 
 impl StandbySetup {
-    /// Returns a libpq connection string; the password is in the file that it names.
+    /// Returns a libpq connection string, which names the password file.
     pub(super) fn conninfo(&self, user: &str, database: Option<&str>) -> anyhow::Result<String> {
         let postgres = &self.host.postgres;
         let mut text = format!(
@@ -45,8 +45,7 @@ impl StandbySetup {
         self.host.agent.state_directory.join("pgpass")
     }
 
-    /// Writes libpq's password file, which is how a password reaches PostgreSQL's own programs without
-    /// being in a command line or in its settings.
+    /// Writes libpq's password file, which keeps the password out of command lines and settings.
     pub(super) fn write_password_file(&self) -> anyhow::Result<()> {
         let postgres = &self.host.postgres;
         let mut text = String::new();
@@ -69,10 +68,10 @@ impl StandbySetup {
     }
 }
 
-/// Returns the certificates by which libpq verifies a server, if it is to.
+/// Returns the CA certificates by which libpq verifies a server, if `sslmode` requires it.
 ///
-/// libpq has no authorities of its own before release 16, whose `sslrootcert=system` older ones take for
-/// a file name: the system's bundle is named instead, which every release reads.
+/// libpq before release 16 does not know `sslrootcert=system` and would read it as a file name, so the system's bundle is
+/// named, which every release reads.
 fn root_certificates(
     postgres: &PostgresSettings,
     bundles: &[&Path],

@@ -1,6 +1,5 @@
-//! What lies in `pg_wal` after a rewind or a copy and belongs to histories that the primary's left.
-//! `pg_rewind` brings the primary's own leftovers, and keeps some of this node's: without this they would go
-//! from node to node, and be saved by each as what only it has.
+//! Record of abandoned timelines' WAL in `pg_wal` after a rewind or a copy. `pg_rewind` copies such files from the
+//! primary and keeps some of this node's; without the record, each node would save them as diverged.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -12,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::data_directory::wal::WalPastFork;
 
-/// In the state directory: which files came with the last rewind or copy, by their content.
+/// File in the state directory with the hashes of the files that came with the last rewind or copy.
 pub(super) const REMEMBERED: &str = "brought.json";
 
-/// WAL that came with a rewind or a copy, and is in no save: it holds no row that only this node has.
+/// WAL that came with a rewind or a copy, so that no row in it is unique to this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CopiedWal {
     pub(super) files: Vec<FileDigest>,
@@ -29,7 +28,7 @@ pub(super) struct FileDigest {
 }
 
 impl CopiedWal {
-    /// Reads what was remembered. What cannot be read is forgotten: more is saved then.
+    /// Reads the record. An unreadable one counts as empty, so that more is saved.
     pub(super) fn read(state: &Path) -> Self {
         let nothing = Self { files: Vec::new() };
         match fs::read_to_string(state.join(REMEMBERED)) {
@@ -38,7 +37,7 @@ impl CopiedWal {
         }
     }
 
-    /// Says whether this file of `log` is one of them, and is as it came. One that has grown is not.
+    /// Returns whether this file of `log` is one of them and unchanged.
     pub(super) fn has(&self, log: &Path, file: &WalPastFork) -> bool {
         let name = file.name.to_string();
         let mut same = self

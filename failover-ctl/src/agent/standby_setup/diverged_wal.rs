@@ -1,4 +1,4 @@
-//! Keeps the WAL that only this directory has, before the directory is changed.
+//! Saves of diverged WAL, made before the data directory is changed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,33 +16,33 @@ use crate::agent::standby_setup::copied_wal::CopiedWal;
 use crate::data_directory::wal::{WalDirectory, WalPastFork};
 use crate::durable_file::{sync_parent, write_private};
 
-/// What stays free on the file system that the copy goes to: PostgreSQL may write its own WAL there.
+/// Bytes that must stay free on the file system of the saves, because PostgreSQL may write its WAL there.
 const MARGIN: u64 = 128 << 20;
 
-/// The file that says what was saved. A directory without it is no save.
+/// Index file of a save. A directory without it is not a save.
 const INDEX: &str = "index.json";
 
-/// What the name of a save ends with while it is made.
+/// Extension of a save in progress.
 const UNFINISHED: &str = "unfinished";
 
-/// How many saves are kept before a person is asked to look at them. None is ever removed here: each may
-/// hold commits that were acknowledged.
+/// Number of saves above which a problem asks the operator to examine them. The agent removes none, because each may
+/// hold acknowledged commits.
 const UNEXAMINED: usize = 16;
 
-/// What a save holds, and of what.
+/// Index of a save.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DivergedWalIndex {
     format: u32,
     node: NodeId,
-    /// The primary whose history does not have it.
+    /// Primary whose history lacks the WAL.
     source: NodeId,
     saved_at: String,
-    /// Where the primary's history left the oldest of these timelines; none if that is not known.
+    /// Fork of the oldest of these timelines from the primary's history, if known.
     fork: Option<Fork>,
     timelines: Vec<Extent>,
-    /// What lies beside this index.
+    /// Files of this save.
     files: Vec<Saved>,
-    /// What belongs to it and lies in earlier saves: none of it is copied twice. Written since format 2.
+    /// Files that earlier saves already hold. Since format 2.
     #[serde(default)]
     elsewhere: Vec<Elsewhere>,
 }
@@ -66,41 +66,40 @@ struct Saved {
     bytes: u64,
 }
 
-/// A file that an earlier save has, byte for byte.
+/// File that an earlier save holds with the same content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Elsewhere {
     name: String,
     bytes: u64,
-    /// The name of that save's directory.
+    /// Directory name of that save.
     save: String,
 }
 
-/// The saves that are whole.
+/// Complete saves.
 #[derive(Debug)]
 pub(super) struct DivergedWalSaves(Vec<PathBuf>);
 
-/// One save to be made.
+/// Save to make.
 pub(super) struct DivergedWalSave<'a> {
-    /// The data directory.
+    /// Data directory.
     pub(super) data: &'a Path,
-    /// The agent's state directory.
+    /// State directory of the agent.
     pub(super) state: &'a Path,
     /// This node.
     pub(super) node: &'a NodeId,
     /// The primary.
     pub(super) source: &'a NodeId,
-    /// The timeline it writes on and that timeline's ancestors, if they could be read.
+    /// Timeline and ancestors of the primary, if readable.
     pub(super) primary: Option<(Timeline, &'a [Ancestor])>,
 }
 
 impl DivergedWalSave<'_> {
-    /// Saves what the primary does not have, and returns where; none if it is proved that there is
-    /// nothing: no file holds a record past the place at which the primary's history left its timeline,
-    /// but for those that came from a primary and have not changed since.
+    /// Saves the diverged WAL and returns the directory; none if there is none: no file has a record past the fork of its
+    /// timeline from the primary's history, except unchanged files that came from a primary.
     ///
     /// # Errors
     ///
-    /// When it cannot be saved whole. The data directory is only read.
+    /// When the save is not complete. The data directory is only read.
     pub(super) fn make(&self) -> anyhow::Result<Option<PathBuf>> {
         let log = self.data.join("pg_wal");
         if !log.try_exists()? {
@@ -148,8 +147,8 @@ impl DivergedWalSave<'_> {
         Ok(Some(to))
     }
 
-    /// Returns the files without those that are known to have come from a primary; all of them if the
-    /// primary's history is not known, and none if only histories would be left.
+    /// Returns the files that did not come from a primary; all if the primary's history is unknown, and none if only history
+    /// files remain.
     fn own(&self, log: &Path, mut files: Vec<WalPastFork>) -> Vec<WalPastFork> {
         if self.primary.is_some() {
             let brought = CopiedWal::read(self.state);
@@ -215,8 +214,8 @@ impl Elsewhere {
 }
 
 impl DivergedWalSaves {
-    /// Finds the saves in this state directory, oldest name first. What was cut off is none: it has no
-    /// index, or not its own name yet.
+    /// Finds the complete saves in the state directory, in the order of their names. An interrupted save has no index, or still
+    /// its temporary name.
     pub(super) fn of(state: &Path) -> io::Result<Self> {
         let entries = match fs::read_dir(state.join("diverged")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self(Vec::new())),
@@ -241,7 +240,7 @@ impl DivergedWalSaves {
         Ok(Self(saves))
     }
 
-    /// Returns a save that holds this file of `log`, byte for byte and under the same name.
+    /// Returns a save that holds this file of `log` with the same name and content.
     pub(super) fn holder(&self, log: &Path, file: &WalPastFork) -> Option<&Path> {
         let name = file.name.to_string();
         let here = log.join(&name);
@@ -251,7 +250,7 @@ impl DivergedWalSaves {
     }
 }
 
-/// Returns how many saves there are, if they are more than anybody has looked at.
+/// Returns the number of saves if it exceeds the limit.
 pub(crate) fn unexamined(state: &Path) -> Option<usize> {
     let entries = fs::read_dir(state.join("diverged")).ok()?;
     let saves = entries
@@ -304,7 +303,7 @@ fn check_room(kept: &Path, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns a name that no earlier save has.
+/// Returns an unused name for a save.
 fn free_name(kept: &Path, index: &DivergedWalIndex) -> PathBuf {
     let place = match (index.fork, index.timelines.first()) {
         (Some(fork), _) => format!("{}-{}", fork.timeline, fork.left_at),
@@ -319,7 +318,7 @@ fn free_name(kept: &Path, index: &DivergedWalIndex) -> PathBuf {
         .unwrap_or_else(|| kept.join(place))
 }
 
-/// Copies into a directory of another name, which gets its own once all of it is durable.
+/// Copies into a directory with a temporary name, which is renamed once its content is durable.
 fn copy(log: &Path, to: &Path, index: &DivergedWalIndex) -> anyhow::Result<()> {
     let mut temporary = to.as_os_str().to_owned();
     temporary.push(".");

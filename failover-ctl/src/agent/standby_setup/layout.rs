@@ -1,4 +1,4 @@
-//! Where a data directory keeps what is not inside of it: tablespaces, and a `pg_wal` on another volume.
+//! Directories outside of the data directory: tablespaces, and a `pg_wal` on another volume.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-/// The places outside of a data directory. They are noted before it is emptied, so that a new copy that
-/// was cut off goes on with the same.
+/// Directories outside of a data directory, recorded before it is emptied, so that an interrupted copy continues with
+/// the same ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DirectoryLayout {
-    /// Where `pg_wal` points to, if it is a symbolic link.
+    /// Target of `pg_wal`, if it is a symbolic link.
     #[serde(default)]
     pub(super) wal: Option<PathBuf>,
-    /// The tablespaces by their number.
+    /// Tablespace directories by OID.
     #[serde(default)]
     pub(super) tablespaces: BTreeMap<u32, PathBuf>,
 }
 
 impl DirectoryLayout {
-    /// Returns the layout of the directory as it is.
+    /// Reads the layout of the directory.
     pub(super) fn of(data: &Path) -> io::Result<Self> {
         let mut tablespaces = BTreeMap::new();
         match fs::read_dir(data.join("pg_tblspc")) {
@@ -44,7 +44,7 @@ impl DirectoryLayout {
         })
     }
 
-    /// Adds what an earlier attempt had noted and the directory no longer shows.
+    /// Adds directories that an earlier attempt recorded and the data directory no longer names.
     pub(super) fn and(mut self, noted: Self) -> Self {
         self.wal = self.wal.or(noted.wal);
         for (number, place) in noted.tablespaces {
@@ -53,8 +53,7 @@ impl DirectoryLayout {
         self
     }
 
-    /// Returns for each of the primary's tablespaces where this node keeps it: where it did before, or
-    /// at the primary's own path.
+    /// Returns the local directory of each tablespace of the primary: the previous one, or the primary's own path.
     pub(super) fn mapped(
         &self,
         primary: &BTreeMap<u32, PathBuf>,
@@ -66,7 +65,7 @@ impl DirectoryLayout {
         pairs.collect()
     }
 
-    /// Checks that everything which a new copy needs empty can be emptied, before anything is.
+    /// Checks that every directory which a copy needs empty may be emptied, before any is.
     pub(super) fn check(
         &self,
         data: &Path,
@@ -94,7 +93,7 @@ impl DirectoryLayout {
         Ok(())
     }
 
-    /// Empties the data directory, and what it keeps elsewhere. The directories themselves stay.
+    /// Empties the data directory and the directories outside of it, and keeps the directories themselves.
     pub(super) fn empty(&self, data: &Path) -> anyhow::Result<()> {
         for place in self.tablespaces.values() {
             for name in names(place)?.iter().filter(|name| is_version_directory(name)) {
@@ -125,7 +124,7 @@ fn remove(path: &Path) -> anyhow::Result<()> {
     removed.with_context(|| format!("could not remove `{}`", path.display()))
 }
 
-/// Returns what a directory holds; nothing if it is not there.
+/// Returns the names in a directory; none if it does not exist.
 fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -138,7 +137,7 @@ fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
     read().with_context(|| format!("could not read `{}`", directory.display()))
 }
 
-/// Says whether a tablespace keeps one release's files under this name (`TABLESPACE_VERSION_DIRECTORY`).
+/// Returns whether a tablespace has the files of a release under this name (`TABLESPACE_VERSION_DIRECTORY`).
 fn is_version_directory(name: &str) -> bool {
     name.starts_with("PG_")
 }

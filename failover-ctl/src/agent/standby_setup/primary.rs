@@ -1,4 +1,4 @@
-//! What is asked of the primary before this node's directory is touched.
+//! Queries of the primary before this node's directory is changed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,31 +16,31 @@ use tokio_postgres::{Client, Row};
 
 use crate::agent::standby_setup::StandbySetup;
 
-/// How long another server may take to answer a small question.
+/// Timeout of a query of the primary.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the primary may take to write the checkpoint that shows its new timeline, without which
-/// `pg_rewind` says that there is nothing to do. Its own agent asks for one as soon as it is open.
+/// Time for the primary's first checkpoint on its timeline, without which `pg_rewind` finds nothing to do. The primary's
+/// agent requests it after the promotion.
 const CHECKPOINT: Duration = Duration::from_mins(5);
 
-/// How often it is asked whether that checkpoint is there.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Interval at which that checkpoint is queried.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The primary, connected to as the role that `pg_rewind` uses.
+/// Connection to the primary as the role of `pg_rewind`.
 pub(super) struct PrimarySession {
     client: Client,
-    /// The timeline that it writes on.
+    /// Timeline of the primary.
     pub(super) timeline: Timeline,
-    /// Up to where it has flushed it.
+    /// Flushed WAL position.
     pub(super) flushed: Lsn,
 }
 
-/// The primary's path through the timelines.
+/// Timeline history of the primary.
 #[derive(Clone, Debug)]
 pub(super) enum PrimaryHistory {
-    /// It writes on this timeline, which grew from these.
+    /// Timeline of the primary, and its ancestors.
     Known(Timeline, Vec<Ancestor>),
-    /// It answers, and does not let the history be read.
+    /// The primary denies access to its history.
     Hidden(String),
 }
 
@@ -54,7 +54,7 @@ impl PrimaryHistory {
 }
 
 impl StandbySetup {
-    /// Connects to the primary, which must accept writes.
+    /// Connects to the primary, and checks that it accepts writes.
     pub(super) async fn ask_primary(&self) -> anyhow::Result<PrimarySession> {
         let name = &self.primary.name;
         let client = self.connect().await;
@@ -102,8 +102,7 @@ impl StandbySetup {
 }
 
 impl PrimarySession {
-    /// Returns the primary's path. It fails while the primary does not answer; that it refuses is an
-    /// answer.
+    /// Returns the primary's history. Denied access is a result; a missing answer is an error.
     pub(super) async fn path(&self) -> anyhow::Result<PrimaryHistory> {
         if self.timeline == Timeline::FIRST {
             return Ok(PrimaryHistory::Known(self.timeline, Vec::new()));
@@ -134,7 +133,7 @@ impl PrimarySession {
         time::timeout(PATIENCE, self.client.query_one(question, with)).await
     }
 
-    /// Says whether the primary still has one of these files in `pg_wal`.
+    /// Returns whether the primary still has one of these files in `pg_wal`.
     pub(super) async fn has_one_of(&self, names: &[String]) -> anyhow::Result<bool> {
         let row = self.ask(HAS, &[&names]).await;
         Ok(row
@@ -142,14 +141,14 @@ impl PrimarySession {
             .try_get(0)?)
     }
 
-    /// Waits until the primary's control file shows the timeline that it writes on.
+    /// Waits until the primary's control file names its current timeline.
     pub(super) async fn checkpointed(&self) -> anyhow::Result<()> {
         let waiting = async {
             while !self.is_checkpointed().await? {
                 // Only a superuser may, or since release 15 a member of `pg_checkpoint`; without, the
                 // checkpoint that the primary's own agent asked for is waited for.
                 self.client.batch_execute("checkpoint").await.ok();
-                time::sleep(AGAIN).await;
+                time::sleep(POLL_INTERVAL).await;
             }
             anyhow::Ok(())
         };
@@ -163,7 +162,7 @@ impl PrimarySession {
         Ok(row.try_get(0)?)
     }
 
-    /// Returns where the primary keeps its tablespaces, by their number.
+    /// Returns the tablespace directories of the primary by OID.
     pub(super) async fn tablespaces(&self) -> anyhow::Result<BTreeMap<u32, PathBuf>> {
         let mut tablespaces = BTreeMap::new();
         for row in self.client.query(TABLESPACES, &[]).await? {

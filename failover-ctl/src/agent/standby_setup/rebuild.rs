@@ -1,5 +1,5 @@
-//! Rewinds or copies a data directory whose server has ended. The marker stands while that is under way,
-//! and says what is being done: a directory that it stands for is never started.
+//! Rewind or copy of a stopped server's data directory. A marker file exists until it is complete and records what is
+//! done; while it exists, the guard does not start PostgreSQL.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,15 +20,15 @@ use crate::data_directory;
 use crate::data_directory::timeline_history;
 use crate::durable_file::{sync_parent, write_private};
 
-/// Content of the marker.
+/// Content of the marker file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct RebuildMarker {
     layout: DirectoryLayout,
 }
 
 impl StandbySetup {
-    /// Rewinds a directory to where the primary's history left it, or copies the primary where that
-    /// fails. What only this node has is saved before either.
+    /// Rewinds the directory to its fork from the primary's history, or copies the primary if that fails. Diverged WAL is
+    /// saved first.
     pub(crate) async fn rewind(&self) -> Result<(), StandbySetupError> {
         let primary = self
             .ask_primary()
@@ -53,7 +53,7 @@ impl StandbySetup {
         Ok(())
     }
 
-    /// Copies the whole primary into the emptied directory. What only this node has is saved before.
+    /// Replaces the directory by a copy of the primary. Diverged WAL is saved first.
     pub(crate) async fn rebuild(&self, why: &'static str) -> Result<(), StandbySetupError> {
         let primary = self
             .ask_primary()
@@ -65,15 +65,15 @@ impl StandbySetup {
         Ok(())
     }
 
-    /// Takes WAL out of `pg_wal` that the primary's history left and a save holds, and remembers what the
-    /// rewind or the copy brought: all that this node itself had was saved just before, and no server has
-    /// accepted a write since. That it fails costs room and another save, and keeps nothing from following.
+    /// Removes saved diverged WAL from `pg_wal`, and records the files that came with the rewind or copy: this node's own WAL
+    /// was saved just before, and no server has accepted a write since. A failure costs disk space and another save, and
+    /// does not prevent streaming.
     async fn tidy(&self, path: PrimaryHistory) {
         let data = self.host.postgres.data_directory.clone();
         let state = self.host.agent.state_directory.clone();
         let tidying = move || {
             let Some(primary) = path.known() else {
-                return Ok(()); // What belongs to its history is not known.
+                return Ok(()); // The files of its history are unknown.
             };
             wal_cleanup::tidy(&data, &state, primary)
         };
@@ -87,8 +87,8 @@ impl StandbySetup {
         }
     }
 
-    /// Saves what the primary does not have, or proves that there is nothing, and returns the primary's
-    /// path. Nothing is changed in the directory before this has succeeded.
+    /// Saves diverged WAL, or proves that there is none, and returns the primary's history. The directory is not changed
+    /// before this succeeds.
     async fn save_diverged(
         &self,
         primary: &PrimarySession,
@@ -112,7 +112,7 @@ impl StandbySetup {
         Ok(path)
     }
 
-    /// Saves what lies past `path` in this node's WAL.
+    /// Saves this node's WAL past the forks in `path`.
     pub(super) async fn save_beyond(&self, path: &PrimaryHistory) -> Result<(), StandbySetupError> {
         let (host, source, path) = (self.host.clone(), self.primary.name.clone(), path.clone());
         let saving = move || {
@@ -212,7 +212,7 @@ impl StandbySetup {
         write_private(&self.host.rewinding_marker(), &text)
     }
 
-    /// Reads the layout that an interrupted rewind or copy recorded; none if there is no marker.
+    /// Reads the layout that an interrupted rewind or copy recorded, if there is a marker file.
     fn marked_layout(&self) -> anyhow::Result<DirectoryLayout> {
         let path = self.host.rewinding_marker();
         let text = match fs::read_to_string(&path) {
@@ -231,7 +231,7 @@ impl StandbySetup {
         Ok(marker.layout)
     }
 
-    /// Makes the directory one that is started as a standby.
+    /// Marks the directory as a standby's, and removes the marker file.
     fn finish(&self) -> anyhow::Result<()> {
         let marker = self.host.rewinding_marker();
         data_directory::put_standby_signal(&self.host.postgres.data_directory)?;

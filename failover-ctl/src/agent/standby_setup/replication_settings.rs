@@ -1,4 +1,4 @@
-//! Replication's settings, which the agent writes and PostgreSQL reads through guard's file.
+//! Replication settings that the agent writes and PostgreSQL includes through the guard's file.
 
 use std::fs;
 use std::io;
@@ -13,20 +13,19 @@ use crate::data_directory::auto_conf;
 use crate::data_directory::{self, REQUIRED};
 use crate::durable_file::write_private;
 
-/// A setting with which PostgreSQL would not replay what the primary writes.
+/// Setting that is too low to replay the primary's WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RaisedSetting {
-    /// Its name.
+    /// Name.
     pub(crate) name: &'static str,
-    /// What this node's own configuration says.
+    /// Value in this node's configuration.
     pub(crate) here: u32,
-    /// What the WAL was written with.
+    /// Value that the WAL requires.
     pub(crate) required: u32,
 }
 
 impl StandbySetup {
-    /// Makes replication's settings name the primary. What was raised stays raised. Returns whether they
-    /// were changed.
+    /// Writes the settings for the primary, and keeps raised ones. Returns whether the file changed.
     pub(crate) fn write_replication_settings(&self) -> anyhow::Result<bool> {
         let written = read_or_empty(&self.host.replication_conf())?;
         let is_raised = |line: &&str| {
@@ -42,8 +41,8 @@ impl StandbySetup {
         self.write_settings(&raised)
     }
 
-    /// Does the same, and raises what is below what this directory's WAL was written with: with less a
-    /// standby refuses to start, or pauses replay. Returns what was raised now.
+    /// Writes the settings, and raises those below the requirements of the WAL, with which a standby would not start or would
+    /// pause replay. Returns the newly raised ones.
     pub(crate) async fn raise_replication_settings(&self) -> anyhow::Result<Vec<RaisedSetting>> {
         let (kept, too_low) = self.too_low().await?;
         for setting in &too_low {
@@ -89,8 +88,7 @@ impl StandbySetup {
         Ok(true)
     }
 
-    /// Returns what was raised before and is enough, and what is below what this directory's WAL was
-    /// written with.
+    /// Returns earlier raised settings that suffice, and settings that are too low for the WAL.
     async fn too_low(&self) -> anyhow::Result<(Vec<(&'static str, u32)>, Vec<RaisedSetting>)> {
         let (mut kept, mut too_low) = (Vec::new(), Vec::new());
         let Ok(control) = data_directory::control(&self.host.postgres.data_directory) else {
@@ -116,7 +114,7 @@ impl StandbySetup {
         Ok((kept, too_low))
     }
 
-    /// Returns a setting as a server that is started now would have it.
+    /// Returns the value that a setting would have after a start.
     async fn configured(&self, name: &'static str) -> anyhow::Result<u32> {
         let postgres = &self.host.postgres;
         let mut command = self.tool("postgres");
@@ -140,10 +138,10 @@ impl StandbySetup {
     }
 }
 
-/// Removes from `postgresql.auto.conf` what would outweigh the agent's settings: where to recover to, and
-/// whom to follow. A restore leaves the first there, `ALTER SYSTEM` the second.
+/// Removes settings from `postgresql.auto.conf` that override the agent's: the recovery target, which a restore leaves
+/// there, and the replication source, which `ALTER SYSTEM` may set.
 ///
-/// A directory that has still to recover to its target, or is a clone, keeps what it was given.
+/// A directory that has yet to reach its recovery target, or is a clone, keeps its settings.
 pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
     if ["recovery.signal", "backup_label"]
         .iter()
@@ -156,7 +154,7 @@ pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
     })
 }
 
-/// Reads a file; one that does not exist is empty. Any other failure would drop the raised settings.
+/// Reads a file; a missing one is empty. Other errors are returned, because an empty result would drop raised settings.
 fn read_or_empty(path: &Path) -> anyhow::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),

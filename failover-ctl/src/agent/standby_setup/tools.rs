@@ -1,4 +1,4 @@
-//! PostgreSQL's own programs, which change this node's directory: they do not outlive the agent.
+//! Execution of PostgreSQL's programs that change the data directory. They end with the agent.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -12,12 +12,12 @@ use tracing::{info, warn};
 use crate::agent::standby_setup::StandbySetup;
 use crate::data_directory;
 
-/// How long processes that work in the data directory are waited for once they were killed.
-const SWEEP: Duration = Duration::from_secs(10);
+/// Time for killed processes in the data directory to exit.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl StandbySetup {
-    /// Returns a program's command. A program in between ends it, and all that it has started, when the
-    /// agent is gone: `pg_rewind` starts a server, and `pg_basebackup` a second process.
+    /// Returns the command of a program, wrapped so that the program and its children are killed when the agent exits:
+    /// `pg_rewind` starts a server, and `pg_basebackup` a second process.
     pub(super) fn tool(&self, name: &str) -> Command {
         let mut command = bound(&self.host.program(name));
         let workplace = self.workplace();
@@ -35,13 +35,13 @@ impl StandbySetup {
         command
     }
 
-    /// Returns the directory in which such programs, and nothing else, are run.
+    /// Returns the working directory that only these programs use.
     fn workplace(&self) -> PathBuf {
         self.host.agent.state_directory.join("tools")
     }
 
-    /// Ends what an earlier agent, or somebody else, left at work in the data directory. No server of
-    /// guard's runs there when this is called.
+    /// Kills processes that an earlier agent or a manual start left in the data directory. The guard's server is stopped when
+    /// this is called.
     pub(super) async fn end_leftovers(&self) -> anyhow::Result<()> {
         let data = &self.host.postgres.data_directory;
         let workplace = &self.workplace();
@@ -55,12 +55,16 @@ impl StandbySetup {
                 time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let swept = time::timeout(SWEEP, sweeping).await;
+        let swept = time::timeout(SWEEP_TIMEOUT, sweeping).await;
         swept.context("could not kill the processes that use the data directory")?
     }
 }
 
-/// Runs a program, and fails with what it said if it did not end well.
+/// Runs a program.
+///
+/// # Errors
+///
+/// When it fails, with its standard error.
 pub(super) async fn run(mut command: Command, name: &'static str) -> anyhow::Result<()> {
     let output = output(&mut command, name).await?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -71,7 +75,7 @@ pub(super) async fn run(mut command: Command, name: &'static str) -> anyhow::Res
     bail!("`{name}` exited with {}: {}", output.status, said.trim())
 }
 
-/// Runs a program and returns what it said.
+/// Runs a program and returns its output.
 pub(super) async fn output(command: &mut Command, name: &'static str) -> anyhow::Result<Output> {
     let output = command.output().await;
     output.with_context(|| format!("could not run `{name}`"))
@@ -88,7 +92,7 @@ fn bound(program: &Path) -> Command {
     command
 }
 
-/// The program of a unit test is the test itself.
+/// In a unit test, `/proc/self/exe` is the test itself.
 #[cfg(test)]
 fn bound(program: &Path) -> Command {
     crate::test_server::as_postgres(program).into()

@@ -1,4 +1,4 @@
-//! Takes WAL of other histories out of `pg_wal` after a rewind or a copy.
+//! Removal of diverged WAL from `pg_wal` after a rewind or a copy.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,20 +13,18 @@ use crate::agent::standby_setup::diverged_wal::DivergedWalSaves;
 use crate::data_directory::wal::{WalDirectory, WalPastFork};
 use crate::durable_file::write_private;
 
-/// Looks through `pg_wal` after a rewind or a copy that completed, before the server is started. What this
-/// node itself had was saved before it.
+/// Cleans `pg_wal` after a complete rewind or copy, before PostgreSQL starts. This node's own WAL was saved before.
 ///
-/// A segment or `.partial` with records past the place at which the primary's history left its timeline is
-/// removed if a whole save has it, byte for byte. These stay:
+/// A segment or `.partial` file with records past the fork of its timeline from the primary's history is removed if a
+/// complete save holds it with the same content. These stay:
 ///
-/// - One that holds records before that place too, unless a later timeline of the primary's history has the
-///   same segment here, which is what PostgreSQL reads first, and sends.
-/// - One with a `.ready`. A server archives it once it is promoted, and warns of each that is missing; the
-///   archive of a dead branch is worth having for who wants to recover to it. It goes with a later rewind.
-///   Without `.ready` nobody would ever archive it: the save is where it is kept.
-/// - One that is in no save. The primary or the archive gave it, or `pg_rewind` has recovered a server that
-///   had crashed, which adds a checkpoint to what is saved. It is remembered by its content, so that it is
-///   not saved as what only this node has.
+/// - One that also has records before the fork, unless a later timeline of the primary's history has the same segment
+///   here, which PostgreSQL reads and sends first.
+/// - One with a `.ready` file. A promoted server archives it and warns if it is missing, and the archive then allows a
+///   recovery to the abandoned timeline. A later rewind removes it. Without `.ready` it is never archived, so the save
+///   keeps it.
+/// - One that is in no save. It came from the primary or the archive, or `pg_rewind` recovered a crashed server, which
+///   adds a checkpoint. Its content is recorded, so that a later rewind does not save it as diverged.
 ///
 /// # Errors
 ///
@@ -65,7 +63,7 @@ pub(super) fn tidy(
     )
 }
 
-/// Says whether neither PostgreSQL nor the archive needs this file.
+/// Returns whether neither PostgreSQL nor the archive needs this file.
 fn is_needless(
     wal: &WalDirectory,
     log: &Path,

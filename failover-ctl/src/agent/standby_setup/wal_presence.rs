@@ -1,5 +1,4 @@
-//! Whether this directory's WAL is there to be looked at: an unmounted volume must not pass for the proof that
-//! nothing diverged.
+//! Check that the WAL volume is mounted: an empty mount point must not count as proof that nothing diverged.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +8,11 @@ use anyhow::bail;
 use crate::data_directory;
 use crate::data_directory::wal::position;
 
-/// Checks that `pg_wal` is there and holds the WAL that every server's directory holds, that of its last
-/// checkpoint.
+/// Checks that `pg_wal` exists and has the WAL of the last checkpoint, as every data directory does.
 ///
 /// # Errors
 ///
-/// When it does not, with what a person can do. A directory without a server passes.
+/// When it does not, with the remedy. A directory without a database passes.
 pub(super) fn check(data: &Path) -> anyhow::Result<()> {
     let log = data.join("pg_wal");
     let is_a_server = data.join("PG_VERSION").exists() || data.join("global").exists();
