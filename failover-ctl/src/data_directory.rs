@@ -93,7 +93,7 @@ pub(crate) fn kind(data: &Path, marker: &Path) -> DataDirectoryState {
     DataDirectoryState::Primary
 }
 
-/// Says whether the directory is a clone that was never started: it has the control file of the server it
+/// Returns whether the directory is a clone that was never started: it has the control file of the server it
 /// was taken from, and a label that says from where to replay.
 ///
 /// PostgreSQL 13 and 14 keep a label in the primary's own directory while an exclusive backup runs
@@ -115,7 +115,7 @@ pub(crate) fn release(data: &Path) -> Option<u32> {
         .ok()
 }
 
-/// Says whether a server that was started on this directory as a standby is still bound to follow: a
+/// Returns whether a server that was started on this directory as a standby is still bound to follow: a
 /// promotion, whoever asks for it, removes `standby.signal` before the first write is accepted
 /// (`StartupXLOG` in `src/backend/access/transam/xlog.c`).
 pub(crate) fn is_bound_to_follow(data: &Path) -> bool {

@@ -1,4 +1,4 @@
-//! A datagram socket with a name in the file system, which somebody may remove while it is in use.
+//! Unix datagram socket whose file may be removed while it is in use.
 
 use std::fs;
 use std::io;
@@ -36,7 +36,7 @@ impl DatagramSocket {
         })
     }
 
-    /// Says whether the file is still the one that was made here.
+    /// Returns whether the file still belongs to this socket.
     pub(crate) fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|file| file == self.file)
     }

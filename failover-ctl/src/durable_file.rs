@@ -1,4 +1,4 @@
-//! Files that must be whole after a crash: written beside, made durable, and renamed.
+//! Files that survive a crash: written to a temporary file, synced, and renamed.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-/// Writes a file that only this user reads, whole or not at all.
+/// Writes a file, readable by this user only, atomically and durably.
 pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let written = || -> io::Result<()> {

@@ -1,8 +1,7 @@
-//! The highest record that this node ever believed, kept on disk: a store that shows an older one went back.
+//! Highest lease record that this node has trusted, stored on disk to detect a lease store that was rolled back.
 //!
-//! Two files. `highest.json` is written when the epoch is new, and is durable before anything goes on.
-//! `highest-in-epoch.json` follows every renewal, and no one waits for the disk: a power loss may leave it
-//! empty, and then it says nothing.
+//! `highest.json` is written for each new epoch and is durable before the agent continues. `highest-in-epoch.json` is
+//! written at each renewal without fsync: a power loss may leave it empty, and it is then ignored.
 
 use std::fs;
 use std::io;
@@ -17,12 +16,12 @@ use crate::protocol::node_status::HighestRecord;
 const DURABLE: &str = "highest.json";
 const IN_EPOCH: &str = "highest-in-epoch.json";
 
-/// Reads the highest record from the state directory; nothing was believed yet if there is none. A file that
-/// is not whole says nothing: the store's own record is read before anything is taken.
+/// Reads the highest record from the state directory. A truncated file is ignored: the agent reads the store's record
+/// before it takes the lease.
 ///
 /// # Errors
 ///
-/// When a file is there and cannot be read.
+/// When a file exists and cannot be read.
 pub(crate) fn read(state: &Path) -> anyhow::Result<HighestRecord> {
     let [durable, lately] = [DURABLE, IN_EPOCH].map(|name| read_one(&state.join(name)));
     let durable = durable?.unwrap_or(HighestRecord::NONE);
@@ -54,7 +53,7 @@ fn read_one(path: &Path) -> anyhow::Result<Option<HighestRecord>> {
     }
 }
 
-/// Keeps the highest record; when this returns, a `durable` one outlives a power loss.
+/// Stores the highest record. A `durable` one survives a power loss once this returns.
 ///
 /// # Errors
 ///
@@ -95,7 +94,7 @@ mod tests {
         assert_eq!(read(state.path()).unwrap(), seen(4, 10));
     }
 
-    /// Write and rename without fsync leave that after a power loss.
+    /// A power loss can leave an empty file after a write and rename without fsync.
     #[test]
     fn one_file_empty_then_other_used() {
         let state = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! How things are shown: data on standard output, narration and errors on standard error.
+//! Output: data to standard output, progress and errors to standard error.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,17 +7,17 @@
 
 use crate::error::Error;
 
-/// Prints data.
+/// Prints data to standard output.
 pub(crate) fn data(text: &str) {
     println!("{text}");
 }
 
-/// Says what is going on.
+/// Prints progress to standard error.
 pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Reports a failure, its causes, and what can be done about it.
+/// Prints an error with its causes and hint.
 pub(crate) fn failure(failure: &Error) {
     eprintln!("error: {}", causeway_runtime::telemetry::chain(failure));
     if let Some(hint) = failure.hint() {
@@ -25,7 +25,7 @@ pub(crate) fn failure(failure: &Error) {
     }
 }
 
-/// Reads an amount of bytes: a number, or one with `KiB`, `MiB` or `GiB`.
+/// Parses a number of bytes, with or without the unit `KiB`, `MiB` or `GiB`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("B", 0)];
     let unit = units
@@ -37,7 +37,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// Writes an amount of bytes for people.
+/// Formats a number of bytes with a unit.
 pub(crate) fn amount(bytes: u64) -> String {
     let units = [("GiB", 30_u32), ("MiB", 20), ("KiB", 10)];
     for (unit, shift) in units {

@@ -1,4 +1,4 @@
-//! One agent and one guard for a node, and no second.
+//! Lock against a second agent or guard of a node.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -6,12 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-/// Takes the lock at `path` for as long as the value lives; the kernel frees it however the process
-/// ends.
+/// Acquires the lock at `path`. The kernel releases it when the returned file is closed or the process ends.
 ///
 /// # Errors
 ///
-/// When another `program` of this node has it.
+/// When another `program` of this node holds it.
 pub(crate) fn lock(path: &Path, program: &str) -> anyhow::Result<File> {
     let file = OpenOptions::new()
         .create(true)
@@ -22,7 +21,7 @@ pub(crate) fn lock(path: &Path, program: &str) -> anyhow::Result<File> {
     let file = file.with_context(|| format!("could not open `{}`", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!("another {program} is at work for this node"),
+        Err(TryLockError::WouldBlock) => bail!("another {program} of this node is running"),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("could not lock `{}`", path.display()))
         }

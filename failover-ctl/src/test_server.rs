@@ -272,7 +272,7 @@ impl Drop for TestNode {
     }
 }
 
-/// Says whether any file below `directory` holds `text`.
+/// Returns whether any file below `directory` holds `text`.
 pub(crate) fn holds(directory: &Path, text: &str) -> bool {
     let mut command = Command::new("grep");
     let found = command

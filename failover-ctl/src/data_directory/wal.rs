@@ -120,7 +120,7 @@ impl WalDirectory {
         WalReader::new(self.size, &mut read).end(number)
     }
 
-    /// Says whether `timeline` holds records past `left_at`.
+    /// Returns whether `timeline` holds records past `left_at`.
     pub(crate) fn goes_past(&self, timeline: Timeline, left_at: Lsn) -> io::Result<bool> {
         let Some(numbers) = self.segments.get(&timeline) else {
             return Ok(false);
@@ -165,14 +165,14 @@ impl WalDirectory {
         Ok(beyond)
     }
 
-    /// Says whether a primary whose history is `ancestors` has records of its own in this segment: those
+    /// Returns whether a primary whose history is `ancestors` has records of its own in this segment: those
     /// before the place at which it left the timeline.
     pub(crate) fn holds_shared(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
         let left = ancestors.iter().find(|ancestor| ancestor.timeline == segment.timeline);
         left.is_some_and(|ancestor| segment.start(self.size) < ancestor.left_at)
     }
 
-    /// Says whether one of these timelines has the same segment here, whole and written.
+    /// Returns whether one of these timelines has the same segment here, whole and written.
     pub(crate) fn is_on_one_of(
         &self,
         segment: SegmentName,
@@ -220,7 +220,7 @@ impl WalDirectory {
         Ok(WalPastFork { name, bytes })
     }
 
-    /// Says whether a segment was written under its name: a recycled one names another place.
+    /// Returns whether a segment was written under its name: a recycled one names another place.
     fn is_written(&self, timeline: Timeline, number: u64) -> io::Result<bool> {
         let start = number * self.size.bytes();
         for name in self.names(timeline, number) {

@@ -1,4 +1,4 @@
-//! Each step: it is done, or seen to be done, and what shows it is returned.
+//! Execution of each plan step, which returns its evidence.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,38 +22,35 @@ use crate::output;
 use crate::protocol::node_status::{NodeRole, NodeStatus};
 use crate::protocol::signed_command::{CommandKind, SignedCommand};
 
-/// How often a node is asked while something is waited for.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Interval at which a node's status is read while a step waits.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How much longer than the lease duration the target may take to see that the lease has expired: it has
-/// to read it once more.
+/// Time beyond the lease duration for the target to confirm that the lease has expired: it must read it once more.
 const FENCE_SLACK: Duration = Duration::from_secs(5);
 
-/// How long a target may replay what it has received before a person should look.
-const CATCH_UP: Duration = Duration::from_mins(30);
+/// Time for the target to replay the WAL that it has received, before an operator should look into it.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(30);
 
-/// How long the target may take to write the lease.
-const TAKING: Duration = Duration::from_secs(15);
+/// Time for the target to write the lease.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long after it has refused the target may show that it holds the lease all the same: its agent was
-/// taking over automatically.
-const TAKING_ANYWAY: Duration = Duration::from_secs(2);
+/// Time after a rejection for the target to show that it holds the lease, because its agent was taking over automatically.
+const AUTOMATIC_TAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For how long a target may not answer before it counts as lost: its agent may be restarted.
-const AWAY: Duration = HEARTBEAT_TIMEOUT;
+/// Time without an answer after which the target counts as lost: its agent may be restarting.
+const SILENCE_TIMEOUT: Duration = HEARTBEAT_TIMEOUT;
 
-/// How long Route 53 is tried for all records together. The primary's agent goes on after that, and clients
-/// take several hosts, so nobody waits for it.
-const RECORDS_WITHIN: Duration = Duration::from_secs(15);
+/// Time for all DNS records together. The primary's agent continues afterwards, and clients list several hosts.
+const ALL_RECORDS_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long each record is tried at least.
-const RECORD_WITHIN: Duration = Duration::from_secs(3);
+/// Minimum time for each record.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long after a record's TTL the resolver may still give an old answer.
-const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
+/// Time beyond a record's TTL for which the resolver may return an old answer.
+const RESOLVER_SLACK: Duration = Duration::from_secs(5);
 
 impl PlanExecutor<'_> {
-    /// Does one step, or sees that it is done, and returns what shows it.
+    /// Executes a step, or detects that it is complete, and returns the evidence.
     pub(super) async fn perform(
         &self,
         plan: &FailoverPlan,
@@ -81,7 +78,7 @@ impl PlanExecutor<'_> {
     ) -> anyhow::Result<String> {
         match by {
             FencingMethod::Unfenced => Ok(format!(
-                "`{node}` is NOT proved to be fenced; a person has accepted that"
+                "`{node}` is NOT proved to be fenced; the operator accepted that"
             )),
             FencingMethod::InstanceStopped => {
                 let instance = self
@@ -97,7 +94,7 @@ impl PlanExecutor<'_> {
                     ca_certificate: None,
                 };
                 ec2::stop_instance(&service, instance).await?;
-                Ok(format!("EC2 says that `{instance}` is stopped"))
+                Ok(format!("EC2 reports `{instance}` as stopped"))
             }
             FencingMethod::LeaseExpired => self.watch_expiry(plan, node).await,
         }
@@ -106,10 +103,10 @@ impl PlanExecutor<'_> {
     /// Waits until the target has confirmed that the lease has stood for the whole lease duration.
     async fn watch_expiry(&self, plan: &FailoverPlan, node: &NodeId) -> anyhow::Result<String> {
         let within = self.settings.timing.lease_duration + FENCE_SLACK;
-        let what = format!("`{}` to see the lease of `{node}` over", plan.to);
+        let what = format!("`{}` to confirm that the lease of `{node}` has expired", plan.to);
         self.wait(&plan.to, within, &what, |status| {
             if is_taken(status, plan) {
-                return Ok(Some("the target holds the lease already".to_owned()));
+                return Ok(Some("the target already holds the lease".to_owned()));
             }
             let Some(lease) = &status.lease else {
                 return Ok(None);
@@ -120,7 +117,7 @@ impl PlanExecutor<'_> {
             }
             if record.epoch != plan.planned_epoch {
                 bail!(
-                    "the lease is at epoch {}, and {} was planned: plan again",
+                    "the lease is at epoch {}, and the plan at {}: plan again",
                     record.epoch,
                     plan.planned_epoch
                 );
@@ -148,16 +145,16 @@ impl PlanExecutor<'_> {
         let mut last = None;
         self.wait(
             node,
-            CATCH_UP,
+            CATCH_UP_TIMEOUT,
             &format!("`{node}` to replay all that it received"),
             |status| {
                 if is_taken(status, plan) {
-                    return Ok(Some("the target holds the lease already".to_owned()));
+                    return Ok(Some("the target already holds the lease".to_owned()));
                 }
                 let Some(own) = status.progress else {
                     return Ok(None);
                 };
-                // Seen twice alike: nothing more came from the stream or from the archive meanwhile.
+                // Equal twice: no more WAL arrived from the stream or the archive.
                 let settled = last == Some(own) && own.replayed_lsn >= own.received_lsn;
                 last = Some(own);
                 Ok(settled.then(|| {
@@ -178,11 +175,11 @@ impl PlanExecutor<'_> {
         epoch: Epoch,
     ) -> anyhow::Result<String> {
         let target = self.node(node)?;
-        // One that cannot read the store refuses the order, and says why.
+        // A target that cannot read the store rejects the command with the reason.
         let what = format!("`{node}` to read the lease again");
         let current = |status: &NodeStatus| Ok((!is_behind(status, plan)).then(String::new));
         self.wait(node, FENCE_SLACK, &what, current).await.ok();
-        let silent = |error| LeaseNotTaken(format!("its agent does not answer: {error:#}"));
+        let silent = |error| LeaseNotTaken(format!("its agent does not respond: {error:#}"));
         let status = self.agents.status(target).await.map_err(silent)?;
         if !is_taken(&status, plan) {
             let fencing_proof = match plan.fence() {
@@ -202,14 +199,14 @@ impl PlanExecutor<'_> {
                 Err(error) if error.is::<AgentRejection>() => {
                     return self.taken_anyway(plan, node, error).await;
                 }
-                // Whether it arrived is not known, so that is waited for like one that did.
+                // The command may have arrived, so its effect is awaited.
                 Err(error) => output::say(&format!("   {error:#}")),
             }
         }
-        let taken = self.taken(plan, node, TAKING).await;
+        let taken = self.taken(plan, node, TAKE_TIMEOUT).await;
         match taken {
             Ok(()) => Ok(format!("`{node}` holds epoch {epoch}")),
-            // The one write that the order led to is decided by now: the store says how.
+            // The command's lease write has succeeded or failed by now: the store has the result.
             Err(error) => match self.store.lease().await {
                 Ok(Some(record)) if plan_state(plan, &record) != PlanState::LeaseTaken => {
                     Err(LeaseNotTaken(format!("{error:#}")).into())
@@ -225,8 +222,8 @@ impl PlanExecutor<'_> {
         node: &NodeId,
         refused: anyhow::Error,
     ) -> anyhow::Result<String> {
-        match self.taken(plan, node, TAKING_ANYWAY).await {
-            Ok(()) => Ok(format!("`{node}` has taken the lease by itself")),
+        match self.taken(plan, node, AUTOMATIC_TAKE_TIMEOUT).await {
+            Ok(()) => Ok(format!("`{node}` has taken the lease automatically")),
             Err(_) => Err(LeaseNotTaken(format!("{refused:#}")).into()),
         }
     }
@@ -243,18 +240,18 @@ impl PlanExecutor<'_> {
         Ok(())
     }
 
-    /// Waits until the target accepts writes: as long as its agent answers and holds the lease, which it
-    /// gives up itself when nothing advances.
+    /// Waits until the target accepts writes, as long as its agent responds and holds the lease: the agent releases it when
+    /// the promotion makes no progress.
     async fn promote(&self, plan: &FailoverPlan, node: &NodeId) -> anyhow::Result<String> {
         let start_timeout = Duration::from_secs(self.settings.policy.start_timeout_secs.into());
         let mut held_at = Instant::now();
         let what = format!("`{node}` to accept writes");
-        self.wait(node, CATCH_UP, &what, |status| {
+        self.wait(node, CATCH_UP_TIMEOUT, &what, |status| {
             if let Some(lease) = &status.lease
                 && plan_state(plan, &lease.record) == PlanState::Overtaken
             {
                 let (epoch, holder) = (lease.record.epoch, &lease.record.holder.node);
-                bail!("`{holder}` has taken the lease since, at epoch {epoch}");
+                bail!("`{holder}` has since taken the lease, at epoch {epoch}");
             }
             match (status.role, status.wal_position) {
                 (NodeRole::Primary, Some(written)) => Ok(Some(format!(
@@ -282,52 +279,52 @@ impl PlanExecutor<'_> {
             .settings
             .dns
             .as_ref()
-            .context("no `[dns]` in the settings")?;
+            .context("the settings have no `[dns]`")?;
         let records = DnsRecords::open(dns).await;
         let now = Instant::now();
-        let until = *self.records_until.get_or_init(|| now + RECORDS_WITHIN);
-        let until = until.max(now + RECORD_WITHIN);
+        let until = *self.records_until.get_or_init(|| now + ALL_RECORDS_TIMEOUT);
+        let until = until.max(now + RECORD_TIMEOUT);
         let moved = records.move_record_until(until, name, target, epoch).await?;
         let stands = match &moved {
             RecordMoved::Changed(change) => {
                 records
                     .wait_until_insync(change)
                     .await
-                    .context("Route 53 has taken the change, and does not say that it is INSYNC")?;
+                    .context("Route 53 accepted the change, but it is not INSYNC")?;
                 "INSYNC"
             }
-            RecordMoved::Already => "it was there already",
+            RecordMoved::Already => "already there",
         };
         let said = self.resolved(name, target).await;
         Ok(format!("{stands}, and {said}"))
     }
 
-    /// Says what the resolver makes of a record that was moved. It is asked until it gives the new answer,
+    /// Returns how the local resolver answers for a record that was moved. It is asked until it gives the new answer,
     /// or its copy of the old one must be gone.
     async fn resolved(&self, name: &str, target: &str) -> String {
         let (Some(dns), Ok(wanted)) = (self.settings.dns.as_ref(), target.parse::<IpAddr>()) else {
-            return format!("it is a name for {target}");
+            return format!("the record is an alias of {target}");
         };
-        let within = Duration::from_secs(dns.ttl_secs.into()) + RESOLVED_WITHIN;
+        let within = Duration::from_secs(dns.ttl_secs.into()) + RESOLVER_SLACK;
         let deadline = Instant::now() + within;
         loop {
             let found = dns_resolver::addresses(name, dns.resolver).await;
             match found {
                 Ok(found) if found.contains(&wanted) => {
-                    return format!("the resolver says {target}");
+                    return format!("the resolver returns {target}");
                 }
                 Ok(found) if Instant::now() >= deadline => {
-                    return format!("the resolver here still says {found:?}");
+                    return format!("the local resolver still returns {found:?}");
                 }
                 Err(error) if Instant::now() >= deadline => {
-                    return format!("the resolver here does not answer: {error:#}");
+                    return format!("the local resolver does not respond: {error:#}");
                 }
-                Ok(_) | Err(_) => time::sleep(ASK_EVERY).await,
+                Ok(_) | Err(_) => time::sleep(POLL_INTERVAL).await,
             }
         }
     }
 
-    /// Asks a node until `found` says what was waited for, the time is up, or it has been silent for long.
+    /// Reads a node's status until `found` returns evidence, the timeout expires, or the node stops responding.
     async fn wait(
         &self,
         node: &NodeId,
@@ -349,8 +346,8 @@ impl PlanExecutor<'_> {
                         return Ok(evidence);
                     }
                 }
-                Err(error) if now - heard_at >= AWAY => bail!(
-                    "the agent of `{}` has not answered for {AWAY:?}, while waiting for {what}: {error:#}",
+                Err(error) if now - heard_at >= SILENCE_TIMEOUT => bail!(
+                    "the agent of `{}` has not answered for {SILENCE_TIMEOUT:?}, while waiting for {what}: {error:#}",
                     node.name
                 ),
                 Err(_) => {}
@@ -360,7 +357,7 @@ impl PlanExecutor<'_> {
                     Ok(status) => serde_json::to_string(&status)?,
                     Err(error) => format!("{error:#}"),
                 };
-                bail!("gave up after {within:?} waiting for {what}; seen last: {last}");
+                bail!("timed out after {within:?} waiting for {what}; last status: {last}");
             }
             if now - said_at >= HEARTBEAT_INTERVAL {
                 output::say(&format!(
@@ -369,19 +366,19 @@ impl PlanExecutor<'_> {
                 ));
                 said_at = now;
             }
-            time::sleep(ASK_EVERY).await;
+            time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// Says whether the target has not read the lease again since it was as planned: it may have been cut off from
+/// Returns whether the target has not read the lease again since it was as planned: it may have been cut off from
 /// the store until a moment ago.
 fn is_behind(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let lease = status.lease.as_ref();
     lease.is_some_and(|lease| lease.record.epoch < plan.planned_epoch)
 }
 
-/// Says whether the target holds the lease by the plan, or has taken it again since. The record alone does
+/// Returns whether the target holds the lease by the plan, or has taken it again since. The record alone does
 /// not show that: a node that cannot read the store shows an old one.
 fn is_taken(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let holds = matches!(status.role, NodeRole::Primary | NodeRole::Promoting);

@@ -166,7 +166,7 @@ async fn gather(
     })
 }
 
-/// Says whether the WAL here reaches the farthest of these positions.
+/// Returns whether the WAL here reaches the farthest of these positions.
 fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
     let pg_wal = host.postgres.data_directory.join("pg_wal");
     positions

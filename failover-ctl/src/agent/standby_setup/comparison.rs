@@ -180,7 +180,7 @@ impl StandbySetup {
         )
     }
 
-    /// Says whether the archive that this node reads has one of these segments.
+    /// Returns whether the archive that this node reads has one of these segments.
     async fn archive_has(&self, names: &[String]) -> anyhow::Result<bool> {
         let Some(restore) = &self.host.postgres.restore_command else {
             return Ok(false);

@@ -58,12 +58,12 @@ impl<'a> WalPage<'a> {
         }
     }
 
-    /// Says whether the page begins with the rest of a record.
+    /// Returns whether the page begins with the rest of a record.
     pub(super) const fn continues(&self) -> bool {
         self.info & CONTINUES != 0
     }
 
-    /// Says whether recovery has given up the record that the page before it began.
+    /// Returns whether recovery has given up the record that the page before it began.
     pub(super) const fn overwrites(&self) -> bool {
         self.info & OVERWRITES != 0
     }

@@ -9,7 +9,7 @@ use causeway_core::{Lsn, Timeline};
 
 use crate::data_directory::wal::page;
 
-/// Says whether `pg_wal` holds the WAL of `timeline` up to `lsn`: its last page is there and is that
+/// Returns whether `pg_wal` holds the WAL of `timeline` up to `lsn`: its last page is there and is that
 /// page. A recycled segment has the addresses of an older one in its pages (`xlp_pageaddr` in
 /// `src/include/access/xlog_internal.h`).
 pub(crate) fn reaches(pg_wal: &Path, timeline: Timeline, lsn: Lsn) -> bool {
@@ -55,7 +55,7 @@ pub(crate) fn highest_timeline(pg_wal: &Path) -> io::Result<Option<Timeline>> {
     Ok(highest)
 }
 
-/// Says whether any timeline's segment in `pg_wal`, whole or `.partial`, holds the page at `lsn`.
+/// Returns whether any timeline's segment in `pg_wal`, whole or `.partial`, holds the page at `lsn`.
 ///
 /// # Errors
 ///
