@@ -314,3 +314,6 @@ fn open_watchdog(path: Option<&Path>) -> Option<File> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
