@@ -2,11 +2,7 @@
 
 use causeway_core::guard::PostgresProcess;
 use causeway_core::problem::ProblemKind;
-use prometheus::{
-    Gauge, IntCounter, IntGauge, IntGaugeVec, Registry, register_gauge_with_registry,
-    register_int_counter_with_registry, register_int_gauge_vec_with_registry,
-    register_int_gauge_with_registry,
-};
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::protocol::node_status::{NodeRole, NodeStatus};
 
@@ -50,35 +46,35 @@ struct WalMetrics {
 impl RoleMetrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            primary: register_int_gauge_with_registry!(
+            primary: register_int_gauge(
                 "failover_is_primary",
                 "1 if the node holds the lease and accepts writes",
-                registry
+                registry,
             )?,
-            standby: register_int_gauge_with_registry!(
+            standby: register_int_gauge(
                 "failover_is_standby",
                 "1 if the node is a standby",
-                registry
+                registry,
             )?,
-            candidate: register_int_gauge_with_registry!(
+            candidate: register_int_gauge(
                 "failover_is_candidate",
                 "1 if the node would take over automatically were the primary lost now",
-                registry
+                registry,
             )?,
-            postgres_up: register_int_gauge_with_registry!(
+            postgres_up: register_int_gauge(
                 "failover_postgres_up",
                 "1 if PostgreSQL runs under the guard",
-                registry
+                registry,
             )?,
-            guard_up: register_int_gauge_with_registry!(
+            guard_up: register_int_gauge(
                 "failover_guard_up",
                 "1 if the guard responds",
-                registry
+                registry,
             )?,
-            unproven: register_gauge_with_registry!(
+            unproven: register_gauge(
                 "failover_unproven_seconds",
                 "Time since the holder's PostgreSQL proved a write; 0 on other nodes",
-                registry
+                registry,
             )?,
         })
     }
@@ -87,20 +83,20 @@ impl RoleMetrics {
 impl LeaseMetrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            epoch: register_int_gauge_with_registry!(
+            epoch: register_int_gauge(
                 "failover_lease_epoch",
                 "Epoch of the lease that the node read last; 0 if none",
-                registry
+                registry,
             )?,
-            age: register_gauge_with_registry!(
+            age: register_gauge(
                 "failover_lease_age_seconds",
                 "Time since the lease last changed",
-                registry
+                registry,
             )?,
-            remaining: register_gauge_with_registry!(
+            remaining: register_gauge(
                 "failover_lease_remaining_seconds",
                 "Time until the guard's stop deadline; 0 if the node may not write",
-                registry
+                registry,
             )?,
         })
     }
@@ -109,30 +105,30 @@ impl LeaseMetrics {
 impl WalMetrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            streaming: register_int_gauge_with_registry!(
+            streaming: register_int_gauge(
                 "failover_is_streaming",
                 "1 if the node receives WAL from its primary",
-                registry
+                registry,
             )?,
-            timeline: register_int_gauge_with_registry!(
+            timeline: register_int_gauge(
                 "failover_timeline",
                 "Timeline that the node writes or replays; 0 if neither",
-                registry
+                registry,
             )?,
-            received_lsn: register_gauge_with_registry!(
+            received_lsn: register_gauge(
                 "failover_received_lsn_bytes",
                 "WAL position received by a standby; 0 on others",
-                registry
+                registry,
             )?,
-            replayed_lsn: register_gauge_with_registry!(
+            replayed_lsn: register_gauge(
                 "failover_replayed_lsn_bytes",
                 "WAL position replayed by a standby; 0 on others",
-                registry
+                registry,
             )?,
-            flushed_lsn: register_gauge_with_registry!(
+            flushed_lsn: register_gauge(
                 "failover_flushed_lsn_bytes",
                 "WAL position flushed by a primary; 0 on others",
-                registry
+                registry,
             )?,
         })
     }
@@ -146,21 +142,21 @@ impl Metrics {
     /// When two metrics have one name, which is a defect of this file.
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            alerts: register_int_counter_with_registry!(
+            alerts: register_int_counter(
                 "failover_operator_alerts_total",
                 "Events that need an operator",
-                registry
+                registry,
             )?,
-            evicted: register_int_counter_with_registry!(
+            evicted: register_int_counter(
                 "failover_http_connections_evicted_total",
                 "Connections to the agent's port evicted for newer ones",
-                registry
+                registry,
             )?,
-            problems: register_int_gauge_vec_with_registry!(
+            problems: register_int_gauge_vec(
                 "failover_problem",
                 "1 while the problem keeps the node from its role, else 0",
                 &["problem"],
-                registry
+                registry,
             )?,
             role: RoleMetrics::register(registry)?,
             lease: LeaseMetrics::register(registry)?,
@@ -221,4 +217,37 @@ impl Metrics {
                 .map_or(0.0, |position| position.flush_lsn.get() as f64),
         );
     }
+}
+
+fn register_gauge(name: &str, help: &str, registry: &Registry) -> prometheus::Result<Gauge> {
+    let gauge = Gauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn register_int_gauge(name: &str, help: &str, registry: &Registry) -> prometheus::Result<IntGauge> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn register_int_gauge_vec(
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    registry: &Registry,
+) -> prometheus::Result<IntGaugeVec> {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}
+
+fn register_int_counter(
+    name: &str,
+    help: &str,
+    registry: &Registry,
+) -> prometheus::Result<IntCounter> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
 }

@@ -16,8 +16,9 @@ use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use tokio::time::{self, Instant};
 
-pub(crate) use self::change::epoch_name;
-use self::change::{RecordChange, absolute, describe, malformed, not_moved, read_epoch, values};
+use self::change::{
+    RecordChange, absolute, describe, epoch_name, malformed, not_moved, read_epoch, values,
+};
 use crate::config::{DnsSettings, NodeSettings, Settings};
 
 /// Timeouts of a request. Route 53's control plane is in us-east-1 and responds within a second.

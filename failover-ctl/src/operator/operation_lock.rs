@@ -278,8 +278,10 @@ async fn write_confirmed(
         Ok(etag) => return Ok(Ok(etag)),
         Err(error) => error,
     };
-    Ok(match store.read(&key).await? {
-        Some(stored) if stored.body == body => Ok(stored.etag),
-        Some(_) | None => Err(error),
+    Ok(match store.read(&key).await {
+        Ok(Some(stored)) if stored.body == body => Ok(stored.etag),
+        Ok(Some(_) | None) => Err(error),
+        // A conflict that cannot be compared may be with this process's own earlier attempt.
+        Err(unread) => Err(unread),
     })
 }

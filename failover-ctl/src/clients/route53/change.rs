@@ -93,7 +93,7 @@ impl DnsRecords {
 
 /// Returns the name of the TXT record that holds a record's epoch. The name differs, because a CNAME record excludes
 /// other records of its name (RFC 1034, 3.6.2).
-pub(crate) fn epoch_name(name: &str) -> String {
+pub(super) fn epoch_name(name: &str) -> String {
     format!("_epoch.{name}")
 }
 

@@ -1,7 +1,5 @@
 //! Tests of record moves.
 
-use aws_sdk_route53::Client;
-
 use super::change::is_permanent;
 use super::*;
 
