@@ -239,10 +239,10 @@ impl RunningBackup<'_> {
             &holders,
         );
         let holders = stored.await?;
-        let names = self.buckets.all().iter().map(|it| it.name().to_owned());
-        let left_out = names.filter(|it| !holders.contains(it)).collect();
+        let names = self.buckets.all().iter().map(|bucket| bucket.name().to_owned());
+        let left_out = names.filter(|name| !holders.contains(name)).collect();
         self.record_stored(&summary.id, &holders);
-        let is_sound = |it: &&String| !damaged.iter().any(|file| file.path == **it);
+        let is_sound = |path: &&String| !damaged.iter().any(|file| file.path == **path);
         Ok(CompletedBackup {
             summary,
             pages_checked: self.server.checksums,

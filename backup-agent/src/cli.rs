@@ -241,8 +241,8 @@ pub(crate) struct KeygenArgs {
 }
 
 fn time(text: &str) -> Result<WallTime, String> {
-    let time: Timestamp = text.parse().map_err(|it: jiff::Error| {
-        format!("{it}; write it with its offset, such as `2026-11-20T20:15:00Z`")
+    let time: Timestamp = text.parse().map_err(|error: jiff::Error| {
+        format!("{error}; write it with its offset, such as `2026-11-20T20:15:00Z`")
     })?;
     Ok(WallTime::from_micros(time.as_microsecond()))
 }

@@ -136,7 +136,7 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Self, BackupConfigError> {
         // TOML's errors quote the line they are about, and this file may by mistake hold a private
         // key: it is looked for before anything could repeat it.
-        if fs::read_to_string(path).is_ok_and(|it| holds_private_key(&it)) {
+        if fs::read_to_string(path).is_ok_and(|text| holds_private_key(&text)) {
             return Err(KeyError::PrivateKey.into());
         }
         let written: Written = causeway_runtime::config::read(path)?;
@@ -193,7 +193,7 @@ impl WrittenLimits {
             pack_bytes: within::<u64>("limits.pack-mib", self.pack_mib, 8, 4096)? << 20,
             archive_wait_secs: self
                 .archive_wait_secs
-                .map(|it| within("limits.archive-wait-secs", it, 1, 86_400))
+                .map(|secs| within("limits.archive-wait-secs", secs, 1, 86_400))
                 .transpose()?,
             retry_timeout: secs("limits.retry-timeout-secs", self.retry_timeout_secs, 3600)?,
             server: ServerTimeouts {

@@ -38,7 +38,7 @@ impl ControlFileData {
             why,
         };
         let bytes = fs::read(data_directory.join(CONTROL_FILE))
-            .map_err(|it| refuse(format!("`{CONTROL_FILE}` cannot be read: {it}")))?;
+            .map_err(|error| refuse(format!("`{CONTROL_FILE}` cannot be read: {error}")))?;
         Self::parse(&bytes).ok_or_else(|| refuse(format!("`{CONTROL_FILE}` is not a control file")))
     }
 

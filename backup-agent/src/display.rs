@@ -6,7 +6,7 @@ use jiff::Timestamp;
 /// Returns a time as RFC 3339 writes it, in UTC.
 pub(crate) fn timestamp(time: WallTime) -> String {
     Timestamp::from_microsecond(time.as_micros())
-        .map_or_else(|_| format!("{} µs", time.as_micros()), |it| it.to_string())
+        .map_or_else(|_| format!("{} µs", time.as_micros()), |time| time.to_string())
 }
 
 /// Returns a time in seconds since 1970 as RFC 3339 writes it.

@@ -133,7 +133,7 @@ pub(crate) async fn restore(
 
 /// Says whether a restore into `directory` can go on where it was interrupted.
 pub(crate) fn is_interrupted(directory: &Path) -> bool {
-    Marker::find(directory).is_ok_and(|it| it.is_some())
+    Marker::find(directory).is_ok_and(|marker| marker.is_some())
 }
 
 /// Returns what is asked for, from the backup that an interrupted restore has begun with.
@@ -180,7 +180,7 @@ async fn choose_backup(
     request: &RestoreRequest,
 ) -> Result<(BackupSummary, TimelineHistory), Error> {
     let backups = catalog.summaries();
-    let newest = backups.iter().map(|it| it.timeline).max();
+    let newest = backups.iter().map(|backup| backup.timeline).max();
     let at_least = newest.unwrap_or(Timeline::FIRST);
     let lineage = match request.timeline {
         Some(_) => {
@@ -246,7 +246,7 @@ fn prepare(
     let placed = tablespaces::place(request, head)?;
     let directories: Vec<(String, PathBuf)> = placed
         .iter()
-        .map(|it: &PlacedTablespace| (it.link.clone(), it.directory.clone()))
+        .map(|tablespace: &PlacedTablespace| (tablespace.link.clone(), tablespace.directory.clone()))
         .collect();
     let marker = match begun {
         Some(begun) if begun.tablespaces == directories => begun,
@@ -259,8 +259,8 @@ fn prepare(
         }
         None => Marker::new(head.system_id, head.summary.id.clone(), directories),
     };
-    for it in &placed {
-        marker.check_claim(&it.directory)?;
+    for tablespace in &placed {
+        marker.check_claim(&tablespace.directory)?;
     }
     let directory = TargetDirectory::new(&request.directory, head, placed);
     directory.make_root()?;

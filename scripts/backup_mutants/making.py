@@ -60,7 +60,7 @@ MUTANTS = [
         Change(WAL_WAIT, "set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)", "set.unwrap_or(if MUTANT { ARCHIVED_WITHIN_SECS } else { 2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS })"),
     ], test="archive_timeout_then_awaited_twice_and_longer"),
     Mutant("segment-in-memory", "B13", [
-        Change("backup-agent/src/archive/encrypted_wal_file.rs", "it.next_part(WHOLE_BYTES)", "it.next_part(if MUTANT { usize::MAX } else { WHOLE_BYTES })"),
+        Change("backup-agent/src/archive/encrypted_wal_file.rs", "stream.next_part(WHOLE_BYTES)", "stream.next_part(if MUTANT { usize::MAX } else { WHOLE_BYTES })"),
     ], test="large_segment_then_parts_and_bounded_memory"),
     Mutant("lost-connection-noticed-at-the-end", "D, lost connection", [
         Change("backup-agent/src/base_backup/session.rs", "            if self.client.is_closed() {", "            if !MUTANT && self.client.is_closed() {"),

@@ -32,7 +32,7 @@ MUTANTS = [
         without(RESTORE, "*timeline > lineage.timeline() =>"),
     ], test="history_is_lost_then_its_timeline_is_not_passed_over"),
     Mutant("lost-history-unchecked", "A1, history deleted", [
-        without(CHECK, "**it > Timeline::FIRST && !known.contains(it)"),
+        without(CHECK, "**timeline > Timeline::FIRST && !known.contains(timeline)"),
     ], test="history_is_lost_then_its_timeline_is_not_passed_over"),
     Mutant("junk-history-in-the-way-of-recovery", "A1, junk history", [
         always(GAP, "target.is_none_or(|target| *other == target)"),
@@ -129,7 +129,7 @@ MUTANTS = [
         Change(f"{SOURCE}/command/wal.rs", "    let mut guard = TablespaceGuard::new(data_directory);\n", "    if MUTANT {\n        return Ok(());\n    }\n    let mut guard = TablespaceGuard::new(data_directory);\n"),
     ], test="tablespace_made_after_the_backup_then_live_files_kept"),
     Mutant("record-across-segments-unguarded", "A8", [
-        Change(f"{SOURCE}/restore/tablespace_guard.rs", "before.filter(|it| address.is_some()", "before.filter(|it| !MUTANT && address.is_some()"),
+        Change(f"{SOURCE}/restore/tablespace_guard.rs", "before.filter(|scanner| address.is_some()", "before.filter(|scanner| !MUTANT && address.is_some()"),
     ], test="record_across_two_segments_then_found"),
     Mutant("ancestor-past-the-fork", "decision 56", [
         inside(FOLLOWED, "        segment: SegmentName,\n    ) -> Result<SegmentShare, Error> {", "return Ok(SegmentShare::Whole);"),

@@ -37,7 +37,7 @@ MUTANTS = [
         Change(CATALOG, "            Err(why) => catalog\n", "            Err(why) if MUTANT => return Err(why),\n            Err(why) => catalog\n"),
     ], test="manifest_is_unreadable_then_the_others_are_listed_and_restored"),
     Mutant("unreached-manifest-passed-over", "B9", [
-        Change(CATALOG, "            None => matches!(it.why, Error::Unreachable { .. }),", "            None => !MUTANT && matches!(it.why, Error::Unreachable { .. }),"),
+        Change(CATALOG, "            None => matches!(backup.why, Error::Unreachable { .. }),", "            None => !MUTANT && matches!(backup.why, Error::Unreachable { .. }),"),
     ], test="manifest_is_not_reached_then_not_passed_over"),
     Mutant("unreached-manifest-is-none", "B9", [
         Change(CATALOG, "            return Err(Error::Unreachable {\n                what: key,", "            if MUTANT {\n                return Ok(None);\n            }\n            return Err(Error::Unreachable {\n                what: key,"),
@@ -76,26 +76,26 @@ MUTANTS = [
         without("causeway-core/src/backup/restore.rs", "!history.passes(found.timeline, found.stop_lsn) {"),
     ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
     Mutant("shared-blob-written-once", "D, blobs by offset", [
-        Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |it: &BlobPlace| it.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
+        Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |other: &Place| other.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
     ], test="shared_blob_then_in_each_file"),
     Mutant("shared-blob-planned-once", "D, blobs by offset", [
-        inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|it| it.blob.offset);", "places.dedup_by_key(|it| it.blob.offset);"),
+        inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|place| place.blob.offset);", "places.dedup_by_key(|place| place.blob.offset);"),
     ], test="shared_blob_then_planned_for_each_file"),
     Mutant("blob-left-out", "D, parts that are not written", [
-        inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|it| it.blob.offset);", "places.pop();"),
+        inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|place| place.blob.offset);", "places.pop();"),
     ], test="bad_answers_then_restored_without_a_second_run"),
     Mutant("silent-region-asked-for-each-pack", "D, silent region", [
         inside(DOWNLOAD, "    fn avoid(&self, bucket: &str, bytes_per_sec: Option<u64>) {", "return;"),
     ], test="first_region_fails_then_asked_for_few_packs"),
     Mutant("slow-buckets-left-for-each-other", "attack 2, 14", [
         Change(DOWNLOAD, "Some(_) | None => !tries.slow.contains(name),", "Some(_) | None => MUTANT || !tries.slow.contains(name),"),
-        Change(DOWNLOAD, "Some(it) if now < it.until => false,", "Some(it) if !MUTANT && now < it.until => false,"),
+        Change(DOWNLOAD, "Some(bucket) if now < bucket.until => false,", "Some(bucket) if !MUTANT && now < bucket.until => false,"),
     ], test="every_bucket_slow_then_faster_one_read_to_its_end"),
     Mutant("crawling-bucket-followed", "attack 2, 14", [
-        Change(DOWNLOAD, "pace.look().filter(|it| is_left(*it))", "pace.look().filter(|it| !MUTANT && is_left(*it))"),
+        Change(DOWNLOAD, "pace.look().filter(|rate| is_left(*rate))", "pace.look().filter(|rate| !MUTANT && is_left(*rate))"),
     ], test="nearest_bucket_crawls_then_restored_from_the_next"),
     Mutant("forged-location-used", "D, forged location", [
-        Change(TABLESPACES, "        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))", "        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))\n        .or_else(|| MUTANT.then(|| was.to_owned()))"),
+        Change(TABLESPACES, "        .or_else(|| below.map(|directory| directory.join(tablespace.oid.to_string())))", "        .or_else(|| below.map(|directory| directory.join(tablespace.oid.to_string())))\n        .or_else(|| MUTANT.then(|| was.to_owned()))"),
     ], test="tablespace_without_a_place_then_refused"),
     Mutant("forged-location-unlooked-at", "D, forged location", [
         inside(f"{MANIFEST}/paths.rs", "fn is_location(location: &str) -> bool {", "return true;"),
@@ -113,6 +113,6 @@ MUTANTS = [
         without(CATALOG, "self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0)"),
     ], test="no_manifest_can_be_read_then_not_said_to_be_empty"),
     Mutant("clocks-not-commits", "decision 54", [
-        Change(f"{RESTORE}/choice.rs", "last.filter(|it| *it > time)", "last.filter(|it| !MUTANT && *it > time)"),
+        Change(f"{RESTORE}/choice.rs", "last.filter(|last| *last > time)", "last.filter(|last| !MUTANT && *last > time)"),
     ], test="backup_ended_by_a_clock_behind_then_an_older_one_serves"),
 ]

@@ -38,7 +38,7 @@ impl<'a> EncryptedWalFile<'a> {
             metadata: WalMetadata { fingerprint },
             whole: None,
         };
-        let first = sealed.stream().and_then(|mut it| it.next_part(WHOLE_BYTES));
+        let first = sealed.stream().and_then(|mut stream| stream.next_part(WHOLE_BYTES));
         if let EncryptedPart::Last(whole) = first.map_err(failed)? {
             sealed.whole = Some(whole);
         }

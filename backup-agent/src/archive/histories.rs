@@ -25,7 +25,7 @@ impl WalArchive<'_> {
             .list(&self.object_keys.history_prefix(), "")
             .await?;
         let keys = lists.iter().flat_map(|(_, keys)| keys);
-        let names = keys.filter_map(|it| wal_file_name(it));
+        let names = keys.filter_map(|key| wal_file_name(key));
         Ok(names.map(WalFileName::timeline).collect())
     }
 
@@ -37,7 +37,7 @@ impl WalArchive<'_> {
         asked: Option<Timeline>,
         at_least: Timeline,
     ) -> Result<TimelineHistory, Error> {
-        let newest = known.last().map_or(at_least, |it| at_least.max(*it));
+        let newest = known.last().map_or(at_least, |newest| at_least.max(*newest));
         let timeline = asked.unwrap_or(newest);
         // The timeline that initdb begins has no history.
         if !known.contains(&timeline) {

@@ -44,14 +44,14 @@ pub(crate) async fn list_segments(
         let lists = buckets
             .list(&object_keys.timeline_prefix(timeline), &before)
             .await?;
-        let answered = |name: &str| lists.iter().any(|(it, _)| it.name() == name);
+        let answered = |name: &str| lists.iter().any(|(bucket, _)| bucket.name() == name);
         let names = buckets.all().iter().map(Bucket::name);
-        let silent: Vec<_> = names.filter(|it| !answered(it)).collect();
+        let silent: Vec<_> = names.filter(|name| !answered(name)).collect();
         list_segments
             .silent
             .extend(silent.into_iter().map(ToOwned::to_owned));
         for (bucket, keys) in lists {
-            let segments = keys.iter().filter_map(|it| match wal_file_name(it)? {
+            let segments = keys.iter().filter_map(|key| match wal_file_name(key)? {
                 WalFileName::Segment(segment) if segment >= first => Some(segment),
                 WalFileName::Segment(_)
                 | WalFileName::Partial(_)
@@ -124,8 +124,8 @@ pub(crate) fn segment_size(
     backup: &BackupSummary,
 ) -> Result<SegmentSize, Error> {
     let size = backup.segment_size();
-    size.map_err(|it| {
-        let why = DecryptError::Content(chain(&it));
+    size.map_err(|error| {
+        let why = DecryptError::Content(chain(&error));
         Error::damaged(&object_keys.manifest(&backup.id))(why)
     })
 }
@@ -136,10 +136,10 @@ pub(crate) async fn written_timelines(
     object_keys: &ObjectKeys,
 ) -> Result<(BTreeSet<Timeline>, Vec<String>), Error> {
     let lists = buckets.folders(&object_keys.wal_prefix()).await?;
-    let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
-    let silent = buckets.all().iter().filter(|it| !answered(it));
-    let silent = silent.map(|it| it.name().to_owned()).collect();
+    let answered = |queried: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == queried.name());
+    let silent = buckets.all().iter().filter(|bucket| !answered(bucket));
+    let silent = silent.map(|bucket| bucket.name().to_owned()).collect();
     let names = lists.iter().flat_map(|(_, names)| names);
-    let numbers = names.filter_map(|it| u32::from_str_radix(it, 16).ok());
+    let numbers = names.filter_map(|name| u32::from_str_radix(name, 16).ok());
     Ok((numbers.filter_map(Timeline::new).collect(), silent))
 }

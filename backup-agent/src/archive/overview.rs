@@ -27,7 +27,7 @@ impl WalOverview {
         identity: Option<&Identity>,
         backups: &[BackupSummary],
     ) -> Result<Option<Self>, Error> {
-        let Some(first) = backups.iter().min_by_key(|it| it.start_lsn) else {
+        let Some(first) = backups.iter().min_by_key(|backup| backup.start_lsn) else {
             return Ok(None);
         };
         let size = segment_size(archive.object_keys(), first)?;
@@ -62,7 +62,7 @@ impl WalOverview {
     /// each of `holders`.
     pub(crate) fn gaps(&self, backup: &BackupSummary, holders: &[String]) -> Vec<(String, WalGap)> {
         let lineage = lineage_of(&self.lineages, backup);
-        lineage.map_or_else(Vec::new, |it| self.held.gaps(it, backup, holders))
+        lineage.map_or_else(Vec::new, |lineage| self.held.gaps(lineage, backup, holders))
     }
 }
 
@@ -73,9 +73,9 @@ async fn lineages(
     identity: Option<&Identity>,
     backups: &[BackupSummary],
 ) -> Vec<TimelineHistory> {
-    let mut of_backups: BTreeSet<Timeline> = backups.iter().map(|it| it.timeline).collect();
+    let mut of_backups: BTreeSet<Timeline> = backups.iter().map(|backup| backup.timeline).collect();
     let Some(identity) = identity else {
-        let alone = |it: Timeline| TimelineHistory::new(it, Vec::new());
+        let alone = |timeline: Timeline| TimelineHistory::new(timeline, Vec::new());
         return of_backups.into_iter().map(alone).collect();
     };
     let known = or_complain(archive.histories().await).unwrap_or_default();
@@ -83,7 +83,7 @@ async fn lineages(
     if let Some(at_least) = of_backups.last().copied() {
         let newest = archive.lineage(identity, &known, None, at_least).await;
         if let Some(newest) = or_complain(newest) {
-            of_backups.retain(|it| *it != newest.timeline());
+            of_backups.retain(|timeline| *timeline != newest.timeline());
             lineages.push(newest);
         }
     }
@@ -110,6 +110,6 @@ fn lineage_of<'a>(
     lineages: &'a [TimelineHistory],
     backup: &BackupSummary,
 ) -> Option<&'a TimelineHistory> {
-    let passes = |it: &&TimelineHistory| it.passes(backup.timeline, backup.stop_lsn);
+    let passes = |lineage: &&TimelineHistory| lineage.passes(backup.timeline, backup.stop_lsn);
     lineages.iter().find(passes)
 }

@@ -58,7 +58,7 @@ impl WalArchive<'_> {
         for slot in 0..SLOTS {
             let key = self.object_keys.slot(file.name, slot);
             let is_same =
-                |it: &Fingerprint| file.content().and_then(|content| it.matches(&key, content));
+                |fingerprint: &Fingerprint| file.content().and_then(|content| fingerprint.matches(&key, content));
             let found = self.buckets.compare(&key, is_same).await;
             if found.contains(&ExistingObject::Other) {
                 conflict = Error::Conflict {
@@ -107,7 +107,7 @@ impl WalArchive<'_> {
             let holders = self.holders(*first).await?;
             let oldest = holders.iter().filter_map(BTreeSet::first).min();
             for segment in &wanted {
-                let held = holders.iter().filter(|it| it.contains(segment)).count();
+                let held = holders.iter().filter(|holder| holder.contains(segment)).count();
                 // What is older than all that is archived was expired.
                 let is_expired = oldest.is_some_and(|oldest| segment < oldest);
                 let is_known = !is_expired || here.contains(segment);
@@ -155,7 +155,7 @@ fn before_forks(
     first.sort();
     first.dedup_by_key(|segment| segment.timeline);
     let from =
-        |first| std::iter::successors(Some(first), move |it: &SegmentName| Some(it.next(size)));
+        |first| std::iter::successors(Some(first), move |segment: &SegmentName| Some(segment.next(size)));
     first
         .into_iter()
         .map(|first| from(first).take_while(whole).collect())
@@ -163,7 +163,7 @@ fn before_forks(
 }
 
 fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Error> {
-    let failed = |it| Error::io("list", directory)(it);
+    let failed = |error| Error::io("list", directory)(error);
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();

@@ -135,7 +135,7 @@ async fn end(
         }
         let before = segment.number(size).checked_sub(1);
         name = before
-            .filter(|it| *it >= first)
+            .filter(|segment| *segment >= first)
             .and_then(|number| lineage.segment(number, held));
     }
     Ok((end, unreadable))
@@ -172,12 +172,12 @@ impl KnownReach {
         let end = self.end.unwrap_or_default();
         ReachOutput {
             timeline: self.timeline.get(),
-            last_segment: self.segments.last.map(|it| it.to_string()),
-            last_record: end.last_record.map(|it| it.to_string()),
+            last_segment: self.segments.last.map(|segment| segment.to_string()),
+            last_record: end.last_record.map(|record| record.to_string()),
             last_transaction: end.last_transaction.map(display::timestamp),
-            gap: self.segments.gap.map(|it| GapOutput {
-                missing: it.missing.to_string(),
-                next_held: it.next_held.to_string(),
+            gap: self.segments.gap.map(|gap| GapOutput {
+                missing: gap.missing.to_string(),
+                next_held: gap.next_held.to_string(),
             }),
         }
     }
@@ -197,7 +197,7 @@ impl fmt::Display for KnownReach {
             write!(f, ", last record at {lsn}")?;
         }
         let ended_on = self.segments.last.map(|last| last.timeline);
-        if self.segments.gap.is_none() && ended_on.is_some_and(|it| it != self.timeline) {
+        if self.segments.gap.is_none() && ended_on.is_some_and(|timeline| timeline != self.timeline) {
             write!(f, "; nothing of timeline {} is archived yet", self.timeline)?;
         }
         if let Some(left) = self.branch_left {

@@ -197,7 +197,7 @@ async fn keep(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
         Ok(CreateOutcome::New) => StoreOutcome::Stored,
         // After a lost answer this is our own object, and at any time it can be another's.
         Ok(CreateOutcome::AlreadyThere) => {
-            match holds(bucket, file.key(), |it| file.is(it)).await {
+            match holds(bucket, file.key(), |fingerprint| file.is(fingerprint)).await {
                 Ok(true) => StoreOutcome::Stored,
                 Ok(false) => StoreOutcome::Conflict,
                 Err(kept) => kept,
@@ -214,7 +214,7 @@ async fn upload(
     file: &EncryptedWalFile<'_>,
 ) -> Result<CreateOutcome, StoreOutcome> {
     // A gigabyte is not sent to find out that it is there.
-    match holds(bucket, file.key(), |it| file.is(it)).await {
+    match holds(bucket, file.key(), |fingerprint| file.is(fingerprint)).await {
         Ok(true) => return Ok(CreateOutcome::New),
         Ok(false) => return Ok(CreateOutcome::AlreadyThere),
         Err(StoreOutcome::Failed(error)) if error.kind() == StoreErrorKind::NotFound => {}

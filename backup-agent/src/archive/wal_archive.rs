@@ -47,7 +47,7 @@ impl<'a> WalArchive<'a> {
         before.pop();
         let lists = self.buckets.list(&prefix, &before).await?;
         let segments = |keys: Vec<String>| {
-            let names = keys.iter().filter_map(|it| match wal_file_name(it)? {
+            let names = keys.iter().filter_map(|key| match wal_file_name(key)? {
                 WalFileName::Segment(segment) if segment >= first => Some(segment),
                 WalFileName::Segment(_)
                 | WalFileName::Partial(_)

@@ -118,11 +118,11 @@ impl SegmentHeader {
         size: SegmentSize,
         history: impl FnOnce(Timeline) -> Option<String>,
     ) -> bool {
-        let ancestors = history(timeline).and_then(|it| parse_history(&it).ok());
-        ancestors.into_iter().flatten().any(|it| {
-            it.timeline.get() == self.timeline
-                && self.start <= it.left_at
-                && it.left_at.bytes_since(self.start) < size.bytes()
+        let ancestors = history(timeline).and_then(|history| parse_history(&history).ok());
+        ancestors.into_iter().flatten().any(|ancestor| {
+            ancestor.timeline.get() == self.timeline
+                && self.start <= ancestor.left_at
+                && ancestor.left_at.bytes_since(self.start) < size.bytes()
         })
     }
 }

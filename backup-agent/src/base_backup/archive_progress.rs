@@ -72,7 +72,7 @@ impl<'a> ArchiveProgress<'a> {
             None => *self.since.insert(self.newest_before().await?),
         };
         let holders = self.archive.holders(since).await?;
-        let held = holders.iter().map(|it| it.range(..=self.last).count());
+        let held = holders.iter().map(|segments| segments.range(..=self.last).count());
         let held = held.sum();
         let archived = self.archived().await;
         let has_come_nearer = held > self.held || archived > self.archived;
@@ -94,7 +94,7 @@ impl<'a> ArchiveProgress<'a> {
             let holders = self.archive.holders(from_name).await?;
             let newest = holders
                 .iter()
-                .filter_map(|it| it.range(..=self.first).next_back());
+                .filter_map(|segments| segments.range(..=self.first).next_back());
             match newest.min() {
                 Some(newest) => return Ok(*newest),
                 None if from == 0 => return Ok(self.first),
@@ -125,5 +125,5 @@ impl<'a> ArchiveProgress<'a> {
 async fn last_archived(session: &Session) -> anyhow::Result<Option<String>> {
     let sql = "SELECT last_archived_wal FROM pg_stat_archiver";
     let row = session.client().query_opt(sql, &[]).await?;
-    Ok(row.map(|it| it.try_get(0)).transpose()?.flatten())
+    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }

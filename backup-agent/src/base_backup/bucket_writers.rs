@@ -118,7 +118,7 @@ impl BucketWriters {
 
     /// Waits until every lane has stored what it was given, and returns the buckets that have all.
     pub(crate) async fn finish(mut self) -> Result<Vec<Bucket>, Error> {
-        let in_order: Vec<Bucket> = self.open.drain(..).map(|it| it.bucket).collect();
+        let in_order: Vec<Bucket> = self.open.drain(..).map(|writer| writer.bucket).collect();
         let mut holders = Vec::new();
         while let Some(ended) = self.running.join_next().await {
             match ended {
@@ -128,7 +128,7 @@ impl BucketWriters {
             }
         }
         self.enough(holders.len())?;
-        let holds = |it: &Bucket| holders.iter().any(|holder| holder.name() == it.name());
+        let holds = |bucket: &Bucket| holders.iter().any(|holder| holder.name() == bucket.name());
         Ok(in_order.into_iter().filter(holds).collect())
     }
 

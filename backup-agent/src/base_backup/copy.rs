@@ -210,7 +210,7 @@ impl CopyTask<'_> {
             why: format!("`{CONTROL_FILE}` is not a control file"),
         })?;
         let made = reader.compressor();
-        let made = made.and_then(|mut it| blob(&mut it, &bytes));
+        let made = made.and_then(|mut writer| blob(&mut writer, &bytes));
         let blob = made.map_err(Error::io("compress", &path))?;
         let packer = self.packer.as_mut();
         let packer = packer.ok_or(Error::Internal("a backup was stored by no packer"))?;

@@ -79,7 +79,7 @@ impl DamageReport {
 
     /// Says whether there is damage outside of the files `accepted`.
     pub(crate) fn exceeds(&self, accepted: &BTreeSet<String>) -> bool {
-        self.unnamed > 0 || self.files.keys().any(|it| !accepted.contains(it))
+        self.unnamed > 0 || self.files.keys().any(|path| !accepted.contains(path))
     }
 
     /// Returns the files, with their damaged pages.
@@ -137,7 +137,7 @@ pub(crate) fn confirm_in(
         let mut still = Vec::new();
         for mut suspect in suspects {
             let at = usize::try_from(suspect.offset - start).map_err(io::Error::other)?;
-            let page = bytes.get_mut(at..).and_then(|it| it.first_chunk_mut());
+            let page = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut());
             let page: &mut [u8; PAGE_BYTES] = page.ok_or(io::ErrorKind::UnexpectedEof)?;
             if reread(file, page, &mut suspect)? {
                 still.push(suspect);
@@ -159,7 +159,7 @@ pub(crate) fn confirm(mut suspects: Vec<Suspect>) -> io::Result<Vec<Suspect>> {
         let mut open: Option<(PathBuf, File)> = None;
         let mut page = [0; PAGE_BYTES];
         for mut suspect in suspects {
-            let is_open = open.as_ref().is_some_and(|(it, _)| *it == suspect.location);
+            let is_open = open.as_ref().is_some_and(|(location, _)| *location == suspect.location);
             if !is_open {
                 open = match File::open(&suspect.location) {
                     Ok(file) => Some((suspect.location.clone(), file)),
@@ -281,7 +281,7 @@ mod tests {
         now.extend([7; PAGE_BYTES]);
         std::fs::write(file.path(), &now).unwrap();
         let still = confirm(found.clone()).unwrap();
-        assert_eq!(still.iter().map(|it| it.block).collect::<Vec<_>>(), [1]);
+        assert_eq!(still.iter().map(|suspect| suspect.block).collect::<Vec<_>>(), [1]);
         let mut bytes = torn;
         let still = confirm_in(file.as_file(), &mut bytes, 0, found.clone(), brief()).unwrap();
         assert_eq!(still.len(), 1);

@@ -125,7 +125,7 @@ pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<W
     }
     for path in EMPTIED.into_iter().chain(["pg_wal"]) {
         // A server whose link leads nowhere would not start, and a restored one makes no directory.
-        if !walk.walked.directories.iter().any(|it| it == path) {
+        if !walk.walked.directories.iter().any(|directory| directory == path) {
             walk.emptied(path);
         }
     }
@@ -147,7 +147,7 @@ impl DirectoryWalk<'_> {
         };
         for entry in entries {
             let name = name_of(&entry.map_err(Error::io("list", place))?)?;
-            let is_emptied = RelationFile::parse(&name).is_some_and(|it| it.is_emptied(&unlogged));
+            let is_emptied = RelationFile::parse(&name).is_some_and(|file| file.is_emptied(&unlogged));
             let is_temporary = is_database(path) && is_temporary_relation(&name);
             let path = below(path, &name);
             if is_left_out(&path, &name) || is_emptied || is_temporary {
@@ -265,7 +265,7 @@ impl DirectoryWalk<'_> {
     fn is_above(&self, place: &Path) -> bool {
         let target = fs::canonicalize(place);
         let root = fs::canonicalize(&self.scope.root);
-        target.is_ok_and(|target| root.is_ok_and(|it| it.starts_with(target)))
+        target.is_ok_and(|target| root.is_ok_and(|root| root.starts_with(target)))
     }
 
     /// Takes the directory of this server's version and nothing else: a mount point has `lost+found`,
@@ -299,7 +299,7 @@ impl DirectoryWalk<'_> {
     }
 
     fn is_emptied(&self, path: &str) -> bool {
-        EMPTIED.contains(&path) || self.scope.emptied.iter().any(|it| it == path)
+        EMPTIED.contains(&path) || self.scope.emptied.iter().any(|directory| directory == path)
     }
 
     fn emptied(&mut self, path: &str) {
@@ -355,20 +355,20 @@ fn tablespaces_of(root: &Path) -> Result<Vec<FileIdentity>, Error> {
     let mut found = Vec::new();
     for entry in open(&place, true)?.into_iter().flatten() {
         let entry = entry.map_err(Error::io("list", &place))?;
-        let is_link = entry.file_type().is_ok_and(|it| it.is_symlink());
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
         let target = fs::metadata(entry.path());
         found.extend(
             target
                 .ok()
                 .filter(|_| is_link)
-                .map(|it| FileIdentity::of(&it)),
+                .map(|metadata| FileIdentity::of(&metadata)),
         );
     }
     Ok(found)
 }
 
 fn tablespace_oid(name: &str) -> Option<u32> {
-    let is_number = name.bytes().all(|it| it.is_ascii_digit());
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
     name.parse().ok().filter(|_| is_number)
 }
 

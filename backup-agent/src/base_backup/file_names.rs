@@ -117,10 +117,10 @@ pub(crate) fn is_left_out(path: &str, name: &str) -> bool {
 
 /// Says whether the name is of a session's own relation: `t3_16384`, `t3_16384_fsm.1`.
 pub(crate) fn is_temporary_relation(name: &str) -> bool {
-    let parts = name.strip_prefix('t').and_then(|it| it.split_once('_'));
+    let parts = name.strip_prefix('t').and_then(|rest| rest.split_once('_'));
     parts.is_some_and(|(backend, rest)| {
         !backend.is_empty()
-            && backend.bytes().all(|it| it.is_ascii_digit())
+            && backend.bytes().all(|byte| byte.is_ascii_digit())
             && RelationFile::parse(rest).is_some()
     })
 }
@@ -138,7 +138,7 @@ pub(crate) fn is_needed(path: &str) -> bool {
 }
 
 fn digits(text: &str) -> Option<u32> {
-    if text.is_empty() || !text.bytes().all(|it| it.is_ascii_digit()) {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     text.parse().ok()
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn only_forks_of_an_unlogged_relation_are_emptied() {
         let emptied =
-            |name: &str| RelationFile::parse(name).is_some_and(|it| it.is_emptied(&[7, 16384]));
+            |name: &str| RelationFile::parse(name).is_some_and(|file| file.is_emptied(&[7, 16384]));
         assert!(emptied("16384") && emptied("16384.1") && emptied("16384_fsm") && emptied("7_vm"));
         assert!(!emptied("16384_init") && !emptied("16385") && !emptied("16384_copy"));
         let init = RelationFile::parse("16384_init").unwrap();

@@ -68,11 +68,11 @@ impl FileSpool {
 
     /// Returns the lines from the first.
     fn into_lines(self) -> Result<DiskFile, Error> {
-        let failed = |it| Error::io("read a temporary file in", &self.directory)(it);
+        let failed = |error| Error::io("read a temporary file in", &self.directory)(error);
         let mut file = self
             .out
             .into_inner()
-            .map_err(|it| failed(it.into_error()))?;
+            .map_err(|error| failed(error.into_error()))?;
         file.rewind().map_err(failed)?;
         Ok(file)
     }
@@ -104,7 +104,7 @@ pub(crate) async fn store(
     match send(config, &key, manifest, files, &mut writers).await {
         Ok(()) => {
             let stored = writers.finish().await?;
-            Ok(stored.iter().map(|it| it.name().to_owned()).collect())
+            Ok(stored.iter().map(|bucket| bucket.name().to_owned()).collect())
         }
         Err(error) => {
             writers.abandon().await;
@@ -120,7 +120,7 @@ async fn send(
     files: FileSpool,
     writers: &mut BucketWriters,
 ) -> Result<(), Error> {
-    let failed = |it: io::Error| Error::io("seal", Path::new(key))(it);
+    let failed = |error: io::Error| Error::io("seal", Path::new(key))(error);
     let metadata = ManifestMetadata {
         summary: manifest.summary.clone(),
     };

@@ -68,7 +68,7 @@ impl NeededFiles {
         let no_directory = self
             .directories
             .iter()
-            .filter(|it| !directories.contains(it));
+            .filter(|path| !directories.contains(path));
         let missing: Vec<&String> = self.files.difference(taken).chain(no_directory).collect();
         let Some(first) = missing.first() else {
             return Ok(());
@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn needed_at_both_times_and_not_taken_then_named() {
-        let set = |it: &[&str]| {
-            it.iter()
-                .map(|it| (*it).to_owned())
+        let set = |paths: &[&str]| {
+            paths.iter()
+                .map(|path| (*path).to_owned())
                 .collect::<BTreeSet<_>>()
         };
         let early = NeededFiles {

@@ -62,7 +62,7 @@ pub(crate) fn inspect(page: &[u8; PAGE_BYTES], block: u32) -> PageState {
     let u16_at = |at: usize| field(page, at).map_or(0, u16::from_le_bytes);
     let u32_at = |at: usize| field(page, at).map_or(0, u32::from_le_bytes);
     // A page whose upper bound of free space is 0 is new (`PageIsNew`), and must then be all zero.
-    if u16_at(14) == 0 && page.iter().all(|it| *it == 0) {
+    if u16_at(14) == 0 && page.iter().all(|byte| *byte == 0) {
         return PageState::Sound;
     }
     if u16_at(8) == checksum(page, block) {
@@ -95,7 +95,7 @@ fn checksum(page: &[u8; PAGE_BYTES], block: u32) -> u16 {
         mix(sum, 0);
         mix(sum, 0);
     }
-    let folded = sums.iter().fold(0, |all, it| all ^ it) ^ block;
+    let folded = sums.iter().fold(0, |all, sum| all ^ sum) ^ block;
     u16::try_from(folded % 65_535 + 1).unwrap_or(u16::MAX)
 }
 

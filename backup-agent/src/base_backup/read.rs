@@ -181,7 +181,7 @@ impl Reader {
     fn judge(&self, suspects: Vec<Suspect>) -> bool {
         let mut findings = self.findings();
         for suspect in suspects {
-            let is_changed = self.started_at.is_some_and(|it| suspect.lsn > it);
+            let is_changed = self.started_at.is_some_and(|started_at| suspect.lsn > started_at);
             if is_changed && findings.torn.len() < SUSPECTS {
                 findings.torn.push(suspect);
             } else {
@@ -350,7 +350,7 @@ impl OneReader<'_> {
 /// Reads until `buffer` is full or the file ends.
 fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|it| !it.is_empty()) {
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         let offset = at + u64::try_from(filled).map_err(io::Error::other)?;
         match file.read_at(rest, offset) {
             Ok(0) => break,

@@ -130,14 +130,14 @@ impl Session {
     pub(super) async fn visible_setting(&self, name: &str) -> anyhow::Result<Option<String>> {
         let sql = "SELECT setting FROM pg_settings WHERE name = $1";
         let row = self.client.query_opt(sql, &[&name]).await?;
-        Ok(row.map(|it| it.try_get(0)).transpose()?)
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// Returns the value of a setting of the server's.
     pub(crate) async fn setting(&self, name: &str) -> Result<String, Error> {
         let sql = "SELECT current_setting($1)";
         let row = self.client.query_one(sql, &[&name]).await;
-        let value = row.and_then(|it| Ok(it.try_get(0)?));
+        let value = row.and_then(|row| Ok(row.try_get(0)?));
         value.map_err(Error::Postgres)
     }
 
@@ -146,7 +146,7 @@ impl Session {
         let sql = "SELECT last_failed_wal FROM pg_stat_archiver \
                    WHERE last_failed_time > coalesce(last_archived_time, '-infinity')";
         let row = self.client.query_opt(sql, &[]).await;
-        let name = row.and_then(|it| Ok(it.map(|it| it.try_get(0)).transpose()?));
+        let name = row.and_then(|row| Ok(row.map(|row| row.try_get(0)).transpose()?));
         name.map_err(Error::Postgres)
     }
 
@@ -175,7 +175,7 @@ impl Session {
             checksums: row.try_get(2)?,
             catalog_version: u32::try_from(catalog_version)?,
             is_standby: row.try_get(4)?,
-            archive_timeout_secs: archive_timeout.map_or(Ok(0), |it| it.parse())?,
+            archive_timeout_secs: archive_timeout.map_or(Ok(0), |seconds| seconds.parse())?,
         })
     }
 
@@ -195,7 +195,7 @@ impl Session {
             }
             asked_at = time::Instant::now();
             let asked = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
-            match asked.await.and_then(|it| Ok(it.try_get::<_, bool>(0)?)) {
+            match asked.await.and_then(|row| Ok(row.try_get::<_, bool>(0)?)) {
                 Ok(is_standby) if is_standby == server.is_standby => {}
                 Ok(_) => return timeline::promoted(),
                 Err(error) => return Error::Postgres(error),

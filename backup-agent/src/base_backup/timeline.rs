@@ -55,7 +55,7 @@ pub(super) fn promoted() -> Error {
 /// Returns the timeline on which the backup of this `backup_label` began.
 pub(super) fn of_label(label: &str) -> anyhow::Result<Timeline> {
     let mut lines = label.lines();
-    let number = lines.find_map(|it| it.strip_prefix("START TIMELINE: "));
+    let number = lines.find_map(|line| line.strip_prefix("START TIMELINE: "));
     let number = number.context("`backup_label` names no timeline")?;
     Timeline::new(number.parse()?).context("`backup_label` names timeline 0")
 }

@@ -71,7 +71,7 @@ pub(crate) async fn wait(
         match progress.check_status().await {
             Ok(status) => {
                 let enough = |segment: &_| {
-                    let holding = status.holders.iter().filter(|it| it.contains(segment));
+                    let holding = status.holders.iter().filter(|holder| holder.contains(segment));
                     holding.count() >= buckets.required()
                 };
                 let missing = missing_segments(range(), &range().filter(enough).collect());
@@ -117,7 +117,7 @@ fn not_archived(
     let names: Vec<String> = missing
         .iter()
         .take(NAMED_AT_MOST)
-        .map(|it| format!("`{it}`"))
+        .map(|name| format!("`{name}`"))
         .collect();
     let more = match missing.len() - names.len() {
         0 => String::new(),

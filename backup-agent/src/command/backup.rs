@@ -56,8 +56,8 @@ pub(super) async fn run(config: &Config, args: &cli::BackupArgs) -> Result<(), E
     let made = base_backup::make(config, &buckets, &request, &tasks).await;
     tasks.stop(Duration::from_secs(1)).await;
     let made = made?;
-    let older = older_wal(config, &buckets).await.unwrap_or_else(|it| {
-        let why = chain(&it);
+    let older = older_wal(config, &buckets).await.unwrap_or_else(|error| {
+        let why = chain(&error);
         warn!(error = why, "WAL of older backups not compared");
         OlderWal {
             not_compared: vec![why],
@@ -84,7 +84,7 @@ async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error
     let overview = WalOverview::new(&archive, buckets, identity.as_ref(), &backups).await?;
     let gaps = catalog.backups.iter().flat_map(|entry| {
         let found = overview.iter();
-        found.flat_map(|it| it.gaps(&entry.summary, &[]))
+        found.flat_map(|overview| overview.gaps(&entry.summary, &[]))
     });
     let texts = gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap)));
     let texts: BTreeSet<String> = texts.collect();

@@ -33,7 +33,7 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
         let identity = config.identity().map(drop);
         checks.push(CheckOutcome::new(
             "identity",
-            identity.map_err(|it| chain(&it)),
+            identity.map_err(|error| chain(&error)),
         ));
     }
     let buckets = Buckets::new(config, BRIEF).await;
@@ -41,7 +41,7 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
         let listed = bucket
             .list(&ObjectKeys::cluster_prefix(&config.cluster), "~")
             .await;
-        let outcome = listed.map(drop).map_err(|it| chain(&it));
+        let outcome = listed.map(drop).map_err(|error| chain(&error));
         checks.push(CheckOutcome::new(
             format!("bucket {}", bucket.name()),
             outcome,
@@ -57,17 +57,17 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
     checks.extend(archive::checks(config, &buckets).await);
     let notes = buckets.health().check();
     let name = format!("state directory {}", config.state_directory.display());
-    checks.push(CheckOutcome::new(name, notes.map_err(|it| it.to_string())));
+    checks.push(CheckOutcome::new(name, notes.map_err(|error| error.to_string())));
     checks.extend(server(config).await);
 
     let all = checks.len();
-    let failed = checks.iter().filter(|it| !it.ok).count();
+    let failed = checks.iter().filter(|check| !check.ok).count();
     if args.json {
         output::json(&CheckOutput { format: 1, checks })?;
     } else {
         for check in &checks {
             let word = if check.ok { "ok    " } else { "FAILED" };
-            let why = check.why.as_ref().map(|it| format!(": {it}"));
+            let why = check.why.as_ref().map(|why| format!(": {why}"));
             output::line(&format!("{word} {}{}", check.name, why.unwrap_or_default()));
         }
     }
@@ -110,16 +110,16 @@ async fn server(config: &Config) -> Vec<CheckOutcome> {
 async fn connected(config: &Config, session: &Session) -> Vec<CheckOutcome> {
     let mut checks = vec![CheckOutcome::new("PostgreSQL", Ok(()))];
     let same = session.verify_directory(&config.postgres.data_directory);
-    let outcome = same.await.map_err(|it| chain(&it));
+    let outcome = same.await.map_err(|error| chain(&error));
     checks.push(CheckOutcome::new("data directory", outcome));
     if let Some(directory) = &config.postgres.bin_directory {
         let outcome = programs(directory, session.version());
         checks.push(CheckOutcome::new("programs", outcome));
     }
-    let mode = expect(session, "archive_mode", |it| it != "off");
+    let mode = expect(session, "archive_mode", |value| value != "off");
     checks.push(CheckOutcome::new("archive_mode", mode.await));
-    let command = expect(session, "archive_command", |it| {
-        it.contains("wal push") && it.contains("%p")
+    let command = expect(session, "archive_command", |value| {
+        value.contains("wal push") && value.contains("%p")
     });
     checks.push(CheckOutcome::new("archive_command", command.await));
     let archiver = session.failing_segment().await;
@@ -137,7 +137,7 @@ async fn expect(
     name: &str,
     is_right: impl Fn(&str) -> bool,
 ) -> Result<(), String> {
-    let value = session.setting(name).await.map_err(|it| chain(&it))?;
+    let value = session.setting(name).await.map_err(|error| chain(&error))?;
     if is_right(&value) {
         return Ok(());
     }
@@ -149,12 +149,12 @@ async fn expect(
 fn programs(directory: &std::path::Path, server_version: u32) -> Result<(), String> {
     let path = directory.join("postgres");
     let asked = std::process::Command::new(&path).arg("--version").output();
-    let answer = asked.map_err(|it| format!("`{}`: {it}", path.display()))?;
+    let answer = asked.map_err(|error| format!("`{}`: {error}", path.display()))?;
     let text = String::from_utf8_lossy(&answer.stdout);
     let major = server_version / 10_000;
     let is_same = text
         .split_whitespace()
-        .any(|it| it.split('.').next() == Some(&major.to_string()) && it.contains('.'));
+        .any(|part| part.split('.').next() == Some(&major.to_string()) && part.contains('.'));
     if is_same {
         return Ok(());
     }

@@ -109,7 +109,7 @@ pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Err
     let overview = WalOverview::new(&archive, &buckets, identity.as_deref(), &summaries).await?;
     let mut backups = Vec::new();
     for entry in &catalog.backups {
-        let reach = overview.as_ref().and_then(|it| it.reach(&entry.summary));
+        let reach = overview.as_ref().and_then(|overview| overview.reach(&entry.summary));
         let mut backup = BackupEntry::new(&entry.summary, &entry.buckets);
         if let Some(identity) = &identity {
             backup.label = Some(label(&archive, &buckets, identity, entry).await);
@@ -128,7 +128,7 @@ pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Err
                 .into_iter()
                 .map(|(backup, reach)| BackupWithReach {
                     backup,
-                    reach: reach.map(|it| it.output()),
+                    reach: reach.map(|reach| reach.output()),
                 })
                 .collect(),
             unreadable: catalog
@@ -177,22 +177,22 @@ fn print(
     if backups.is_empty() {
         output::line("no backups");
     }
-    for (it, reach) in backups {
-        let damaged = match it.damaged_pages {
+    for (backup, reach) in backups {
+        let damaged = match backup.damaged_pages {
             0 => String::new(),
             pages => format!("  {pages} DAMAGED PAGES"),
         };
         output::line(&format!(
             "{}  {}  timeline {}  {} to {}  ended {}  {} in {}  {}{damaged}",
-            it.id,
-            it.label.as_deref().unwrap_or("(label encrypted)"),
-            it.timeline,
-            it.start_lsn,
-            it.stop_lsn,
-            it.stopped_at,
-            display::bytes(it.raw_bytes),
-            display::bytes(it.stored_bytes),
-            it.buckets.join(", "),
+            backup.id,
+            backup.label.as_deref().unwrap_or("(label encrypted)"),
+            backup.timeline,
+            backup.start_lsn,
+            backup.stop_lsn,
+            backup.stopped_at,
+            display::bytes(backup.raw_bytes),
+            display::bytes(backup.stored_bytes),
+            backup.buckets.join(", "),
         ));
         if let Some(reach) = reach {
             output::line(&format!("    {reach}"));

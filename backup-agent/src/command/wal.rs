@@ -148,8 +148,8 @@ fn report(
         let mut unresolved = before.unresolved;
         unresolved.extend(stats.unresolved.clone());
         let lacking = stats.lacking.max(before.lacking) + unresolved.len();
-        let since = health.buckets.get(name).and_then(|it| it.lacking_since);
-        let since = since.map_or_else(String::new, |it| format!(" since {}", display::seconds(it)));
+        let since = health.buckets.get(name).and_then(|bucket| bucket.lacking_since);
+        let since = since.map_or_else(String::new, |since| format!(" since {}", display::seconds(since)));
         let older = match stats.older {
             0 => String::new(),
             older => format!(

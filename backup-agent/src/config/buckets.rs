@@ -29,7 +29,7 @@ pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, Ba
     let mut buckets: Vec<BucketConfig> = Vec::new();
     for bucket in written {
         let bucket = bucket.meant()?;
-        if buckets.iter().any(|it| it.name == bucket.name) {
+        if buckets.iter().any(|other| other.name == bucket.name) {
             return Err(BackupConfigError::SameBucket(bucket.name));
         }
         buckets.push(bucket);
@@ -59,8 +59,8 @@ impl WrittenBucket {
 
 /// What S3 allows in a name (3 to 63 of these), which is also safe as the name of a note.
 fn is_bucket_name(name: &str) -> bool {
-    let allowed = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || b".-".contains(&it);
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
     (3..=63).contains(&name.len())
         && name.bytes().all(allowed)
-        && name.starts_with(|it: char| it.is_ascii_alphanumeric())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
 }

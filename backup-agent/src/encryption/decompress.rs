@@ -12,7 +12,7 @@ pub(super) fn decompress(frames: &[u8], limit: u64) -> Result<Vec<u8>, DecryptEr
     limited
         .read_to_end(&mut plaintext)
         .map_err(DecryptError::Compression)?;
-    if u64::try_from(plaintext.len()).is_ok_and(|it| it <= limit) {
+    if u64::try_from(plaintext.len()).is_ok_and(|length| length <= limit) {
         return Ok(plaintext);
     }
     Err(DecryptError::TooLarge { limit })

@@ -103,7 +103,7 @@ impl ObjectHeader {
     /// Returns the metadata, which is authenticated only once the object is decrypted.
     pub(crate) fn metadata<C: DeserializeOwned>(&self) -> Result<C, DecryptError> {
         serde_json::from_value(self.metadata.clone())
-            .map_err(|it| DecryptError::Content(it.to_string()))
+            .map_err(|error| DecryptError::Content(error.to_string()))
     }
 }
 

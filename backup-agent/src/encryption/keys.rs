@@ -50,7 +50,7 @@ impl Recipients {
         if written.is_empty() {
             return Err(KeyError::NoRecipient);
         }
-        if written.iter().any(|it| holds_private_key(it)) {
+        if written.iter().any(|line| holds_private_key(line)) {
             return Err(KeyError::PrivateKey);
         }
         let keys = written.iter().enumerate().map(|(place, text)| {
@@ -62,7 +62,7 @@ impl Recipients {
 
     /// Wraps a data key so that each recipient can unwrap it.
     pub(crate) fn wrap(&self, data_key: &[u8; DATA_KEY_BYTES]) -> std::io::Result<Vec<u8>> {
-        let recipients = self.0.iter().map(|it| it as &dyn age::Recipient);
+        let recipients = self.0.iter().map(|recipient| recipient as &dyn age::Recipient);
         let encryptor =
             age::Encryptor::with_recipients(recipients).map_err(std::io::Error::other)?;
         let mut wrapped = Vec::new();
@@ -87,9 +87,9 @@ impl Identity {
             path: path.to_owned(),
         };
         let lines = text.reveal().lines().map(str::trim);
-        let keys = lines.filter(|it| !it.is_empty() && !it.starts_with('#'));
+        let keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
         let keys: Vec<x25519::Identity> = keys
-            .map(|it| it.parse().map_err(|_| malformed()))
+            .map(|line| line.parse().map_err(|_| malformed()))
             .collect::<Result<_, _>>()?;
         if keys.is_empty() {
             return Err(malformed());
@@ -100,7 +100,7 @@ impl Identity {
     /// Unwraps a data key.
     pub(crate) fn unwrap(&self, wrapped: &[u8]) -> Result<[u8; DATA_KEY_BYTES], DecryptError> {
         let decryptor = age::Decryptor::new(wrapped).map_err(|_| DecryptError::DataKey)?;
-        let identities = self.0.iter().map(|it| it as &dyn age::Identity);
+        let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
         let decrypted = decryptor.decrypt(identities);
         let mut reader = decrypted.map_err(|error| {
             if matches!(error, age::DecryptError::NoMatchingKeys) {

@@ -207,7 +207,7 @@ impl<'a> Decryptor<'a> {
         while let Some((chunk, rest)) = self
             .waiting
             .get(taken..)
-            .and_then(|it| it.split_at_checked(length))
+            .and_then(|rest| rest.split_at_checked(length))
         {
             if rest.is_empty() {
                 break;

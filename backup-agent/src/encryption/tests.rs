@@ -113,7 +113,7 @@ fn chunks_cannot_change_places() {
 #[test]
 fn each_recipient_can_open_and_nobody_else() {
     let keys = [x25519::Identity::generate(), x25519::Identity::generate()];
-    let written: Vec<_> = keys.iter().map(|it| it.to_public().to_string()).collect();
+    let written: Vec<_> = keys.iter().map(|key| key.to_public().to_string()).collect();
     let recipients = Recipients::parse(&written).unwrap();
     let encrypted = encrypt_object(&recipients, KEY, &json!({}), b"log", 1).unwrap();
 
@@ -190,7 +190,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         0..3 * chunk,
     ];
     (lengths, any::<u8>()).prop_map(|(length, seed)| {
-        let bytes = (0..length).map(|it| seed.wrapping_add(it.to_le_bytes()[0]));
+        let bytes = (0..length).map(|number| seed.wrapping_add(number.to_le_bytes()[0]));
         bytes.collect()
     })
 }

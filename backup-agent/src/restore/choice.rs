@@ -30,7 +30,7 @@ pub(super) async fn choose_in_time(
             return Ok(chosen);
         };
         let last = last_transaction(archive, identity, lineage, &chosen).await?;
-        let Some(last) = last.filter(|it| *it > time) else {
+        let Some(last) = last.filter(|last| *last > time) else {
             return Ok(chosen);
         };
         output::narrate(&format!(
@@ -40,8 +40,8 @@ pub(super) async fn choose_in_time(
             display::timestamp(last),
             display::timestamp(chosen.stopped_at),
         ));
-        for it in backups.iter_mut().filter(|it| it.id == chosen.id) {
-            it.stopped_at = last;
+        for backup in backups.iter_mut().filter(|backup| backup.id == chosen.id) {
+            backup.stopped_at = last;
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
         let lineage = TimelineHistory::new(Timeline::new(2).unwrap(), vec![left]);
         let shown = |number| -> Vec<u32> {
             let names = names(&lineage, number, SIZE);
-            names.iter().map(|it| it.timeline.get()).collect()
+            names.iter().map(|segment| segment.timeline.get()).collect()
         };
         assert_eq!(shown(4), [1]);
         assert_eq!(shown(5), [2, 1]);

@@ -64,7 +64,7 @@ impl TargetDirectory {
             marker.claim(&tablespace.directory)?;
         }
         for path in &head.directories {
-            match self.tablespaces.iter().find(|it| it.link == *path) {
+            match self.tablespaces.iter().find(|tablespace| tablespace.link == *path) {
                 Some(tablespace) => self.link(tablespace)?,
                 None => self.make(&self.root.join(path))?,
             }
@@ -80,7 +80,7 @@ impl TargetDirectory {
 
     fn link(&self, tablespace: &PlacedTablespace) -> Result<(), Error> {
         let link = self.root.join(&tablespace.link);
-        if fs::read_link(&link).is_ok_and(|it| it == tablespace.directory) {
+        if fs::read_link(&link).is_ok_and(|target| target == tablespace.directory) {
             return Ok(());
         }
         symlink(&tablespace.directory, &link).map_err(Error::io("link", &link))
@@ -91,10 +91,10 @@ impl TargetDirectory {
         let path = self.path(&file.path);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
-        let made = no_follow(&mut options).open(&path).and_then(|it| {
-            it.set_permissions(Permissions::from_mode(self.file_mode))?;
-            if it.metadata()?.len() > file.bytes() {
-                it.set_len(file.bytes())?;
+        let made = no_follow(&mut options).open(&path).and_then(|opened| {
+            opened.set_permissions(Permissions::from_mode(self.file_mode))?;
+            if opened.metadata()?.len() > file.bytes() {
+                opened.set_len(file.bytes())?;
             }
             Ok(())
         });
@@ -144,7 +144,7 @@ impl TargetDirectory {
             let is_kept = plan.has(&path)
                 || path == UNFINISHED_CONTROL_FILE
                 || name_of(&path) == MARKER
-                || self.tablespaces.iter().any(|it| it.link == path);
+                || self.tablespaces.iter().any(|tablespace| tablespace.link == path);
             if !is_kept {
                 let path = entry.path();
                 warn!(path = %path.display(), "file that is not of the backup removed");
@@ -193,7 +193,7 @@ impl TargetDirectory {
         let from = self.root.join(UNFINISHED_CONTROL_FILE);
         let to = self.root.join(CONTROL_FILE);
         fs::rename(&from, &to).map_err(Error::io("name", &to))?;
-        let named = to.parent().map_or(Ok(()), |it| File::open(it)?.sync_all());
+        let named = to.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all());
         named.map_err(Error::io("make durable", &to))?;
         // From here on a server may run on it, and no restore goes on with it.
         for tablespace in &self.tablespaces {
@@ -203,10 +203,10 @@ impl TargetDirectory {
     }
 
     fn sync(&self) -> Result<(), Error> {
-        let tablespaces = self.tablespaces.iter().map(|it| &it.directory);
+        let tablespaces = self.tablespaces.iter().map(|tablespace| &tablespace.directory);
         for place in std::iter::once(&self.root).chain(tablespaces) {
             let synced =
-                File::open(place).and_then(|it| nix::unistd::syncfs(it).map_err(io::Error::from));
+                File::open(place).and_then(|directory| nix::unistd::syncfs(directory).map_err(io::Error::from));
             synced.map_err(Error::io("make durable", place))?;
         }
         Ok(())

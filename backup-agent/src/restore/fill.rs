@@ -219,8 +219,8 @@ impl DownloadSink for PackSink {
     fn take(&mut self, payload: &mut Vec<u8>) -> Result<SinkDemand, DownloadError> {
         self.write_whole(payload)?;
         // Everything before the next blob has been used, or is not wanted.
-        let next = self.left.get(self.next).map(|it| it.blob.offset);
-        let unused = next.map_or(u64::MAX, |it| it.saturating_sub(self.begin));
+        let next = self.left.get(self.next).map(|place| place.blob.offset);
+        let unused = next.map_or(u64::MAX, |offset| offset.saturating_sub(self.begin));
         let unused = usize::try_from(unused)
             .unwrap_or(usize::MAX)
             .min(payload.len());
@@ -250,7 +250,7 @@ impl DownloadSink for PackSink {
 }
 
 fn has_checksum(blob: &Blob, bytes: &[u8]) -> bool {
-    u64::try_from(bytes.len()).is_ok_and(|it| it == blob.raw_bytes)
+    u64::try_from(bytes.len()).is_ok_and(|length| length == blob.raw_bytes)
         && digest::digest(&digest::SHA256, bytes).as_ref() == blob.sha256.bytes()
 }
 
@@ -325,7 +325,7 @@ mod tests {
         std::fs::write(world.root.path().join("0"), b"first pageSECOND").unwrap();
         let mut sink = world.sink(&[(0, 0, 0), (0, 10, 1), (1, 0, 2)]);
         sink.keep_what_is_there().unwrap();
-        let left: Vec<_> = sink.left.iter().map(|it| (it.file, it.at)).collect();
+        let left: Vec<_> = sink.left.iter().map(|place| (place.file, place.at)).collect();
         assert_eq!(left, [(0, 10), (1, 0)]);
     }
 
@@ -382,7 +382,7 @@ mod tests {
                 BlobPlace { file, at, blob }
             };
             let mut left: Vec<_> = places.iter().map(place).collect();
-            left.sort_by_key(|it| it.blob.offset);
+            left.sort_by_key(|place| place.blob.offset);
             let files = OpenFiles {
                 directory: Arc::new(TargetDirectory::of(self.root.path())),
                 paths: ["0", "1"].map(Into::into).to_vec().into(),

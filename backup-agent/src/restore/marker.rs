@@ -96,7 +96,7 @@ impl Marker {
     pub(crate) fn hold(self, directory: &Path) -> Result<LockedMarker, Error> {
         Self::find(directory)?;
         let path = directory.join(MARKER);
-        let failed = |it| Error::io("write", &path)(it);
+        let failed = |error| Error::io("write", &path)(error);
         let file = open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -126,7 +126,7 @@ impl Marker {
     pub(crate) fn claim(&self, directory: &Path) -> Result<(), Error> {
         self.check_claim(directory)?;
         let path = directory.join(MARKER);
-        let marked = open(&path).and_then(|it| self.write(&it));
+        let marked = open(&path).and_then(|file| self.write(&file));
         marked.map_err(Error::io("write", &path))
     }
 
@@ -137,9 +137,9 @@ impl Marker {
             return Ok(());
         }
         let mut text = Vec::new();
-        let read = File::open(directory.join(MARKER)).and_then(|mut it| it.read_to_end(&mut text));
+        let read = File::open(directory.join(MARKER)).and_then(|mut file| file.read_to_end(&mut text));
         let is_ours =
-            read.is_ok() && serde_json::from_slice::<Self>(&text).is_ok_and(|it| it == *self);
+            read.is_ok() && serde_json::from_slice::<Self>(&text).is_ok_and(|marker| marker == *self);
         if is_ours || is_free(directory, &["lost+found", MARKER])? {
             return Ok(());
         }
@@ -184,7 +184,7 @@ fn is_free(directory: &Path, allowed: &[&str]) -> Result<bool, Error> {
     };
     for entry in entries {
         let name = entry.map_err(Error::io("list", directory))?.file_name();
-        if !allowed.iter().any(|it| name == *it) {
+        if !allowed.iter().any(|allowed_name| name == *allowed_name) {
             return Ok(false);
         }
     }
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn directory_then_taken_up_only_by_its_own_restore() {
         let root = tempfile::tempdir().unwrap();
-        let path = |it: &str| root.path().join(it);
+        let path = |name: &str| root.path().join(name);
         assert_eq!(Marker::find(&path("new")).unwrap(), None);
         fs::create_dir(path("full")).unwrap();
         fs::write(path("full/x"), "").unwrap();

@@ -19,14 +19,14 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Error> {
         Err(error) => return Err(Error::io("read", &path)(error)),
     };
     let mut notes = Vec::new();
-    for line in text.lines().filter(|it| leads_elsewhere(it)) {
+    for line in text.lines().filter(|line| leads_elsewhere(line)) {
         notes.push(format!(
             "its postgresql.conf has `{}`: start it with settings of its own, by `-c config_file=FILE`",
             line.trim().escape_debug()
         ));
     }
     // A file that it includes can name one as well.
-    let can_name_another = |it: &str| name(it) == "data_directory" || is_include(it);
+    let can_name_another = |line: &str| name(line) == "data_directory" || is_include(line);
     if text.lines().any(can_name_another) {
         let own = directory.display().to_string();
         let line = format!(
@@ -34,7 +34,7 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Error> {
             super::recovery::escaped(&own)
         );
         let appended = OpenOptions::new().append(true).open(&path);
-        let appended = appended.and_then(|mut it| it.write_all(line.as_bytes()));
+        let appended = appended.and_then(|mut file| file.write_all(line.as_bytes()));
         appended.map_err(Error::io("write", &path))?;
         notes.push(format!(
             "its postgresql.conf names or includes settings that may name another data directory: it ends with `{own}` now"
@@ -48,7 +48,7 @@ fn leads_elsewhere(line: &str) -> bool {
     is_include(line)
         && ["'/", " /", "\t/", "=/", "../"]
             .iter()
-            .any(|it| line.contains(it))
+            .any(|word| line.contains(word))
 }
 
 fn is_include(line: &str) -> bool {
@@ -62,7 +62,7 @@ fn is_include(line: &str) -> bool {
 fn name(line: &str) -> String {
     let name = line
         .trim_start()
-        .split(|it: char| it == '=' || it.is_whitespace());
+        .split(|character: char| character == '=' || character.is_whitespace());
     name.into_iter()
         .next()
         .unwrap_or_default()

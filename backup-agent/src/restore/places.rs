@@ -32,7 +32,7 @@ pub(crate) fn check(request: &RestoreRequest) -> Result<(), Error> {
             check_clean(path)?;
         }
         let earlier = request.tablespaces.iter().take(number);
-        if earlier.into_iter().any(|(it, _)| it == old) {
+        if earlier.into_iter().any(|(earlier, _)| earlier == old) {
             let text = format!("`--tablespace-mapping` names `{}` twice", old.display());
             return Err(Error::Refused(text));
         }
@@ -57,7 +57,7 @@ pub(crate) fn check(request: &RestoreRequest) -> Result<(), Error> {
 pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Error> {
     check_foreign(path)?;
     let real = resolved(path)?;
-    let overlaps = |it: &&PathBuf| it.starts_with(&real) || real.starts_with(it);
+    let overlaps = |other: &&PathBuf| other.starts_with(&real) || real.starts_with(other);
     if let Some(other) = taken.iter().find(overlaps) {
         let text = format!(
             "`{}` and `{}` overlap: each tablespace needs a directory of its own, apart from the \
@@ -74,9 +74,9 @@ pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Error> {
 /// Refuses a path with `..`, which means another directory once a part of it is a link, and one that
 /// cannot be written into a settings file.
 pub(crate) fn check_clean(path: &Path) -> Result<(), Error> {
-    let climbs = path.components().any(|it| it == Component::ParentDir);
+    let climbs = path.components().any(|component| component == Component::ParentDir);
     let text = path.to_str();
-    if climbs || text.is_none_or(|it| it.contains(char::is_control)) {
+    if climbs || text.is_none_or(|text| text.contains(char::is_control)) {
         let text = format!(
             "`{}` cannot be used as a directory: it has `..`, control characters, or is not UTF-8",
             path.display()
@@ -119,14 +119,14 @@ fn is_tablespace(path: &Path) -> bool {
     };
     entries
         .filter_map(Result::ok)
-        .any(|it| is_version_directory(&it.file_name().to_string_lossy()))
+        .any(|entry| is_version_directory(&entry.file_name().to_string_lossy()))
 }
 
 /// Says whether `name` is what PostgreSQL calls its directory in a tablespace.
 pub(crate) fn is_version_directory(name: &str) -> bool {
-    let digits = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit());
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let rest = name.strip_prefix("PG_");
-    let parts = rest.and_then(|it| it.split_once('_'));
+    let parts = rest.and_then(|rest| rest.split_once('_'));
     parts.is_some_and(|(major, catalog)| digits(major) && digits(catalog))
 }
 
@@ -179,12 +179,12 @@ mod tests {
     #[test]
     fn directories_that_overlap_then_refused() {
         let root = tempfile::tempdir().unwrap();
-        let path = |it: &str| root.path().join(it);
+        let path = |name: &str| root.path().join(name);
         symlink(root.path(), path("link")).unwrap();
         let mut taken = vec![resolved(&path("data")).unwrap()];
         take(&mut taken, &path("a")).unwrap();
-        for it in ["data", "data/x", "a", "a/b", "link/a", "link/data/x"] {
-            assert!(take(&mut taken, &path(it)).is_err(), "{it}");
+        for name in ["data", "data/x", "a", "a/b", "link/a", "link/data/x"] {
+            assert!(take(&mut taken, &path(name)).is_err(), "{name}");
         }
         assert!(take(&mut taken, root.path()).is_err());
         take(&mut taken, &path("b")).unwrap();

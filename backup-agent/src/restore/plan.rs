@@ -71,7 +71,7 @@ impl RestorePlan {
         backup: &BackupId,
         directory: &Path,
     ) -> Result<Self, Error> {
-        let near = directory.ancestors().find(|it| it.is_dir());
+        let near = directory.ancestors().find(|ancestor| ancestor.is_dir());
         let near = near.unwrap_or(Path::new("/"));
         let spool = tempfile::tempfile_in(near).map_err(Error::io("make a file in", near))?;
         let mut sink = ManifestSink::new(ManifestSpool {
@@ -98,7 +98,7 @@ impl RestorePlan {
             check.add(&file)?;
             for blob in &file.blobs {
                 let count = usize::try_from(blob.pack).ok();
-                let count = count.and_then(|it| blobs.get_mut(it));
+                let count = count.and_then(|index| blobs.get_mut(index));
                 *count.ok_or_else(|| ManifestError::Blob(file.path.clone()))? += 1;
             }
         }
@@ -158,7 +158,7 @@ impl RestorePlan {
                 let raw_bytes = blob.raw_bytes;
                 let pack = usize::try_from(blob.pack).unwrap_or(usize::MAX);
                 let number = pack.checked_sub(first);
-                let found = number.and_then(|it| packs.get_mut(it).zip(seen.get_mut(it)));
+                let found = number.and_then(|index| packs.get_mut(index).zip(seen.get_mut(index)));
                 let found = found.and_then(|((_, places), seen)| {
                     *seen += 1;
                     run.blobs.contains(&(*seen - 1)).then_some(places)
@@ -176,7 +176,7 @@ impl RestorePlan {
             Ok(())
         })?;
         for (_, places) in &mut packs {
-            places.sort_by_key(|it| it.blob.offset);
+            places.sort_by_key(|place| place.blob.offset);
         }
         packs.retain(|(_, places)| !places.is_empty());
         Ok(PackBatch { paths, packs })
@@ -200,7 +200,7 @@ fn runs(blobs: &[u64], at_once: u64) -> Vec<PackRun> {
             }
             // It is read once for each part: many blobs in one pack are small ones.
             _ => {
-                let parts = (0..count.div_ceil(at_once)).map(|it| it * at_once..(it + 1) * at_once);
+                let parts = (0..count.div_ceil(at_once)).map(|part| part * at_once..(part + 1) * at_once);
                 runs.extend(parts.map(|blobs| PackRun {
                     packs: packs.clone(),
                     blobs,
@@ -241,7 +241,7 @@ struct ManifestSpool<'a> {
 
 impl ManifestOutput for ManifestSpool<'_> {
     fn begin(&mut self) -> Result<(), Error> {
-        let failed = |it| Error::io("write a file in", self.near)(it);
+        let failed = |error| Error::io("write a file in", self.near)(error);
         self.file.set_len(0).map_err(failed)?;
         self.file.rewind().map_err(failed)
     }
@@ -255,7 +255,7 @@ impl ManifestOutput for ManifestSpool<'_> {
     fn end(&mut self) -> Result<&Manifest, DownloadError> {
         let failed = Error::io("write a file in", self.near);
         let file = self.file.try_clone().map_err(failed)?;
-        let plan = RestorePlan::read(file).map_err(|it| DecryptError::Content(chain(&it)))?;
+        let plan = RestorePlan::read(file).map_err(|error| DecryptError::Content(chain(&error)))?;
         let head = plan.head();
         if head.summary.id != *self.backup || head.system_id != self.system_id {
             let text = "it is of another backup or another cluster";

@@ -52,7 +52,7 @@ pub(crate) fn settings(
             // A standby follows every primary to come. `wal fetch` answers for numbers that are missing.
             Purpose::Standby => request
                 .timeline
-                .map_or_else(|| "latest".to_owned(), |it| it.to_string()),
+                .map_or_else(|| "latest".to_owned(), |timeline| timeline.to_string()),
         },
     ));
     settings.extend(no_inherited_recovery(version));
@@ -92,7 +92,7 @@ fn no_inherited_recovery(version: u32) -> Vec<Setting> {
     if version < 160_000 {
         empty.push("promote_trigger_file");
     }
-    let mut settings: Vec<Setting> = empty.into_iter().map(|it| (it, String::new())).collect();
+    let mut settings: Vec<Setting> = empty.into_iter().map(|name| (name, String::new())).collect();
     settings.push(("recovery_target_inclusive", "on".to_owned()));
     settings.push(("recovery_min_apply_delay", "0".to_owned()));
     settings
@@ -165,7 +165,7 @@ fn restore_command(
     let program = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe".as_ref()))?;
     let fetch = match request.purpose {
         Purpose::Recover(_) => {
-            let known_end = known_end.map_or_else(String::new, |it| format!(" --known-end {it}"));
+            let known_end = known_end.map_or_else(String::new, |end| format!(" --known-end {end}"));
             format!(
                 "wal fetch --recovery --target-timeline {timeline}{known_end} \
                  --retry-timeout-secs {RECOVERY_RETRY_SECS}"
@@ -176,8 +176,8 @@ fn restore_command(
     let from = request
         .from
         .as_deref()
-        .map_or(String::new(), |it| format!(" --from {}", quoted(it)));
-    let path = |it: &std::path::Path| it.to_str().map(quoted);
+        .map_or(String::new(), |endpoint| format!(" --from {}", quoted(endpoint)));
+    let path = |path: &std::path::Path| path.to_str().map(quoted);
     let Some((program, settings)) = path(&program).zip(path(&config.path)) else {
         let text = "the paths of this program and of its settings must be UTF-8";
         return Err(Error::Refused(text.to_owned()));
@@ -218,7 +218,7 @@ mod tests {
                 alone(version),
                 not_archiving(version),
             ];
-            all.concat().iter().any(|(it, _)| *it == name)
+            all.concat().iter().any(|(setting, _)| *setting == name)
         };
         for (name, from, before) in [
             ("promote_trigger_file", 0, 160_000),

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn no_target_then_only_promotion_accepted() {
         use TargetAction::{Pause, Promote, Shutdown};
-        let action = |it| target_action(&RecoveryTarget::Latest, it);
+        let action = |action| target_action(&RecoveryTarget::Latest, action);
         assert_eq!(action(None).unwrap(), Promote);
         assert_eq!(action(Some(Promote)).unwrap(), Promote);
         assert!(action(Some(Pause)).is_err());
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn target_then_pause_unless_promotion_asked() {
         let target = RecoveryTarget::Lsn(Lsn::new(1));
-        let action = |it| target_action(&target, it).unwrap();
+        let action = |action| target_action(&target, action).unwrap();
         assert_eq!(action(None), TargetAction::Pause);
         let promote = Some(TargetAction::Promote);
         assert_eq!(action(promote), TargetAction::Promote);

@@ -67,9 +67,9 @@ impl TablespaceGuard {
         };
         if self.seen_bytes == 0 {
             let address = bytes.get(8..).and_then(<[u8]>::first_chunk);
-            let address = address.map(|it| Lsn::new(u64::from_le_bytes(*it)));
+            let address = address.map(|bytes| Lsn::new(u64::from_le_bytes(*bytes)));
             let before = read_state(&self.data_directory);
-            self.before = before.filter(|it| address.is_some() && it.expects() == address);
+            self.before = before.filter(|scanner| address.is_some() && scanner.expects() == address);
         }
         if let Some(before) = &mut self.before {
             let room = CONTINUED_BYTES.saturating_sub(self.seen_bytes);
@@ -120,7 +120,7 @@ impl Created {
         }
         // It may be created again in a place that this copy has taken for another that it drops.
         let mut others = fs::read_dir(&links).into_iter().flatten();
-        if others.any(|it| it.is_ok_and(|it| is_link_to(&it.path(), &self.path))) {
+        if others.any(|entry| entry.is_ok_and(|entry| is_link_to(&entry.path(), &self.path))) {
             return Ok(());
         }
         let entries = match fs::read_dir(&self.path) {
@@ -130,7 +130,7 @@ impl Created {
         };
         let prefix = version_prefix(data_directory);
         for entry in entries {
-            let name = entry.map_err(|it| format!("which cannot be looked at: {it}"))?;
+            let name = entry.map_err(|error| format!("which cannot be looked at: {error}"))?;
             let name = name.file_name();
             let name = name.to_string_lossy();
             if is_version_directory(&name) && name.starts_with(&prefix) {
@@ -142,7 +142,7 @@ impl Created {
 }
 
 fn is_link_to(link: &Path, path: &Path) -> bool {
-    fs::read_link(link).is_ok_and(|it| it == path)
+    fs::read_link(link).is_ok_and(|target| target == path)
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -155,7 +155,7 @@ fn is_absent(error: &io::Error) -> bool {
 /// Returns how the directories of this server's release begin in a tablespace.
 fn version_prefix(data_directory: &Path) -> String {
     let version = fs::read_to_string(data_directory.join("PG_VERSION"));
-    version.map_or_else(|_| "PG_".to_owned(), |it| format!("PG_{}_", it.trim()))
+    version.map_or_else(|_| "PG_".to_owned(), |text| format!("PG_{}_", text.trim()))
 }
 
 /// Without the state nothing is missed: PostgreSQL asks for the segment in which a record begins
@@ -168,7 +168,7 @@ fn read_state(data_directory: &Path) -> Option<WalScanner> {
 fn write_state(data_directory: &Path, scanner: &WalScanner) {
     let path = data_directory.join(STATE_FILE);
     let text = serde_json::to_vec(scanner).map_err(io::Error::from);
-    if let Err(error) = text.and_then(|it| fs::write(&path, it)) {
+    if let Err(error) = text.and_then(|text| fs::write(&path, text)) {
         warn!(path = %path.display(), %error, "state of the WAL scan not kept");
     }
 }
@@ -222,7 +222,7 @@ mod tests {
         let (first, second) = segments(live.to_str().unwrap());
         let scan = |bytes: &[u8]| {
             let mut guard = TablespaceGuard::new(data.path());
-            bytes.chunks(100_000).for_each(|it| guard.push(it));
+            bytes.chunks(100_000).for_each(|chunk| guard.push(chunk));
             guard.finish("segment")
         };
 

@@ -32,7 +32,7 @@ pub(crate) fn place(
 ) -> Result<Vec<PlacedTablespace>, Error> {
     let all = &manifest.tablespaces;
     for (old, _) in &request.tablespaces {
-        if !all.iter().any(|it| Path::new(&it.location) == old) {
+        if !all.iter().any(|tablespace| Path::new(&tablespace.location) == old) {
             return Err(Error::Refused(format!(
                 "`--tablespace-mapping`: the backup has no tablespace in `{}`; {}",
                 old.display(),
@@ -58,8 +58,8 @@ pub(crate) fn place(
     if homeless.is_empty() {
         return Ok(placed);
     }
-    let flags = homeless.iter().map(|it| {
-        let quoted = it.location.replace('\'', r"'\''");
+    let flags = homeless.iter().map(|tablespace| {
+        let quoted = tablespace.location.replace('\'', r"'\''");
         format!(" --tablespace-mapping '{quoted}=NEW'")
     });
     Err(Error::Refused(format!(
@@ -75,13 +75,13 @@ fn directory(request: &RestoreRequest, tablespace: &Tablespace) -> Option<PathBu
     let below = request.tablespace_directory.as_ref();
     mapped
         .map(|(_, new)| new.clone())
-        .or_else(|| below.map(|it| it.join(tablespace.oid.to_string())))
+        .or_else(|| below.map(|directory| directory.join(tablespace.oid.to_string())))
 }
 
 fn listed(all: &[Tablespace]) -> String {
     if all.is_empty() {
         return "it has none outside of the data directory".to_owned();
     }
-    let names: Vec<_> = all.iter().map(|it| format!("`{}`", it.location)).collect();
+    let names: Vec<_> = all.iter().map(|tablespace| format!("`{}`", tablespace.location)).collect();
     format!("it has {}", names.join(", "))
 }

@@ -188,7 +188,7 @@ impl Bucket {
             transfer: transfer_time(bytes),
         };
         let done = retry::within(budget, RETRY_POLICY, StoreError::retry_class, call).await;
-        let is_away = |it: &StoreError| it.retry_class() == RetryClass::Transient;
+        let is_away = |error: &StoreError| error.retry_class() == RetryClass::Transient;
         let given_up = done.as_ref().is_err_and(is_away);
         self.shared.given_up.store(given_up, Ordering::Relaxed);
         done
@@ -215,7 +215,7 @@ impl Bucket {
             let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
                 return Err(self.silent(doing, key));
             };
-            let is_answer = |it: &SdkError<E, HttpResponse>| it.raw_response().is_some();
+            let is_answer = |error: &SdkError<E, HttpResponse>| error.raw_response().is_some();
             if answer.as_ref().err().is_none_or(is_answer) {
                 self.shared.reached.store(true, Ordering::Relaxed);
             }

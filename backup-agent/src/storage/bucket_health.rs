@@ -79,8 +79,8 @@ impl BucketHealth {
         };
         let noted_at = millis.parse().map(Duration::from_millis);
         let now = clock::now().boottime();
-        clock::boot_id().is_ok_and(|it| it == boot)
-            && noted_at.is_ok_and(|it| it <= now && now < it + AVOIDED_FOR)
+        clock::boot_id().is_ok_and(|id| id == boot)
+            && noted_at.is_ok_and(|noted_at| noted_at <= now && now < noted_at + AVOIDED_FOR)
     }
 
     /// Notes that the bucket did not answer.

@@ -65,7 +65,7 @@ impl Buckets {
         let Some(from) = from else {
             return Ok(self);
         };
-        self.all.retain(|it| it.is_called(from));
+        self.all.retain(|bucket| bucket.is_called(from));
         if self.all.is_empty() {
             let text = format!("`{from}` is neither a bucket nor a region in the settings");
             return Err(Error::Refused(text));

@@ -67,7 +67,7 @@ impl Catalog {
 
     /// Returns what everybody may know of the backups.
     pub(crate) fn summaries(&self) -> Vec<BackupSummary> {
-        self.backups.iter().map(|it| it.summary.clone()).collect()
+        self.backups.iter().map(|backup| backup.summary.clone()).collect()
     }
 
     /// Refuses to do without a bucket that does not answer: what only it holds may be newer.
@@ -92,20 +92,20 @@ impl Catalog {
     /// itself, or, if none is asked for, one that was not reached. One that is damaged in every bucket
     /// will not be there later either, and is only pointed out.
     pub(crate) fn refuse_unreadable(mut self, asked: Option<&BackupId>) -> Result<Self, Error> {
-        let is_known = |id: &BackupId| self.backups.iter().any(|it| it.summary.id == *id);
-        let is_in_the_way = |it: &UnreadableBackup| match asked {
-            Some(asked) => it.id == *asked,
-            None => matches!(it.why, Error::Unreachable { .. }),
+        let is_known = |id: &BackupId| self.backups.iter().any(|backup| backup.summary.id == *id);
+        let is_in_the_way = |backup: &UnreadableBackup| match asked {
+            Some(asked) => backup.id == *asked,
+            None => matches!(backup.why, Error::Unreachable { .. }),
         };
         let found = self
             .unreadable
             .iter()
-            .position(|it| !is_known(&it.id) && is_in_the_way(it));
+            .position(|backup| !is_known(&backup.id) && is_in_the_way(backup));
         // Without any that can be looked at, it is not known that there is none.
         let found = found.or((self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0));
         let Some(found) = found else {
-            for it in &self.unreadable {
-                warn!(backup = %it.id, bucket = it.bucket, error = %chain(&it.why), "backup unreadable");
+            for backup in &self.unreadable {
+                warn!(backup = %backup.id, bucket = backup.bucket, error = %chain(&backup.why), "backup unreadable");
             }
             return Ok(self);
         };
@@ -126,11 +126,11 @@ pub(crate) async fn system_id(
     }
     let prefix = ObjectKeys::cluster_prefix(&config.cluster);
     let lists = buckets.folders(&prefix).await?;
-    let answered = |it: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
-    let silent = buckets.all().iter().find(|it| !answered(it));
-    let silent = silent.map(|it| it.name().to_owned());
+    let answered = |queried: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == queried.name());
+    let silent = buckets.all().iter().find(|bucket| !answered(bucket));
+    let silent = silent.map(|bucket| bucket.name().to_owned());
     let names = lists.into_iter().flat_map(|(_, names)| names);
-    let mut found: Vec<u64> = names.filter_map(|it| it.parse().ok()).collect();
+    let mut found: Vec<u64> = names.filter_map(|name| name.parse().ok()).collect();
     found.sort_unstable();
     found.dedup();
     match found.as_slice() {
@@ -158,14 +158,14 @@ pub(crate) async fn system_id(
 /// Looks at every backup in every bucket that answers.
 pub(crate) async fn list(buckets: &Buckets, object_keys: &ObjectKeys) -> Result<Catalog, Error> {
     let lists = buckets.folders(&object_keys.backup_prefix()).await?;
-    let answered = |it: &Bucket| lists.iter().any(|(bucket, _)| bucket.name() == it.name());
-    let silent = buckets.all().iter().filter(|it| !answered(it));
+    let answered = |queried: &Bucket| lists.iter().any(|(bucket, _)| bucket.name() == queried.name());
+    let silent = buckets.all().iter().filter(|bucket| !answered(bucket));
     let mut catalog = Catalog {
-        silent: silent.map(|it| it.name().to_owned()).collect(),
+        silent: silent.map(|bucket| bucket.name().to_owned()).collect(),
         ..Catalog::default()
     };
     let manifests = lists.iter().flat_map(|(bucket, names)| {
-        let ids = names.iter().filter_map(|it| it.parse::<BackupId>().ok());
+        let ids = names.iter().filter_map(|name| name.parse::<BackupId>().ok());
         ids.map(|id| (*bucket, id))
     });
     let mut looks = futures_util::stream::iter(manifests)
@@ -227,7 +227,7 @@ async fn summary(
         let why = DecryptError::Content(format!("it is of backup `{}`", metadata.summary.id));
         return Err(Error::damaged(&key)(why));
     }
-    let unsound = |it| Error::damaged(&key)(DecryptError::Content(chain(&it)));
+    let unsound = |error| Error::damaged(&key)(DecryptError::Content(chain(&error)));
     metadata.summary.segment_size().map_err(unsound)?;
     Ok(Some(metadata.summary))
 }
@@ -276,7 +276,7 @@ impl ManifestOutput for ManifestCheck<'_> {
     }
 
     fn write(&mut self, content: &[u8]) -> Result<SinkDemand, DownloadError> {
-        self.lines.push(content).map_err(|it| of_content(&it))?;
+        self.lines.push(content).map_err(|error| of_content(&error))?;
         match self.lines.head() {
             Some(head) if head.summary != *self.summary => {
                 let text = "its metadata differs from its encrypted content";
@@ -288,7 +288,7 @@ impl ManifestOutput for ManifestCheck<'_> {
     }
 
     fn end(&mut self) -> Result<&Manifest, DownloadError> {
-        Ok(self.lines.finish().map_err(|it| of_content(&it))?)
+        Ok(self.lines.finish().map_err(|error| of_content(&error))?)
     }
 }
 

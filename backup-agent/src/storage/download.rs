@@ -194,10 +194,10 @@ impl Downloader {
         let now = Instant::now();
         let others = self.buckets.all().iter().map(Bucket::name);
         others
-            .filter(|it| *it != bucket.name() && !tries.done_with.contains(*it))
+            .filter(|name| *name != bucket.name() && !tries.done_with.contains(*name))
             .any(|name| match avoided.get(name) {
-                Some(it) if it.rate() > bytes_per_sec.saturating_mul(WORTH_LEAVING) => true,
-                Some(it) if now < it.until => false,
+                Some(bucket) if bucket.rate() > bytes_per_sec.saturating_mul(WORTH_LEAVING) => true,
+                Some(bucket) if now < bucket.until => false,
                 Some(_) | None => !tries.slow.contains(name),
             })
     }
@@ -236,8 +236,8 @@ impl Downloader {
     fn in_order(&self, done_with: &BTreeSet<String>) -> Vec<Bucket> {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let mut place = |it: &Bucket| {
-            let Some(entry) = avoided.get_mut(it.name()) else {
+        let mut place = |bucket: &Bucket| {
+            let Some(entry) = avoided.get_mut(bucket.name()) else {
                 return (false, Reverse(0));
             };
             let is_avoided = now < entry.until;
@@ -251,8 +251,8 @@ impl Downloader {
             )
         };
         let all = self.buckets.all().iter();
-        let left = all.filter(|it| !done_with.contains(it.name()));
-        let mut order: Vec<_> = left.map(|it| (place(it), it.clone())).collect();
+        let left = all.filter(|bucket| !done_with.contains(bucket.name()));
+        let mut order: Vec<_> = left.map(|bucket| (place(bucket), bucket.clone())).collect();
         order.sort_by_key(|(place, _)| *place);
         order.into_iter().map(|(_, bucket)| bucket).collect()
     }
@@ -273,7 +273,7 @@ impl Downloader {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let was_slow = avoided
             .get(bucket)
-            .is_some_and(|it| it.bytes_per_sec.is_some());
+            .is_some_and(|avoided| avoided.bytes_per_sec.is_some());
         if !was_slow || pace.is_proven() {
             avoided.remove(bucket);
         }
@@ -300,7 +300,7 @@ async fn watched<T>(
         if let Ok(given) = given {
             return Ok(given);
         }
-        if let Some(bytes_per_sec) = pace.look().filter(|it| is_left(*it)) {
+        if let Some(bytes_per_sec) = pace.look().filter(|rate| is_left(*rate)) {
             return Err(DownloadError::Slow { bytes_per_sec });
         }
     }

@@ -358,7 +358,7 @@ impl<'a> ObjectSearch<'a> {
         if let Some(damaged) = self.damaged {
             return damaged;
         }
-        let absent = self.candidates.iter().filter(|it| it.is_absent()).count();
+        let absent = self.candidates.iter().filter(|candidate| candidate.is_absent()).count();
         match self.last {
             _ if absent == self.candidates.len() => Error::NotArchived {
                 name: self.key.to_owned(),

@@ -129,7 +129,7 @@ impl ObjectBody {
 
     /// Returns what is new of these bytes, if anything is.
     fn not_repeated(&mut self, mut bytes: Bytes) -> Option<Bytes> {
-        let length = |it: &Bytes| u64::try_from(it.len()).unwrap_or(u64::MAX);
+        let length = |part: &Bytes| u64::try_from(part.len()).unwrap_or(u64::MAX);
         let repeated = self.repeated_bytes.min(length(&bytes));
         self.repeated_bytes -= repeated;
         bytes.advance(usize::try_from(repeated).unwrap_or(usize::MAX));

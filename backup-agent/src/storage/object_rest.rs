@@ -86,9 +86,9 @@ mod tests {
 
     #[test]
     fn rest_of_any_service_then_begins_where_it_says() {
-        let range = |it: &'static str| AnsweredRest {
+        let range = |value: &'static str| AnsweredRest {
             etag: Some("\"a\""),
-            content_range: Some(it),
+            content_range: Some(value),
             content_length: Some(40),
         };
         let whole = AnsweredRest {
@@ -125,7 +125,7 @@ mod tests {
             ..chunked()
         };
         let total =
-            |answer: &AnsweredRest<'_>| version(None).rest(60, answer).map(|it| it.total_bytes);
+            |answer: &AnsweredRest<'_>| version(None).rest(60, answer).map(|rest| rest.total_bytes);
 
         assert_eq!(total(&named), Ok(Some(100)));
         assert_eq!(total(&chunked()), Ok(None));

@@ -48,7 +48,7 @@ impl Run {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|it| panic!("{it}: {self:?}"))
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
@@ -106,8 +106,8 @@ impl World {
         let data = format!("data-directory = \"{}\"", self.path("data"));
         let there = format!("data-directory = \"{directory}\"\nport = 5433");
         let socket = self.directory.path().display();
-        self.configure(|it| {
-            let settings = it.replace(&data, &there);
+        self.configure(|settings| {
+            let settings = settings.replace(&data, &there);
             format!("{settings}[postgres.primary]\nhost = \"{socket}\"\n")
         });
     }

@@ -121,7 +121,7 @@ async fn backup_copied_slowly_then_wal_does_not_wait_for_it() {
         store
             .keys()
             .iter()
-            .filter(|it| it.ends_with("/manifest"))
+            .filter(|key| key.ends_with("/manifest"))
             .count()
     };
     assert_eq!((manifests(&world.near), manifests(&world.far)), (2, 1));
@@ -153,7 +153,7 @@ async fn bucket_emptied_then_named_until_it_is_filled() {
     world.run(&["wal", "backfill", "--all"]).await.ok();
     let stored = |store: &Store| -> Vec<String> {
         let keys = store.keys().into_iter();
-        keys.filter(|it| !it.ends_with("write-check")).collect()
+        keys.filter(|key| !key.ends_with("write-check")).collect()
     };
     assert_eq!(stored(&world.near), stored(&world.far));
 }

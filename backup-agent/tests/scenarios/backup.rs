@@ -81,7 +81,7 @@ async fn restores_to_the_end_and_to_before_a_table_was_dropped() {
         args.extend(
             target
                 .iter()
-                .flat_map(|it| promote.into_iter().chain([it.as_str()])),
+                .flat_map(|line| promote.into_iter().chain([line.as_str()])),
         );
         world.run(&args).await.ok();
         let restored = Server::start(&world, Path::new(&directory), 5433).await;
@@ -120,7 +120,7 @@ fn nothing_can_be_read(world: &World) {
         ] {
             let found = bytes
                 .windows(secret.len())
-                .any(|it| it == secret.as_bytes());
+                .any(|bytes| bytes == secret.as_bytes());
             // Four letters turn up by chance in a few megabytes; the longer texts do not.
             assert!(
                 !found || secret.len() < 6,
@@ -193,7 +193,7 @@ async fn goes_on_without_a_bucket_and_says_so() {
     world.near.come_back().await;
     world.run(&["wal", "backfill"]).await.ok();
     let log = |keys: Vec<String>| -> Vec<String> {
-        keys.into_iter().filter(|it| it.contains("/wal/")).collect()
+        keys.into_iter().filter(|key| key.contains("/wal/")).collect()
     };
     assert_eq!(log(world.near.keys()), log(world.far.keys()));
     let states = fs::read_dir(world.path("state/lacking/near")).unwrap();
@@ -204,7 +204,7 @@ async fn goes_on_without_a_bucket_and_says_so() {
 async fn a_backup_needs_as_many_buckets_as_are_required() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
-    world.configure(|it| it.replace("required-buckets = 1", "required-buckets = 2"));
+    world.configure(|settings| settings.replace("required-buckets = 1", "required-buckets = 2"));
     world.far.stop().await;
 
     world
@@ -212,7 +212,7 @@ async fn a_backup_needs_as_many_buckets_as_are_required() {
         .await
         .fails_with(14, "1 of 2 required buckets");
 
-    assert!(!world.near.keys().iter().any(|it| it.ends_with("/manifest")));
+    assert!(!world.near.keys().iter().any(|key| key.ends_with("/manifest")));
     server.stop();
 }
 
@@ -231,7 +231,7 @@ async fn a_backup_that_is_killed_does_not_exist_and_the_next_one_does() {
     let mut killed = world.command(&["backup"]).spawn().unwrap();
     wait_for("the first pack", async || {
         let keys = world.near.keys();
-        keys.iter().any(|it| it.contains("/pack/")).then_some(())
+        keys.iter().any(|key| key.contains("/pack/")).then_some(())
     })
     .await;
     assert!(

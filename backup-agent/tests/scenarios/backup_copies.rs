@@ -68,7 +68,7 @@ pub(crate) async fn copying_for_hours() -> (World, Server) {
     world.far.faults.add("PUT", "/pack/", 1000, slow);
     world.far.faults.add("POST", "/pack/", 1000, slow);
     world.far.come_back().await;
-    let is_pack = |it: &String| it.contains("/pack/") && !it.starts_with("GET");
+    let is_pack = |request: &String| request.contains("/pack/") && !request.starts_with("GET");
     wait_for("the copy of the backup", async || {
         // A bucket that was down a moment ago is not tried by a push for 15 s.
         drop(fs::remove_file(world.path("state/down/far")));

@@ -31,7 +31,7 @@ async fn damaged_pages_then_all_named_and_stored_only_if_accepted() {
         file(&server, "scratched").await,
     );
     let sound = file(&server, "sound").await;
-    let path = |it: &str| Path::new(&world.path("data")).join(it);
+    let path = |name: &str| Path::new(&world.path("data")).join(name);
     for block in 0..300 {
         scratch(&path(&broken), block, None);
     }
@@ -58,7 +58,7 @@ async fn damaged_pages_then_all_named_and_stored_only_if_accepted() {
     assert_eq!(made["pages-checked"], true);
     assert_eq!(made["accepted-and-undamaged"], serde_json::json!([sound]));
     let mut damaged = made["damaged"].as_array().unwrap().clone();
-    damaged.sort_by_key(|it| it["blocks"][0][0].as_u64());
+    damaged.sort_by_key(|file| file["blocks"][0][0].as_u64());
     assert_eq!(damaged[0]["path"], serde_json::json!(broken));
     assert_eq!(damaged[0]["blocks"], serde_json::json!([[0, 299]]));
     assert_eq!(damaged[1]["blocks"], serde_json::json!([[5, 5]]));
@@ -102,7 +102,7 @@ fn scratch(path: &Path, block: u64, lsn: Option<u64>) {
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
     if let Some(lsn) = lsn {
-        let [high, low] = [lsn >> 32, lsn & 0xFFFF_FFFF].map(|it| u32::try_from(it).unwrap());
+        let [high, low] = [lsn >> 32, lsn & 0xFFFF_FFFF].map(|half| u32::try_from(half).unwrap());
         let bytes = [high.to_le_bytes(), low.to_le_bytes()].concat();
         file.write_all_at(&bytes, block * PAGE).unwrap();
     }

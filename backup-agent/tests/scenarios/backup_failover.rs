@@ -34,7 +34,7 @@ async fn primary_fails_over_during_the_backup_then_refused() {
     let mut promote = as_postgres("/usr/lib/postgresql/15/bin/pg_ctl");
     let promoted = promote.args(["promote", "-D"]).arg(&data).output().await;
     assert!(
-        promoted.as_ref().is_ok_and(|it| it.status.success()),
+        promoted.as_ref().is_ok_and(|output| output.status.success()),
         "{promoted:?}"
     );
     primary
@@ -111,5 +111,5 @@ async fn frozen_backup(world: &World, standby: &Server) -> (Running, Gate) {
 
 fn manifests(world: &World) -> usize {
     let keys = world.near.keys();
-    keys.iter().filter(|it| it.ends_with("/manifest")).count()
+    keys.iter().filter(|key| key.ends_with("/manifest")).count()
 }

@@ -39,7 +39,7 @@ async fn lost_connection_then_backup_ends_though_the_buckets_are_silent() {
     // Before that it asks the server what it needs, and would end for want of an answer.
     wait_for("a pack that is sent", async || {
         let requests = world.near.faults.take_requests();
-        let is_sent = |it: &String| it.starts_with("PUT") && it.contains("/pack/");
+        let is_sent = |request: &String| request.starts_with("PUT") && request.contains("/pack/");
         requests.iter().any(is_sent).then_some(())
     })
     .await;
@@ -117,7 +117,7 @@ async fn large_manifest_then_list_and_check_stay_within_the_limit() {
     let objects = world.near.objects();
     let (_, manifest) = objects
         .iter()
-        .find(|it| it.0.ends_with("/manifest"))
+        .find(|object| object.0.ends_with("/manifest"))
         .unwrap();
     let bytes = fs::metadata(manifest).unwrap().len();
     assert!(bytes > LARGE_MANIFEST, "{bytes}");

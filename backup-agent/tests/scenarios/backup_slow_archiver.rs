@@ -18,7 +18,7 @@ const SLOW: Duration = Duration::from_secs(1);
 async fn archiver_far_behind_then_backup_waits_while_it_archives() {
     let world = World::new().await;
     let server = Server::create(&world).await;
-    world.configure(|it| it.replace("wait-secs = 30", "wait-secs = 4"));
+    world.configure(|settings| settings.replace("wait-secs = 30", "wait-secs = 4"));
     fall_behind(&world, &server).await;
 
     world.run(&["backup"]).await.ok();
@@ -38,8 +38,8 @@ async fn archiver_of_the_primary_far_behind_then_standby_waits_too() {
         world.path("standby"),
         world.directory.path().display()
     );
-    world.configure(|it| {
-        it.replace(&data, "")
+    world.configure(|settings| {
+        settings.replace(&data, "")
             .replace("[limits]", &format!("{there}[limits]"))
             .replace("wait-secs = 30", "wait-secs = 4")
     });

@@ -36,7 +36,7 @@ async fn copy_of_the_data_directory_then_refused() {
     refuse("another server was started there, on port 5433").await;
     fs::remove_file(&pid).unwrap();
     refuse("no server runs there").await;
-    assert!(world.near.keys().iter().all(|it| !it.contains("/backup/")));
+    assert!(world.near.keys().iter().all(|key| !key.contains("/backup/")));
 
     // The directory by another path, as a container has it, and by a user who may see no path at all.
     server
@@ -93,23 +93,23 @@ async fn standby_of_an_idle_primary_then_backup_ends_its_segment() {
         (standby.sql(&sql).await == "t").then_some(())
     })
     .await;
-    let on_standby = |it: &str| {
+    let on_standby = |settings: &str| {
         let data = format!("data-directory = \"{}\"", world.path("data"));
         let there = format!(
             "data-directory = \"{}\"\nport = 5433",
             world.path("standby")
         );
-        it.replace(&data, &there)
+        settings.replace(&data, &there)
     };
 
-    world.configure(|it| on_standby(it).replace("wait-secs = 30", "wait-secs = 2"));
+    world.configure(|settings| on_standby(settings).replace("wait-secs = 30", "wait-secs = 2"));
     let refused = world.run(&["backup"]).await;
     refused.fails_with(19, "an idle primary does not end it");
     let socket = world.directory.path().display();
-    world.configure(|it| {
+    world.configure(|settings| {
         format!(
             "{}[postgres.primary]\nhost = \"{socket}\"\n",
-            on_standby(it)
+            on_standby(settings)
         )
     });
     world.run(&["backup"]).await.ok();
@@ -195,7 +195,7 @@ async fn backup_holds_the_files_that_pg_basebackup_takes() {
     ];
     let found = |root: &str| -> BTreeSet<String> {
         let mut found = below(Path::new(root), "");
-        found.retain(|it| !written_by_either.contains(&it.as_str()));
+        found.retain(|name| !written_by_either.contains(&name.as_str()));
         found
     };
     assert_eq!(found(&ours), found(&theirs));
@@ -273,7 +273,7 @@ async fn directory_not_readable_then_refused() {
 fn at(world: &World, directory: &str, user: &str) {
     let data = format!("data-directory = \"{}\"", world.path("data"));
     let there = format!("data-directory = \"{directory}\"\nuser = \"{user}\"");
-    world.configure(|it| it.replace(&data, &there));
+    world.configure(|settings| settings.replace(&data, &there));
 }
 
 pub(crate) async fn copied(from: &str, to: &str) {

@@ -66,7 +66,7 @@ impl Running {
         loop {
             let line = self.said.next_line().await.unwrap();
             let line = line.expect("a backup that ends has begun");
-            let lsn = line.split_once("lsn=").map(|(_, it)| it);
+            let lsn = line.split_once("lsn=").map(|(_, lsn)| lsn);
             if let Some(lsn) = lsn.filter(|_| line.contains("backup began")) {
                 let (high, low) = lsn
                     .split_whitespace()
@@ -74,7 +74,7 @@ impl Running {
                     .unwrap()
                     .split_once('/')
                     .unwrap();
-                let number = |it: &str| u64::from_str_radix(it, 16).unwrap();
+                let number = |hex: &str| u64::from_str_radix(hex, 16).unwrap();
                 return number(high) << 32 | number(low);
             }
         }

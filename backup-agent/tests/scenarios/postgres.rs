@@ -123,5 +123,5 @@ fn stop(directory: &Path) {
     let mut command = as_postgres(format!("{BIN}/pg_ctl"));
     command.args(["stop", "--silent", "--mode=immediate", "-D"]);
     let stopped = command.arg(directory).as_std_mut().output();
-    assert!(stopped.is_ok_and(|it| it.status.success()) || std::thread::panicking());
+    assert!(stopped.is_ok_and(|output| output.status.success()) || std::thread::panicking());
 }

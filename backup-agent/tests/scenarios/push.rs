@@ -249,7 +249,7 @@ impl<'a> FullDisk<'a> {
         command
             .args(["-t", "tmpfs", "-o", options, "none"])
             .arg(place);
-        if !command.output().is_ok_and(|it| it.status.success()) {
+        if !command.output().is_ok_and(|output| output.status.success()) {
             return None;
         }
         let mounted = Self(place);
@@ -267,7 +267,7 @@ impl Drop for FullDisk<'_> {
         // A process in the background may look there for another moment.
         let mut command = Command::new("umount");
         let unmounted = command.arg("--lazy").arg(self.0).output();
-        assert!(unmounted.is_ok_and(|it| it.status.success()) || std::thread::panicking());
+        assert!(unmounted.is_ok_and(|output| output.status.success()) || std::thread::panicking());
     }
 }
 
@@ -302,7 +302,7 @@ fn gaps(world: &World) -> Vec<String> {
     let health: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let gaps = health["known-gaps"].as_array().unwrap();
     gaps.iter()
-        .map(|it| it.as_str().unwrap().to_owned())
+        .map(|value| value.as_str().unwrap().to_owned())
         .collect()
 }
 

@@ -51,7 +51,7 @@ async fn segment_is_missing_then_every_command_names_it() {
         "{listed:?}"
     );
     // Whoever has no identity sees it too.
-    world.configure(|it| it.replace("identity-file", "#identity-file"));
+    world.configure(|settings| settings.replace("identity-file", "#identity-file"));
     let listed = world.run(&["list"]).await.ok();
     assert!(
         listed.out.contains(&format!("GAP: `{missing}` is missing")),
@@ -269,7 +269,7 @@ async fn bucket_is_away_then_a_restore_needs_the_word_to_do_without() {
 fn ids(listed: &serde_json::Value) -> Vec<String> {
     let backups = listed["backups"].as_array().unwrap().iter();
     backups
-        .map(|it| it["id"].as_str().unwrap().to_owned())
+        .map(|backup| backup["id"].as_str().unwrap().to_owned())
         .collect()
 }
 
@@ -279,9 +279,9 @@ fn segments(world: &World) -> Vec<String> {
         .near
         .keys()
         .into_iter()
-        .filter(|it| it.contains("/wal/"));
-    let names = keys.map(|it| it.rsplit('/').next().unwrap().to_owned());
-    names.filter(|it| it.len() == 24).collect()
+        .filter(|key| key.contains("/wal/"));
+    let names = keys.map(|key| key.rsplit('/').next().unwrap().to_owned());
+    names.filter(|name| name.len() == 24).collect()
 }
 
 /// Anyone who may write to a bucket can leave a history that nobody can read, of any number.

@@ -233,7 +233,7 @@ async fn archive_of_another_cluster_then_recovery_stopped() {
     let world = host().await;
     let path = segment(&world, 1, 1, b"rows");
     world.run(&["wal", "push", &path]).await.ok();
-    world.configure(|it| it.replace("cluster = \"main\"", "cluster = \"other\""));
+    world.configure(|settings| settings.replace("cluster = \"main\"", "cluster = \"other\""));
 
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");
     let fetch = [

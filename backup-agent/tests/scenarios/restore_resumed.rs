@@ -197,7 +197,7 @@ async fn with_packs() -> (World, Server) {
 /// Starts a copy, and compares it with the original.
 async fn is_whole(world: &World, server: &Server, copy: &str) {
     for number in 0..6 {
-        let of = |it: &str| fs::read(format!("{it}/bulk/{number}")).unwrap();
+        let of = |root: &str| fs::read(format!("{root}/bulk/{number}")).unwrap();
         assert!(of(copy) == of(&world.path("data")), "bulk/{number}");
     }
     let restored = Server::start(world, Path::new(copy), 5433).await;
@@ -208,13 +208,13 @@ async fn is_whole(world: &World, server: &Server, copy: &str) {
 
 fn packs(store: &Store) -> usize {
     let keys = store.keys();
-    keys.iter().filter(|it| it.contains("/pack/")).count()
+    keys.iter().filter(|key| key.contains("/pack/")).count()
 }
 
 /// Returns how many different packs were asked for since `seen` was empty.
 fn asked(store: &Store, seen: &mut BTreeSet<String>) -> usize {
     let requests = store.faults.take_requests().into_iter();
-    seen.extend(requests.filter(|it| it.starts_with("GET") && it.contains("/pack/")));
+    seen.extend(requests.filter(|request| request.starts_with("GET") && request.contains("/pack/")));
     seen.len()
 }
 

@@ -89,9 +89,9 @@ impl Store {
         let top = self.root.join(&self.bucket);
         let mut objects: Vec<_> = files(&top)
             .into_iter()
-            .map(|it| {
-                let key = it.strip_prefix(&top).unwrap().to_str().unwrap().to_owned();
-                (key, it)
+            .map(|path| {
+                let key = path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned();
+                (key, path)
             })
             .collect();
         objects.sort();

@@ -77,7 +77,7 @@ async fn across_a_reserved_number() -> (World, Server) {
     server.sql("INSERT INTO kept VALUES ('on 3')").await;
     server.archive_all().await;
     let histories: Vec<String> = world.near.keys();
-    let histories = histories.iter().filter(|it| it.contains("/history/"));
+    let histories = histories.iter().filter(|key| key.contains("/history/"));
     assert_eq!(histories.count(), 1, "the placeholder was never archived");
     (world, server)
 }

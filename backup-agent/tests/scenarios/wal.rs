@@ -168,8 +168,8 @@ async fn a_new_timeline_first_brings_what_its_ancestors_left_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_only_writes_needs_no_identity_and_cannot_read() {
     let world = host().await;
-    world.configure(|it| {
-        let lines = it.lines().filter(|it| !it.starts_with("identity-file"));
+    world.configure(|settings| {
+        let lines = settings.lines().filter(|line| !line.starts_with("identity-file"));
         lines.collect::<Vec<_>>().join("\n")
     });
     let path = segment(&world, 1, 3, b"log");
@@ -188,8 +188,8 @@ async fn a_private_key_in_the_settings_is_refused_and_not_repeated() {
     let world = host().await;
     let identity = fs::read_to_string(world.path("identity.txt")).unwrap();
     let private = identity.lines().last().unwrap();
-    world.configure(|it| {
-        it.replace(
+    world.configure(|settings| {
+        settings.replace(
             "recipients = [\"",
             &format!("recipients = [\"{private}\", \""),
         )

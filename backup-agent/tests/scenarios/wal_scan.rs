@@ -49,8 +49,8 @@ async fn every_record_is_found_where_pg_waldump_finds_it() {
     let pg_wal = world.directory.path().join("data/pg_wal");
     let mut names: Vec<String> = fs::read_dir(&pg_wal)
         .unwrap()
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
-        .filter(|it| it.len() == 24)
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.len() == 24)
         .collect();
     names.sort();
     let mut scanner = WalScanner::new();
@@ -82,10 +82,10 @@ async fn every_record_is_found_where_pg_waldump_finds_it() {
     }
     assert_eq!(starts.len(), expected.len());
     assert_eq!(
-        scanner.last_record().map(|it| it.to_string()),
+        scanner.last_record().map(|record| record.to_string()),
         starts.last().cloned()
     );
-    let newest = ends.iter().map(|it| it.as_micros()).max().unwrap();
+    let newest = ends.iter().map(|time| time.as_micros()).max().unwrap();
     assert_eq!(newest, last_commit);
     assert_eq!(
         spaces,
@@ -104,7 +104,7 @@ async fn waldump(directory: &Path, first: &str) -> Vec<String> {
     let output = output.await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
-        .filter(|it| it.starts_with("rmgr:"))
+        .filter(|line| line.starts_with("rmgr:"))
         .map(ToOwned::to_owned)
         .collect()
 }

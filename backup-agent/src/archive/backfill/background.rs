@@ -283,7 +283,7 @@ fn start(config: &Config, compared: Option<u64>) {
 
 fn spawn(config: &Config, compared: Option<u64>) -> std::io::Result<()> {
     let path = config.state_directory.join("backfill.log");
-    let is_full = fs::metadata(&path).is_ok_and(|it| it.len() > MAX_LOG_BYTES);
+    let is_full = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES);
     let log = OpenOptions::new()
         .create(true)
         .write(true)

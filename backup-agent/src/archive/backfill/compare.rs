@@ -127,7 +127,7 @@ impl Comparison<'_> {
         let buckets = self.buckets.all();
         let needs_of = |bucket: &Bucket| {
             let entries = catalog.backups.iter();
-            let own = entries.filter(|entry| entry.buckets.iter().any(|it| it == bucket.name()));
+            let own = entries.filter(|entry| entry.buckets.iter().any(|name| name == bucket.name()));
             WalNeeds::of(own.map(|entry| &entry.summary))
         };
         let mut needs: Vec<_> = buckets.iter().map(needs_of).collect();
@@ -238,7 +238,7 @@ impl Comparison<'_> {
     async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Error> {
         for (number, bucket) in self.buckets.all().iter().enumerate() {
             let is_here =
-                |entry: &&CatalogEntry| entry.buckets.iter().any(|it| it == bucket.name());
+                |entry: &&CatalogEntry| entry.buckets.iter().any(|name| name == bucket.name());
             let own = || catalog.backups.iter().filter(is_here);
             let has_none = own().next().is_none();
             self.stats(number).has_no_backup =
@@ -264,7 +264,7 @@ impl Comparison<'_> {
     fn add_unreadable(&mut self, catalog: &Catalog) -> Result<(), Error> {
         for found in &catalog.unreadable {
             let key = self.object_keys.manifest(&found.id);
-            let place = |it: &Bucket| it.name() == found.bucket;
+            let place = |candidate: &Bucket| candidate.name() == found.bucket;
             let Some(number) = self.buckets.all().iter().position(place) else {
                 continue;
             };
@@ -291,7 +291,7 @@ fn lacking<'a>(
     bucket: &str,
     scope: CompareScope,
 ) -> (Vec<&'a BackupId>, usize) {
-    let is_here = |entry: &&CatalogEntry| entry.buckets.iter().any(|it| it == bucket);
+    let is_here = |entry: &&CatalogEntry| entry.buckets.iter().any(|name| name == bucket);
     let (own, others): (Vec<_>, Vec<_>) = catalog.backups.iter().partition(is_here);
     let oldest = own.first().map(|entry| entry.summary.age_order());
     let is_missing = |entry: &&CatalogEntry| {
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!((names(&missing), older), (vec!['0', '2', '3'], 0));
         let (missing, older) = lacking(&catalog, "none", CompareScope::Missing);
         assert_eq!((names(&missing), older), (vec![], 4));
-        let newest = catalog.backups.last().map(|it| &it.summary.id);
+        let newest = catalog.backups.last().map(|newest| &newest.summary.id);
         assert_eq!(
             newest.map(BackupId::as_str),
             Some("20261117T000000Z-00000003")
@@ -384,7 +384,7 @@ mod tests {
                 stored_bytes: 0,
                 damaged_pages: 0,
             },
-            buckets: buckets.iter().map(|it| (*it).to_owned()).collect(),
+            buckets: buckets.iter().map(|name| (*name).to_owned()).collect(),
         }
     }
 }

@@ -71,7 +71,7 @@ impl WalNeeds {
 
 /// Says whether `segment` can be replayed after `first`, which is one of them.
 fn is_before(first: SegmentName, segment: SegmentName) -> bool {
-    let position = |it: SegmentName| (it.log, it.segment);
+    let position = |segment: SegmentName| (segment.log, segment.segment);
     first.timeline <= segment.timeline && position(first) <= position(segment)
 }
 

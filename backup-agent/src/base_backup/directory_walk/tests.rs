@@ -51,11 +51,11 @@ fn takes_what_pg_basebackup_takes() {
         "mine/t3_16390",
     ];
     assert_eq!(paths(&files), taken);
-    let made = |it: &str| {
+    let made = |path: &str| {
         walked
             .directories
             .iter()
-            .filter(|found| *found == it)
+            .filter(|found| *found == path)
             .count()
     };
     for path in EMPTIED
@@ -93,8 +93,8 @@ fn tablespace_then_only_directory_of_this_version_taken() {
         "pg_tblspc/16402/PG_15_202209061/5/7",
     ];
     assert_eq!(paths(&files), taken);
-    assert!(files.iter().all(|it| it.first_page == Some(0)));
-    let mut oids: Vec<u32> = walked.tablespaces.iter().map(|it| it.oid).collect();
+    assert!(files.iter().all(|file| file.first_page == Some(0)));
+    let mut oids: Vec<u32> = walked.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
     oids.sort_unstable();
     assert_eq!(oids, [16399, 16402]);
     assert!(walked.directories.contains(&"inside".to_owned()));
@@ -185,5 +185,5 @@ fn walked(scope: &WalkScope) -> Result<(Vec<PlannedFile>, WalkResult), Error> {
 }
 
 fn paths(files: &[PlannedFile]) -> Vec<&str> {
-    files.iter().map(|it| it.path.as_str()).collect()
+    files.iter().map(|file| file.path.as_str()).collect()
 }

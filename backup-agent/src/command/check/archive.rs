@@ -110,9 +110,9 @@ impl StoredBackups<'_> {
 
     fn manifests(&self, newest: Option<&Result<Manifest, Error>>) -> CheckOutcome {
         let mut wrong = self.silent();
-        wrong.extend(self.catalog.unreadable.iter().map(|it| {
-            let why = chain(&it.why);
-            format!("backup {} in bucket `{}`: {why}", it.id, it.bucket)
+        wrong.extend(self.catalog.unreadable.iter().map(|backup| {
+            let why = chain(&backup.why);
+            format!("backup {} in bucket `{}`: {why}", backup.id, backup.bucket)
         }));
         if let (Some(Err(why)), Some(entry)) = (newest, self.catalog.backups.last()) {
             wrong.push(format!("backup {}: {}", entry.summary.id, chain(why)));
@@ -123,7 +123,7 @@ impl StoredBackups<'_> {
     /// Checks that each bucket has the newest backup.
     fn copies(&self) -> CheckOutcome {
         let mut wrong = self.silent();
-        let holds = |entry: &CatalogEntry, name: &str| entry.buckets.iter().any(|it| it == name);
+        let holds = |entry: &CatalogEntry, name: &str| entry.buckets.iter().any(|holder| holder == name);
         if let Some(newest) = self.catalog.backups.last() {
             let silent = &self.catalog.silent;
             let names = self.buckets.all().iter().map(Bucket::name);
@@ -158,7 +158,7 @@ impl StoredBackups<'_> {
                 let name = bucket.name();
                 match packs.await {
                     Err(error) => wrong.push(chain(&error)),
-                    Ok(()) if !newest.buckets.iter().any(|it| it == name) => {}
+                    Ok(()) if !newest.buckets.iter().any(|holder| holder == name) => {}
                     Ok(()) => wrong.extend(tally.fault().map(|fault| {
                         format!("bucket `{name}` {fault} of the newest, {id}: `backup-agent wal backfill` copies what another bucket has")
                     })),
@@ -214,7 +214,7 @@ impl StoredBackups<'_> {
         let is_there = |pack: &&Pack| {
             let found = by_backup
                 .get(&pack.backup)
-                .and_then(|it| it.get(&pack.number));
+                .and_then(|sizes| sizes.get(&pack.number));
             found.is_some_and(|bytes| *bytes > pack.payload_bytes)
         };
         let mut missing = manifest.packs.iter().filter(|pack| !is_there(pack));
@@ -243,7 +243,7 @@ impl StoredBackups<'_> {
             }
             let reach = overview.reach(&newest.summary);
             if let Some((timeline, left)) =
-                reach.and_then(|it| Some((it.timeline, it.branch_left?)))
+                reach.and_then(|reach| Some((reach.timeline, reach.branch_left?)))
             {
                 wrong.push(format!(
                     "nothing of timeline {timeline} is archived, and timeline {} goes on to `{left}`: a restore has to name one until the new primary has archived a segment",
@@ -261,7 +261,7 @@ impl StoredBackups<'_> {
         for entry in &self.catalog.backups {
             let gaps = overview
                 .into_iter()
-                .flat_map(|it| it.gaps(&entry.summary, &entry.buckets));
+                .flat_map(|overview| overview.gaps(&entry.summary, &entry.buckets));
             wrong.extend(gaps.map(|(place, gap)| format!("{} in {place}", GapText(gap))));
         }
         wrong.dedup();
@@ -279,9 +279,9 @@ impl StoredBackups<'_> {
             Ok(known) => {
                 let lost = written
                     .iter()
-                    .filter(|it| **it > Timeline::FIRST && !known.contains(it));
-                wrong.extend(lost.map(|it| {
-                    format!("timeline {it} has WAL, and its history is in no bucket: archive it again from a node's `pg_wal`")
+                    .filter(|timeline| **timeline > Timeline::FIRST && !known.contains(timeline));
+                wrong.extend(lost.map(|timeline| {
+                    format!("timeline {timeline} has WAL, and its history is in no bucket: archive it again from a node's `pg_wal`")
                 }));
             }
             // It speaks of an object that was looked for.
