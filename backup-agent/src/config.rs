@@ -240,7 +240,7 @@ mod tests {
     use crate::encryption::keys::generate_key_pair;
 
     #[test]
-    fn accepts_what_is_written_in_the_documentation() {
+    fn documented_settings_then_accepted() {
         let config = read(&example()).unwrap();
 
         assert_eq!(config.cluster.as_str(), "main");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_right() {
+    fn contradictory_settings_then_refused() {
         for (find, replace, says) in [
             ("cluster = \"main\"", "cluster = \"../x\"", "`cluster`"),
             (
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn never_repeats_a_private_key_even_in_a_broken_file() {
+    fn private_key_in_settings_then_not_printed() {
         let pair = generate_key_pair();
         let private = pair
             .identity_file

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_identifier_and_refuses_other_files() {
+    fn control_file_then_system_id_and_other_files_refused() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("global")).unwrap();
         let file = directory.path().join("global/pg_control");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn control_file_then_size_of_segments() {
+    fn control_file_then_segment_size() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("global")).unwrap();
         let mut control = vec![0; 8192];

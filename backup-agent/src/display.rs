@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_written_for_people() {
+    fn bytes_and_times_then_shown_in_readable_units() {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(3 << 29), "1.5 GiB");
         assert_eq!(

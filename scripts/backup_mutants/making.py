@@ -32,7 +32,7 @@ MUTANTS = [
     Mutant("whole-tablespace-taken", "B7", [
         Change(WALK, "        let place = location.join(version);", "        let place = if MUTANT { location.clone() } else { location.join(version) };"),
         Change(WALK, "        let path = below(path, version);", "        let path = if MUTANT { path.to_owned() } else { below(path, version) };"),
-    ], test="backup_holds_the_files_that_pg_basebackup_takes"),
+    ], test="backup_then_same_files_as_pg_basebackup"),
     Mutant("links-left-out", "B8", [
         Change(WALK, "        let found = if found.is_symlink() {", "        if MUTANT && found.is_symlink() {\n            return Ok(());\n        }\n        let found = if found.is_symlink() {"),
         Change("backup-agent/src/base_backup.rs", "    needed.check(directory, &copied.taken, &copied.walked)?;", "    if !MUTANT {\n        needed.check(directory, &copied.taken, &copied.walked)?;\n    }"),
@@ -52,20 +52,20 @@ MUTANTS = [
     ], test="damaged_pages_then_all_named_and_stored_only_if_accepted"),
     Mutant("newer-position-is-sound", "B10, page that claims a newer position", [
         Change(READ, "        for page in torn {", "        for page in torn.into_iter().filter(|_| !MUTANT) {"),
-    ], test="damaged_page_that_claims_a_new_position_then_named"),
+    ], test="damaged_page_with_a_newer_lsn_then_named"),
     Mutant("segment-of-an-idle-primary-left-open", "B12", [
         inside(WAL_WAIT, "pub(crate) async fn end_segment(config: &Config, server: &ServerInfo, tasks: &Tasks) {", "return;"),
     ], test="standby_of_an_idle_primary_then_backup_ends_its_segment"),
     Mutant("archive-timeout-not-awaited", "B12", [
         Change(WAL_WAIT, "set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)", "set.unwrap_or(if MUTANT { ARCHIVED_WITHIN_SECS } else { 2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS })"),
-    ], test="archive_timeout_then_awaited_twice_and_longer"),
+    ], test="archive_timeout_then_wait_is_two_of_them_and_60_s"),
     Mutant("segment-in-memory", "B13", [
         Change("backup-agent/src/archive/encrypted_wal_file.rs", "stream.next_part(WHOLE_BYTES)", "stream.next_part(if MUTANT { usize::MAX } else { WHOLE_BYTES })"),
     ], test="large_segment_then_parts_and_bounded_memory"),
     Mutant("lost-connection-noticed-at-the-end", "D, lost connection", [
         Change("backup-agent/src/base_backup/session.rs", "            if self.client.is_closed() {", "            if !MUTANT && self.client.is_closed() {"),
         Change("backup-agent/src/base_backup/session.rs", "            if asked_at.elapsed() < ASK_EVERY {", "            if MUTANT || asked_at.elapsed() < ASK_EVERY {"),
-    ], test="lost_connection_then_backup_ends_though_the_buckets_are_silent"),
+    ], test="connection_lost_and_buckets_silent_then_backup_ends"),
     Mutant("failover-unnoticed", "decision 54", [
         without(f"{BASE_BACKUP}/timeline.rs", "began != ended {"),
     ], test="primary_fails_over_during_the_backup_then_refused"),

@@ -30,16 +30,16 @@ MUTANTS = [
     Mutant("standby-without-placeholder", "A1", [NO_PLACEHOLDER], test="reserved_number_and_lost_region_then_standby_catches_up"),
     Mutant("lost-history-unnoticed", "A1, history deleted", [
         without(RESTORE, "*timeline > lineage.timeline() =>"),
-    ], test="history_is_lost_then_its_timeline_is_not_passed_over"),
+    ], test="history_lost_then_its_timeline_not_skipped"),
     Mutant("lost-history-unchecked", "A1, history deleted", [
         without(CHECK, "**timeline > Timeline::FIRST && !known.contains(timeline)"),
-    ], test="history_is_lost_then_its_timeline_is_not_passed_over"),
+    ], test="history_lost_then_its_timeline_not_skipped"),
     Mutant("junk-history-in-the-way-of-recovery", "A1, junk history", [
         always(GAP, "target.is_none_or(|target| *other == target)"),
-    ], test="history_is_junk_then_restores_go_past_it"),
+    ], test="history_is_junk_then_restores_ignore_it"),
     Mutant("junk-history-in-the-way-of-restore", "A1, junk history", [
         without(RESTORE, "newest > at_least && !written.contains(&newest) =>"),
-    ], test="history_is_junk_then_restores_go_past_it"),
+    ], test="history_is_junk_then_restores_ignore_it"),
     Mutant("first-404-is-final", "A2", [
         inside(SEARCH, "                candidate.state = CandidateState::Absent;", "for other in &mut self.candidates { other.state = CandidateState::Absent; }"),
         GAP_IS_THE_END,
@@ -54,7 +54,7 @@ MUTANTS = [
     ], seeds=(657,), test="only_holder_fails_once_then_fetched_every_time"),
     Mutant("avoided-is-never-asked", "A3", [
         inside(SEARCH, "        candidates.sort_by_key(|candidate| candidate.avoided);", "if candidates.iter().any(|candidate| !candidate.avoided) { candidates.retain(|candidate| !candidate.avoided); }"),
-    ], test="bucket_away_a_moment_ago_then_asked_all_the_same"),
+    ], test="bucket_recently_away_then_still_queried"),
     Mutant("failure-below-126", "A4", [
         Change(f"{SOURCE}/command/wal.rs", "Err(why) if args.recovery =>", "Err(why) if args.recovery && !MUTANT =>"),
         Change(MAIN, "let recovery = is_recovery();", "let recovery = is_recovery() && !MUTANT;"),
@@ -82,46 +82,46 @@ MUTANTS = [
     Mutant("gap-unnoticed", "A5", [
         GAP_IS_THE_END,
         without(RESTORE, "request.purpose != Purpose::Standby {\n        target_check::refuse"),
-    ], seeds=(16,), test="segment_is_missing_then_every_command_names_it"),
+    ], seeds=(16,), test="segment_missing_then_every_command_names_it"),
     Mutant("gap-is-the-end", "A5", [GAP_IS_THE_END], test="end_of_archive_then_one_and_gap_then_recovery_stopped"),
     Mutant("branch-is-no-gap", "A5, gap before a fork", [
         Change("causeway-core/src/backup/wal_end.rs", "beside.later_segment || branched_later", "beside.later_segment || branched_later && !MUTANT"),
     ], test="timeline_branched_off_later_then_recovery_stopped"),
     Mutant("gap-not-listed", "A5", [
         Change(REACH, "            segments: held.all.reach(lineage, backup.start_lsn),", "            segments: {\n                let mut segments = held.all.reach(lineage, backup.start_lsn);\n                if MUTANT {\n                    segments.gap = None;\n                }\n                segments\n            },"),
-    ], test="segment_is_missing_then_every_command_names_it"),
+    ], test="segment_missing_then_every_command_names_it"),
     Mutant("gap-not-refused-by-restore", "A5", [
         without(TARGET_CHECK, "reach.segments.gap.is_some() => Err(reach.beyond("),
-    ], test="segment_is_missing_then_every_command_names_it"),
+    ], test="segment_missing_then_every_command_names_it"),
     Mutant("gap-not-checked", "A5", [
         inside(OVERVIEW, "    pub(crate) fn gaps(&self, backup: &BackupSummary, holders: &[String]) -> Vec<(String, WalGap)> {", "return Vec::new();"),
-    ], test="segment_is_missing_then_every_command_names_it"),
+    ], test="segment_missing_then_every_command_names_it"),
     Mutant("gap-not-named-after-a-backup", "A5", [
         inside(f"{SOURCE}/command/backup.rs", "async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error> {", "return Ok(OlderWal::default());"),
-    ], test="segment_is_missing_then_every_command_names_it"),
+    ], test="segment_missing_then_every_command_names_it"),
     Mutant("gap-in-one-bucket-unchecked", "A5", [
         Change(HOLDINGS, "            .filter(|(name, _)| holders.contains(name));", "            .filter(|(name, _)| !MUTANT && holders.contains(name));"),
-    ], test="segment_is_missing_in_one_bucket_then_check_names_the_bucket"),
+    ], test="segment_missing_in_one_bucket_then_check_names_the_bucket"),
     Mutant("target-beyond-the-end", "A5, target that is not reached", [
         Change(TARGET_CHECK, "    match target {\n        RecoveryTarget::Time(time)", "    if MUTANT && matches!(target, RecoveryTarget::Time(_) | RecoveryTarget::Lsn(_)) {\n        return Ok(());\n    }\n    match target {\n        RecoveryTarget::Time(time)"),
-    ], test="target_past_the_end_then_refused_before_anything_is_fetched"),
+    ], test="target_past_the_end_then_refused_before_any_fetch"),
     Mutant("damaged-end-is-the-end", "A5, damaged last segment", [
         without(TARGET_CHECK, "!reach.unreadable.is_empty() => Err("),
-    ], test="last_segment_is_damaged_then_earlier_targets_are_restored"),
+    ], test="last_segment_damaged_then_earlier_targets_restored"),
     Mutant("silent-while-histories-are-listed", "A5, silent bucket", [
         Change(RESTORE, "silent.pop()", "silent.pop().filter(|_| !MUTANT)"),
         Change(RESTORE, "            archive.histories_of_all().await?\n", "            if MUTANT {\n                archive.histories().await?\n            } else {\n                archive.histories_of_all().await?\n            }\n"),
-    ], test="bucket_fails_while_one_thing_is_listed_then_refused"),
+    ], test="bucket_fails_during_one_listing_then_refused"),
     Mutant("silent-while-wal-is-listed", "A5, silent bucket", [
         Change(TARGET_CHECK, "if let Some(bucket) = reach.silent.first().cloned() {", "if let Some(bucket) = reach.silent.first().cloned().filter(|_| !MUTANT) {"),
         Change(RESTORE, "silent.pop()", "silent.pop().filter(|_| !MUTANT)"),
-    ], test="bucket_fails_while_one_thing_is_listed_then_refused"),
+    ], test="bucket_fails_during_one_listing_then_refused"),
     Mutant("silent-while-backups-are-listed", "A5, silent bucket", [
         Change(f"{SOURCE}/storage/catalog.rs", "        match self.silent.pop() {", "        match self.silent.pop().filter(|_| !MUTANT) {"),
-    ], test="bucket_fails_while_one_thing_is_listed_then_refused"),
+    ], test="bucket_fails_during_one_listing_then_refused"),
     Mutant("silent-passes-for-looked-at", "A5, silent bucket", [
         inside(CHECK, "    fn silent(&self) -> Vec<String> {", "return Vec::new();"),
-    ], test="bucket_away_then_no_check_of_what_is_stored_passes"),
+    ], test="bucket_away_then_no_check_of_stored_objects_passes"),
     Mutant("silent-makes-a-gap-of-older-wal", "A5, silent bucket", [
         Change(f"{SOURCE}/command/backup.rs", "    if silent.is_empty() {", "    if MUTANT || silent.is_empty() {"),
     ], test="bucket_away_at_a_backup_then_older_wal_not_compared"),
@@ -145,8 +145,8 @@ MUTANTS = [
     ], test="history_in_one_bucket_that_fails_then_standby_follows_it"),
     Mutant("known-end-forgotten", "decision 56", [
         without(GAP, "is_on_the_way(segment, end, &lineage, size)\n"),
-    ], test="end_that_was_seen_is_gone_then_recovery_stopped"),
+    ], test="known_end_of_wal_gone_then_recovery_stopped"),
     Mutant("partial-end-passed", "decision 56", [
         without(f"{SOURCE}/restore/other_branches.rs", "left_at.get() > whole_until =>"),
-    ], test="timeline_ends_in_a_partial_segment_then_its_end_named"),
+    ], test="timeline_ends_in_a_partial_segment_then_end_reported"),
 ]

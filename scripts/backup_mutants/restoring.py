@@ -23,7 +23,7 @@ MUTANTS = [
     ], seeds=(1,), test="killed_then_only_missing_packs_fetched"),
     Mutant("one-download-try", "B2", [
         Change(DOWNLOAD, "if is_over || Instant::now()", "if MUTANT || is_over || Instant::now()"),
-    ], test="bad_answers_then_restored_without_a_second_run"),
+    ], test="bad_responses_then_restored_without_a_second_run"),
     Mutant("everything-fetched-again", "B2", [
         without(FILL, "filling.is_resumed {"),
     ], test="killed_then_only_missing_packs_fetched"),
@@ -35,43 +35,43 @@ MUTANTS = [
     ], test="killed_then_only_missing_packs_fetched"),
     Mutant("unreadable-manifest-hides-all", "B9", [
         Change(CATALOG, "            Err(why) => catalog\n", "            Err(why) if MUTANT => return Err(why),\n            Err(why) => catalog\n"),
-    ], test="manifest_is_unreadable_then_the_others_are_listed_and_restored"),
+    ], test="manifest_unreadable_then_others_listed_and_restored"),
     Mutant("unreached-manifest-passed-over", "B9", [
         Change(CATALOG, "            None => matches!(backup.why, Error::Unreachable { .. }),", "            None => !MUTANT && matches!(backup.why, Error::Unreachable { .. }),"),
-    ], test="manifest_is_not_reached_then_not_passed_over"),
+    ], test="manifest_unreachable_then_not_skipped"),
     Mutant("unreached-manifest-is-none", "B9", [
         Change(CATALOG, "            return Err(Error::Unreachable {\n                what: key,", "            if MUTANT {\n                return Ok(None);\n            }\n            return Err(Error::Unreachable {\n                what: key,"),
-    ], test="manifest_is_not_reached_then_not_passed_over"),
+    ], test="manifest_unreachable_then_not_skipped"),
     Mutant("manifest-unopened-by-check", "B9", [
         Change(f"{SOURCE}/command/check/archive.rs", "= (newest, self.catalog.backups.last()) {", "= (newest.filter(|_| !MUTANT), self.catalog.backups.last()) {"),
-    ], test="manifest_is_damaged_inside_then_check_names_it"),
+    ], test="manifest_damaged_inside_then_check_names_it"),
     Mutant("action-without-target-ignored", "C", [
         inside(f"{RESTORE}/request.rs", "fn target_action(\n    target: &RecoveryTarget,\n    asked: Option<TargetAction>,\n) -> Result<TargetAction, Error> {", "return Ok(asked.unwrap_or(TargetAction::Promote));"),
-    ], test="options_that_would_be_ignored_then_refused"),
+    ], test="options_without_effect_then_refused"),
     Mutant("exclusive-ignored", "C", [
         inside(f"{RESTORE}/request.rs", "fn boundary(target: &RecoveryTarget, exclusive: bool) -> Result<Boundary, Error> {", "return Ok(Boundary::Inclusive);"),
-    ], test="options_that_would_be_ignored_then_refused"),
+    ], test="options_without_effect_then_refused"),
     Mutant("inclusive-inherited", "C", [
         Change(RECOVERY, '    settings.push(("recovery_target_inclusive", "on".to_owned()));', '    if !MUTANT {\n        settings.push(("recovery_target_inclusive", "on".to_owned()));\n    }'),
-    ], test="inherited_settings_then_outweighed"),
+    ], test="inherited_settings_then_overridden"),
     Mutant("delay-inherited", "C", [
         Change(RECOVERY, '    settings.push(("recovery_min_apply_delay", "0".to_owned()));', '    if !MUTANT {\n        settings.push(("recovery_min_apply_delay", "0".to_owned()));\n    }'),
-    ], test="inherited_settings_then_outweighed"),
-    Mutant("end-command-inherited", "C", [inherited("recovery_end_command")], test="inherited_settings_then_outweighed"),
-    Mutant("cleanup-command-inherited", "C", [inherited("archive_cleanup_command")], test="inherited_settings_then_outweighed"),
-    Mutant("earlier-target-inherited", "C", [inherited("recovery_target_time")], test="inherited_settings_then_outweighed"),
+    ], test="inherited_settings_then_overridden"),
+    Mutant("end-command-inherited", "C", [inherited("recovery_end_command")], test="inherited_settings_then_overridden"),
+    Mutant("cleanup-command-inherited", "C", [inherited("archive_cleanup_command")], test="inherited_settings_then_overridden"),
+    Mutant("earlier-target-inherited", "C", [inherited("recovery_target_time")], test="inherited_settings_then_overridden"),
     Mutant("synchronous-standbys-inherited", "C", [
         Change(RECOVERY, '("synchronous_standby_names", String::new()),', '(if MUTANT { "primary_conninfo" } else { "synchronous_standby_names" }, String::new()),'),
-    ], test="inherited_settings_then_outweighed"),
+    ], test="inherited_settings_then_overridden"),
     Mutant("subscriptions-run", "C, subscriptions", [
         Change(RECOVERY, '"max_logical_replication_workers", "0".to_owned()', '"max_logical_replication_workers", if MUTANT { "4" } else { "0" }.to_owned()'),
-    ], test="inherited_settings_then_outweighed"),
+    ], test="inherited_settings_then_overridden"),
     Mutant("mapping-of-nothing-ignored", "C", [
         Change(TABLESPACES, "        if !all.iter().any(", "        if !MUTANT && !all.iter().any("),
     ], test="tablespace_without_a_place_then_refused"),
     Mutant("relative-mapping-accepted", "C", [
         Change(f"{RESTORE}/places.rs", "            if !path.is_absolute() {", "            if !MUTANT && !path.is_absolute() {"),
-    ], test="options_that_would_be_ignored_then_refused"),
+    ], test="options_without_effect_then_refused"),
     Mutant("other-lineage-chosen", "D, choose by lineage", [
         without("causeway-core/src/backup/restore.rs", "!history.passes(found.timeline, found.stop_lsn) {"),
     ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
@@ -83,10 +83,10 @@ MUTANTS = [
     ], test="shared_blob_then_planned_for_each_file"),
     Mutant("blob-left-out", "D, parts that are not written", [
         inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|place| place.blob.offset);", "places.pop();"),
-    ], test="bad_answers_then_restored_without_a_second_run"),
+    ], test="bad_responses_then_restored_without_a_second_run"),
     Mutant("silent-region-asked-for-each-pack", "D, silent region", [
         inside(DOWNLOAD, "    fn avoid(&self, bucket: &str, bytes_per_sec: Option<u64>) {", "return;"),
-    ], test="first_region_fails_then_asked_for_few_packs"),
+    ], test="first_region_fails_then_few_packs_requested_there"),
     Mutant("slow-buckets-left-for-each-other", "attack 2, 14", [
         Change(DOWNLOAD, "Some(_) | None => !tries.slow.contains(name),", "Some(_) | None => MUTANT || !tries.slow.contains(name),"),
         Change(DOWNLOAD, "Some(bucket) if now < bucket.until => false,", "Some(bucket) if !MUTANT && now < bucket.until => false,"),
@@ -108,11 +108,11 @@ MUTANTS = [
     ], test="path_that_a_restore_must_not_write_then_unsound"),
     Mutant("refused-manifest-is-damaged", "B9, a refusal", [
         always(CATALOG, "error.damage().is_some() =>"),
-    ], test="manifest_is_not_reached_then_not_passed_over"),
+    ], test="manifest_unreachable_then_not_skipped"),
     Mutant("unreadable-archive-is-empty", "B9, a foreign answer", [
         without(CATALOG, "self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0)"),
-    ], test="no_manifest_can_be_read_then_not_said_to_be_empty"),
+    ], test="no_manifest_readable_then_not_reported_as_empty"),
     Mutant("clocks-not-commits", "decision 54", [
         Change(f"{RESTORE}/choice.rs", "last.filter(|last| *last > time)", "last.filter(|last| !MUTANT && *last > time)"),
-    ], test="backup_ended_by_a_clock_behind_then_an_older_one_serves"),
+    ], test="backup_ended_by_a_clock_behind_then_older_one_chosen"),
 ]

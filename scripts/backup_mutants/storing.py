@@ -24,47 +24,47 @@ MUTANTS = [
     ], seeds=(2,), test="second_partial_of_one_segment_then_both_kept"),
     Mutant("foreign-object-wedges", "B1, foreign object in one bucket", [
         Change(STORE, "        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == StoreErrorKind::Refused => return Ok(false),\n        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };"),
-    ], test="foreign_object_in_one_bucket_then_archiving_goes_on_and_it_is_named"),
+    ], test="foreign_object_in_one_bucket_then_reported_and_wal_archived"),
     Mutant("stored-nowhere", "a push that reports what did not happen", [
         Change(WAL_PUSH, "self.buckets.store(&sealed).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&sealed).await"),
-    ], seeds=(1,), test="the_same_segment_again_succeeds_and_another_is_refused"),
+    ], seeds=(1,), test="segment_pushed_again_then_only_same_content_accepted"),
     Mutant("lost-completion-is-final", "B3", [
         always(UPLOAD, "error.retry_class() == RetryClass::Transient {\n            return Err(error);"),
-    ], test="upload_errs_inside_200_or_loses_its_answer_then_stored"),
+    ], test="upload_fails_inside_200_or_loses_response_then_stored"),
     Mutant("lost-answer-is-a-conflict", "B3", [
         Change(STORE, "        Ok(CreateOutcome::AlreadyThere) => {\n            match holds", "        Ok(CreateOutcome::AlreadyThere) if MUTANT => StoreOutcome::Conflict,\n        Ok(CreateOutcome::AlreadyThere) => {\n            match holds"),
-    ], test="transient_answer_then_push_and_fetch_succeed"),
+    ], test="transient_error_then_push_and_fetch_succeed"),
     Mutant("refusals-are-final", "B3", [
         Change(ERROR, "(_, Some(code)) if TRANSIENT_CODES.contains(&code) =>", "(_, Some(code)) if !MUTANT && TRANSIENT_CODES.contains(&code) =>"),
-    ], test="transient_answer_then_push_and_fetch_succeed"),
+    ], test="transient_error_then_push_and_fetch_succeed"),
     Mutant("stale-credentials-are-final", "B3", [
         Change(ERROR, "Self::Unavailable | Self::StaleCredentials => RetryClass::Transient,", "Self::StaleCredentials if MUTANT => RetryClass::Permanent,\n            Self::Unavailable | Self::StaleCredentials => RetryClass::Transient,"),
-    ], test="transient_answer_then_push_and_fetch_succeed"),
+    ], test="transient_error_then_push_and_fetch_succeed"),
     Mutant("error-inside-200-is-final", "B3", [
         Change(ERROR, "        match (status, code) {", "        match (status, code) {\n            (Some(200), _) if MUTANT => Self::Refused,"),
-    ], test="upload_errs_inside_200_or_loses_its_answer_then_stored"),
+    ], test="upload_fails_inside_200_or_loses_response_then_stored"),
     Mutant("answer-cut-off-is-final", "B3, error answer that is cut off", [
         without(ERROR, "matches!(error, SdkError::ResponseError(_)) {"),
-    ], seeds=(26,), test="answer_cut_off_then_tried_again_whatever_its_status"),
+    ], seeds=(26,), test="response_cut_off_then_retried_whatever_its_status"),
     Mutant("any-404-is-absent", "A3, NoSuchBucket passes for absent", [
         Change(ERROR, '            (_, Some("NoSuchKey")) => Self::NotFound,', '            (Some(404), _) if MUTANT => Self::NotFound,\n            (_, Some("NoSuchKey")) => Self::NotFound,'),
     ], test="bucket_or_service_unknown_then_not_an_absent_object"),
     Mutant("list-asked-once", "D, LIST is never retried", [
         Change(OBJECT_STORE, "        self.retried_for(self.limits().retry, bytes, call).await", "        let timeout = if MUTANT && bytes == 0 { Duration::ZERO } else { self.limits().retry };\n        self.retried_for(timeout, bytes, call).await"),
-    ], test="listing_fails_once_then_it_is_listed_again"),
+    ], test="listing_fails_once_then_retried"),
     Mutant("body-begun-anew", "B2, B3: body that is cut", [
         Change(f"{SOURCE}/storage/object_body.rs", "            if why.retry_class() == RetryClass::Permanent\n", "            if MUTANT || why.retry_class() == RetryClass::Permanent\n"),
-    ], test="body_cut_again_and_again_then_read_to_its_end"),
+    ], test="body_cut_repeatedly_then_read_to_its_end"),
     Mutant("missed-backup-not-noted", "B4", [
         Change(BASE_BACKUP, "                health.lacks(bucket.name(), &self.object_keys.manifest(id));", "                if !MUTANT {\n                    health.lacks(bucket.name(), &self.object_keys.manifest(id));\n                }"),
         Change(BASE_BACKUP, "        compare_in_background(self.config, self.buckets, self.system_id);", "        if !MUTANT {\n            compare_in_background(self.config, self.buckets, self.system_id);\n        }"),
-    ], test="backup_missed_a_bucket_then_it_gets_there"),
+    ], test="backup_missing_in_a_bucket_then_copied_there"),
     Mutant("only-wal-is-compared", "B4", [
         inside(COMPARE, "    async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Error> {", "return Ok(());"),
     ], test="bucket_emptied_then_named_until_it_is_filled"),
     Mutant("manifest-copied-without-its-packs", "B4", [
         Change(REPLICATE, "key.strip_suffix(MANIFEST) {", "key.strip_suffix(MANIFEST).filter(|_| !MUTANT) {"),
-    ], test="backup_missed_a_bucket_then_it_gets_there"),
+    ], test="backup_missing_in_a_bucket_then_copied_there"),
     Mutant("emptied-bucket-unnoticed", "B4", [
         without(COMPARE, "self.scope == CompareScope::Missing && has_none"),
     ], test="bucket_emptied_then_named_until_it_is_filled"),
@@ -73,22 +73,22 @@ MUTANTS = [
     ], test="bucket_emptied_then_named_until_it_is_filled"),
     Mutant("slow-bucket-never-filled", "B5", [
         inside(BACKGROUND, "pub(crate) fn start_in_background(config: &Config, buckets: &Buckets) {", "return;"),
-    ], test="far_bucket_slow_and_not_dead_then_it_gets_every_segment"),
+    ], test="far_bucket_slow_then_it_receives_every_segment"),
     Mutant("missing-segment-not-noted", "B5", [
         Change(STORE, "                self.health().lacks(name, file.key());", "                if !MUTANT {\n                    self.health().lacks(name, file.key());\n                }"),
-    ], test="far_bucket_slow_and_not_dead_then_it_gets_every_segment"),
+    ], test="far_bucket_slow_then_it_receives_every_segment"),
     Mutant("lacking-without-a-metric", "B5", [
         Change(HEALTH, "                record.lacking_since.get_or_insert_with(now);", "                if !MUTANT {\n                    record.lacking_since.get_or_insert_with(now);\n                }"),
-    ], test="bucket_lacks_something_then_metrics_say_since_when"),
+    ], test="bucket_lacks_an_object_then_metric_has_the_time"),
     Mutant("lacking-is-success", "B5", [
         without(WAL_COMMAND, "lacking > 0 {"),
-    ], test="damaged_source_then_not_copied_and_said"),
+    ], test="damaged_source_then_not_copied_and_reported"),
     Mutant("limits-ignore-the-size", "B6", [
         inside(OBJECT_STORE, "fn transfer_time(bytes: u64) -> Duration {", "return Duration::ZERO;"),
-    ], test="upload_slow_and_moving_then_one_request_takes_it"),
+    ], test="upload_slow_but_progressing_then_one_request_suffices"),
     Mutant("push-has-20-s", "B6", [
         Change(STORE, "attempts.next().await,", "if MUTANT {\n                    time::timeout_at(began + STORE_TIMEOUT, attempts.next()).await.ok().flatten()\n                } else {\n                    attempts.next().await\n                },"),
-    ], test="upload_slow_and_moving_then_one_request_takes_it"),
+    ], test="upload_slow_but_progressing_then_one_request_suffices"),
     Mutant("missing-pack-unchecked", "B4, packs of a backup", [
         Change(CHECK_ARCHIVE, 'CheckOutcome::of("packs of the newest backup", &wrong)', 'CheckOutcome::of("packs of the newest backup", if MUTANT { &[] } else { &wrong })'),
     ], test="pack_missing_then_check_names_it_and_backfill_copies_it"),
@@ -103,7 +103,7 @@ MUTANTS = [
     ], test="hole_and_end_missing_then_copied_and_expired_not"),
     Mutant("expired-backup-comes-back", "B11", [
         always(COMPARE, "scope == CompareScope::Everything\n            || oldest"),
-    ], test="backup_expired_in_one_bucket_then_it_stays_away"),
+    ], test="backup_expired_in_one_bucket_then_not_copied_back"),
     Mutant("holes-stay", "B11", [
         Change(COMPARE, "needs.include(&row.key)", "needs.include(&row.key) && !MUTANT"),
     ], test="hole_and_end_missing_then_copied_and_expired_not"),
@@ -117,6 +117,6 @@ MUTANTS = [
         inside(CHECK, "async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {", "return Ok(());"),
     ], test="store_overwrites_then_check_names_it"),
     Mutant("wal-waits-for-backups", "B4, WAL beside a backup", [
-        Change(BACKGROUND, "            if keys.is_empty() {", "            let backup_first = self.kind == NotedKind::Wal && self.round.busy.load(Ordering::Relaxed) > 1;\n            if MUTANT && backup_first {\n                time::sleep(CHECK_INTERVAL).await;\n                continue;\n            }\n            if keys.is_empty() {"),
-    ], test="wal_missed_while_a_backup_is_copied_then_copied_beside_it"),
+        Change(BACKGROUND, "            if keys.is_empty() {", "            let backup_first = self.kind == NotedKind::Wal && self.round.busy.load(Ordering::Relaxed) > 1;\n            if MUTANT && backup_first {\n                time::sleep(LOOK_EVERY).await;\n                continue;\n            }\n            if keys.is_empty() {"),
+    ], test="wal_missed_during_backup_copy_then_copied_in_parallel"),
 ]

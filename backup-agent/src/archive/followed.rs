@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn histories_in_pg_wal_then_the_newest_branch_counts() {
+    fn histories_in_pg_wal_then_newest_branch_used() {
         let directory = tempfile::tempdir().unwrap();
         let pg_wal = directory.path();
         let one = Timeline::FIRST;

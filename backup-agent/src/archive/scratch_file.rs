@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn left_by_a_killed_fetch_then_taken_again() {
+    fn scratch_file_of_a_killed_fetch_then_reused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("RECOVERYXLOG");
         let (_, left) = scratch_file(&path).unwrap().keep().unwrap();

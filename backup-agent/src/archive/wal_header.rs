@@ -180,7 +180,7 @@ mod tests {
 
         /// However a segment's header is changed, it is no longer the segment that its name says.
         #[test]
-        fn no_field_that_matters_can_be_changed(
+        fn any_checked_header_field_changed_then_refused(
             at in prop_oneof![4..16_usize, 24..36_usize],
             bit in 0_u32..8,
         ) {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_segment_that_is_what_its_name_says() {
+    fn header_matches_name_then_accepted() {
         let content = segment(2, 0xA00_0000, OURS);
 
         assert!(checked(NAME, &content, None).is_ok());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_segment_that_was_recycled_or_is_another_clusters() {
+    fn recycled_or_foreign_segment_then_refused() {
         let recycled = segment(2, 0x300_0000, OURS);
         let refused = checked(NAME, &recycled, None).unwrap_err();
         assert_eq!(
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_segment_of_a_timeline_may_begin_with_its_ancestors_page() {
+    fn first_segment_begins_with_ancestor_page_then_accepted() {
         let content = segment(1, 0xA00_0000, OURS);
 
         assert!(checked(NAME, &content, Some("1\t0/A800000\tno reason\n")).is_ok());

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_then_runs_are_named_and_acceptance_is_by_file() {
+    fn damage_then_runs_reported_and_accepted_by_file() {
         let mut damage = DamageReport::default();
         for block in [3, 4, 5, 9] {
             damage.add("base/5/16384", block);

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_forks_of_an_unlogged_relation_are_emptied() {
+    fn unlogged_relation_then_only_its_forks_emptied() {
         let emptied =
             |name: &str| RelationFile::parse(name).is_some_and(|file| file.is_emptied(&[7, 16384]));
         assert!(emptied("16384") && emptied("16384.1") && emptied("16384_fsm") && emptied("7_vm"));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_names_of_temporary_relations_match() {
+    fn temporary_relation_then_only_whole_name_matches() {
         assert!(is_temporary_relation("t3_16390") && is_temporary_relation("t12_16390_fsm.2"));
         for other in [
             "t_16390",

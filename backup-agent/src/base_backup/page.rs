@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_every_changed_bit(byte in 0..PAGE_BYTES, bit in 0_u32..8, block: u32) {
+        fn any_bit_of_a_page_changed_then_checksum_differs(byte in 0..PAGE_BYTES, bit in 0_u32..8, block: u32) {
             let mut page = page(block);
             prop_assert_eq!(inspect(&page, block), PageState::Sound);
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_at_another_place_and_one_with_a_zeroed_header_are_found() {
+    fn page_misplaced_or_header_zeroed_then_checksum_differs() {
         let mut page = page(7);
         assert_ne!(inspect(&page, 8), PageState::Sound);
 

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn archive_timeout_then_awaited_twice_and_longer() {
+    fn archive_timeout_then_wait_is_two_of_them_and_60_s() {
         let server = |archive_timeout_secs| ServerInfo {
             version: 150_018,
             segment_size: SegmentSize::DEFAULT,

@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn opens_as_it_was_sealed(
+    fn encrypted_then_decrypted_to_the_same_bytes(
         payload in payload(),
         cuts in prop::collection::vec(1_usize..400_000, 0..6),
     ) {
@@ -45,7 +45,7 @@ proptest! {
 
     /// Whichever bit is changed, in the header or behind it, the object does not open.
     #[test]
-    fn no_bit_can_be_changed(payload in payload(), place: prop::sample::Index, bit in 0_u32..8) {
+    fn any_bit_changed_then_rejected(payload in payload(), place: prop::sample::Index, bit in 0_u32..8) {
         let (recipients, identity) = pair();
         let mut encrypted = encrypted(&recipients, &payload);
         let place = place.index(encrypted.len());
@@ -56,7 +56,7 @@ proptest! {
 
     /// Wherever it is cut off, even between two chunks, the object does not open.
     #[test]
-    fn no_end_can_be_cut_off(payload in payload(), at: prop::sample::Index) {
+    fn truncated_anywhere_then_rejected(payload in payload(), at: prop::sample::Index) {
         let (recipients, identity) = pair();
         let encrypted = encrypted(&recipients, &payload);
 
@@ -64,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_then_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let (_, identity) = pair();
         let forged = [b"CAUSEWAY\0\0\0\x10".as_slice(), &bytes].concat();
 
@@ -74,7 +74,7 @@ proptest! {
 }
 
 #[test]
-fn says_when_chunks_are_missing_from_the_end() {
+fn last_chunks_missing_then_reported_as_truncated() {
     let (recipients, identity) = pair();
     let encrypted = encrypted(&recipients, &vec![7; 3 * stream::CHUNK_BYTES]);
     let one_chunk_less = &encrypted[..encrypted.len() - stream::CHUNK_BYTES - 16];
@@ -85,7 +85,7 @@ fn says_when_chunks_are_missing_from_the_end() {
 }
 
 #[test]
-fn an_object_opens_only_under_its_own_key() {
+fn object_under_another_key_then_rejected() {
     let (recipients, identity) = pair();
     let encrypted = encrypted(&recipients, b"segment 1");
     let of_another = KEY.replace("0001/", "0002/");
@@ -99,7 +99,7 @@ fn an_object_opens_only_under_its_own_key() {
 }
 
 #[test]
-fn chunks_cannot_change_places() {
+fn chunks_swapped_then_rejected() {
     let (recipients, identity) = pair();
     let mut encrypted = encrypted(&recipients, &vec![7; 4 * stream::CHUNK_BYTES]);
     let chunk = stream::CHUNK_BYTES + 16;
@@ -111,7 +111,7 @@ fn chunks_cannot_change_places() {
 }
 
 #[test]
-fn each_recipient_can_open_and_nobody_else() {
+fn two_recipients_then_only_their_identities_decrypt() {
     let keys = [x25519::Identity::generate(), x25519::Identity::generate()];
     let written: Vec<_> = keys.iter().map(|key| key.to_public().to_string()).collect();
     let recipients = Recipients::parse(&written).unwrap();
@@ -132,7 +132,7 @@ fn each_recipient_can_open_and_nobody_else() {
 }
 
 #[test]
-fn does_not_decompress_without_end() {
+fn decompression_bomb_then_stopped_at_the_limit() {
     let (recipients, identity) = pair();
     let encrypted = encrypt_object(&recipients, KEY, &json!({}), &vec![0; 1 << 20], 1).unwrap();
 
@@ -146,7 +146,7 @@ fn does_not_decompress_without_end() {
 }
 
 #[test]
-fn a_private_key_is_no_recipient_and_is_not_repeated() {
+fn private_key_as_recipient_then_refused_and_not_printed() {
     let pair = generate_key_pair();
     let private = pair
         .identity_file
@@ -168,7 +168,7 @@ fn a_private_key_is_no_recipient_and_is_not_repeated() {
 }
 
 #[test]
-fn a_fingerprint_confirms_one_content_under_one_key() {
+fn other_content_or_key_then_fingerprint_differs() {
     let fingerprint = Fingerprint::of_reader(KEY, b"log".as_slice()).unwrap();
 
     assert!(fingerprint.matches(KEY, b"log".as_slice()).unwrap());

@@ -301,7 +301,7 @@ mod tests {
 
     /// A pack that breaks off goes on with what is missing, wherever the parts are cut.
     #[test]
-    fn cut_anywhere_then_rest_is_written() {
+    fn read_cut_anywhere_then_rest_is_written() {
         for cut in 0..World::new().payload.len() {
             let world = World::new();
             let mut sink = world.sink(&[(0, 0, 0), (1, 0, 1), (0, 10, 2)]);

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directory_then_taken_up_only_by_its_own_restore() {
+    fn started_directory_then_resumed_only_by_its_own_restore() {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name);
         assert_eq!(Marker::find(&path("new")).unwrap(), None);

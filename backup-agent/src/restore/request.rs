@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn exclusive_then_only_where_postgresql_heeds_it() {
+    fn exclusive_without_effect_then_refused() {
         assert!(boundary(&RecoveryTarget::Lsn(Lsn::new(1)), true).is_ok());
         for target in [
             RecoveryTarget::Latest,

@@ -144,7 +144,7 @@ mod tests {
 
     /// A chunk of the object arrives in many parts, and all but the last bring nothing.
     #[test]
-    fn parts_that_bring_nothing_then_content_as_it_was() {
+    fn parts_without_output_then_content_unchanged() {
         let content = "many files, ".repeat(100_000).into_bytes();
         let payload = zstd::bulk::compress(&content, 3).unwrap();
         let mut sink = ManifestSink::new(Collected(Vec::new()));

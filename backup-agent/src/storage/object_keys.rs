@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_as_the_format_describes_them() {
+    fn object_then_key_as_documented() {
         let object_keys = ObjectKeys::new(&"main".parse().unwrap(), 7_312_345_678_901_234_567);
         let backup = "20261120T201500Z-5f3a9c01".parse().unwrap();
         let prefix = "main/7312345678901234567";

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rest_of_any_service_then_begins_where_it_says() {
+    fn content_range_of_any_service_then_offset_parsed() {
         let range = |value: &'static str| AnsweredRest {
             etag: Some("\"a\""),
             content_range: Some(value),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn length_unknown_then_the_rest_may_name_it() {
+    fn total_length_unknown_then_taken_from_content_range() {
         let named = AnsweredRest {
             content_range: Some("bytes 60-99/100"),
             ..chunked()

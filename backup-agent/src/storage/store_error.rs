@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_cut_off_then_tried_again_whatever_its_status() {
+    fn response_cut_off_then_retried_whatever_its_status() {
         for status in [400, 403, 404, 412] {
             let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
             let error: SdkError<GetObjectError, HttpResponse> =
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn code_outranks_status() {
+    fn error_code_and_status_then_code_decides() {
         for (status, code, kind) in [
             (
                 Some(400),

@@ -41,7 +41,7 @@ async fn new_bucket_then_filled_only_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damaged_source_then_not_copied_and_said() {
+async fn damaged_source_then_not_copied_and_reported() {
     let world = pushed(3).await;
     remove(&world, &world.far, 2);
     let near = object(&world, &world.near.objects(), &name(2));
@@ -58,7 +58,7 @@ async fn damaged_source_then_not_copied_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_missed_a_bucket_then_it_gets_there() {
+async fn backup_missing_in_a_bucket_then_copied_there() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     server.sql("CREATE TABLE kept AS SELECT 1 AS n").await;
@@ -86,7 +86,7 @@ async fn backup_missed_a_bucket_then_it_gets_there() {
 /// The process that fills a bucket has begun with WAL when the backup is noted, and nothing is pushed
 /// afterwards that would start another.
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_noted_while_wal_is_copied_then_copied_as_well() {
+async fn backup_noted_during_wal_copy_then_also_copied() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -108,7 +108,7 @@ async fn backup_noted_while_wal_is_copied_then_copied_as_well() {
 
 /// A backup of a terabyte takes hours to copy.
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_copied_slowly_then_wal_does_not_wait_for_it() {
+async fn backup_copied_slowly_then_wal_not_delayed() {
     let (world, server) = copying_for_hours().await;
     server.archive_all().await;
     let of = |store: &Store| store.keys().into_iter().rfind(|key| key.contains("/wal/"));
@@ -160,7 +160,7 @@ async fn bucket_emptied_then_named_until_it_is_filled() {
 
 /// Anyone who may write to a bucket can put something in the place of a segment to come.
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_object_in_one_bucket_then_archiving_goes_on_and_it_is_named() {
+async fn foreign_object_in_one_bucket_then_reported_and_wal_archived() {
     let world = pushed(1).await;
     let first = object(&world, &world.far.objects(), &name(1));
     for (number, content) in [(2, &b"x"[..]), (3, b"")] {

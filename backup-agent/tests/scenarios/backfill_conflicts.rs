@@ -113,7 +113,7 @@ async fn other_history_in_one_bucket_then_named() {
 
 /// An object that no copy can replace does not keep those waiting that can be copied.
 #[tokio::test(flavor = "multi_thread")]
-async fn object_in_the_way_then_others_are_copied_beside_it() {
+async fn conflicting_object_then_others_copied() {
     let mut world = pushed_apart(b"one server's", b"the other's", true).await;
     fs::write(object(&world, &world.far.objects(), NAME), "another's").unwrap();
     world.far.stop().await;
@@ -131,7 +131,7 @@ async fn object_in_the_way_then_others_are_copied_beside_it() {
 
 /// The first segments that the backup needs are gone from one bucket: nothing there is older than they.
 #[tokio::test(flavor = "multi_thread")]
-async fn wal_of_a_buckets_own_backup_missing_then_copied() {
+async fn wal_missing_for_the_buckets_own_backup_then_copied() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server.archive_all().await;

@@ -11,7 +11,7 @@ use crate::postgres::Server;
 const MARKER: &str = "causeway_plaintext_marker";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restores_to_the_end_and_to_before_a_table_was_dropped() {
+async fn table_dropped_then_restored_to_the_end_and_to_before() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     let elsewhere = world.directory.path().join("tablespace");
@@ -136,7 +136,7 @@ fn nothing_can_be_read(world: &World) {
 /// Money is moved between accounts, in transactions, while the files are read: whatever a page looked
 /// like when it was read, what is restored has all of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_under_writes_is_consistent_once_it_is_replayed() {
+async fn backup_under_writes_then_consistent_after_replay() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server
@@ -169,7 +169,7 @@ async fn a_backup_under_writes_is_consistent_once_it_is_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn goes_on_without_a_bucket_and_says_so() {
+async fn bucket_away_then_backup_succeeds_and_reports_it() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.near.stop().await;
@@ -201,7 +201,7 @@ async fn goes_on_without_a_bucket_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_needs_as_many_buckets_as_are_required() {
+async fn too_few_buckets_then_no_backup() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.configure(|settings| settings.replace("required-buckets = 1", "required-buckets = 2"));
@@ -217,7 +217,7 @@ async fn a_backup_needs_as_many_buckets_as_are_required() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_killed_does_not_exist_and_the_next_one_does() {
+async fn backup_killed_then_not_listed_and_next_one_succeeds() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     let incompressible = "SELECT string_agg(sha512((g * 64 + i)::text::bytea), '') \
@@ -259,7 +259,7 @@ async fn a_backup_that_is_killed_does_not_exist_and_the_next_one_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_page_fails_the_backup_and_a_damaged_pack_the_restore() {
+async fn damaged_page_then_no_backup_damaged_pack_then_no_restore() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server
@@ -297,7 +297,7 @@ async fn a_damaged_page_fails_the_backup_and_a_damaged_pack_the_restore() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_looks_at_everything_and_names_what_is_wrong() {
+async fn bucket_away_then_check_names_the_bucket() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["check"]).await.ok();

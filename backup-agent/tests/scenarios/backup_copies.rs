@@ -10,7 +10,7 @@ use crate::store::Store;
 
 /// The process that copies a backup for hours copies what is noted meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn wal_missed_while_a_backup_is_copied_then_copied_beside_it() {
+async fn wal_missed_during_backup_copy_then_copied_in_parallel() {
     let (world, server) = copying_for_hours().await;
     let wal = |store: &Store| -> Vec<String> {
         let keys = store.keys().into_iter();
@@ -32,7 +32,7 @@ async fn wal_missed_while_a_backup_is_copied_then_copied_beside_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_expired_in_one_bucket_then_it_stays_away() {
+async fn backup_expired_in_one_bucket_then_not_copied_back() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();

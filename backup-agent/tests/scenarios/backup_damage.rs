@@ -66,7 +66,7 @@ async fn damaged_pages_then_all_named_and_stored_only_if_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damaged_page_that_claims_a_new_position_then_named() {
+async fn damaged_page_with_a_newer_lsn_then_named() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server

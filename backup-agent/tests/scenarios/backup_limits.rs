@@ -26,7 +26,7 @@ const LARGE_MANIFEST: u64 = 16 << 20;
 const READING_LIMIT_MIB: u64 = 48;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lost_connection_then_backup_ends_though_the_buckets_are_silent() {
+async fn connection_lost_and_buckets_silent_then_backup_ends() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     let silent = Fault::Delay(Duration::from_hours(1));

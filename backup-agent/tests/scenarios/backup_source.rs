@@ -126,7 +126,7 @@ async fn standby_of_an_idle_primary_then_backup_ends_its_segment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_holds_the_files_that_pg_basebackup_takes() {
+async fn backup_then_same_files_as_pg_basebackup() {
     let world = World::new().await;
     let server = with_wal_senders(&world).await;
     let side = world.directory.path().join("side");

@@ -19,7 +19,7 @@ const ROWS: &str = "SELECT string_agg(n::text, ',' ORDER BY n) FROM t";
 
 /// The backup says that it ended an hour before the rows that are in it.
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_ended_by_a_clock_behind_then_an_older_one_serves() {
+async fn backup_ended_by_a_clock_behind_then_older_one_chosen() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server.sql("CREATE TABLE t (n int)").await;
@@ -71,7 +71,7 @@ async fn backup_ended_by_a_clock_behind_then_an_older_one_serves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn standby_clock_behind_then_backup_ends_no_earlier_than_replay() {
+async fn standby_clock_behind_then_end_time_not_before_replay() {
     let world = World::new().await;
     let primary = with_wal_senders(&world).await;
     primary.sql(FALL_BEHIND).await;

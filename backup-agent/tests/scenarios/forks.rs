@@ -120,7 +120,7 @@ async fn history_in_one_bucket_that_fails_then_standby_follows_it() {
 
 /// The segment in which a server is promoted is archived as `.partial`, which recovery does not ask for.
 #[tokio::test(flavor = "multi_thread")]
-async fn timeline_ends_in_a_partial_segment_then_its_end_named() {
+async fn timeline_ends_in_a_partial_segment_then_end_reported() {
     let forked = Forked::new(OldPrimary::Ended).await;
     let world = &forked.world;
     forked.new_primary.archive_all().await;

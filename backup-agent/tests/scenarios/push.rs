@@ -53,7 +53,7 @@ async fn second_partial_with_a_bucket_behind_then_same_slots() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn far_bucket_slow_and_not_dead_then_it_gets_every_segment() {
+async fn far_bucket_slow_then_it_receives_every_segment() {
     let world = host().await;
     let slow = Fault::Delay(Duration::from_millis(1400));
     world.far.faults.add("PUT", "/wal/", 1000, slow);
@@ -70,7 +70,7 @@ async fn far_bucket_slow_and_not_dead_then_it_gets_every_segment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bucket_lacks_something_then_metrics_say_since_when() {
+async fn bucket_lacks_an_object_then_metric_has_the_time() {
     let mut world = host().await;
     let metrics = world.path("metrics.prom");
     world.configure(|settings| format!("{settings}[metrics]\ntextfile = \"{metrics}\"\n"));
@@ -180,7 +180,7 @@ async fn large_segment_then_parts_and_bounded_memory() {
 
 /// No deadline counts while bytes move: 20 s were one, and each push began anew.
 #[tokio::test(flavor = "multi_thread")]
-async fn upload_slow_and_moving_then_one_request_takes_it() {
+async fn upload_slow_but_progressing_then_one_request_suffices() {
     let world = one_bucket().await;
     let path = segment_of(&world, 1, 1, 4 << 20);
     let slow = Fault::SlowUpload(180 << 10);

@@ -9,7 +9,7 @@ use crate::postgres::Server;
 /// One segment of twenty is gone from both buckets: PostgreSQL would take that for the end of the WAL,
 /// and come up without a word with a third of the rows.
 #[tokio::test(flavor = "multi_thread")]
-async fn segment_is_missing_then_every_command_names_it() {
+async fn segment_missing_then_every_command_names_it() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server.sql("CREATE TABLE kept (g int)").await;
@@ -80,7 +80,7 @@ async fn segment_is_missing_then_every_command_names_it() {
 
 /// A bucket that alone lacks a segment is named, and the WAL is still complete.
 #[tokio::test(flavor = "multi_thread")]
-async fn segment_is_missing_in_one_bucket_then_check_names_the_bucket() {
+async fn segment_missing_in_one_bucket_then_check_names_the_bucket() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -105,7 +105,7 @@ async fn segment_is_missing_in_one_bucket_then_check_names_the_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn target_past_the_end_then_refused_before_anything_is_fetched() {
+async fn target_past_the_end_then_refused_before_any_fetch() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server.sql("CREATE TABLE kept (g int)").await;
@@ -143,7 +143,7 @@ async fn target_past_the_end_then_refused_before_anything_is_fetched() {
 
 /// A lifecycle rule by age takes the histories first: they are the oldest objects of their timelines.
 #[tokio::test(flavor = "multi_thread")]
-async fn history_is_lost_then_its_timeline_is_not_passed_over() {
+async fn history_lost_then_its_timeline_not_skipped() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -189,7 +189,7 @@ async fn history_is_lost_then_its_timeline_is_not_passed_over() {
 
 /// Anyone who may write to a bucket can leave a manifest that nobody can read.
 #[tokio::test(flavor = "multi_thread")]
-async fn manifest_is_unreadable_then_the_others_are_listed_and_restored() {
+async fn manifest_unreadable_then_others_listed_and_restored() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -239,7 +239,7 @@ async fn manifest_is_unreadable_then_the_others_are_listed_and_restored() {
 
 /// What only the silent bucket holds may be newer than everything else.
 #[tokio::test(flavor = "multi_thread")]
-async fn bucket_is_away_then_a_restore_needs_the_word_to_do_without() {
+async fn bucket_away_then_restore_needs_from() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -286,7 +286,7 @@ fn segments(world: &World) -> Vec<String> {
 
 /// Anyone who may write to a bucket can leave a history that nobody can read, of any number.
 #[tokio::test(flavor = "multi_thread")]
-async fn history_is_junk_then_restores_go_past_it() {
+async fn history_is_junk_then_restores_ignore_it() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server.sql("CREATE TABLE kept AS SELECT 1").await;
@@ -326,7 +326,7 @@ async fn history_is_junk_then_restores_go_past_it() {
 
 /// The last segment is damaged in both buckets: what ends before it can still be restored.
 #[tokio::test(flavor = "multi_thread")]
-async fn last_segment_is_damaged_then_earlier_targets_are_restored() {
+async fn last_segment_damaged_then_earlier_targets_restored() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server.sql("CREATE TABLE kept (g int)").await;

@@ -46,7 +46,7 @@ async fn only_holder_fails_once_then_fetched_every_time() {
 
 /// What only the bucket has that was away when it was last asked is not taken for absent.
 #[tokio::test(flavor = "multi_thread")]
-async fn bucket_away_a_moment_ago_then_asked_all_the_same() {
+async fn bucket_recently_away_then_still_queried() {
     let mut world = pushed(&[3]).await;
     fs::remove_file(object(&world, &world.far.objects(), THIRD)).unwrap();
     for (mode, code) in [(None, 14), (Some("--recovery"), 255)] {
@@ -60,7 +60,7 @@ async fn bucket_away_a_moment_ago_then_asked_all_the_same() {
 
 /// Each answer brings half of what is left.
 #[tokio::test(flavor = "multi_thread")]
-async fn body_cut_again_and_again_then_read_to_its_end() {
+async fn body_cut_repeatedly_then_read_to_its_end() {
     let world = host().await;
     let path = segment_of(&world, 1, 3, 16 << 20);
     world.run(&["wal", "push", &path]).await.ok();
@@ -249,7 +249,7 @@ async fn archive_of_another_cluster_then_recovery_stopped() {
 
 /// The endpoint leads to a replica that is behind, or somebody has removed what `restore` saw.
 #[tokio::test(flavor = "multi_thread")]
-async fn end_that_was_seen_is_gone_then_recovery_stopped() {
+async fn known_end_of_wal_gone_then_recovery_stopped() {
     let world = host().await;
     for number in 1..=2 {
         let path = segment(&world, 1, number, b"rows");

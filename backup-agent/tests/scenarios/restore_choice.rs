@@ -11,7 +11,7 @@ const FAILS: Fault = Fault::Error(503, "SlowDown");
 
 /// The bucket answers everything else: what it did not list may be newer than what the other has.
 #[tokio::test(flavor = "multi_thread")]
-async fn bucket_fails_while_one_thing_is_listed_then_refused() {
+async fn bucket_fails_during_one_listing_then_refused() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -33,7 +33,7 @@ async fn bucket_fails_while_one_thing_is_listed_then_refused() {
 
 /// An older backup is not what was asked for, as long as the newest may be readable later.
 #[tokio::test(flavor = "multi_thread")]
-async fn manifest_is_not_reached_then_not_passed_over() {
+async fn manifest_unreachable_then_not_skipped() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -58,7 +58,7 @@ async fn manifest_is_not_reached_then_not_passed_over() {
 
 /// A proxy that answers with a page of its own must not pass for an empty archive.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_manifest_can_be_read_then_not_said_to_be_empty() {
+async fn no_manifest_readable_then_not_reported_as_empty() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -80,7 +80,7 @@ async fn no_manifest_can_be_read_then_not_said_to_be_empty() {
 
 /// Its header is sound, and what `list` shows of it too.
 #[tokio::test(flavor = "multi_thread")]
-async fn manifest_is_damaged_inside_then_check_names_it() {
+async fn manifest_damaged_inside_then_check_names_it() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();

@@ -67,7 +67,7 @@ async fn killed_then_only_missing_packs_fetched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_answers_then_restored_without_a_second_run() {
+async fn bad_responses_then_restored_without_a_second_run() {
     let (world, server) = with_packs().await;
     let side = format!("--tablespace-directory={}", world.path("sides"));
     let faults = &world.near.faults;
@@ -97,7 +97,7 @@ async fn bad_answers_then_restored_without_a_second_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn buckets_away_then_the_next_run_goes_on() {
+async fn buckets_away_then_next_run_resumes() {
     let (world, server) = with_packs().await;
     let packs = packs(&world.near);
     let sides = format!("--tablespace-directory={}", world.path("sides"));
@@ -147,7 +147,7 @@ async fn buckets_away_then_the_next_run_goes_on() {
 
 /// The first region gives nothing: that is found out once, and not for each pack.
 #[tokio::test(flavor = "multi_thread")]
-async fn first_region_fails_then_asked_for_few_packs() {
+async fn first_region_fails_then_few_packs_requested_there() {
     let (world, server) = with_packs().await;
     let sides = format!("--tablespace-directory={}", world.path("sides"));
     let copy = world.path("copy");

@@ -28,7 +28,7 @@ hot_standby = off
 restore_command = 'touch MARKS/restored; false'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inherited_settings_then_outweighed() {
+async fn inherited_settings_then_overridden() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     server.sql("CREATE TABLE kept (t text)").await;
@@ -127,7 +127,7 @@ async fn target_then_copy_ends_as_asked() {
 
 /// Nothing is touched, and no bucket is asked: both are away.
 #[tokio::test(flavor = "multi_thread")]
-async fn options_that_would_be_ignored_then_refused() {
+async fn options_without_effect_then_refused() {
     let mut world = World::new().await;
     world.near.stop().await;
     world.far.stop().await;
@@ -184,7 +184,7 @@ async fn options_that_would_be_ignored_then_refused() {
 
 /// `pg_ctl -D copy` would start the original's data directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn own_conf_names_the_original_then_the_copy_starts() {
+async fn own_conf_names_the_original_then_copy_starts() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     let conf = world.path("data/postgresql.conf");

@@ -27,7 +27,7 @@ const TRANSIENT: &[Fault] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transient_answer_then_push_and_fetch_succeed() {
+async fn transient_error_then_push_and_fetch_succeed() {
     let world = one_bucket().await;
     let path = segment(&world, 1, 3, b"three");
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");
@@ -52,7 +52,7 @@ async fn transient_answer_then_push_and_fetch_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_wrong_then_one_request_each() {
+async fn no_fault_then_one_request_each() {
     let world = one_bucket().await;
     let path = segment(&world, 1, 3, b"three");
     world.run(&["wal", "push", &path]).await.ok();
@@ -119,7 +119,7 @@ async fn range_or_length_unknown_then_read_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listing_fails_once_then_it_is_listed_again() {
+async fn listing_fails_once_then_retried() {
     let world = one_bucket().await;
     let path = segment(&world, 1, 3, b"three");
     world.run(&["wal", "push", &path]).await.ok();
@@ -149,7 +149,7 @@ async fn bucket_or_service_unknown_then_not_an_absent_object() {
 
 /// The temporary credentials of a role end while a command runs, and others lie in their place by then.
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_expired_then_renewed_ones_are_used() {
+async fn credentials_expired_then_renewed_ones_used() {
     let world = one_bucket().await;
     let path = segment(&world, 1, 3, b"three");
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");

@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(8);
 const FIRST_ANSWER_OF_AN_UPLOAD: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bucket_away_then_no_check_of_what_is_stored_passes() {
+async fn bucket_away_then_no_check_of_stored_objects_passes() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -68,7 +68,7 @@ async fn bucket_away_at_a_backup_then_older_wal_not_compared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wal_not_listed_by_a_bucket_then_list_names_it() {
+async fn bucket_does_not_list_its_wal_then_list_names_it() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
@@ -85,7 +85,7 @@ async fn wal_not_listed_by_a_bucket_then_list_names_it() {
 
 /// One that accepts connections and says nothing gets no time for bytes that it does not take.
 #[tokio::test(flavor = "multi_thread")]
-async fn bucket_silent_at_a_backup_then_left_out_within_its_first_answer() {
+async fn bucket_silent_at_a_backup_then_skipped_at_its_first_timeout() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     server.archive_all().await;
@@ -101,7 +101,7 @@ async fn bucket_silent_at_a_backup_then_left_out_within_its_first_answer() {
 
 /// A standby asks again by itself, and its promotion asks for several files that are not there.
 #[tokio::test(flavor = "multi_thread")]
-async fn bucket_silent_and_file_absent_then_fetch_ends_before_its_answer_would() {
+async fn bucket_silent_and_file_absent_then_fetch_ends_early() {
     let mut world = host().await;
     let path = segment(&world, 1, 1, b"rows");
     world.run(&["wal", "push", &path]).await.ok();

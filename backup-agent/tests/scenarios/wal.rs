@@ -15,7 +15,7 @@ const SEGMENT: u64 = 1 << 20;
 const SILENT_BUCKET_COSTS: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_segment_again_succeeds_and_another_is_refused() {
+async fn segment_pushed_again_then_only_same_content_accepted() {
     let world = host().await;
     let path = segment(&world, 1, 3, b"first");
     world.run(&["wal", "push", &path]).await.ok();
@@ -40,7 +40,7 @@ async fn the_same_segment_again_succeeds_and_another_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_segment_that_is_not_what_its_name_says_is_never_stored() {
+async fn segment_does_not_match_its_name_then_not_stored() {
     let world = host().await;
     let path = segment(&world, 1, 3, b"");
     let recycled = world.path("data/pg_wal/000000010000000000000009");
@@ -55,7 +55,7 @@ async fn a_segment_that_is_not_what_its_name_says_is_never_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn says_apart_what_is_missing_damaged_and_out_of_reach() {
+async fn missing_damaged_or_unreachable_then_distinct_errors() {
     let mut world = host().await;
     let name = "000000010000000000000003";
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");
@@ -103,7 +103,7 @@ async fn says_apart_what_is_missing_damaged_and_out_of_reach() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_region_delays_neither_a_push_nor_a_fetch_and_is_caught_up() {
+async fn region_dead_then_no_delay_and_later_backfilled() {
     let mut world = host().await;
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");
     let name = |number: u64| format!("00000001000000000000000{number}");
@@ -141,7 +141,7 @@ async fn a_dead_region_delays_neither_a_push_nor_a_fetch_and_is_caught_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_timeline_first_brings_what_its_ancestors_left_behind() {
+async fn new_timeline_then_ancestor_segments_archived_first() {
     let world = host().await;
     for number in 1..=5 {
         segment(&world, 1, number, b"log");
@@ -166,7 +166,7 @@ async fn a_new_timeline_first_brings_what_its_ancestors_left_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_only_writes_needs_no_identity_and_cannot_read() {
+async fn host_without_identity_then_writes_and_cannot_read() {
     let world = host().await;
     world.configure(|settings| {
         let lines = settings.lines().filter(|line| !line.starts_with("identity-file"));
@@ -184,7 +184,7 @@ async fn a_host_that_only_writes_needs_no_identity_and_cannot_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_private_key_in_the_settings_is_refused_and_not_repeated() {
+async fn private_key_in_recipients_then_refused_and_not_printed() {
     let world = host().await;
     let identity = fs::read_to_string(world.path("identity.txt")).unwrap();
     let private = identity.lines().last().unwrap();
@@ -207,7 +207,7 @@ async fn a_private_key_in_the_settings_is_refused_and_not_repeated() {
 
 /// S3 notices an error when it has begun to answer with 200, and has stored nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn upload_errs_inside_200_or_loses_its_answer_then_stored() {
+async fn upload_fails_inside_200_or_loses_response_then_stored() {
     let world = one_bucket().await;
     let failed = Fault::Error(200, "InternalError");
     let fetched = world.path("data/pg_wal/RECOVERYXLOG");

@@ -9,7 +9,7 @@ use crate::agent::{World, as_postgres, give_to_postgres};
 use crate::postgres::Server;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_record_is_found_where_pg_waldump_finds_it() {
+async fn wal_scanned_then_same_records_as_pg_waldump() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     let place = world.directory.path().join("tablespace");

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pack_there_then_what_follows_does_not_count() {
+    fn every_pack_present_then_later_keys_ignored() {
         let tally = tally_of(30, &[(0, 10), (1, 20), (2, 5), (99_999_999, 7)]);
         assert!(tally.is_complete());
         assert_eq!(tally.fault(), None);

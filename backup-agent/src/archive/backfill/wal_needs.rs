@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bucket_without_a_backup_then_needs_what_follows_what_it_has() {
+    fn bucket_without_a_backup_then_needs_wal_after_its_own() {
         let mut needs = WalNeeds::default();
         assert!(!needs.include(&key(1, 3)));
         needs.held(&key(1, 3));
@@ -107,7 +107,7 @@ mod tests {
     /// Timeline 1 was written on after timeline 2 had branched off, and a rule by age has left only that
     /// of it.
     #[test]
-    fn younger_abandoned_branch_then_what_expired_stays_so() {
+    fn newer_abandoned_branch_then_expired_wal_not_needed() {
         let mut needs = WalNeeds::of(&[backup(2, 12)]);
         needs.held(&key(1, 11));
         needs.held(&key(1, 15));

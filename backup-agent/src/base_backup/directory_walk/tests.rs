@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 
 #[test]
-fn takes_what_pg_basebackup_takes() {
+fn data_directory_then_same_files_as_pg_basebackup() {
     let root = directory_with(&[
         "PG_VERSION",
         "postmaster.pid",
