@@ -1,4 +1,4 @@
-//! Buckets: their objects, in one and in all, and the keys of these.
+//! Buckets and their objects: object keys, reads and writes in one bucket and in all.
 
 pub(crate) mod bucket;
 pub(crate) mod bucket_health;

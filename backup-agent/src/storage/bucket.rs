@@ -1,7 +1,8 @@
-//! One bucket: what is asked of S3, and nothing that S3 cannot promise. Nothing is ever overwritten.
+//! One bucket: the S3 calls that a backup needs, with their retries and timeouts. No object is ever
+//! overwritten.
 //!
-//! Every call is tried within a budget that follows the bytes that it moves. No deadline counts while
-//! bytes move: a call ends when nothing has come for a while, and goes on where it was cut.
+//! Each call has a retry budget that grows with the bytes that it moves. A timeout counts only
+//! while no bytes move, and an interrupted read resumes where it was cut.
 
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
@@ -22,14 +23,14 @@ use tokio::time;
 use crate::config::buckets::BucketConfig;
 use crate::storage::client::{CallLimits, client};
 
-/// Between two tries of one call. S3 asks for exponential backoff after a 503.
+/// Backoff between two attempts of one call. S3 asks for exponential backoff after a 503.
 pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_millis(100),
     max_backoff: Duration::from_secs(5),
 };
 
-/// What a link must carry at least: half a megabit a second. A call may take as long as its bytes
-/// need at this rate, and an upload of which no byte moves is noticed sooner.
+/// Minimum transfer rate that is assumed of a link: half a megabit a second. A call may take as
+/// long as its bytes need at this rate; an upload of which no byte moves is detected earlier.
 const MIN_BYTES_PER_SEC: u64 = 64 << 10;
 
 /// One bucket, in one region.
@@ -45,23 +46,23 @@ pub(super) struct BucketState {
     pub(super) connections: AwsConnections,
     pub(super) limits: CallLimits,
     pub(super) client: RwLock<Client>,
-    /// Whether the last call was given up, after all of its tries.
+    /// Whether the last call failed after all of its retries.
     pub(super) given_up: AtomicBool,
-    /// Set once the service has answered anything.
+    /// Set once the service has responded, with an error or not.
     pub(super) reached: AtomicBool,
 }
 
-/// What became of a conditional write.
+/// Result of a conditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CreateOutcome {
-    /// The object is new.
+    /// The object was created.
     New,
-    /// There is one under this key: ours after a lost answer, or another's.
+    /// The key has an object: this process's own after a lost response, or another's.
     AlreadyThere,
 }
 
 impl Bucket {
-    /// Returns a client of the bucket. Nothing is sent yet.
+    /// Returns a client of the bucket. Sends no request.
     pub(crate) async fn new(
         config: &BucketConfig,
         connections: &AwsConnections,
@@ -81,22 +82,21 @@ impl Bucket {
         }
     }
 
-    /// Returns the bucket's name.
     pub(crate) fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// Says whether `name` is this bucket's or its region's.
+    /// Returns whether `name` is the name of this bucket or of its region.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         self.name() == name || self.shared.service.region == name
     }
 
-    /// Returns how long a call may take.
+    /// Returns the timeouts of a call.
     pub(crate) fn limits(&self) -> CallLimits {
         self.shared.limits
     }
 
-    /// Says whether the service has answered this process anything, an error or not.
+    /// Returns whether the service has responded to this process, with an error or not.
     pub(crate) fn is_reached(&self) -> bool {
         self.shared.reached.load(Ordering::Relaxed)
     }
@@ -106,8 +106,8 @@ impl Bucket {
         client.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Fetches credentials anew: the SDK keeps those that it has until the time at which they say that
-    /// they end, and the service has just said that they have ended.
+    /// Fetches new credentials. The SDK caches credentials until their stated expiry, and the
+    /// service has just rejected them as expired.
     pub(super) async fn renew_credentials(&self) {
         let BucketState {
             service,
@@ -120,7 +120,7 @@ impl Bucket {
         *current.unwrap_or_else(PoisonError::into_inner) = client;
     }
 
-    /// Creates the object, unless there is one under this key.
+    /// Creates the object, unless its key exists.
     pub(crate) async fn create(
         &self,
         key: &str,
@@ -130,13 +130,13 @@ impl Bucket {
         let call = self.client().put_object().bucket(self.name()).key(key);
         let call = call.if_none_match("*").body(ByteStream::from(body.clone()));
         let mut call = call.customize();
-        // Through TLS, a signature without a hash of the body: the checksum that S3 compares is signed.
+        // Over TLS the signature omits the body's hash: the checksum that S3 compares is signed.
         if self.shared.service.has_tls() {
             call = call.disable_payload_signing();
         }
         match self.answer("create", key, length, call.send()).await {
             Ok(answer) if answer.e_tag.is_some() => Ok(CreateOutcome::New),
-            // An error inside of a 200: what is stored has an ETag.
+            // An error inside of a 200: a stored object has an ETag.
             Ok(_) => Err(self.unavailable("create", key, "its answer has no ETag")),
             Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
                 Ok(CreateOutcome::AlreadyThere)
@@ -145,7 +145,7 @@ impl Bucket {
         }
     }
 
-    /// Does the same, and repeats it while the bucket is unavailable.
+    /// Calls [`create`](Self::create) and retries it while the bucket is unavailable.
     pub(crate) async fn create_retried(
         &self,
         timeout: Duration,
@@ -157,7 +157,7 @@ impl Bucket {
             .await
     }
 
-    /// Repeats `call`, which moves `bytes`, while the bucket is unavailable.
+    /// Retries `call`, which moves `bytes`, while the bucket is unavailable.
     pub(super) async fn retried<T, F, Fut>(&self, bytes: u64, call: F) -> Result<T, StoreError>
     where
         F: FnMut() -> Fut,
@@ -176,8 +176,8 @@ impl Bucket {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, StoreError>>,
     {
-        // A command makes several calls in a row. Only the first of them waits for a bucket that is away;
-        // the others look whether it has come back.
+        // A command makes several calls in a row. Only the first one waits for an unavailable
+        // bucket; the others try once whether it is available again.
         let timeout = if self.is_given_up() {
             Duration::ZERO
         } else {
@@ -198,8 +198,8 @@ impl Bucket {
         self.shared.given_up.load(Ordering::Relaxed)
     }
 
-    /// Returns the answer to a call that moves `bytes`, for as long as they need and an answer may
-    /// take. The SDK's futures are large: they are boxed once, here.
+    /// Returns the response to a call that moves `bytes`, within the time of a transfer and a
+    /// response. The SDK's futures are large: they are boxed once, here.
     pub(super) fn answer<T, E>(
         &self,
         doing: &'static str,
@@ -242,7 +242,7 @@ impl Bucket {
         answer + transfer_time(bytes)
     }
 
-    /// Returns the error that a body which ended early is.
+    /// Returns the error of a response body that ended early.
     pub(crate) fn broken_off(
         &self,
         key: &str,
@@ -251,7 +251,7 @@ impl Bucket {
         self.unavailable("give all of", key, source)
     }
 
-    /// Returns the error that a call which took too long is.
+    /// Returns the error of a call that timed out.
     pub(crate) fn silent(&self, doing: &'static str, key: &str) -> StoreError {
         self.unavailable(doing, key, "it did not answer in time")
     }
@@ -284,7 +284,7 @@ impl Bucket {
     }
 }
 
-/// Returns how long `bytes` may take.
+/// Returns the maximum transfer time of `bytes`.
 fn transfer_time(bytes: u64) -> Duration {
     Duration::from_millis(bytes.saturating_mul(1000) / MIN_BYTES_PER_SEC)
 }

@@ -1,7 +1,7 @@
-//! What one short command tells the next: which bucket was down a moment ago, which objects it lacks
-//! and since when, and what each holds.
+//! State that a short command leaves for the next one: which buckets were recently unavailable,
+//! which objects each one lacks and since when, and when each last stored an object.
 //!
-//! Losing this loses no data: `wal backfill` compares the buckets themselves.
+//! Losing this state loses no data: `wal backfill` compares the buckets themselves.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,12 +18,12 @@ use tracing::{debug, error, warn};
 use crate::metrics;
 use crate::storage::health_report::{BucketRecord, HealthReport};
 
-/// What a note is about. A backup takes hours to copy, and WAL does not wait for it.
+/// Kind of a missing object. WAL is copied without waiting for a backup, whose copy takes hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotedKind {
-    /// A segment, or a history.
+    /// A segment or a history file.
     Wal,
-    /// A backup, by its manifest.
+    /// A backup, identified by its manifest.
     Backup,
 }
 
@@ -37,20 +37,19 @@ impl NotedKind {
     }
 }
 
-/// For how long a bucket that did not answer is not asked again by a command that need not. Each
-/// probe of a dead one costs up to a second, so a load of segments is slowed by a fifteenth.
+/// Time for which an unavailable bucket is skipped by commands that can do without it. Each probe
+/// of an unavailable bucket costs up to a second, so a burst of segments is slowed by a fifteenth.
 const AVOIDED_FOR: Duration = Duration::from_secs(15);
 
-/// Which kind of object a bucket has stored.
+/// Kind of object that a bucket has stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoredKind {
-    /// A WAL file.
     Wal,
     /// A base backup, with its manifest.
     BaseBackup,
 }
 
-/// What is kept in the state directory.
+/// The records in the state directory.
 #[derive(Clone, Debug)]
 pub(crate) struct BucketHealth {
     directory: PathBuf,
@@ -59,8 +58,8 @@ pub(crate) struct BucketHealth {
 }
 
 impl BucketHealth {
-    /// Returns what is kept in `directory` of `buckets`, and written as metrics to `metrics`. The
-    /// directory is made when there is something to keep.
+    /// Returns the records of `buckets` in `directory`, which are also written as metrics to
+    /// `metrics`. The directory is created with the first record.
     pub(crate) fn new(directory: &Path, metrics: Option<&Path>, buckets: Vec<String>) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -69,7 +68,7 @@ impl BucketHealth {
         }
     }
 
-    /// Says whether the bucket did not answer a moment ago.
+    /// Returns whether the bucket was recently unavailable.
     pub(crate) fn is_avoided(&self, bucket: &str) -> bool {
         let Ok(note) = fs::read_to_string(self.down(bucket)) else {
             return false;
@@ -83,7 +82,7 @@ impl BucketHealth {
             && noted_at.is_ok_and(|noted_at| noted_at <= now && now < noted_at + AVOIDED_FOR)
     }
 
-    /// Notes that the bucket did not answer.
+    /// Records that the bucket did not respond.
     pub(crate) fn avoid(&self, bucket: &str) {
         let Ok(boot) = clock::boot_id() else {
             return;
@@ -92,12 +91,12 @@ impl BucketHealth {
         self.write(&self.down(bucket), &note);
     }
 
-    /// Notes that the bucket answered.
+    /// Records that the bucket responded.
     pub(crate) fn answered(&self, bucket: &str) {
         let _was_avoided = remove(&self.down(bucket));
     }
 
-    /// Notes that the bucket lacks `key`.
+    /// Records that the bucket lacks `key`.
     pub(crate) fn lacks(&self, bucket: &str, key: &str) {
         let path = self.lacking(bucket).join(file_name(key));
         let made = fs::create_dir_all(self.lacking(bucket)).and_then(|()| File::create_new(path));
@@ -113,33 +112,33 @@ impl BucketHealth {
         }
     }
 
-    /// Does the same, unless the state directory has gone: with it went the archive whose comparison, which
-    /// takes a while, has found this.
+    /// Records that the bucket lacks `key`, unless the state directory has been removed: then the
+    /// comparison that found this ran for an archive that no longer exists.
     pub(crate) fn lacks_still(&self, bucket: &str, key: &str) {
         if self.directory.is_dir() {
             self.lacks(bucket, key);
         }
     }
 
-    /// Says whether it is noted that the bucket lacks `key`.
+    /// Returns whether `key` is recorded as missing in the bucket.
     pub(crate) fn is_noted(&self, bucket: &str, key: &str) -> bool {
         self.lacking(bucket).join(file_name(key)).exists()
     }
 
-    /// Says whether anything is noted that the bucket lacks.
+    /// Returns whether any object is recorded as missing in the bucket.
     pub(crate) fn has_notes(&self, bucket: &str) -> bool {
         fs::read_dir(self.lacking(bucket)).is_ok_and(|mut notes| notes.next().is_some())
     }
 
-    /// Says whether WAL is noted that the bucket lacks.
+    /// Returns whether any WAL is recorded as missing in the bucket.
     pub(crate) fn has_wal_notes(&self, bucket: &str) -> bool {
         !self
             .notes(bucket, NotedKind::Wal, 1, &BTreeSet::new())
             .is_empty()
     }
 
-    /// Returns up to about `most` keys of a kind that the bucket lacks, in order and without those of
-    /// `except`.
+    /// Returns up to about `most` recorded keys of a kind that the bucket lacks, sorted and without
+    /// those in `except`.
     pub(crate) fn notes(
         &self,
         bucket: &str,
@@ -161,9 +160,9 @@ impl BucketHealth {
         keys
     }
 
-    /// Removes the note that the bucket lacks `key`.
+    /// Removes the record that the bucket lacks `key`.
     pub(crate) fn filled(&self, bucket: &str, key: &str) {
-        // What a comparison finds was not noted before.
+        // A comparison also copies objects that were not recorded as missing.
         let was_noted = remove(&self.lacking(bucket).join(file_name(key)));
         let is_last = !self.has_notes(bucket);
         self.record(bucket, |record| {
@@ -188,12 +187,12 @@ impl BucketHealth {
         self.update(|report| report.known_gaps.insert(segment.to_string()));
     }
 
-    /// Removes a segment that was found from the known gaps.
+    /// Removes a found segment from the known gaps.
     pub(crate) fn close_gap(&self, segment: &str) {
         self.update(|report| report.known_gaps.remove(segment));
     }
 
-    /// Returns what is recorded.
+    /// Returns the records, or empty ones if they cannot be read.
     pub(crate) fn report(&self) -> HealthReport {
         self.try_report().unwrap_or_else(|error| {
             warn!(path = %self.report_path().display(), %error, "bucket state not read");
@@ -201,11 +200,12 @@ impl BucketHealth {
         })
     }
 
-    /// Reads the report. Not a default after a read error: the next update would erase the known gaps.
+    /// Reads the report. Not a default after a read error: the next update would erase the known
+    /// gaps.
     fn try_report(&self) -> io::Result<HealthReport> {
         let path = self.report_path();
         let report = match fs::read(&path) {
-            // A crash can leave the file empty, and the notes are rebuilt by `wal backfill`.
+            // A crash can leave the file empty; `wal backfill` rebuilds its content.
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
                 warn!(path = %path.display(), %error, "bucket state unreadable, started anew");
                 HealthReport::default()
@@ -216,7 +216,7 @@ impl BucketHealth {
         Ok(self.complete(report))
     }
 
-    /// Keeps an entry for each bucket of the settings, and no other.
+    /// Returns the report with one entry for each configured bucket, and no other.
     fn complete(&self, mut report: HealthReport) -> HealthReport {
         report.buckets.retain(|name, _| self.buckets.contains(name));
         for name in &self.buckets {
@@ -225,18 +225,18 @@ impl BucketHealth {
         report
     }
 
-    /// Says whether notes can be kept.
+    /// Checks that the state directory is writable.
     pub(crate) fn check(&self) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         tempfile::tempfile_in(&self.directory).map(drop)
     }
 
-    /// Returns the file that the process which drains the notes has locked.
+    /// Returns the lock file of the background backfill.
     pub(crate) fn backfill_lock(&self) -> PathBuf {
         self.directory.join("backfill.lock")
     }
 
-    /// Says whether a process is draining the notes.
+    /// Returns whether a background backfill is running.
     pub(crate) fn is_backfill_running(&self) -> bool {
         File::open(self.backfill_lock()).is_ok_and(|file| file.try_lock_shared().is_err())
     }
@@ -293,7 +293,7 @@ fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-/// Puts a file in place whole, readable by all: `node_exporter` runs as another user.
+/// Replaces a file atomically, readable by all users: `node_exporter` runs as another user.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -303,12 +303,12 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Keys hold no `+`, and a file name can hold no `/`.
+/// Returns the file name for a key. Keys contain no `+`, and a file name cannot contain `/`.
 fn file_name(key: &str) -> String {
     key.replace('/', "+")
 }
 
-/// Says whether there was one.
+/// Removes a file and returns whether it existed.
 fn remove(path: &Path) -> bool {
     match fs::remove_file(path) {
         Ok(()) => true,
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(health.report().buckets["a"], BucketRecord::default());
     }
 
-    /// A full or read-only disk costs the notes, and never the push.
+    /// A full or read-only disk loses the records and never fails the push.
     #[test]
     fn directory_not_writable_then_nothing_fails() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! All buckets together: when a thing is stored, and where it is found when a region is away.
+//! All buckets of a cluster: where an object is stored, and where it is read when a region is
+//! unavailable.
 
 use std::time::Duration;
 
@@ -14,15 +15,15 @@ use crate::storage::bucket_health::BucketHealth;
 use crate::storage::client::CallLimits;
 use crate::storage::store_error::StoreError;
 
-/// What the WAL commands can wait for: a promotion waits on several of them in a row, and no
-/// connection inside of Europe takes longer than a tenth of this.
+/// Timeouts of the WAL commands. A promotion waits for several of them in a row, and connecting
+/// inside of Europe takes at most a tenth of this.
 pub(crate) const BRIEF: CallLimits = CallLimits {
     connect: Duration::from_secs(1),
     answer: Duration::from_secs(8),
     retry: Duration::from_secs(20),
 };
 
-/// What a backup or a restore can wait for.
+/// Timeouts of a backup and of a restore.
 pub(crate) const LONG: CallLimits = CallLimits {
     connect: Duration::from_secs(3),
     answer: Duration::from_secs(20),
@@ -39,7 +40,7 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// Returns clients of every bucket in the settings.
+    /// Returns clients of all configured buckets.
     pub(crate) async fn new(config: &Config, limits: CallLimits) -> Self {
         let connections = AwsConnections::default();
         let limits = CallLimits {
@@ -78,18 +79,18 @@ impl Buckets {
         &self.all
     }
 
-    /// Returns in how many buckets a thing must be.
+    /// Returns the number of buckets that must store an object.
     pub(crate) fn required(&self) -> usize {
         self.required
     }
 
-    /// Returns for how long a call that fails is tried again.
+    /// Returns the retry timeout of a failing call.
     pub(crate) fn retry_timeout(&self) -> Duration {
         self.limits.retry
     }
 
-    /// Returns what this host has seen of the buckets: what each lacks and since when, and when it
-    /// last stored what.
+    /// Returns what this host has recorded of the buckets: missing objects and the times of the
+    /// last writes.
     pub(crate) fn health(&self) -> &BucketHealth {
         &self.health
     }

@@ -1,4 +1,4 @@
-//! One bucket that may have an object, and whether its answer is slow.
+//! One bucket that may have an object, and the progress of its response.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,22 +9,22 @@ use tokio::time::Instant;
 
 use crate::storage::bucket::{Bucket, RETRY_POLICY};
 
-/// How long the nearest bucket has to begin its answer before the next is asked as well.
+/// Time in which the nearest bucket must begin its response before the next one is queried as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(200);
 
-/// How many bytes a second an answer must bring, once it has had `HEDGE_SLOW_AFTER`, so that no other
-/// bucket is asked as well.
+/// Minimum transfer rate of a response after `HEDGE_SLOW_AFTER`, below which another bucket is
+/// queried as well.
 pub(crate) const HEDGE_BYTES_PER_SEC: u64 = 256 << 10;
 pub(crate) const HEDGE_SLOW_AFTER: Duration = Duration::from_secs(2);
 
-/// How far one answer has come.
+/// Progress of one response.
 #[derive(Debug, Default)]
 pub(super) struct AnswerProgress {
     pub(super) begun: AtomicBool,
     pub(super) bytes: AtomicU64,
 }
 
-/// What became of asking a bucket.
+/// State of the query to a bucket.
 #[derive(Debug)]
 pub(super) enum CandidateState {
     NotAsked,
@@ -39,7 +39,6 @@ pub(super) enum CandidateState {
     Failed,
 }
 
-/// One bucket that may have the object.
 #[derive(Debug)]
 pub(super) struct BucketCandidate<'a> {
     pub(super) bucket: &'a Bucket,
@@ -50,7 +49,7 @@ pub(super) struct BucketCandidate<'a> {
 }
 
 impl<'a> BucketCandidate<'a> {
-    /// Returns a bucket that was not asked yet; `avoided` if it did not answer a moment ago.
+    /// Returns a bucket that has not been queried; `avoided` if it was recently unavailable.
     pub(super) fn new(bucket: &'a Bucket, avoided: bool) -> Self {
         Self {
             bucket,
@@ -61,17 +60,17 @@ impl<'a> BucketCandidate<'a> {
         }
     }
 
-    /// Says whether the bucket said that it has nothing.
+    /// Returns whether the bucket responded that it has no such object.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self.state, CandidateState::Absent)
     }
 
-    /// Says whether nothing more comes of the bucket.
+    /// Returns whether the query is over, with or without the object.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self.state, CandidateState::Absent | CandidateState::Failed)
     }
 
-    /// Returns since when the bucket has been asked without a beginning of its answer.
+    /// Returns the time of the query if no response has begun.
     pub(super) fn silent_since(&self) -> Option<Instant> {
         match &self.state {
             CandidateState::Asked { since, progress }
@@ -87,7 +86,7 @@ impl<'a> BucketCandidate<'a> {
         }
     }
 
-    /// Says whether the bucket was asked and is not slow.
+    /// Returns whether the bucket was queried and is not slow.
     pub(super) fn is_answering(&self, now: Instant) -> bool {
         let CandidateState::Asked { since, progress } = &self.state else {
             return false;

@@ -1,4 +1,4 @@
-//! Which backups there are, as the buckets say it.
+//! The backups that the buckets list.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,37 +21,36 @@ use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};
 use crate::storage::object_keys::ObjectKeys;
 use crate::storage::store_error::StoreErrorKind;
 
-/// How many manifests are looked at at a time.
+/// Maximum number of manifests that are read concurrently.
 const MAX_CONCURRENT_READS: usize = 16;
 
 /// A backup, and the buckets that hold it.
 #[derive(Clone, Debug)]
 pub(crate) struct CatalogEntry {
-    /// What its manifest lets everybody read.
+    /// The part of its manifest that is readable without an identity.
     pub(crate) summary: BackupSummary,
-    /// The names of the buckets.
+    /// Names of the buckets.
     pub(crate) buckets: Vec<String>,
 }
 
-/// A backup whose manifest a bucket lists and does not give.
+/// A backup whose manifest a bucket lists but does not return.
 #[derive(Debug)]
 pub(crate) struct UnreadableBackup {
-    /// The backup.
     pub(crate) id: BackupId,
-    /// The name of the bucket.
+    /// Name of the bucket.
     pub(crate) bucket: String,
-    /// Why.
+    /// Cause.
     pub(crate) why: Error,
 }
 
-/// Every backup that the buckets list.
+/// All backups that the buckets list.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    /// Those of which at least one bucket gives the manifest, the oldest first.
+    /// Backups whose manifest at least one bucket returned, oldest first.
     pub(crate) backups: Vec<CatalogEntry>,
-    /// The copies that cannot be looked at.
+    /// Copies whose manifest cannot be read.
     pub(crate) unreadable: Vec<UnreadableBackup>,
-    /// The buckets that did not answer.
+    /// Buckets that did not respond.
     pub(crate) silent: Vec<String>,
 }
 
@@ -65,12 +64,12 @@ impl Catalog {
         }
     }
 
-    /// Returns what everybody may know of the backups.
+    /// Returns the summaries, which are readable without an identity.
     pub(crate) fn summaries(&self) -> Vec<BackupSummary> {
         self.backups.iter().map(|backup| backup.summary.clone()).collect()
     }
 
-    /// Refuses to do without a bucket that does not answer: what only it holds may be newer.
+    /// Fails if a bucket did not respond: a backup that only this bucket holds may be newer.
     pub(crate) fn refuse_silent(mut self) -> Result<Self, Error> {
         match self.silent.pop() {
             Some(bucket) => Err(Error::SilentBucket { bucket }),
@@ -78,7 +77,7 @@ impl Catalog {
         }
     }
 
-    /// Returns why no backup can be looked at, if there are any.
+    /// Returns the cause if backups exist and none is readable.
     pub(crate) fn refuse_all_unreadable(mut self) -> Result<(), Error> {
         if !self.backups.is_empty() || self.unreadable.is_empty() {
             return Ok(());
@@ -88,9 +87,9 @@ impl Catalog {
         Err(Error::UnreadableBackup { id, bucket, why })
     }
 
-    /// Refuses to choose among the backups while one that no bucket gives may be the right one: `asked`
-    /// itself, or, if none is asked for, one that was not reached. One that is damaged in every bucket
-    /// will not be there later either, and is only pointed out.
+    /// Fails while a backup that no bucket returns may be the one to restore: `asked` itself or,
+    /// without `asked`, one whose bucket is unreachable. A backup that is damaged in every bucket
+    /// stays damaged, so it is only logged.
     pub(crate) fn refuse_unreadable(mut self, asked: Option<&BackupId>) -> Result<Self, Error> {
         let is_known = |id: &BackupId| self.backups.iter().any(|backup| backup.summary.id == *id);
         let is_in_the_way = |backup: &UnreadableBackup| match asked {
@@ -101,7 +100,7 @@ impl Catalog {
             .unreadable
             .iter()
             .position(|backup| !is_known(&backup.id) && is_in_the_way(backup));
-        // Without any that can be looked at, it is not known that there is none.
+        // If no manifest is readable, the archive is not known to be empty.
         let found = found.or((self.backups.is_empty() && !self.unreadable.is_empty()).then_some(0));
         let Some(found) = found else {
             for backup in &self.unreadable {
@@ -115,7 +114,8 @@ impl Catalog {
     }
 }
 
-/// Returns the identifier of the only PostgreSQL cluster stored under the cluster's name, or `asked`.
+/// Returns the system identifier of the only PostgreSQL cluster stored under the cluster's name, or
+/// `asked`.
 pub(crate) async fn system_id(
     config: &Config,
     buckets: &Buckets,
@@ -155,7 +155,7 @@ pub(crate) async fn system_id(
     }
 }
 
-/// Looks at every backup in every bucket that answers.
+/// Reads the summary of each backup in every bucket that responds.
 pub(crate) async fn list(buckets: &Buckets, object_keys: &ObjectKeys) -> Result<Catalog, Error> {
     let lists = buckets.folders(&object_keys.backup_prefix()).await?;
     let answered = |queried: &Bucket| lists.iter().any(|(bucket, _)| bucket.name() == queried.name());
@@ -186,7 +186,7 @@ pub(crate) async fn list(buckets: &Buckets, object_keys: &ObjectKeys) -> Result<
                 })
                 .buckets
                 .push(bucket),
-            // Without a manifest it was cut short, and is no backup.
+            // Without a manifest the backup is incomplete, and not a backup.
             Ok(None) => {}
             Err(why) => catalog
                 .unreadable
@@ -197,7 +197,7 @@ pub(crate) async fn list(buckets: &Buckets, object_keys: &ObjectKeys) -> Result<
     Ok(catalog)
 }
 
-/// Returns the summary of a backup, or nothing if it has no manifest.
+/// Returns the summary of a backup, or `None` if it has no manifest.
 async fn summary(
     bucket: &Bucket,
     object_keys: &ObjectKeys,
@@ -211,7 +211,7 @@ async fn summary(
             let why = DecryptError::Content(chain(&error));
             return Err(Error::damaged(&key)(why));
         }
-        // What a bucket refuses to give may be sound, and the newest.
+        // A backup that a bucket refuses to return may be sound, and the newest.
         Err(error) => {
             return Err(Error::Unreachable {
                 what: key,
@@ -232,17 +232,17 @@ async fn summary(
     Ok(Some(metadata.summary))
 }
 
-/// How much of a manifest is looked at.
+/// Part of a manifest to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ManifestDepth {
-    /// What stands before the files.
+    /// The head, which precedes the lines of the files.
     Head,
-    /// The line of each file too.
+    /// The head and the line of each file.
     Files,
 }
 
-/// Decrypts the manifest of a backup, and returns what stands before the files. They are read as they come
-/// and not kept, and not read at all where only the head is wanted.
+/// Decrypts the manifest of a backup and returns its head. The lines of the files are checked one
+/// by one and not kept; they are not read if only the head is requested.
 pub(crate) async fn manifest(
     buckets: &Buckets,
     object_keys: &ObjectKeys,
@@ -262,7 +262,7 @@ pub(crate) async fn manifest(
     head.ok_or(Error::Internal("a manifest ended without its head"))
 }
 
-/// Checks a manifest as it comes.
+/// Checks a manifest while it is read.
 struct ManifestCheck<'a> {
     lines: ManifestLines,
     summary: &'a BackupSummary,

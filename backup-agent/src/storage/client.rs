@@ -6,24 +6,25 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{ResponseChecksumValidation, StalledStreamProtectionConfig};
 use causeway_runtime::aws::{self, AwsConnections, AwsService, AwsTimeouts, SdkRetries};
 
-/// After how long an upload of which no byte moves is given up, and tried again.
+/// Time after which an upload of which no byte moves is cancelled and retried.
 const UPLOAD_STALL: Duration = Duration::from_secs(20);
 
-/// The SDK's own limit of a call, which knows nothing of its size: longer than any call of ours.
+/// The SDK's own call timeout, which does not depend on the size of the object: longer than any
+/// call.
 const NO_LIMIT: Duration = Duration::from_hours(24);
 
-/// How long a call to a bucket may take, beside the time that its bytes need.
+/// Timeouts of a call to a bucket, in addition to the transfer time of its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallLimits {
-    /// Until a connection stands.
+    /// Connecting, including TLS.
     pub(crate) connect: Duration,
-    /// Until an answer comes, or its next bytes do.
+    /// Waiting for a response, or for its next bytes.
     pub(crate) answer: Duration,
-    /// For how long a call that fails is tried again.
+    /// Retrying a failing call.
     pub(crate) retry: Duration,
 }
 
-/// Returns a client, which shares `connections`. Nothing is sent yet.
+/// Returns a client that shares `connections`. Sends no request.
 pub(super) async fn client(
     service: &AwsService,
     connections: &AwsConnections,
@@ -38,8 +39,8 @@ pub(super) async fn client(
         .download_enabled(false)
         .upload_enabled(true)
         .grace_period(UPLOAD_STALL);
-    // What is read is authenticated, which says more about it than S3's checksum does, and says it as
-    // what it is: damage, and not a call to repeat.
+    // The content is authenticated, which detects more than S3's checksum does and classifies it as
+    // damage. A failed checksum would look like a call to retry.
     let settings = client
         .config()
         .to_builder()

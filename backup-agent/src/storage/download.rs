@@ -1,6 +1,6 @@
-//! One object from whichever bucket gives it whole: retried while there is progress, and a bucket that
-//! is silent costs its wait once, and not once for each object. One that crawls is left for another that
-//! may be faster, and followed to the end where there is none.
+//! Download of one object from any bucket that returns it whole. It is retried while it progresses.
+//! An unavailable bucket costs its timeout once, and not once per object. A slow bucket is
+//! abandoned for one that may be faster, and read to the end if there is none.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,48 +23,49 @@ use crate::storage::buckets::Buckets;
 use crate::storage::pace::DownloadPace;
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// For how long a bucket is asked last after it failed to answer; it doubles with each failure after
-/// that.
+/// Time for which a failing bucket is queried last; it doubles with each further failure.
 const AVOIDED_FOR: Duration = Duration::from_secs(15);
 const AVOIDED_FOR_AT_MOST: Duration = Duration::from_mins(5);
 
-/// How much faster than a bucket that is slow another must have been, so that what comes is left for it.
+/// Factor by which another bucket must have been faster than a slow one before the slow one is
+/// abandoned.
 const WORTH_LEAVING: u64 = 2;
 
-/// Why an object could not be had from one bucket.
+/// Error of downloading an object from one bucket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DownloadError {
     #[error("it could not be read")]
     Store(#[from] StoreError),
     #[error("it is damaged")]
     Damaged(#[from] DecryptError),
-    /// What was read could not be kept here: no other bucket helps.
+    /// The content could not be written locally: no other bucket helps.
     #[error("it could not be written")]
     Here(#[from] Error),
-    /// It comes so slowly that another bucket is asked.
+    /// The transfer is so slow that another bucket is tried.
     #[error("it comes at {bytes_per_sec} bytes a second")]
     Slow { bytes_per_sec: u64 },
 }
 
-/// Whether more of an object is wanted.
+/// Whether the sink needs more of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SinkDemand {
     More,
     Nothing,
 }
 
-/// What takes in the payload of an object. It is begun again for each try, and keeps what it has.
+/// Receiver of an object's payload. It is restarted for each attempt and keeps what it has
+/// completed.
 pub(crate) trait DownloadSink: Send {
     /// Prepares for the payload from its first byte on.
     fn begin(&mut self) -> Result<(), Error>;
 
-    /// Takes what it can from the front of `payload`, and removes that.
+    /// Consumes a prefix of `payload`.
     fn take(&mut self, payload: &mut Vec<u8>) -> Result<SinkDemand, DownloadError>;
 
-    /// Takes the rest, of which it is certain that it is the end.
+    /// Consumes the rest, which is authenticated as the end.
     fn end(&mut self, payload: &mut Vec<u8>, header: &ObjectHeader) -> Result<(), DownloadError>;
 
-    /// Returns a number that grows with what is done for good.
+    /// Returns a number that grows with each completed step.
     fn progress(&self) -> u64;
 }
 
@@ -81,13 +82,13 @@ pub(crate) struct Downloader {
 struct AvoidedBucket {
     until: Instant,
     for_how_long: Duration,
-    /// How fast it was, if it was left because of that.
+    /// Transfer rate, if the bucket was abandoned as slow.
     bytes_per_sec: Option<u64>,
 }
 
-/// What the tries of one object have come to.
+/// Results of the attempts to read one object.
 struct DownloadAttempts {
-    /// Buckets that would answer the same again.
+    /// Buckets that would return the same again.
     done_with: BTreeSet<String>,
     /// Buckets that were slow.
     slow: BTreeSet<String>,
@@ -97,7 +98,7 @@ struct DownloadAttempts {
 }
 
 impl Downloader {
-    /// Returns a reader that gives up on an object after `retry_for` without any progress.
+    /// Returns a reader that fails on an object after `retry_for` without progress.
     pub(crate) fn new(buckets: &Buckets, identity: Arc<Identity>, retry_for: Duration) -> Self {
         let downloads = Self {
             buckets: buckets.clone(),
@@ -159,7 +160,7 @@ impl Downloader {
         }
     }
 
-    /// Reads the object, and returns how fast it came.
+    /// Reads the object and returns its transfer rate.
     async fn read(
         &self,
         bucket: &Bucket,
@@ -186,9 +187,10 @@ impl Downloader {
         Ok(pace)
     }
 
-    /// Says whether another bucket may give faster what `bucket` gives at this rate: one that is not known
-    /// to be slow or away, or one that was faster. Each is left for others once, and then only for one that
-    /// was faster: what is read twice must not be all that is read.
+    /// Returns whether another bucket may be faster than `bucket` at this rate: one that is not
+    /// known to be slow or unavailable, or one that was faster. Each bucket is abandoned once for a
+    /// bucket of unknown speed, and then only for one that was faster: otherwise the same bytes
+    /// would be read again and again.
     fn may_be_faster(&self, bucket: &Bucket, bytes_per_sec: u64, tries: &DownloadAttempts) -> bool {
         let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -225,14 +227,14 @@ impl Downloader {
                 tries.done_with.insert(name.to_owned());
                 tries.damaged = Some(why);
             }
-            // The first ends everything, and the second was no failure.
+            // A local error ends the download, and a slow transfer is not a failure.
             DownloadError::Here(_) | DownloadError::Slow { .. } => {}
         }
     }
 
-    /// Returns the buckets that may still have the object, those that were slow a moment ago after the
-    /// others, the fastest first, and those that failed last. Once that moment is over, one caller tries the
-    /// bucket, and not all at once.
+    /// Returns the buckets that may still have the object: first those without a recent failure,
+    /// then the recently slow ones, fastest first, then the recently failed ones. After the
+    /// avoidance time one caller probes the bucket, and not all at once.
     fn in_order(&self, done_with: &BTreeSet<String>) -> Vec<Bucket> {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -286,7 +288,7 @@ impl AvoidedBucket {
     }
 }
 
-/// Waits for what a bucket gives, unless that is slow and `is_left` says to leave it.
+/// Awaits the next bytes of a bucket, unless it is slow and `is_left` returns true for its rate.
 async fn watched<T>(
     pace: &mut DownloadPace,
     is_left: impl Fn(u64) -> bool,

@@ -1,5 +1,5 @@
-//! Reading from whichever bucket answers: the nearest first, the next after a moment. Only the
-//! answer "there is no such object" of every bucket means that it is not there.
+//! Hedged reads: the nearest bucket is queried first, the next one after a short delay. An object
+//! is absent only if every bucket responds so.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,78 +20,79 @@ use crate::storage::candidate::HEDGE_SLOW_AFTER;
 use crate::storage::candidate::{AnswerProgress, BucketCandidate, CandidateState};
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// How often it is looked whether the buckets that were asked are slow.
+/// Interval of checking the queried buckets for slowness.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// After how long without an answer the next command should begin with another bucket.
+/// Time without a response after which the next command starts with another bucket.
 const SILENT_AFTER: Duration = Duration::from_millis(400);
 
-/// How often an object that is damaged is read again from the same bucket: it may have been damaged
-/// on the way.
+/// Number of reads of a damaged object from the same bucket: the damage may have occurred in
+/// transit.
 const DAMAGED_TRIES: u32 = 2;
 
-/// Where an object that is being read goes.
+/// Destination of an object that is being read.
 pub(crate) trait ObjectSink: Sized {
-    /// What the whole object is.
+    /// Result for the whole object.
     type Output;
 
-    /// Takes in what comes next.
+    /// Writes the next bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError>;
 
-    /// Takes in the end, after which the object is known to be whole.
+    /// Ends the object, which is complete and authenticated.
     fn finish(self) -> Result<Self::Output, SinkError>;
 }
 
-/// Why a sink did not take an object.
+/// Error of writing an object to a sink.
 #[derive(Debug)]
 pub(crate) enum SinkError {
-    /// The object is not what it should be: another bucket's may be.
+    /// The object is invalid: another bucket's copy may be valid.
     Object(Error),
-    /// It could not be kept, which no other bucket can help with.
+    /// The content could not be stored locally: no other bucket helps.
     Local(Error),
 }
 
-/// How hard an object is looked for.
+/// Retry limits of a search.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FetchEffort {
-    /// For how long a bucket that fails is asked again.
+    /// Retry timeout of a failing bucket.
     pub(crate) retry_timeout: Duration,
-    /// How less is done where the caller asks again by itself.
+    /// Shorter limits, for callers that retry on their own.
     pub(crate) hurry: Option<StandbyLimits>,
 }
 
-/// What shortens a search whose caller asks again.
+/// Limits of a search whose caller retries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StandbyLimits {
-    /// For how long a bucket that fails is asked again once another has said that it has nothing.
+    /// Retry timeout of a failing bucket after another has responded that the object is absent.
     pub(crate) retry: Duration,
-    /// How long a bucket that did not answer a moment ago has to begin its answer.
+    /// Time in which a recently unavailable bucket must begin its response.
     pub(crate) avoided_answer: Duration,
-    /// How long any other has for it once another has said that it has nothing.
+    /// Time in which any other bucket must begin it, after one has responded that the object is
+    /// absent.
     pub(crate) first_answer: Duration,
 }
 
-/// Why one answer did not give the object.
+/// Reason why one response did not yield the object.
 enum AnswerError {
     Store(StoreError),
     DownloadSink(SinkError),
 }
 
-/// One object, looked for in several buckets.
+/// Search for one object in several buckets.
 struct ObjectSearch<'a> {
     buckets: &'a Buckets,
     key: &'a str,
     effort: FetchEffort,
     candidates: Vec<BucketCandidate<'a>>,
     give_up_at: Instant,
-    /// The worst reason so far: a damaged object says more than a silent bucket.
+    /// The most informative error so far: a damaged object outranks an unresponsive bucket.
     damaged: Option<Error>,
     last: Option<StoreError>,
 }
 
 impl Buckets {
-    /// Reads an object from the first bucket that gives it whole, and returns what `open` makes of
-    /// it.
+    /// Reads an object from the first bucket that returns it whole, and returns the result of
+    /// `open`.
     pub(crate) async fn fetch<T>(
         &self,
         key: &str,
@@ -111,12 +112,12 @@ impl Buckets {
         self.fetch_into(key, effort, begin).await
     }
 
-    /// Reads an object from the first bucket that gives it whole into a sink that `begin` makes for
-    /// each try.
+    /// Reads an object from the first bucket that returns it whole, into a sink that `begin`
+    /// creates for each attempt.
     ///
-    /// The next bucket is asked when one fails, has nothing, or is slow. Each is asked, one that was
-    /// down a moment ago last. One that fails is asked again until `effort` ends; once it has begun to
-    /// answer, only a standstill ends it.
+    /// The next bucket is queried when one fails, lacks the object or is slow. Every bucket is
+    /// queried, recently unavailable ones last. A failing bucket is retried until `effort` ends;
+    /// once its response has begun, only a stalled transfer ends it.
     pub(crate) async fn fetch_into<S: ObjectSink>(
         &self,
         key: &str,
@@ -144,7 +145,7 @@ impl Buckets {
     }
 }
 
-/// A sink that keeps the whole object in memory.
+/// Sink that collects the whole object in memory.
 struct CollectingSink<'a, F> {
     key: &'a str,
     whole: Vec<u8>,
@@ -193,7 +194,7 @@ async fn read_answer<S: ObjectSink>(
 }
 
 impl<'a> ObjectSearch<'a> {
-    /// Returns the object, or nothing once no bucket is left to ask.
+    /// Returns the object, or `None` once every bucket has been queried.
     async fn run<S: ObjectSink>(
         &mut self,
         begin: impl Fn() -> Result<S, Error>,
@@ -224,7 +225,7 @@ impl<'a> ObjectSearch<'a> {
         }
     }
 
-    /// Chooses the buckets to ask now, and marks them as asked.
+    /// Chooses the buckets to query now, and marks them as queried.
     fn choose_buckets(
         &mut self,
     ) -> Vec<(usize, &'a Bucket, Option<Duration>, Arc<AnswerProgress>)> {
@@ -256,7 +257,7 @@ impl<'a> ObjectSearch<'a> {
         asked
     }
 
-    /// Returns when it should be looked again which bucket to ask or to give up, if any is left.
+    /// Returns the time of the next check of the queried buckets, if any is left.
     fn next_check_at(&self) -> Option<Instant> {
         let limit = self.first_answer();
         let looks = self
@@ -271,14 +272,14 @@ impl<'a> ObjectSearch<'a> {
         looks.min()
     }
 
-    /// Returns how long a bucket has to begin its answer, if that is limited.
+    /// Returns the time in which a bucket must begin its response, if that is limited.
     fn first_answer(&self) -> Option<Duration> {
         let hurry = self.effort.hurry?;
         let is_absent = self.candidates.iter().any(BucketCandidate::is_absent);
         is_absent.then_some(hurry.first_answer)
     }
 
-    /// Gives up those that have said nothing for too long, where the caller asks again.
+    /// Fails the buckets that have not responded in time, if the caller retries.
     fn fail_silent(&mut self) {
         let Some(limit) = self.first_answer() else {
             return;
@@ -299,7 +300,7 @@ impl<'a> ObjectSearch<'a> {
         }
     }
 
-    /// Takes in that one bucket did not give the object.
+    /// Records that one bucket did not yield the object.
     fn record_answer(&mut self, number: usize, why: AnswerError) -> Result<(), Error> {
         let health = &self.buckets.health;
         let is_absent_elsewhere = self.candidates.iter().any(BucketCandidate::is_absent);
@@ -344,7 +345,8 @@ impl<'a> ObjectSearch<'a> {
         Ok(())
     }
 
-    /// Lets the next command begin with another bucket than one that was asked and is silent.
+    /// Records the buckets that have not responded as avoided, so that the next command starts with
+    /// another.
     fn avoid_silent(&self) {
         for candidate in &self.candidates {
             let since = candidate.silent_since();

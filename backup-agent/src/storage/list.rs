@@ -1,4 +1,4 @@
-//! Listing in every bucket at once, without waiting long for one that is down.
+//! Listing in all buckets concurrently, with a short wait for unavailable ones.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::store_error::StoreError;
 
-/// How much longer a bucket has that has not said anything yet, once another has listed.
+/// Additional time for a bucket that has not responded yet, after another has listed.
 const UNREACHED_FOR: Duration = Duration::from_secs(5);
 
-/// The same for one that did not answer a moment ago.
+/// The same for a recently unavailable bucket.
 const AVOIDED_FOR: Duration = Duration::from_secs(1);
 
-/// The same for one that answers, with errors for now: what it holds may decide.
+/// The same for a bucket that responds with transient errors: its content may matter.
 const REACHED_FOR: Duration = Duration::from_secs(30);
 
 impl Buckets {
-    /// Lists in every bucket, and returns those that answered with what they hold, nearest first, or
-    /// the last error if none did.
+    /// Lists in every bucket. Returns the responding buckets with their keys, nearest first, or the
+    /// last error if none responded.
     pub(crate) async fn list(
         &self,
         prefix: &str,
@@ -35,7 +35,7 @@ impl Buckets {
         self.answers(prefix, list).await
     }
 
-    /// Does the same for the names that follow `prefix` and are followed by `/`.
+    /// Lists the folders below `prefix` in every bucket, as [`list`](Self::list) does the keys.
     pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<(&Bucket, Vec<String>)>, Error> {
         let folders = |bucket: &Bucket| {
             let bucket = bucket.clone();
@@ -72,7 +72,7 @@ impl Buckets {
                     let until = at + self.longest(&silent);
                     match time::timeout_at(until, asked.next()).await {
                         Ok(next) => next,
-                        // One may have said something meanwhile, and has longer then.
+                        // A bucket may have responded meanwhile, which extends its time.
                         Err(_elapsed) if at + self.longest(&silent) > Instant::now() => continue,
                         Err(_elapsed) => break,
                     }
@@ -116,7 +116,7 @@ impl Buckets {
         }
     }
 
-    /// Returns how much longer those that have not listed yet are waited for.
+    /// Returns the additional time for the buckets that have not listed yet.
     fn longest(&self, silent: &[usize]) -> Duration {
         let silent = silent.iter().filter_map(|number| self.all().get(*number));
         let limits = silent.map(|bucket| {

@@ -1,4 +1,4 @@
-//! What a bucket holds, page by page: an archive of years has more keys than memory should hold.
+//! Paged listing of a bucket: an archive of years has more keys than fit in memory.
 
 use std::collections::VecDeque;
 
@@ -7,18 +7,17 @@ use aws_sdk_s3::types::Object;
 use crate::storage::bucket::Bucket;
 use crate::storage::store_error::StoreError;
 
-/// One object, as a listing shows it.
+/// One object in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListedObject {
-    /// Its key.
     pub(crate) key: String,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub(crate) size: u64,
-    /// When it was stored, in seconds since 1970; for a multipart upload, when that began.
+    /// Time when it was stored, in seconds since 1970; for a multipart upload, when that began.
     pub(crate) last_modified: i64,
 }
 
-/// A listing that is being read, in the order of the keys.
+/// Listing in progress, in the order of the keys.
 #[derive(Debug)]
 pub(crate) struct Listing {
     bucket: Bucket,
@@ -36,7 +35,7 @@ enum NextPage {
 }
 
 impl Listing {
-    /// Begins with the first key that starts with `prefix` and sorts after `after`.
+    /// Returns a listing of the keys that start with `prefix` and sort after `after`.
     pub(super) fn new(bucket: &Bucket, prefix: &str, after: &str) -> Self {
         Self {
             bucket: bucket.clone(),
@@ -47,7 +46,7 @@ impl Listing {
         }
     }
 
-    /// Returns the next object, or nothing at the end.
+    /// Returns the next object, or `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<ListedObject>, StoreError> {
         loop {
             if let Some(object) = self.page.pop_front() {
@@ -113,7 +112,7 @@ impl Bucket {
     }
 
     /// Calls `visit` with each object whose key begins with `prefix` and sorts after `after`, in
-    /// order. One page of them is in memory at a time.
+    /// order. One page is in memory at a time.
     pub(crate) async fn list_each(
         &self,
         prefix: &str,
@@ -135,7 +134,7 @@ impl Bucket {
         Ok(keys)
     }
 
-    /// Returns the names that follow `prefix` and are followed by `/`.
+    /// Returns the folders below `prefix`: the parts of keys between it and the next `/`.
     pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let mut names = Vec::new();
         let mut token = None;

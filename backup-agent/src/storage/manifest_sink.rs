@@ -1,4 +1,4 @@
-//! A manifest as it comes: decompressed, handed on, and never held whole.
+//! Streaming decompression of a manifest, which is never in memory as a whole.
 
 use zstd::stream::raw::{Decoder, Operation as _};
 
@@ -10,38 +10,38 @@ use crate::encryption::metadata::ManifestMetadata;
 use crate::error::Error;
 use crate::storage::download::{DownloadError, DownloadSink, SinkDemand};
 
-/// The manifest of a hundred million files. What is larger was made to fill a disk.
+/// Maximum size of a manifest: a hundred million files. A larger one was made to fill a disk.
 const LARGEST_MANIFEST: u64 = 16 << 30;
 
-/// How much is decompressed at once: a block of zstd.
+/// Bytes that are decompressed at once: a block of zstd.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// Where the lines of a manifest go.
+/// Destination of a manifest's lines.
 pub(crate) trait ManifestOutput: Send {
     /// Prepares for the content from its first byte on.
     fn begin(&mut self) -> Result<(), Error>;
 
-    /// Takes in what comes next.
+    /// Writes the next bytes.
     fn write(&mut self, content: &[u8]) -> Result<SinkDemand, DownloadError>;
 
-    /// Takes in the end, and returns what stands before the files.
+    /// Ends the content and returns the head of the manifest.
     fn end(&mut self) -> Result<&Manifest, DownloadError>;
 }
 
-/// Takes in the payload of a manifest.
+/// Sink for the payload of a manifest.
 pub(crate) struct ManifestSink<O> {
-    /// Where its content goes.
+    /// Destination of the content.
     pub(crate) output: O,
     decoder: Option<Decoder<'static>>,
     block: Vec<u8>,
     content_bytes: u64,
     payload_bytes: u64,
-    /// How far the best try has come.
+    /// Bytes decompressed by the most successful attempt.
     most_bytes: u64,
 }
 
 impl<O: ManifestOutput> ManifestSink<O> {
-    /// Returns a sink that hands the content to `output`.
+    /// Returns a sink that decompresses into `output`.
     pub(crate) fn new(output: O) -> Self {
         Self {
             output,
@@ -59,7 +59,7 @@ impl<O: ManifestOutput> ManifestSink<O> {
         };
         let mut rest = payload;
         let mut is_block_full = false;
-        // Parts of a chunk that is not whole bring nothing, and zstd fails after 16 calls with nothing.
+        // An incomplete chunk yields no output, and zstd fails after 16 calls without progress.
         while !rest.is_empty() || is_block_full {
             let status = decoder.run_on_buffers(rest, &mut self.block);
             let status = status.map_err(DecryptError::Compression)?;
@@ -78,7 +78,7 @@ impl<O: ManifestOutput> ManifestSink<O> {
             if self.output.write(content)? == SinkDemand::Nothing {
                 return Ok(SinkDemand::Nothing);
             }
-            // A block that is full may not be all that could be written.
+            // A full block may leave output in the decompressor.
             is_block_full = status.bytes_written == self.block.len();
         }
         Ok(SinkDemand::More)
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// A chunk of the object arrives in many parts, and all but the last bring nothing.
+    /// A chunk of the object arrives in many parts, of which only the last yields output.
     #[test]
     fn parts_without_output_then_content_unchanged() {
         let content = "many files, ".repeat(100_000).into_bytes();

@@ -1,4 +1,4 @@
-//! A large object, stored part by part while it is still being made.
+//! Upload of a large object, part by part while it is being made.
 
 use std::time::Duration;
 
@@ -12,23 +12,22 @@ use tracing::warn;
 use crate::storage::bucket::{Bucket, CreateOutcome};
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// How large a part is. S3 takes 10,000 parts of at least 5 MiB, so an object may reach 80 GiB; two
-/// buckets hold a few of them in memory at a time.
+/// Size of a part. S3 accepts 10,000 parts of at least 5 MiB, so an object may have 80 GiB; two
+/// buckets hold a few parts in memory at a time.
 pub(crate) const PART_BYTES: usize = 8 << 20;
 
-/// For how long a call is tried in a bucket that has answered before. A backup can wait longer than
+/// Retry timeout of a call to a bucket that has responded before. A backup can wait longer than
 /// PostgreSQL's archiver.
 pub(crate) const UPLOAD_RETRY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// For how long it is tried in one that has not: a region that is down when a backup begins is likely
-/// to stay so, and the other buckets wait meanwhile.
+/// Retry timeout of a call to a bucket that has not responded yet: a region that is unavailable
+/// when a backup begins is likely to stay so, and the other buckets wait meanwhile.
 pub(crate) const FIRST_UPLOAD_RETRY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of an object's start is kept, to find it again: its header has a data key that no other
-/// object has.
+/// Bytes of an object's start that identify it: its header has a data key that no other object has.
 const START_BYTES: usize = 4 << 10;
 
-/// One object on its way into one bucket. A small one is stored by a single call.
+/// Upload of one object into one bucket. A small object is stored by a single call.
 #[derive(Debug)]
 pub(crate) struct Upload {
     bucket: Bucket,
@@ -46,7 +45,7 @@ struct Multipart {
 }
 
 impl Upload {
-    /// Begins to store the object `key`, trying each call again for as long as `timeout`.
+    /// Returns an upload of the object `key` that retries each call for up to `timeout`.
     pub(crate) fn new(bucket: Bucket, key: String, timeout: Duration) -> Self {
         Self {
             bucket,
@@ -56,7 +55,7 @@ impl Upload {
         }
     }
 
-    /// Stores one part that is not the last.
+    /// Uploads a part that is not the last.
     pub(crate) async fn part(&mut self, body: Bytes) -> Result<(), StoreError> {
         let mut multipart = match self.multipart.take() {
             Some(begun) => begun,
@@ -73,7 +72,7 @@ impl Upload {
         sent.map(drop)
     }
 
-    /// Stores the last part, after which the object exists.
+    /// Uploads the last part and completes the object.
     pub(crate) async fn finish(mut self, last: Bytes) -> Result<CreateOutcome, StoreError> {
         if self.multipart.is_none() {
             self.reach().await?;
@@ -92,8 +91,8 @@ impl Upload {
         finished
     }
 
-    /// Removes the parts stored so far. What a killed process leaves is removed by the bucket's
-    /// lifecycle rule for incomplete uploads.
+    /// Removes the uploaded parts. After a crash the bucket's lifecycle rule for incomplete uploads
+    /// removes them.
     pub(crate) async fn abandon(self) {
         let Some(multipart) = &self.multipart else {
             return;
@@ -107,7 +106,7 @@ impl Upload {
         });
         match aborted.await {
             Ok(_) => {}
-            // An earlier try did it, and its answer was lost.
+            // An earlier attempt succeeded, and its response was lost.
             Err(error) if error.kind() == StoreErrorKind::NoSuchUpload => {}
             Err(_) => {
                 warn!(bucket = %bucket.name(), %key, "parts of an abandoned upload are left to the lifecycle rule");
@@ -115,8 +114,8 @@ impl Upload {
         }
     }
 
-    /// Waits until a bucket that has answered nothing yet answers a small call. An upload may take as
-    /// long as its bytes need, and one that is silent would get all of that time.
+    /// Waits until a bucket that has not responded yet responds to a small call. An upload may take
+    /// as long as its bytes need, and an unresponsive bucket would use all of that time.
     async fn reach(&self) -> Result<(), StoreError> {
         let Self { bucket, key, .. } = self;
         if bucket.is_reached() {
@@ -128,7 +127,7 @@ impl Upload {
             open.unwrap_or_else(|_elapsed| Err(bucket.silent("answer before", key)))
         });
         match asked.await {
-            // That there is no such object is an answer.
+            // A response that the object is absent is a response.
             Err(error) if error.retry_class() == RetryClass::Transient => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -164,7 +163,7 @@ impl Upload {
                 call = call.disable_payload_signing();
             }
             let sent = bucket.answer(DOING, key, length, call.send()).await?;
-            // An error inside of a 200: what is stored has an ETag.
+            // An error inside of a 200: a stored part has an ETag.
             if sent.e_tag.is_none() {
                 return Err(bucket.unavailable(DOING, key, "its answer has no ETag"));
             }
@@ -186,7 +185,7 @@ impl Upload {
         let parts = CompletedMultipartUpload::builder()
             .set_parts(Some(multipart.parts.clone()))
             .build();
-        // S3 puts the parts together before it answers, which takes minutes for the largest objects.
+        // S3 assembles the parts before it responds, which takes minutes for the largest objects.
         let completed = bucket.retried_for(self.timeout, multipart.bytes, || {
             let call = bucket.client().complete_multipart_upload();
             let call = call.bucket(bucket.name()).key(key);
@@ -200,8 +199,8 @@ impl Upload {
         if error.retry_class() == RetryClass::Transient {
             return Err(error);
         }
-        // The answer to an earlier try may have been lost: then the upload is gone, which services
-        // say in several ways, and the object is there.
+        // The response to an earlier attempt may have been lost: then the upload no longer exists,
+        // which services report in several ways, and the object does.
         match self.is_stored(multipart).await {
             Ok(true) => Ok(CreateOutcome::New),
             Ok(false) => Ok(CreateOutcome::AlreadyThere),
@@ -210,7 +209,7 @@ impl Upload {
         }
     }
 
-    /// Says whether the object that is there is the one that was uploaded.
+    /// Returns whether the stored object is the uploaded one.
     async fn is_stored(&self, multipart: &Multipart) -> Result<bool, StoreError> {
         let length = u64::try_from(multipart.start.len()).unwrap_or(u64::MAX);
         let (start, total) = self.bucket.read_start(&self.key, length).await?;

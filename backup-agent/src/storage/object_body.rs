@@ -1,4 +1,4 @@
-//! The content of one object, read as a stream that goes on where it was cut.
+//! The content of one object, as a stream that resumes where it was cut.
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
@@ -12,8 +12,8 @@ use crate::storage::bucket::{Bucket, RETRY_POLICY};
 use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// An object that is being read. A body that is cut, or that brings nothing for a while, is asked for
-/// again from the byte that was reached: a segment of a gigabyte need not begin anew.
+/// An object that is being read. A body that is cut or stalls is requested again from the byte that
+/// was reached: a segment of a gigabyte need not start again.
 #[derive(Debug)]
 pub(crate) struct ObjectBody {
     bucket: Bucket,
@@ -21,13 +21,14 @@ pub(crate) struct ObjectBody {
     version: ObjectVersion,
     received_bytes: u64,
     stream: ByteStream,
-    /// How many bytes of `stream` were received before: a service may know no `Range`.
+    /// Bytes of `stream` that were received before: a service may not support `Range`.
     repeated_bytes: u64,
-    /// Whether `stream` has ended as it should, and no answer said how long the object is.
+    /// Whether `stream` ended regularly and no response has named the object's length.
     end_is_unsure: bool,
-    /// Whether an answer was no rest of this version. The whole object has to be asked for again.
+    /// Whether a response was no continuation of this version. The whole object must be requested
+    /// again.
     has_no_rest: bool,
-    /// Set while nothing has come since the body was cut.
+    /// Set while no bytes have arrived since the body was cut.
     retrying: Option<RetryState>,
 }
 
@@ -37,33 +38,33 @@ struct RetryState {
     give_up_at: Instant,
 }
 
-/// What the end of an answer is.
+/// Meaning of the end of a response.
 enum BodyEnd {
     /// The end of the object.
     Object,
     /// A part of the object is missing.
     Cut,
-    /// The end of the object, perhaps.
+    /// The end of the object, possibly.
     Unsure,
 }
 
-/// Whether S3's own checksum of the object is compared as well.
+/// Whether S3's own checksum of the object is verified as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceChecksum {
-    /// It is: the reader cannot decrypt.
+    /// Verified: the reader cannot decrypt the content.
     Verified,
-    /// It is not: what is read is authenticated, and said to be damaged where it is, which a failed
-    /// checksum would present as a call to repeat.
+    /// Ignored: the content is authenticated and damage is located in it. A failed checksum would
+    /// look like a call to retry.
     Ignored,
 }
 
 impl Bucket {
-    /// Begins to read the object; asked once.
+    /// Opens the object, without retries.
     pub(crate) async fn open_once(&self, key: &str) -> Result<ObjectBody, StoreError> {
         ObjectBody::open(self, key, ServiceChecksum::Ignored).await
     }
 
-    /// Begins to read the object, which S3's own checksum vouches for.
+    /// Opens the object, verified by S3's own checksum.
     pub(crate) async fn open_verified(&self, key: &str) -> Result<ObjectBody, StoreError> {
         self.retried(0, || ObjectBody::open(self, key, ServiceChecksum::Verified))
             .await
@@ -71,7 +72,7 @@ impl Bucket {
 }
 
 impl ObjectBody {
-    /// Asks for the object once.
+    /// Sends one request for the object.
     pub(super) async fn open(
         bucket: &Bucket,
         key: &str,
@@ -96,12 +97,12 @@ impl ObjectBody {
         })
     }
 
-    /// Returns the length of the object, if the service said it.
+    /// Returns the length of the object, if the service named it.
     pub(crate) fn total_bytes(&self) -> Option<u64> {
         self.version.total_bytes
     }
 
-    /// Returns what comes next, or nothing at the end.
+    /// Returns the next bytes, or `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
         loop {
             let stall = self.bucket.limits().answer;
@@ -127,7 +128,7 @@ impl ObjectBody {
         }
     }
 
-    /// Returns what is new of these bytes, if anything is.
+    /// Returns the new part of these bytes, if any.
     fn not_repeated(&mut self, mut bytes: Bytes) -> Option<Bytes> {
         let length = |part: &Bytes| u64::try_from(part.len()).unwrap_or(u64::MAX);
         let repeated = self.repeated_bytes.min(length(&bytes));
@@ -142,8 +143,8 @@ impl ObjectBody {
         Some(bytes)
     }
 
-    /// Says what the end of an answer is. Where no answer said how long the object is, it has ended once
-    /// another has nothing beyond what was received.
+    /// Classifies the end of a response. If no response named the object's length, it has ended
+    /// once another response has nothing beyond the received bytes.
     fn end(&mut self) -> BodyEnd {
         match self.version.total_bytes {
             Some(total) if self.received_bytes >= total => BodyEnd::Object,
@@ -156,7 +157,7 @@ impl ObjectBody {
         }
     }
 
-    /// Asks for the rest, until it comes or the budget is spent.
+    /// Requests the rest, until it arrives or the retry budget is spent.
     async fn resume(&mut self, mut why: StoreError) -> Result<(), StoreError> {
         loop {
             let timeout = self.bucket.limits().retry;
@@ -188,7 +189,7 @@ impl ObjectBody {
             .range(format!("bytes={}-", self.received_bytes));
         let answer = match bucket.answer("go on with", key, 0, call.send()).await {
             Ok(answer) => answer,
-            // Nothing is overwritten, so that this is another's doing.
+            // Causeway overwrites no object, so another program replaced this one.
             Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
                 return Err(bucket.refused("go on with", key, "it was replaced meanwhile"));
             }

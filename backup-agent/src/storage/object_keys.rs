@@ -1,11 +1,12 @@
-//! Where things are in a bucket. Keys name the cluster, timelines, log files and backups, and
-//! nothing that a backup holds; `FORMAT.md` lists them.
+//! Object keys. They contain the cluster, timelines, WAL file names and backups, and no content of
+//! a backup; `FORMAT.md` lists them.
 
 use causeway_core::backup::BackupId;
 use causeway_core::lsn::WalFileName;
 use causeway_core::{NodeId, Timeline};
 
-/// The keys of one PostgreSQL cluster: two that share a name but not a system identifier never meet.
+/// Object keys of one PostgreSQL cluster. Two clusters with the same name are kept apart by their
+/// system identifiers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectKeys {
     prefix: String,
@@ -19,12 +20,12 @@ impl ObjectKeys {
         }
     }
 
-    /// Returns what precedes the system identifiers of everything stored under `cluster`.
+    /// Returns the prefix that precedes the system identifiers of all clusters with this name.
     pub(crate) fn cluster_prefix(cluster: &NodeId) -> String {
         format!("{cluster}/")
     }
 
-    /// Returns the key with which a bucket's conditional write is tried. It names no system identifier.
+    /// Returns the key that tests a bucket's conditional writes. It contains no system identifier.
     pub(crate) fn write_check(cluster: &NodeId) -> String {
         format!("{cluster}/write-check")
     }
@@ -39,8 +40,8 @@ impl ObjectKeys {
         }
     }
 
-    /// Returns the key of a file of the WAL that is not the first of its name: `.partial` and
-    /// `.backup` files may be several, and each has a slot of its own from 0.
+    /// Returns the key of a further WAL file with the same name: there may be several `.partial`
+    /// and `.backup` files, each in a slot numbered from 0.
     pub(crate) fn slot(&self, name: WalFileName, slot: u32) -> String {
         match slot {
             0 => self.wal_file(name),
@@ -48,32 +49,32 @@ impl ObjectKeys {
         }
     }
 
-    /// Returns what precedes everything of this PostgreSQL cluster.
+    /// Returns the prefix of all keys of this PostgreSQL cluster.
     pub(crate) fn system_prefix(&self) -> String {
         format!("{}/", self.prefix)
     }
 
-    /// Returns what precedes every WAL file, of every timeline.
+    /// Returns the prefix of the WAL files of all timelines.
     pub(crate) fn wal_prefix(&self) -> String {
         format!("{}/wal/", self.prefix)
     }
 
-    /// Returns what precedes the names of one timeline's segments.
+    /// Returns the prefix of one timeline's segments.
     pub(crate) fn timeline_prefix(&self, timeline: Timeline) -> String {
         format!("{}/wal/{:08X}/", self.prefix, timeline.get())
     }
 
-    /// Returns what precedes the names of history files.
+    /// Returns the prefix of the history files.
     pub(crate) fn history_prefix(&self) -> String {
         format!("{}/history/", self.prefix)
     }
 
-    /// Returns what precedes the names of backups.
+    /// Returns the prefix of the backups.
     pub(crate) fn backup_prefix(&self) -> String {
         format!("{}/backup/", self.prefix)
     }
 
-    /// Returns what precedes the numbers of a backup's packs.
+    /// Returns the prefix of a backup's packs.
     pub(crate) fn pack_prefix(&self, backup: &BackupId) -> String {
         format!("{}{backup}/pack/", self.backup_prefix())
     }
@@ -83,7 +84,7 @@ impl ObjectKeys {
         format!("{}{number:08}", self.pack_prefix(backup))
     }
 
-    /// Returns the key of the object that makes a backup exist.
+    /// Returns the key of a backup's manifest, which completes the backup.
     pub(crate) fn manifest(&self, backup: &BackupId) -> String {
         format!("{}{backup}/manifest", self.backup_prefix())
     }

@@ -1,37 +1,37 @@
-//! An answer to the question for the rest of an object: whether it is of the same version, and where in
-//! it the rest begins. Not every service or proxy knows `Range`, `If-Match` or `Content-Length`.
+//! Response to a request for the rest of an object: whether it has the same version, and its
+//! offset. Not every service or proxy supports `Range`, `If-Match` or `Content-Length`.
 
-/// The version of an object that is being read.
+/// Version of an object that is being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ObjectVersion {
-    /// Its strong `ETag`.
+    /// Strong `ETag`.
     pub(super) etag: Option<String>,
-    /// Its length: a chunked answer does not name it.
+    /// Length: a chunked response does not name it.
     pub(super) total_bytes: Option<u64>,
 }
 
-/// What the headers of an answer say.
+/// Headers of a response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AnsweredRest<'a> {
     /// `ETag`.
     pub(super) etag: Option<&'a str>,
-    /// `Content-Range`. An answer without it begins with the first byte of the object.
+    /// `Content-Range`. A response without it begins with the first byte of the object.
     pub(super) content_range: Option<&'a str>,
     /// `Content-Length`.
     pub(super) content_length: Option<i64>,
 }
 
-/// What the body of an answer is.
+/// Position of a response's body in the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rest {
-    /// How many of its bytes come before those that were asked for.
+    /// Number of its bytes that precede the requested ones.
     pub(super) repeated_bytes: u64,
-    /// The length of the object.
+    /// Length of the object.
     pub(super) total_bytes: Option<u64>,
 }
 
 impl ObjectVersion {
-    /// Returns the version that the headers of a whole answer name.
+    /// Returns the version that the headers of a whole response name.
     pub(super) fn new(etag: Option<&str>, content_length: Option<i64>) -> Self {
         Self {
             etag: etag.map(strong),
@@ -39,8 +39,8 @@ impl ObjectVersion {
         }
     }
 
-    /// Returns what an answer is that was asked for from byte `from` on, or why it is no rest of this
-    /// version: two versions of an object are never mixed.
+    /// Returns the position of a response to a request from byte `from` on, or why it is no
+    /// continuation of this version: two versions of an object are never mixed.
     pub(super) fn rest(&self, from: u64, answer: &AnsweredRest<'_>) -> Result<Rest, &'static str> {
         if answer.etag.map(strong) != self.etag {
             return Err("the rest is of another version");
@@ -60,7 +60,7 @@ impl ObjectVersion {
     }
 }
 
-/// Returns the `ETag` that S3 gave: a proxy that encodes a body makes it a weak one.
+/// Returns the strong `ETag` that S3 sent: a proxy that encodes a body makes it weak.
 fn strong(etag: &str) -> String {
     etag.strip_prefix("W/").unwrap_or(etag).to_owned()
 }
@@ -69,7 +69,7 @@ fn bytes(content_length: Option<i64>) -> Option<u64> {
     u64::try_from(content_length?).ok()
 }
 
-/// Reads `bytes FIRST-LAST/TOTAL`, where the total may be `*`.
+/// Parses `bytes FIRST-LAST/TOTAL`, where the total may be `*`.
 fn parse(range: &str) -> Option<(u64, Option<u64>)> {
     let (bounds, total) = range.strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = bounds.split_once('-')?;

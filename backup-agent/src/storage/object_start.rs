@@ -1,4 +1,4 @@
-//! The beginning of an object: what can be read of it without an identity, and without the rest.
+//! The beginning of an object, which is readable without an identity and without the rest.
 
 use std::error::Error as _;
 
@@ -12,24 +12,23 @@ use crate::storage::bucket::Bucket;
 use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// A header and its length prefix fit in this, for up to about a dozen recipients; a longer one is
-/// read in a second call.
+/// Bytes that hold a header and its length prefix, for up to about a dozen recipients; a longer
+/// header is read in a second call.
 const HEADER_GUESS: u64 = 8 << 10;
 
-/// What an object begins with, and how long it is.
+/// Beginning and length of an object.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectStart {
-    /// The header.
     pub(crate) header: ObjectHeader,
-    /// The bytes of the header. They hold a data key that no other object has, so that two objects which
-    /// begin with the same ones are one object.
+    /// Bytes of the header. They contain a data key that no other object has, so two objects with
+    /// the same header are the same object.
     pub(crate) header_bytes: Bytes,
-    /// The length of the object.
+    /// Length of the object in bytes.
     pub(crate) object_bytes: u64,
 }
 
 impl Bucket {
-    /// Reads the first `bytes` of the object, or all of it if it is shorter; and its length.
+    /// Reads the first `bytes` of the object, or all of a shorter one, and its length.
     pub(super) async fn read_start(
         &self,
         key: &str,
@@ -97,8 +96,8 @@ impl Bucket {
     }
 }
 
-/// Returns the first `bytes` of a body and how many came. With `reads_all` the others are counted as
-/// well; a service that knows no `Range` sends all, and they are left to it.
+/// Returns the first `bytes` of a body and the number of bytes received. With `reads_all` the
+/// others are counted as well: a service without `Range` sends them all.
 async fn first_bytes(
     mut body: ByteStream,
     bytes: u64,
@@ -120,7 +119,7 @@ async fn first_bytes(
 }
 
 impl StoreError {
-    /// Returns how the object is damaged, if the bucket gave it and that is the error.
+    /// Returns the damage, if the bucket returned the object and it is damaged.
     pub(crate) fn damage(&self) -> Option<&DecryptError> {
         self.source()?.downcast_ref()
     }

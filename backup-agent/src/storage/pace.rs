@@ -1,14 +1,15 @@
-//! How fast an object comes, as far as its bucket is to blame: what its reader takes is not counted.
+//! Transfer rate of an object, as far as the bucket determines it: the reader's own time is
+//! excluded.
 
 use std::time::Duration;
 
 use crate::storage::candidate::{HEDGE_BYTES_PER_SEC, HEDGE_SLOW_AFTER};
 
-/// For how long what comes is looked at together after the first look: a packet that is lost on the way
-/// costs a second or two, and leaving a pack means to read its beginning twice.
+/// Measuring window after the first one: a lost packet costs a second or two, and abandoning a pack
+/// means reading its beginning twice.
 const LATER_WINDOW: Duration = Duration::from_secs(10);
 
-/// How much of one object has come, and how long that was waited for.
+/// Received bytes of one object, and the time spent waiting for them.
 #[derive(Debug)]
 pub(super) struct DownloadPace {
     bytes: u64,
@@ -19,7 +20,7 @@ pub(super) struct DownloadPace {
 }
 
 impl DownloadPace {
-    /// Returns the pace of what has not begun.
+    /// Returns the pace of a transfer that has not begun.
     pub(super) fn new() -> Self {
         Self {
             bytes: 0,
@@ -30,26 +31,25 @@ impl DownloadPace {
         }
     }
 
-    /// Takes in that `bytes` came.
+    /// Adds received bytes.
     pub(super) fn add_bytes(&mut self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(bytes);
         self.all_bytes = self.all_bytes.saturating_add(bytes);
     }
 
-    /// Takes in that the bucket was waited for.
+    /// Adds time spent waiting for the bucket.
     pub(super) fn add_wait(&mut self, waited: Duration) {
         self.waited += waited;
         self.all_waited += waited;
     }
 
-    /// Returns how long the bucket may be waited for until it is time to look.
+    /// Returns the remaining waiting time of the current window.
     pub(super) fn until_look(&self) -> Duration {
         self.window.saturating_sub(self.waited)
     }
 
-    /// Looks at what came since it was last looked, and returns how many bytes a second that is, if it is
-    /// too little.
+    /// Ends the window, and returns its rate in bytes a second if that is too low.
     pub(super) fn look(&mut self) -> Option<u64> {
         let bytes_per_sec = per_second(self.bytes, self.waited);
         self.bytes = 0;
@@ -58,7 +58,8 @@ impl DownloadPace {
         (bytes_per_sec < HEDGE_BYTES_PER_SEC).then_some(bytes_per_sec)
     }
 
-    /// Says whether all that came shows that its bucket is not slow: a few bytes show nothing.
+    /// Returns whether the whole transfer proves that the bucket is not slow: a few bytes prove
+    /// nothing.
     pub(super) fn is_proven(&self) -> bool {
         self.all_bytes >= HEDGE_BYTES_PER_SEC
             && per_second(self.all_bytes, self.all_waited) >= HEDGE_BYTES_PER_SEC
@@ -85,7 +86,7 @@ mod tests {
         assert_eq!(pace.look(), None);
         assert!(pace.is_proven());
 
-        // What came before does not outweigh it.
+        // Earlier bytes do not compensate for it.
         assert_eq!(pace.until_look(), LATER_WINDOW);
         pace.add_bytes(20_000);
         pace.add_wait(LATER_WINDOW);

@@ -1,4 +1,4 @@
-//! What an answer of S3, or its absence, means: by its status and by the error code in its body.
+//! Meaning of an S3 response, or of its absence, from the status and the error code in its body.
 
 use std::error::Error;
 use std::fmt;
@@ -7,11 +7,11 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use causeway_runtime::retry::RetryClass;
 
-/// Codes that ask for the same call again, under whatever status they come: 400, 403, 409, 503, or
-/// 200, where S3 notices the error after it has begun to answer
+/// Error codes that ask for the same call again, under any status: 400, 403, 409, 503, or 200,
+/// where S3 detects the error after its response has begun
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>).
 ///
-/// `RequestTimeTooSkewed` is among them because a clock that is being corrected ends it.
+/// `RequestTimeTooSkewed` is among them because correcting the clock resolves it.
 const TRANSIENT_CODES: &[&str] = &[
     "BadDigest",
     "BandwidthLimitExceeded",
@@ -37,7 +37,7 @@ const TRANSIENT_CODES: &[&str] = &[
     "XAmzContentSHA256Mismatch",
 ];
 
-/// Codes of credentials that were valid once: other ones have to be fetched before the next try.
+/// Error codes of expired credentials: new ones have to be fetched before the next attempt.
 const STALE_CREDENTIALS: &[&str] = &[
     "ExpiredToken",
     "ExpiredTokenException",
@@ -46,7 +46,7 @@ const STALE_CREDENTIALS: &[&str] = &[
     "TokenRefreshRequired",
 ];
 
-/// A call to a bucket that did not succeed.
+/// Failed call to a bucket.
 #[derive(Debug)]
 pub(crate) struct StoreError {
     pub(super) bucket: String,
@@ -56,28 +56,27 @@ pub(crate) struct StoreError {
     pub(super) source: Box<dyn Error + Send + Sync>,
 }
 
-/// What an error means to the caller.
+/// Meaning of an error to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreErrorKind {
-    /// The bucket is there and says that it has no such object.
+    /// The bucket responded that it has no such object.
     NotFound,
-    /// The object, or the condition on it, exists already.
+    /// The key exists, or the condition on it is not met.
     AlreadyThere,
-    /// No answer, or one that asks to come back: the same call may succeed later.
+    /// No response, or one that asks for a retry: the same call may succeed later.
     Unavailable,
-    /// The same, after other credentials have been fetched.
+    /// As `Unavailable`, after new credentials have been fetched.
     StaleCredentials,
-    /// There is no such upload: it was completed, or removed.
+    /// No such upload: it was completed or aborted.
     NoSuchUpload,
-    /// The object is there, and has none of the bytes that were asked for.
+    /// The object exists and has none of the requested bytes.
     OutOfRange,
-    /// Another call would end the same way.
+    /// A retry would fail in the same way.
     Refused,
 }
 
 impl StoreErrorKind {
-    /// Returns the meaning of an answer with this status and error code; both are missing where there
-    /// was no answer.
+    /// Classifies a status and error code; both are missing without a response.
     pub(super) fn of(status: Option<u16>, code: Option<&str>) -> Self {
         match (status, code) {
             (_, Some(code)) if TRANSIENT_CODES.contains(&code) => Self::Unavailable,
@@ -87,16 +86,15 @@ impl StoreErrorKind {
             (_, Some("PreconditionFailed")) | (Some(412), _) => Self::AlreadyThere,
             (_, Some("InvalidRange")) | (Some(416), _) => Self::OutOfRange,
             (_, Some("NotImplemented")) => Self::Refused,
-            // 200 is an answer that could not be read; 409 says that another conditional write of
-            // this key is under way. 404 without a code is no answer of S3: a bucket that does not
-            // exist, or another service, must not pass for an object that does not.
+            // 200 is a response that could not be parsed; 409 means that another conditional write
+            // of this key is in progress. 404 without a code is not S3's: a missing bucket, or
+            // another service, must not pass for a missing object.
             (None | Some(200 | 408 | 409 | 429 | 500..), _) => Self::Unavailable,
             (Some(_), _) => Self::Refused,
         }
     }
 
-    /// Returns whether a call that ended so is worth repeating. Every call of the archive is safe to
-    /// repeat.
+    /// Returns whether the call is worth repeating. Every call of the archive is safe to repeat.
     pub(crate) fn retry_class(self) -> RetryClass {
         match self {
             Self::Unavailable | Self::StaleCredentials => RetryClass::Transient,
@@ -110,7 +108,6 @@ impl StoreErrorKind {
 }
 
 impl StoreError {
-    /// Returns what the error means.
     pub(crate) fn kind(&self) -> StoreErrorKind {
         self.kind
     }
@@ -125,12 +122,12 @@ impl StoreError {
         self.kind.retry_class()
     }
 
-    /// Returns the meaning of what the SDK gave.
+    /// Classifies an error of the SDK.
     pub(super) fn kind_of<E>(error: &SdkError<E, HttpResponse>) -> StoreErrorKind
     where
         E: ProvideErrorMetadata,
     {
-        // An answer whose body ended early has a status and no code: what it said is not known.
+        // A response whose body ended early has a status and no code: its meaning is unknown.
         if matches!(error, SdkError::ResponseError(_)) {
             return StoreErrorKind::Unavailable;
         }
