@@ -1,8 +1,8 @@
-//! Base backups: every file is read, compressed and encrypted once, and stored in every bucket.
+//! Base backups: each file is read, compressed and encrypted once, and stored in every bucket.
 //!
-//! Readers turn files into blobs, one packer turns blobs into encrypted parts, and one writer per bucket
-//! stores them. The queues between them are bounded, so memory does not grow with the database, and a
-//! failing bucket does not stop the others.
+//! Readers turn files into blobs, one packer turns blobs into encrypted parts, and one writer per
+//! bucket stores them. The queues between them are bounded, so memory does not grow with the
+//! database, and a failing bucket does not stop the others.
 
 pub(crate) mod archive_progress;
 pub(crate) mod bounded_client;
@@ -46,35 +46,35 @@ use crate::storage::bucket_health::StoredKind;
 use crate::storage::buckets::Buckets;
 use crate::storage::object_keys::ObjectKeys;
 
-/// What was asked for.
+/// Request for a backup.
 #[derive(Clone, Debug)]
 pub(crate) struct BackupRequest {
-    /// What to call the backup.
+    /// Label of the backup.
     pub(crate) label: String,
-    /// How it begins.
+    /// Kind of the checkpoint that begins it.
     pub(crate) checkpoint: Checkpoint,
-    /// The files that are stored although pages in them are damaged.
+    /// Files that are stored although pages in them are damaged.
     pub(crate) accepted: Vec<String>,
 }
 
-/// A backup that was made.
+/// Completed backup.
 #[derive(Debug)]
 pub(crate) struct CompletedBackup {
-    /// Its times, positions and sizes.
+    /// Times, WAL positions and sizes.
     pub(crate) summary: BackupSummary,
-    /// Whether pages were compared with their checksums.
+    /// Whether page checksums were verified.
     pub(crate) pages_checked: bool,
-    /// The damage in it.
+    /// Damaged files in it.
     pub(crate) damaged: Vec<DamagedFile>,
-    /// Files whose damage was accepted, and that have none.
+    /// Files whose damage was accepted and that have none.
     pub(crate) undamaged: Vec<String>,
-    /// The buckets that hold it.
+    /// Buckets that hold it.
     pub(crate) buckets: Vec<String>,
-    /// Those that do not.
+    /// Buckets that do not.
     pub(crate) left_out: Vec<String>,
 }
 
-/// A backup under way.
+/// Backup in progress.
 struct RunningBackup<'a> {
     config: &'a Config,
     buckets: &'a Buckets,
@@ -176,7 +176,7 @@ impl RunningBackup<'_> {
             let below = path.strip_prefix(data_directory.as_ref()?).ok()?;
             below.to_str().map(ToOwned::to_owned)
         };
-        // PostgreSQL 14 and older have it.
+        // PostgreSQL 14 and older have this setting.
         let statistics = setting("stats_temp_directory").await?.and_then(below);
         Ok(WalkScope {
             root: self.config.postgres.data_directory.clone(),
@@ -186,7 +186,7 @@ impl RunningBackup<'_> {
         })
     }
 
-    /// Stores the manifest once the WAL is in the archive: from then on the backup exists.
+    /// Stores the manifest once the WAL is in the archive. The manifest completes the backup.
     async fn store(
         &self,
         request: &BackupRequest,
@@ -253,8 +253,9 @@ impl RunningBackup<'_> {
         })
     }
 
-    /// Records which buckets have the backup, and has the others filled. A backup is taken rarely: the
-    /// right moment to find what notes have missed, too.
+    /// Records which buckets have the backup, and starts a backfill of the others. A full
+    /// comparison of the buckets runs here as well, because backups are rare: it finds what the
+    /// records have missed.
     fn record_stored(&self, id: &BackupId, holders: &[String]) {
         for bucket in self.buckets.all() {
             let health = self.buckets.health();

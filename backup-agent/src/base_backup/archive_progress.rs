@@ -1,4 +1,5 @@
-//! Whether the archive comes nearer to what a backup needs: a wait for it is in vain only if not.
+//! Progress of the archive towards the segments that a backup needs. A wait for them ends when
+//! there is none.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,39 +14,40 @@ use crate::archive::wal_archive::WalArchive;
 use crate::base_backup::session::Session;
 use crate::error::Error;
 
-/// How many segments before the first the newest that the archive has is looked for; then this many
-/// times further back.
+/// Distance before the first segment at which the search for the archive's newest segment starts;
+/// each further step goes this many times further back.
 const LOOK_BACK: u64 = 64;
 const FURTHER: u64 = 16;
 
-/// A server on this host answers at once or not at all.
+/// Timeout of a query. A server on this host responds at once or not at all.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What was archived on the way to the last segment of a backup. An archiver that is behind archives
-/// what comes before the backup first.
+/// Segments archived on the way to the last segment of a backup. An archiver that is behind
+/// archives the earlier ones first.
 pub(super) struct ArchiveProgress<'a> {
     archive: &'a WalArchive<'a>,
     session: &'a Session,
     size: SegmentSize,
     first: SegmentName,
-    /// What is archived after it brings the backup no nearer, and prolongs no wait.
+    /// Last segment of the backup. Later segments bring it no nearer and prolong no wait.
     last: SegmentName,
-    /// The newest segment that the archive had before the first.
+    /// Newest segment before the first that the archive had.
     since: Option<SegmentName>,
     held: usize,
     archived: Option<SegmentName>,
 }
 
-/// What one look at the archive found.
+/// Result of one look into the archive.
 pub(super) struct ArchiveStatus {
-    /// The segments that each bucket holds.
+    /// Segments that each bucket holds.
     pub(super) holders: Vec<BTreeSet<SegmentName>>,
-    /// Whether anything came since the look before.
+    /// Whether a segment has been archived since the previous look.
     pub(super) has_come_nearer: bool,
 }
 
 impl<'a> ArchiveProgress<'a> {
-    /// Begins to look for the segments from `first` to `last`, which `session`'s server may archive.
+    /// Returns the progress of the segments from `first` to `last`, which `session`'s server may
+    /// archive.
     pub(super) fn new(
         archive: &'a WalArchive<'a>,
         session: &'a Session,
@@ -64,8 +66,8 @@ impl<'a> ArchiveProgress<'a> {
         }
     }
 
-    /// Looks at the archive, and at what the server's archiver did: a standby has none that archives
-    /// what a primary writes, and an archiver may be at a timeline before the backup's.
+    /// Looks into the archive and at the server's archiver. A standby's archiver does not archive
+    /// the primary's WAL, and an archiver may be at a timeline before the backup's.
     pub(super) async fn check_status(&mut self) -> Result<ArchiveStatus, Error> {
         let since = match self.since {
             Some(since) => since,
@@ -84,8 +86,8 @@ impl<'a> ArchiveProgress<'a> {
         })
     }
 
-    /// Returns the newest segment up to the first that is in the archive, where the buckets differ the
-    /// oldest of these.
+    /// Returns the newest archived segment up to the first; if the buckets differ, the oldest of
+    /// these.
     async fn newest_before(&self) -> Result<SegmentName, Error> {
         let (number, mut back) = (self.first.number(self.size), LOOK_BACK);
         loop {
@@ -103,8 +105,8 @@ impl<'a> ArchiveProgress<'a> {
         }
     }
 
-    /// Returns the segment that the server's archiver archived last, if it is on the way. Without an
-    /// answer, the archive alone shows what comes.
+    /// Returns the segment that the server's archiver archived last, if it is on the way. Without a
+    /// response only the archive shows progress.
     async fn archived(&self) -> Option<SegmentName> {
         let asked = time::timeout(ANSWER_WITHIN, last_archived(self.session)).await;
         let answer = asked.context("it did not answer in time").flatten();

@@ -1,5 +1,5 @@
-//! A connection on which every statement has to be answered: a server that hangs, or a lock that is never
-//! released, would otherwise keep a backup for ever, and every later one of its timer with it.
+//! Connection with a timeout for each statement. A server that hangs, or a lock that is never
+//! released, would otherwise block a backup and all later backups of its timer.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row};
 
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// A client whose statements fail once a time is over.
+/// Client whose statements fail after a timeout.
 pub(crate) struct BoundedClient {
     client: Client,
     timeout: Duration,
@@ -25,7 +25,7 @@ pub(super) struct Bounded<'a> {
 }
 
 impl BoundedClient {
-    /// Returns a client whose statements are answered within `timeout`, which `setting` sets.
+    /// Returns a client with this statement timeout, which `setting` sets.
     pub(super) fn new(client: Client, timeout: Duration, setting: &'static str) -> Self {
         Self {
             client,
@@ -34,7 +34,7 @@ impl BoundedClient {
         }
     }
 
-    /// Says whether the connection has ended.
+    /// Returns whether the connection has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
@@ -52,7 +52,7 @@ impl BoundedClient {
         self.within(self.timeout, self.setting)
     }
 
-    /// Returns every row.
+    /// Returns all rows.
     pub(super) async fn query(
         &self,
         sql: &str,
@@ -77,7 +77,7 @@ impl BoundedClient {
         usual.answer(sql, usual.client.query_opt(sql, values)).await
     }
 
-    /// Executes statements without values.
+    /// Executes statements without parameters.
     pub(super) async fn batch_execute(&self, sql: &str) -> anyhow::Result<()> {
         let usual = self.usual();
         usual.answer(sql, usual.client.batch_execute(sql)).await

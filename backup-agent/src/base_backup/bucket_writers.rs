@@ -1,5 +1,5 @@
-//! One writer per bucket: each stores the same encrypted parts, at its own pace within a few parts, and a
-//! failing writer does not stop the others.
+//! One writer per bucket. All store the same encrypted parts, each at its own pace within a few
+//! parts, and a failing writer does not stop the others.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::storage::bucket::{Bucket, CreateOutcome};
 use crate::storage::multipart_upload::{FIRST_UPLOAD_RETRY_TIMEOUT, UPLOAD_RETRY_TIMEOUT, Upload};
 use crate::storage::store_error::StoreError;
 
-/// How many parts one lane may be behind. Parts are shared, so this bounds what all lanes together
-/// keep in memory.
+/// Parts by which a writer may be behind. Parts are shared, so this bounds the memory of all
+/// writers together.
 const BEHIND: usize = 2;
 
-/// For how long a backup that has failed removes what it has stored.
+/// Time in which a failed backup removes what it has stored.
 const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
@@ -34,10 +34,9 @@ struct BucketWriter {
     messages: Sender<UploadMessage>,
 }
 
-/// What became of a lane: the bucket, and the error if it does not hold everything.
+/// Result of a writer: the bucket, and the error if it does not hold everything.
 type WriterResult = (Bucket, Result<(), StoreError>);
 
-/// One lane for each bucket.
 pub(crate) struct BucketWriters {
     open: Vec<BucketWriter>,
     running: JoinSet<WriterResult>,
@@ -46,7 +45,7 @@ pub(crate) struct BucketWriters {
 }
 
 impl BucketWriters {
-    /// Starts a lane for each of `buckets`, of which `required` must stay.
+    /// Starts a writer for each of `buckets`, of which `required` must succeed.
     pub(crate) fn start(buckets: &[Bucket], required: usize) -> Self {
         let mut running = JoinSet::new();
         let open = buckets
@@ -73,7 +72,7 @@ impl BucketWriters {
         self.send(UploadMessage::Begin(key)).await
     }
 
-    /// Stores a part of it that is not the last.
+    /// Stores a part of the object that is not the last.
     pub(crate) async fn part(&mut self, part: Bytes) -> Result<(), Error> {
         self.send(UploadMessage::Part(part)).await
     }
@@ -116,7 +115,8 @@ impl BucketWriters {
         })
     }
 
-    /// Waits until every lane has stored what it was given, and returns the buckets that have all.
+    /// Waits until every writer has stored its parts, and returns the buckets that hold all of
+    /// them.
     pub(crate) async fn finish(mut self) -> Result<Vec<Bucket>, Error> {
         let in_order: Vec<Bucket> = self.open.drain(..).map(|writer| writer.bucket).collect();
         let mut holders = Vec::new();
@@ -132,8 +132,8 @@ impl BucketWriters {
         Ok(in_order.into_iter().filter(holds).collect())
     }
 
-    /// Closes every lane, and gives each a moment to remove the parts that it had stored: one whose
-    /// bucket is silent leaves them to the bucket's lifecycle rule.
+    /// Closes every writer and gives each a moment to remove its stored parts. The parts in an
+    /// unresponsive bucket are removed by its lifecycle rule.
     pub(crate) async fn abandon(mut self) {
         self.open.clear();
         let ended = async { while self.running.join_next().await.is_some() {} };
@@ -162,8 +162,8 @@ async fn run(bucket: Bucket, mut messages: Receiver<UploadMessage>) -> WriterRes
                 }
                 sent
             }
-            // An object of this name is this very one, stored before its answer was lost: the name
-            // of a backup is drawn anew for each.
+            // An object with this key is this one, stored by an attempt whose response was lost:
+            // the name of a backup is generated for each backup.
             (UploadMessage::Last(part), Some(begun)) => match begun.finish(part).await {
                 Ok(CreateOutcome::New | CreateOutcome::AlreadyThere) => {
                     timeout = UPLOAD_RETRY_TIMEOUT;
@@ -177,7 +177,7 @@ async fn run(bucket: Bucket, mut messages: Receiver<UploadMessage>) -> WriterRes
             return (bucket, Err(error));
         }
     }
-    // The queue was closed in the middle of an object: the backup was given up.
+    // The queue was closed in the middle of an object: the backup has been abandoned.
     if let Some(begun) = upload {
         begun.abandon().await;
     }

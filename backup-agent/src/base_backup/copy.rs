@@ -1,5 +1,5 @@
-//! The copying of the files: one task finds them, readers turn them into blobs, the packer stores these,
-//! and each file that is complete goes to the spool.
+//! Copying of the files: one task finds them, readers turn them into blobs, the packer stores the
+//! blobs, and each complete file goes to the spool.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,45 +20,45 @@ use crate::config::Config;
 use crate::control_file::{CONTROL_FILE, ControlFileData};
 use crate::error::Error;
 
-/// How many files may wait to be read.
+/// Maximum number of files that wait to be read.
 const PLANNED: usize = 64;
 
-/// What is copied.
+/// Source of a copy.
 pub(crate) struct CopySource {
-    /// Where.
+    /// Files to walk.
     pub(crate) scope: WalkScope,
-    /// By whom.
+    /// Reader of the files.
     pub(crate) reader: Reader,
-    /// The files that it will be asked for whether they were among them.
+    /// Files of which [`CopiedFiles::taken`] reports whether they were copied.
     pub(crate) needed: BTreeSet<String>,
 }
 
-/// What the copying gave.
+/// Result of a copy.
 pub(crate) struct CopiedFiles {
-    /// Every file.
+    /// All files.
     pub(crate) files: FileSpool,
-    /// Where their blobs are.
+    /// Positions of their blobs.
     pub(crate) packed: PackedBlobs,
-    /// The directories.
+    /// Directories and tablespaces.
     pub(crate) walked: WalkResult,
-    /// The control file, which was read last.
+    /// The control file, which is read last.
     pub(crate) control: ControlFileData,
-    /// The damaged pages, each accepted.
+    /// Damaged pages, all of them accepted.
     pub(crate) damage: DamageReport,
-    /// Which of the needed files there were.
+    /// Those of the needed files that were copied.
     pub(crate) taken: BTreeSet<String>,
 }
 
-/// How the reading of the files went on.
+/// Outcome of reading the files.
 enum CopyProgress {
-    /// They are stored.
+    /// All files are stored.
     Stored,
-    /// Damage was found that nobody accepted.
+    /// Damage was found that the operator has not accepted.
     DecryptError,
 }
 
-/// Copies every file of `source`, and the control file last. Ends early when `lost` says why the backup
-/// cannot be completed any more.
+/// Copies every file of `source`, and the control file last. Ends early when `lost` returns why the
+/// backup cannot be completed any more.
 pub(crate) async fn copy(
     config: &Config,
     packer: Packer<'_>,
@@ -102,10 +102,10 @@ pub(crate) async fn copy(
 }
 
 struct CopyTask<'a> {
-    /// None once nothing more is stored.
+    /// `None` once nothing more is stored.
     packer: Option<Packer<'a>>,
     files: FileSpool,
-    /// The blobs of the file that each reader is at.
+    /// Blobs of the file that each reader is at.
     open: Vec<Vec<Blob>>,
     needed: BTreeSet<String>,
     taken: BTreeSet<String>,
@@ -131,7 +131,8 @@ impl CopyTask<'_> {
             let planned = Arc::clone(&planned);
             readers.spawn_blocking(move || reader.run(number, &planned, &sender));
         }
-        // What only the readers hold is closed when they end, and what fills it ends as well.
+        // The queues that only the readers hold close with them, and this ends the tasks that fill
+        // them.
         drop((sender, planned));
 
         let stored = tokio::select! {
@@ -160,7 +161,7 @@ impl CopyTask<'_> {
         Ok((walked, damage, control))
     }
 
-    /// Stores what the readers send, until they have read all files.
+    /// Stores the readers' blobs until all files have been read.
     async fn store_all(&mut self, read: &mut Receiver<FromReader>) -> Result<CopyProgress, Error> {
         let mut progress = CopyProgress::Stored;
         while let Some(done) = read.recv().await {

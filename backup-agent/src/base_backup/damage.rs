@@ -1,8 +1,8 @@
-//! Damaged pages: found once, confirmed together, accepted only by name.
+//! Damaged pages: collected, confirmed together, and accepted only by name.
 //!
-//! A page whose checksum does not match may be one that PostgreSQL was writing while it was read. Such a
-//! page is sound a moment later, and is replayed from the WAL, as it has changed since the backup began.
-//! One that stays as it is, whatever position it claims, is damaged.
+//! A page whose checksum does not match may have been read while PostgreSQL was writing it. Such a
+//! page is valid a moment later and is restored by WAL replay, because it has changed since the
+//! backup began. A page that does not change is damaged, whatever LSN it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,14 +18,14 @@ use causeway_core::backup::manifest::DamagedFile;
 use crate::base_backup::directory_walk::PlannedFile;
 use crate::base_backup::page::{PAGE_BYTES, PageState, inspect};
 
-/// How many damaged files are named; more are only counted.
+/// Maximum number of damaged files that are named; further ones are counted.
 const NAMED_AT_MOST: usize = 1000;
 
-/// How many runs of blocks are named in a file.
+/// Maximum number of block ranges that are named in a file.
 const RUNS_NAMED: usize = 8;
 
-/// Before each further reading of pages that do not match. PostgreSQL writes one in microseconds, but
-/// may be held up in the middle.
+/// Pauses before each further reading of mismatching pages. PostgreSQL writes a page in
+/// microseconds, but may be interrupted in the middle.
 const PAUSES: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_millis(1),
@@ -34,18 +34,18 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(60),
 ];
 
-/// A page that does not match, as it was when it was last read.
+/// Page with a checksum mismatch, as last read.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspect {
-    /// The path of its file below the data directory.
+    /// Path of its file below the data directory.
     pub(crate) path: String,
-    /// Where that is.
+    /// Location of that file on disk.
     pub(crate) location: PathBuf,
-    /// The number of the page in the relation.
+    /// Number of the page in the relation.
     pub(crate) block: u32,
-    /// Where it is in the file.
+    /// Offset in the file, in bytes.
     pub(crate) offset: u64,
-    /// The position of its last change, as it claims.
+    /// LSN in its header.
     pub(crate) lsn: Lsn,
 }
 
@@ -72,17 +72,17 @@ impl DamageReport {
         }
     }
 
-    /// Returns how many pages there are.
+    /// Returns the number of pages.
     pub(crate) fn pages(&self) -> u64 {
         self.pages
     }
 
-    /// Says whether there is damage outside of the files `accepted`.
+    /// Returns whether there is damage outside of the `accepted` files.
     pub(crate) fn exceeds(&self, accepted: &BTreeSet<String>) -> bool {
         self.unnamed > 0 || self.files.keys().any(|path| !accepted.contains(path))
     }
 
-    /// Returns the files, with their damaged pages.
+    /// Returns the files with their damaged pages.
     pub(crate) fn files(&self) -> Vec<DamagedFile> {
         let file = |(path, blocks): (&String, &Vec<_>)| DamagedFile {
             path: path.clone(),
@@ -91,7 +91,7 @@ impl DamageReport {
         self.files.iter().map(file).collect()
     }
 
-    /// Returns a line for each file, as an error prints it.
+    /// Returns one line per file, for an error message.
     pub(crate) fn report(&self) -> String {
         let mut lines: Vec<String> = self.files().iter().map(line).collect();
         if self.unnamed > 0 {
@@ -120,8 +120,8 @@ fn line(file: &DamagedFile) -> String {
     format!("\n  {}: {pages} {unit} ({blocks}{more})", file.path)
 }
 
-/// Reads the pages at `suspects` of `bytes` again, all of them together, until they match or `pauses`
-/// are over, and returns those that do not. What was read last is in `bytes`.
+/// Reads the `suspects` in `bytes` again, all of them together, until they match or `pauses` have
+/// passed. Returns those that do not match, with their last reading in `bytes`.
 pub(crate) fn confirm_in(
     file: &File,
     bytes: &mut [u8],
@@ -148,7 +148,7 @@ pub(crate) fn confirm_in(
     Ok(suspects)
 }
 
-/// Does the same for pages of any files, and reads them all again.
+/// Reads `suspects` in any files again, all of them together, and returns those that do not match.
 pub(crate) fn confirm(mut suspects: Vec<Suspect>) -> io::Result<Vec<Suspect>> {
     for pause in PAUSES {
         if suspects.is_empty() {
@@ -163,7 +163,7 @@ pub(crate) fn confirm(mut suspects: Vec<Suspect>) -> io::Result<Vec<Suspect>> {
             if !is_open {
                 open = match File::open(&suspect.location) {
                     Ok(file) => Some((suspect.location.clone(), file)),
-                    // It was dropped meanwhile.
+                    // The file was dropped meanwhile.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                     Err(error) => return Err(error),
                 };
@@ -179,7 +179,7 @@ pub(crate) fn confirm(mut suspects: Vec<Suspect>) -> io::Result<Vec<Suspect>> {
     Ok(suspects)
 }
 
-/// Returns the suspects among the pages of `bytes`, which begin at `start` in the file.
+/// Returns the suspects among the pages of `bytes`, which begin at offset `start` of the file.
 pub(crate) fn suspects(
     planned: &PlannedFile,
     first: u32,
@@ -204,18 +204,18 @@ pub(crate) fn suspects(
     found
 }
 
-/// The pauses between readings of a piece in a file whose damage no operator accepted.
+/// Pauses between readings of a blob in a file without accepted damage.
 pub(crate) fn patient() -> &'static [Duration] {
     &PAUSES
 }
 
-/// The pauses in a file whose damage was accepted: it may be all of it.
+/// Pauses in a file with accepted damage, which may be all of the file.
 pub(crate) fn brief() -> &'static [Duration] {
     PAUSES.get(..2).unwrap_or(&PAUSES)
 }
 
-/// Says whether the page, read again, still does not match. A shorter file was truncated meanwhile, and
-/// the WAL says so.
+/// Returns whether a page still mismatches after another reading. A shorter file was truncated
+/// meanwhile, which its WAL records.
 fn reread(file: &File, page: &mut [u8; PAGE_BYTES], suspect: &mut Suspect) -> io::Result<bool> {
     match file.read_exact_at(page, suspect.offset) {
         Ok(()) => {}
@@ -276,7 +276,7 @@ mod tests {
         let found = suspects(&planned, 0, 0, &torn);
         assert_eq!(found.len(), 3);
 
-        // The first has become sound, the second has not, and the third was truncated.
+        // The first page has become valid, the second has not, and the third was truncated.
         let mut now = vec![0; PAGE_BYTES];
         now.extend([7; PAGE_BYTES]);
         std::fs::write(file.path(), &now).unwrap();

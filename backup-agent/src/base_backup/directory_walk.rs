@@ -1,8 +1,8 @@
-//! Which files of a data directory belong to a backup, found while the first are already read.
+//! Selection of the files that belong to a backup, concurrent with reading them.
 //!
-//! Directories are read in batches, and a batch waits until the readers have room: memory does not grow
-//! with the number of files. Only what no longer exists when it is looked at has vanished, and is
-//! replayed from the WAL; every other error fails the backup.
+//! Directories are read in batches, and a batch waits until the readers have room, so memory does
+//! not grow with the number of files. A file that no longer exists has been dropped, and WAL replay
+//! restores that; any other error fails the backup.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -19,45 +19,46 @@ use crate::base_backup::file_names::{
 };
 use crate::error::Error;
 
-/// How many names of one directory are looked at before the largest of them is read.
+/// Names of one directory that are read before the largest of their files is sent.
 const BATCH: usize = 8192;
 
-/// A file that belongs to the backup.
+/// File that belongs to the backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedFile {
-    /// Its path below the data directory.
+    /// Path below the data directory.
     pub(crate) path: String,
-    /// Where it is read.
+    /// Location on disk.
     pub(crate) location: PathBuf,
-    /// For a relation's file, the number of its first page.
+    /// Number of its first page, for a file of a relation.
     pub(crate) first_page: Option<u32>,
 }
 
-/// What a walk must know of the server.
+/// Settings of the server that determine its files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WalkScope {
-    /// The data directory.
+    /// Data directory.
     pub(crate) root: PathBuf,
-    /// The directory in each tablespace that is this server's, such as `PG_15_202209061`.
+    /// The server's directory in each tablespace, such as `PG_15_202209061`.
     pub(crate) version_directory: String,
-    /// Directories below the data directory whose content is left out, other than the known ones.
+    /// Directories below the data directory whose content is omitted, in addition to the known
+    /// ones.
     pub(crate) emptied: Vec<String>,
-    /// The directory of the server's log files, if it is below the data directory.
+    /// Directory of the server's log files, if it is below the data directory.
     pub(crate) log_directory: Option<String>,
 }
 
-/// What there is besides files.
+/// Result of a walk, besides the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WalkResult {
-    /// Every directory, parents first.
+    /// All directories, parents first.
     pub(crate) directories: Vec<String>,
-    /// The tablespaces that are elsewhere.
+    /// Tablespaces outside of the data directory.
     pub(crate) tablespaces: Vec<Tablespace>,
     /// Whether the group may read the data directory.
     pub(crate) group_access: bool,
 }
 
-/// A directory on disk, whatever names lead to it.
+/// Directory on disk, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -73,10 +74,10 @@ impl FileIdentity {
     }
 }
 
-/// Nobody takes files any more.
+/// The receiver of the files has ended.
 struct Closed;
 
-/// Why a walk ended early.
+/// Reason why a walk ended early.
 enum ScanEnd {
     Closed,
     Failed(Error),
@@ -98,14 +99,14 @@ struct DirectoryWalk<'a> {
     scope: &'a WalkScope,
     out: &'a SyncSender<PlannedFile>,
     walked: WalkResult,
-    /// The directories that the walk is in: a link that leads to one of them would never end.
+    /// Directories above the current one: a link to one of them would be a cycle.
     inside: Vec<FileIdentity>,
     /// Tablespaces, which may be below the data directory under another name.
     elsewhere: Vec<FileIdentity>,
 }
 
-/// Sends every file but the control file to `out`, the largest of each batch first, and returns the
-/// rest. It ends early when nobody takes them.
+/// Sends every file except the control file to `out`, the largest of each batch first, and returns
+/// the rest. Ends early when the receiver has ended.
 pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<WalkResult, Error> {
     let root = &scope.root;
     let found = fs::metadata(root).map_err(Error::io("look at", root))?;
@@ -124,7 +125,8 @@ pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<W
         Err(ScanEnd::Failed(failure)) => return Err(failure),
     }
     for path in EMPTIED.into_iter().chain(["pg_wal"]) {
-        // A server whose link leads nowhere would not start, and a restored one makes no directory.
+        // A server whose link has no target would not start, and a restore does not create the
+        // directory.
         if !walk.walked.directories.iter().any(|directory| directory == path) {
             walk.emptied(path);
         }
@@ -200,7 +202,7 @@ impl DirectoryWalk<'_> {
         if found.is_dir() {
             let identity = FileIdentity::of(&found);
             self.walked.directories.push(path.clone());
-            // It is stored as the tablespace that it is.
+            // It is stored as a tablespace.
             if !self.elsewhere.contains(&identity) {
                 directories.push((place, path, identity));
             }
@@ -217,8 +219,8 @@ impl DirectoryWalk<'_> {
         Ok(())
     }
 
-    /// Looks at what a link leads to; nothing if it is to be left out. What it leads to is stored in its
-    /// place, as a restored copy may be on another host.
+    /// Returns the metadata of a link's target, or `None` if it is omitted. The target is stored in
+    /// place of the link, because a restored copy may be on another host.
     fn follow(&mut self, place: &Path, path: &str) -> Result<Option<Metadata>, ScanEnd> {
         if self.scope.log_directory.as_deref() == Some(path) {
             info!(path = %place.display(), "log files behind a link left out");
@@ -232,7 +234,7 @@ impl DirectoryWalk<'_> {
         };
         let found = match fs::metadata(place) {
             Ok(found) => found,
-            // Links that lead nowhere, or in a circle (ELOOP).
+            // A link without a target, or a cycle of links (ELOOP).
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound
                     || error.raw_os_error() == Some(nix::libc::ELOOP) =>
@@ -261,15 +263,15 @@ impl DirectoryWalk<'_> {
         Ok(Some(found))
     }
 
-    /// Says whether the data directory is below `place`.
+    /// Returns whether the data directory is below `place`.
     fn is_above(&self, place: &Path) -> bool {
         let target = fs::canonicalize(place);
         let root = fs::canonicalize(&self.scope.root);
         target.is_ok_and(|target| root.is_ok_and(|root| root.starts_with(target)))
     }
 
-    /// Takes the directory of this server's version and nothing else: a mount point has `lost+found`,
-    /// and an upgrade leaves the old version's beside ours.
+    /// Walks the directory of this server's version only: a mount point has `lost+found`, and an
+    /// upgrade leaves the old version's directory beside the new one.
     fn tablespace(
         &mut self,
         link: &Path,
@@ -289,7 +291,7 @@ impl DirectoryWalk<'_> {
             oid,
             location: text.to_owned(),
         });
-        // That it is there is checked against the server's list of tablespaces in the end.
+        // Its existence is checked against the server's list of tablespaces at the end.
         let Some(found) = look(fs::metadata(&place), &place)? else {
             return Ok(None);
         };
@@ -310,7 +312,8 @@ impl DirectoryWalk<'_> {
         }
     }
 
-    /// A file of a gigabyte that is begun last would be read alone in the end.
+    /// Sends a batch, largest file first: a file of a gigabyte that is begun last would be read
+    /// alone.
     fn send(&self, batch: &mut Vec<(u64, PlannedFile)>) -> Result<(), Closed> {
         batch.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         for (_, file) in batch.drain(..) {
@@ -320,7 +323,7 @@ impl DirectoryWalk<'_> {
     }
 }
 
-/// Returns what was found, or nothing if it has vanished.
+/// Returns the metadata, or `None` if the file has vanished.
 fn look(found: io::Result<Metadata>, place: &Path) -> Result<Option<Metadata>, Error> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -337,7 +340,7 @@ fn open(place: &Path, must_exist: bool) -> Result<Option<fs::ReadDir>, Error> {
     }
 }
 
-/// Returns the unlogged relations in a directory, sorted.
+/// Returns the unlogged relations of a directory, sorted.
 fn unlogged(place: &Path) -> Result<Vec<u32>, Error> {
     let mut found = Vec::new();
     for entry in open(place, false)?.into_iter().flatten() {
@@ -349,7 +352,7 @@ fn unlogged(place: &Path) -> Result<Vec<u32>, Error> {
     Ok(found)
 }
 
-/// Returns the directories that tablespaces are in.
+/// Returns the directories of the tablespaces.
 fn tablespaces_of(root: &Path) -> Result<Vec<FileIdentity>, Error> {
     let place = root.join("pg_tblspc");
     let mut found = Vec::new();

@@ -1,11 +1,11 @@
-//! What the name of a file in a data directory says: relations and their forks, and what
-//! `pg_basebackup` leaves out (`src/backend/backup/basebackup.c` of PostgreSQL 13 to 18).
+//! File names in a data directory: relations, their forks, and the files that `pg_basebackup` omits
+//! (`src/backend/backup/basebackup.c` of PostgreSQL 13 to 18).
 
 use causeway_core::backup::manifest::paths::is_reserved;
 
 use crate::base_backup::page::PAGES_PER_FILE;
 
-/// Directories that are made anew, empty: PostgreSQL fills them when it starts.
+/// Directories that are stored empty: PostgreSQL fills them when it starts.
 pub(crate) const EMPTIED: [&str; 7] = [
     "pg_dynshmem",
     "pg_notify",
@@ -16,7 +16,7 @@ pub(crate) const EMPTIED: [&str; 7] = [
     "pg_subtrans",
 ];
 
-/// Files that belong to the running server. So do those that a restore writes itself.
+/// Files that belong to the running server, and files that a restore writes.
 const LEFT_OUT: [&str; 5] = [
     "backup_label.old",
     "backup_manifest",
@@ -25,7 +25,7 @@ const LEFT_OUT: [&str; 5] = [
     "tablespace_map.old",
 ];
 
-/// A part of a relation.
+/// Fork of a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fork {
     Main,
@@ -34,7 +34,7 @@ enum Fork {
     Init,
 }
 
-/// A file of a relation that is not temporary.
+/// File of a relation that is not temporary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RelationFile {
     relation: u32,
@@ -43,7 +43,8 @@ pub(crate) struct RelationFile {
 }
 
 impl RelationFile {
-    /// Reads a name: `16384`, `16384_fsm`, `16384.2`, as `parse_filename_for_nontemp_relation` does.
+    /// Parses a name such as `16384`, `16384_fsm` or `16384.2`, as
+    /// `parse_filename_for_nontemp_relation` does.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (stem, segment) = match name.split_once('.') {
             Some((stem, segment)) => (stem, digits(segment)?),
@@ -60,13 +61,14 @@ impl RelationFile {
         })
     }
 
-    /// Returns the number of the relation whose initial fork this is: an unlogged one, which is emptied
-    /// when a server starts after a crash, as a restored one does.
+    /// Returns the number of the relation whose init fork this is. The relation is unlogged:
+    /// PostgreSQL empties it at a start after a crash, and at the start of a restored copy.
     pub(crate) fn unlogged_relation(self) -> Option<u32> {
         (self.fork == Fork::Init).then_some(self.relation)
     }
 
-    /// Says whether the file belongs to one of the `unlogged` relations, sorted, and will be emptied.
+    /// Returns whether the file belongs to one of the `unlogged` relations, which are sorted, and
+    /// will be emptied.
     pub(crate) fn is_emptied(self, unlogged: &[u32]) -> bool {
         self.fork != Fork::Init && unlogged.binary_search(&self.relation).is_ok()
     }
@@ -88,12 +90,13 @@ impl Fork {
     }
 }
 
-/// Says whether the directory at `path` holds relations, and which temporary ones may be among them.
+/// Returns whether the directory at `path` holds relations, among which may be temporary ones.
 pub(crate) fn holds_relations(path: &str) -> bool {
     path == "global" || is_database(path)
 }
 
-/// Says whether `path` is the directory of a database: `base/5`, `pg_tblspc/16399/PG_15_202209061/5`.
+/// Returns whether `path` is the directory of a database: `base/5`,
+/// `pg_tblspc/16399/PG_15_202209061/5`.
 pub(crate) fn is_database(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
@@ -105,7 +108,7 @@ pub(crate) fn is_database(path: &str) -> bool {
     }
 }
 
-/// Says whether a backup leaves the file out, whatever it is.
+/// Returns whether a backup omits the file, whatever its type.
 pub(crate) fn is_left_out(path: &str, name: &str) -> bool {
     LEFT_OUT.contains(&path)
         || is_reserved(path)
@@ -115,7 +118,7 @@ pub(crate) fn is_left_out(path: &str, name: &str) -> bool {
         || name.starts_with("pg_internal.init")
 }
 
-/// Says whether the name is of a session's own relation: `t3_16384`, `t3_16384_fsm.1`.
+/// Returns whether the name is a session's temporary relation: `t3_16384`, `t3_16384_fsm.1`.
 pub(crate) fn is_temporary_relation(name: &str) -> bool {
     let parts = name.strip_prefix('t').and_then(|rest| rest.split_once('_'));
     parts.is_some_and(|(backend, rest)| {
@@ -125,7 +128,7 @@ pub(crate) fn is_temporary_relation(name: &str) -> bool {
     })
 }
 
-/// Says whether PostgreSQL cannot do without what is at `path`.
+/// Returns whether PostgreSQL cannot start without `path`.
 pub(crate) fn is_needed(path: &str) -> bool {
     let top = path.split('/').next().unwrap_or_default();
     let files = [

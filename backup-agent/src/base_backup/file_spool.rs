@@ -1,5 +1,5 @@
-//! The lines of the files of a manifest, kept on disk until the first line is known, and the manifest
-//! that is stored from them.
+//! Spool of a manifest's lines, kept on disk until the first line is known, and the upload of the
+//! manifest from it.
 
 use std::fs::{self, File as DiskFile};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _};
@@ -20,13 +20,13 @@ use crate::storage::bucket::Bucket;
 use crate::storage::multipart_upload::PART_BYTES;
 use crate::storage::object_keys::ObjectKeys;
 
-/// How much of the spool is compressed at a time.
+/// Bytes of the spool that are compressed at a time.
 const READ_BYTES: usize = 256 << 10;
 
-/// The files of a backup under way. A database of many files would not fit in memory.
+/// Files of a backup in progress. The files of a large database would not fit in memory.
 #[derive(Debug)]
 pub(crate) struct FileSpool {
-    /// It has no name, and goes with the process.
+    /// Unnamed file, which is removed with the process.
     out: BufWriter<DiskFile>,
     directory: PathBuf,
     files: u64,
@@ -34,7 +34,7 @@ pub(crate) struct FileSpool {
 }
 
 impl FileSpool {
-    /// Makes an empty one in `directory`.
+    /// Creates an empty spool in `directory`.
     pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
         let made = fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory));
         let out = made.map_err(Error::io("make a temporary file in", directory))?;
@@ -46,7 +46,7 @@ impl FileSpool {
         })
     }
 
-    /// Adds a file that is stored whole.
+    /// Adds a file whose blobs are all stored.
     pub(crate) fn add(&mut self, file: &ManifestFile) -> Result<(), Error> {
         let line = lines::file_line(file)?;
         let written = self.out.write_all(&line);
@@ -56,12 +56,12 @@ impl FileSpool {
         Ok(())
     }
 
-    /// Returns how many files there are.
+    /// Returns the number of files.
     pub(crate) fn files(&self) -> u64 {
         self.files
     }
 
-    /// Returns how many bytes they have.
+    /// Returns the total size of the files in bytes.
     pub(crate) fn raw_bytes(&self) -> u64 {
         self.raw_bytes
     }
@@ -78,7 +78,8 @@ impl FileSpool {
     }
 }
 
-/// Reads the manifest as a restore will: one that it would refuse must not pass for a backup.
+/// Validates the manifest as a restore does: a manifest that a restore would refuse must not pass
+/// for a backup.
 fn check_restorable(manifest: &Manifest, spooled: &mut DiskFile) -> Result<(), Error> {
     let head = lines::head_line(manifest)?;
     let mut paths = PathChecker::new(manifest).map_err(ManifestLineError::from)?;
@@ -90,8 +91,8 @@ fn check_restorable(manifest: &Manifest, spooled: &mut DiskFile) -> Result<(), E
     spooled.rewind().map_err(failed)
 }
 
-/// Stores the manifest in the buckets that hold every pack, from then on the backup exists, and
-/// returns those that have it.
+/// Stores the manifest in the buckets that hold every pack, which completes the backup, and returns
+/// the buckets that have it.
 pub(crate) async fn store(
     config: &Config,
     object_keys: &ObjectKeys,

@@ -1,5 +1,5 @@
-//! The files that a server cannot start without, as it names them itself, so that a backup without one
-//! fails and does not wait for its restore to tell.
+//! Files that the server cannot start without, according to the server, so that the backup fails
+//! without one of them, and not its restore.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,10 +8,10 @@ use crate::base_backup::directory_walk::WalkResult;
 use crate::base_backup::session::{ServerInfo, Session};
 use crate::error::Error;
 
-/// Files at the same place in every cluster.
+/// Files at the same path in every cluster.
 const FILES: [&str; 3] = ["PG_VERSION", "global/pg_control", "global/pg_filenode.map"];
 
-/// The directories that initdb makes (`subdirs` in `src/bin/initdb/initdb.c`) and no start makes again.
+/// Directories that initdb creates (`subdirs` in `src/bin/initdb/initdb.c`) and a start does not.
 const DIRECTORIES: [&str; 12] = [
     "base",
     "global",
@@ -27,7 +27,7 @@ const DIRECTORIES: [&str; 12] = [
     "pg_xact",
 ];
 
-/// Transactions in a file of `pg_xact`: 32 pages of 8192 bytes, 4 in each byte
+/// Transactions in a file of `pg_xact`: 32 pages of 8192 bytes, 4 transactions in each byte
 /// (`src/backend/access/transam/clog.c`).
 const TRANSACTIONS_PER_FILE: u64 = 32 * 8192 * 4;
 
@@ -35,7 +35,6 @@ const TRANSACTIONS_PER_FILE: u64 = 32 * 8192 * 4;
 /// (`src/backend/access/transam/multixact.c`).
 const MULTIXACTS_PER_FILE: u64 = 32 * 8192 / 4;
 
-/// What a server needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NeededFiles {
     /// Paths of files below the data directory.
@@ -45,7 +44,8 @@ pub(crate) struct NeededFiles {
 }
 
 impl NeededFiles {
-    /// Returns what is needed at both times: what came or went during a backup is in its WAL.
+    /// Returns the files that are needed at both times: what came or went during a backup is in its
+    /// WAL.
     pub(crate) fn and(&self, later: &Self) -> Self {
         Self {
             files: self.files.intersection(&later.files).cloned().collect(),
@@ -57,7 +57,7 @@ impl NeededFiles {
         }
     }
 
-    /// Makes sure that everything is there.
+    /// Checks that everything is there.
     pub(crate) fn check(
         &self,
         root: &Path,
@@ -84,7 +84,7 @@ impl NeededFiles {
 }
 
 impl Session {
-    /// Asks the server what it needs.
+    /// Queries the files that the server needs.
     pub(crate) async fn needed(&self, server: &ServerInfo) -> Result<NeededFiles, Error> {
         self.try_needed(server).await.map_err(Error::Postgres)
     }
@@ -110,7 +110,7 @@ impl Session {
         for row in self.client().query(sql, &[&version]).await? {
             needed.directories.insert(row.try_get(0)?);
         }
-        // The system catalogs, of all databases and of this one.
+        // The system catalogs, shared ones and those of this database.
         let sql = "SELECT pg_relation_filepath(oid) FROM pg_class \
                    WHERE oid < 16384 AND relkind IN ('r', 'i', 't') AND relpersistence = 'p'";
         for row in self.client().query(sql, &[]).await? {
@@ -129,7 +129,7 @@ impl Session {
         Ok(needed)
     }
 
-    /// Returns the files that say whether the newest transactions were committed.
+    /// Returns the files with the commit status of the newest transactions.
     async fn newest_transaction_files(&self) -> anyhow::Result<[String; 2]> {
         let sql = "SELECT split_part(next_xid, ':', 2)::bigint, next_multixact_id::text::bigint \
                    FROM pg_control_checkpoint()";

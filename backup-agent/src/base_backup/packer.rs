@@ -1,4 +1,4 @@
-//! The packer: blobs in, sealed parts out, each part to every bucket.
+//! Packer: turns blobs into encrypted parts, and sends each part to every bucket.
 
 use bytes::Bytes;
 use causeway_core::backup::BackupId;
@@ -13,7 +13,7 @@ use crate::storage::bucket::Bucket;
 use crate::storage::multipart_upload::PART_BYTES;
 use crate::storage::object_keys::ObjectKeys;
 
-/// Puts blobs into packs.
+/// Writes blobs into packs.
 pub(crate) struct Packer<'a> {
     config: &'a Config,
     object_keys: &'a ObjectKeys,
@@ -30,13 +30,13 @@ struct OpenPack {
     payload_bytes: u64,
 }
 
-/// What all packs together are.
+/// All packs of a backup.
 pub(crate) struct PackedBlobs {
-    /// Each of them.
+    /// The packs.
     pub(crate) packs: Vec<Pack>,
-    /// How many bytes they have in each bucket.
+    /// Their size in one bucket, in bytes.
     pub(crate) stored_bytes: u64,
-    /// The buckets that hold all of them.
+    /// Buckets that hold all of them.
     pub(crate) holders: Vec<Bucket>,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Packer<'a> {
         }
     }
 
-    /// Adds a blob, and returns where it is.
+    /// Adds a blob, and returns its position.
     pub(crate) async fn add(&mut self, read: BlobRead) -> Result<Blob, Error> {
         let stored_bytes = u64::try_from(read.frame.len()).unwrap_or(u64::MAX);
         let full = self.config.limits.pack_bytes;
@@ -141,7 +141,7 @@ impl<'a> Packer<'a> {
         })
     }
 
-    /// Gives up, and waits until every bucket has let go of what it was storing.
+    /// Abandons the backup, and waits until every writer has ended.
     pub(crate) async fn abandon(self) {
         self.writers.abandon().await;
     }

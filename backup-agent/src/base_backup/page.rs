@@ -2,16 +2,16 @@
 
 use causeway_core::Lsn;
 
-/// The length of a page (`BLCKSZ`).
+/// Length of a page (`BLCKSZ`).
 pub(crate) const PAGE_BYTES: usize = 8192;
 
-/// How many pages a file of a relation holds before the next is begun (`RELSEG_SIZE`).
+/// Pages in a file of a relation (`RELSEG_SIZE`); further ones are in the next file.
 pub(crate) const PAGES_PER_FILE: u32 = 131_072;
 
 const LANES: usize = 32;
 const PRIME: u32 = 16_777_619;
 
-/// What each lane begins with (`checksumBaseOffsets`).
+/// Initial value of each of the checksum's lanes (`checksumBaseOffsets`).
 const BASE_OFFSETS: [u32; LANES] = [
     0x5B1F_36E9,
     0xB852_5960,
@@ -47,17 +47,17 @@ const BASE_OFFSETS: [u32; LANES] = [
     0x959B_D756,
 ];
 
-/// What is to be thought of a page.
+/// Result of checking a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageState {
-    /// Its checksum matches, or it has never been written.
+    /// The checksum matches, or the page has never been written.
     Sound,
-    /// Its checksum does not match: it is damaged, or was being written while it was read. The
-    /// position is what it gives for its last change.
+    /// The checksum does not match: the page is damaged, or was being written while it was read.
+    /// `lsn` is the LSN in its header.
     Mismatch { lsn: Lsn },
 }
 
-/// Looks at one page, the `block`th of its relation.
+/// Checks one page, the `block`th of its relation.
 pub(crate) fn inspect(page: &[u8; PAGE_BYTES], block: u32) -> PageState {
     let u16_at = |at: usize| field(page, at).map_or(0, u16::from_le_bytes);
     let u32_at = |at: usize| field(page, at).map_or(0, u32::from_le_bytes);

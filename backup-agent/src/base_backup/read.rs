@@ -1,4 +1,4 @@
-//! Readers: files in, blobs out, each page looked at on its way.
+//! Readers: turn files into blobs and verify each page.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,69 +21,69 @@ use crate::base_backup::damage::{DamageReport, Suspect};
 use crate::base_backup::directory_walk::PlannedFile;
 use crate::error::Error;
 
-/// How much of a file one blob holds ([`MAX_BLOB_BYTES`]). A manifest has about 150 bytes for each, so
-/// a terabyte's is some 40 MB; a few blobs per reader are in memory.
+/// Bytes of a file in one blob ([`MAX_BLOB_BYTES`]). A manifest has about 150 bytes for each, so
+/// the manifest of a terabyte has some 40 MB; a few blobs per reader are in memory.
 ///
 /// [`MAX_BLOB_BYTES`]: causeway_core::backup::manifest::MAX_BLOB_BYTES
 const BLOB_BYTES: usize = 4 << 20;
 
-/// How many suspects a reader keeps before they are read again.
+/// Suspects that a reader collects before they are read again.
 const SUSPECTS: usize = 4096;
 
-/// For how long pages that were changed during the backup may stay torn: a writer may wait for a slow
+/// Time for which pages that changed during the backup may stay torn: a writer may wait for a slow
 /// disk in the middle of a page.
 const TORN_FOR: Duration = Duration::from_secs(5);
 
-/// How often the control file is read, and the pause between, until two readings agree.
+/// Number of readings of the control file, and the pause between them, until two agree.
 const CONTROL_FILE_READINGS: u32 = 50;
 const CONTROL_FILE_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a reader has done. Each is at one file at a time.
+/// Report of a reader. Each reader is at one file at a time.
 #[derive(Debug)]
 pub(crate) enum FromReader {
-    /// It read the next blob of its file.
+    /// The next blob of the file was read.
     Blob {
-        /// Its number.
+        /// Number of the reader.
         reader: usize,
-        /// The blob.
         blob: BlobRead,
     },
-    /// It reached the end of its file.
+    /// The end of the file was reached.
     Finished {
-        /// Its number.
+        /// Number of the reader.
         reader: usize,
-        /// The path of the file.
+        /// Path of the file.
         path: String,
     },
-    /// A page is damaged that nobody accepted: from now on pages are only checked.
+    /// A page is damaged, and the operator has not accepted that: from now on pages are only
+    /// verified.
     DecryptError,
 }
 
-/// A part of a file, compressed.
+/// Compressed part of a file.
 #[derive(Debug)]
 pub(crate) struct BlobRead {
-    /// How many bytes it holds.
+    /// Uncompressed size in bytes.
     pub(crate) raw_bytes: u64,
-    /// Their checksum.
+    /// SHA-256 of the uncompressed bytes.
     pub(crate) sha256: Digest,
-    /// A zstd frame.
+    /// zstd frame.
     pub(crate) frame: Vec<u8>,
 }
 
-/// The files that are still to be read.
+/// Files that are still to be read.
 pub(crate) type Planned = Arc<Mutex<Receiver<PlannedFile>>>;
 
-/// What the readers share.
+/// State that the readers share.
 #[derive(Debug)]
 pub(crate) struct Reader {
     zstd_level: i32,
-    /// Where the backup began, if pages carry checksums.
+    /// LSN at which the backup began, if pages have checksums.
     started_at: Option<Lsn>,
-    /// The files whose damage an operator accepted.
+    /// Files whose damage the operator has accepted.
     accepted: BTreeSet<String>,
-    /// Whether there is other damage: then the backup has failed, and files are only looked at.
+    /// Whether there is other damage: then the backup has failed, and files are only verified.
     is_lost: AtomicBool,
-    /// Whether a reader failed: then the others stop.
+    /// Whether a reader has failed: then the others stop.
     is_over: AtomicBool,
     findings: Mutex<Findings>,
 }
@@ -91,12 +91,12 @@ pub(crate) struct Reader {
 #[derive(Debug, Default)]
 struct Findings {
     damage: DamageReport,
-    /// Pages that were changed since the backup began, and did not match.
+    /// Pages with a mismatch that have changed since the backup began.
     torn: Vec<Suspect>,
 }
 
 impl Reader {
-    /// Returns what is needed to read files. With `started_at`, pages are compared with their checksums.
+    /// Returns the state of the readers. With `started_at`, page checksums are verified.
     pub(crate) fn new(
         zstd_level: i32,
         started_at: Option<Lsn>,
@@ -112,8 +112,8 @@ impl Reader {
         }
     }
 
-    /// Reads the files that no other reader has begun, as reader `reader`, until there are none or the
-    /// queue is closed.
+    /// Reads files that no other reader has begun, as reader number `reader`, until the queue is
+    /// empty or closed.
     pub(crate) fn run(
         &self,
         reader: usize,
@@ -127,7 +127,7 @@ impl Reader {
         done
     }
 
-    /// Makes every reader stop after the blob that it is at.
+    /// Stops every reader after its current blob.
     pub(crate) fn stop(&self) {
         self.is_over.store(true, Ordering::Relaxed);
     }
@@ -160,7 +160,7 @@ impl Reader {
             match one.read(&file) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                // It vanished after it was listed: the WAL says so.
+                // The file vanished after it was listed, which its WAL records.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::io("read", &file.location)(error)),
             }
@@ -176,8 +176,8 @@ impl Reader {
         self.is_lost.load(Ordering::Relaxed)
     }
 
-    /// Sorts pages that still do not match into damaged ones, and those that PostgreSQL has changed since
-    /// the backup began, which are looked at again in the end. Says whether the backup is lost by them.
+    /// Sorts mismatching pages into damaged ones and ones that PostgreSQL has changed since the
+    /// backup began, which are read again at the end. Returns whether the backup has failed.
     fn judge(&self, suspects: Vec<Suspect>) -> bool {
         let mut findings = self.findings();
         for suspect in suspects {
@@ -192,8 +192,7 @@ impl Reader {
         is_lost && !self.is_lost.swap(true, Ordering::Relaxed)
     }
 
-    /// Decides on the pages that were changed while they were read, when all else is done, and returns
-    /// the damage that was accepted.
+    /// Reads the torn pages again, after everything else, and returns the accepted damage.
     pub(crate) fn verdict(&self) -> Result<DamageReport, Error> {
         let mut torn = std::mem::take(&mut self.findings().torn);
         let until = Instant::now() + TORN_FOR;
@@ -232,7 +231,7 @@ impl Reader {
         ))
     }
 
-    /// Returns what compresses blobs. Its tables are larger than most files, and are used again.
+    /// Returns a compressor for blobs. Its tables are larger than most files, and are reused.
     pub(crate) fn compressor(&self) -> io::Result<Compressor<'static>> {
         Compressor::new(self.zstd_level)
     }
@@ -242,7 +241,7 @@ impl Reader {
     }
 }
 
-/// Makes a blob of bytes.
+/// Compresses bytes into a blob.
 pub(crate) fn blob(compressor: &mut Compressor<'_>, bytes: &[u8]) -> io::Result<BlobRead> {
     let sha256 = digest::digest(&digest::SHA256, bytes);
     let sha256 = sha256.as_ref().try_into().map_err(io::Error::other)?;
@@ -253,22 +252,22 @@ pub(crate) fn blob(compressor: &mut Compressor<'_>, bytes: &[u8]) -> io::Result<
     })
 }
 
-/// One reader, with room for one blob.
+/// One reader, with a buffer for one blob.
 struct OneReader<'a> {
     shared: &'a Reader,
     number: usize,
     out: &'a Sender<FromReader>,
     buffer: Vec<u8>,
     compressor: Compressor<'static>,
-    /// Pages that are confirmed together, once the backup is lost.
+    /// Pages that are confirmed together, once the backup has failed.
     suspects: Vec<Suspect>,
 }
 
 impl OneReader<'_> {
-    /// Reads one file. Says whether the queue is still open.
+    /// Reads one file. Returns whether the queue is still open.
     fn read(&mut self, planned: &PlannedFile) -> io::Result<bool> {
         let file = File::open(&planned.location)?;
-        // What is appended from here on is in the WAL.
+        // Bytes that are appended from here on are in the WAL.
         let end = file.metadata()?.len();
         let mut at = 0;
         while at < end && !self.shared.is_over.load(Ordering::Relaxed) {
@@ -339,7 +338,7 @@ impl OneReader<'_> {
         Ok(())
     }
 
-    /// Confirms the pages that were found after the backup was lost.
+    /// Confirms the pages that were found after the backup had failed.
     fn confirm(&mut self) -> io::Result<()> {
         let confirmed = damage::confirm(std::mem::take(&mut self.suspects))?;
         self.shared.judge(confirmed);

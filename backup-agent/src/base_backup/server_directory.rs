@@ -1,9 +1,10 @@
-//! Whether a directory is the one that the server runs in.
+//! Check that a directory is the data directory of the server.
 //!
-//! A copy of a cluster has its system identifier: a moved volume, an old standby, a restored backup.
-//! Its files under the server's `backup_label` would be a backup of nothing. The paths say little, as a
-//! server in a container has others, so what is in the directory is compared: who runs there, which
-//! checkpoint was the last, and in the end whether something that the server writes appears there.
+//! A copy of a cluster has the same system identifier: a moved volume, an old standby, a restored
+//! backup. A backup of its files with the server's `backup_label` would be useless. Paths are not
+//! compared, because a server in a container has others. The check compares the content: the
+//! running process, the last checkpoint, and finally whether a file that the server writes appears
+//! there.
 
 use std::fs;
 use std::path::Path;
@@ -15,22 +16,23 @@ use crate::base_backup::session::{Session, StartedBackup};
 use crate::control_file::ControlFileData;
 use crate::error::Error;
 
-/// PostgreSQL notes its start in `postmaster.pid` when the process begins, and in
-/// `pg_postmaster_start_time()` when its shared memory is there, which takes a while if it is large.
+/// Maximum time of a start. PostgreSQL writes its start time to `postmaster.pid` when the process
+/// begins, and to `pg_postmaster_start_time()` when its shared memory exists, which takes a while
+/// if it is large.
 const START_TAKES_AT_MOST_SECS: i64 = 300;
 
-/// Between two looks at files that the server writes.
+/// Interval of checking the files that the server writes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often the control file must differ from the server's, while the server's stays the same: one
-/// reading may meet a checkpoint.
+/// Number of readings in which the control file must differ from the server's, while the server's
+/// stays the same: a single reading may coincide with a checkpoint.
 const DIFFERENCES: u32 = 3;
 
-/// For how long a deleted file may still be seen: a network file system may remember it.
+/// Time for which a deleted file may still be visible: a network file system may cache it.
 const GONE_WITHIN: Duration = Duration::from_secs(65);
 
 impl Session {
-    /// Makes sure that the server keeps its data in `directory`.
+    /// Checks that `directory` is the server's data directory.
     pub(crate) async fn verify_directory(&self, directory: &Path) -> Result<(), Error> {
         let control = ControlFileData::read(directory)?;
         let differs = self.difference(directory, &control).await;
@@ -40,8 +42,8 @@ impl Session {
         }
     }
 
-    /// Makes sure that the checkpoint with which the backup began is the one in `control`, the control
-    /// file of `directory`, or an earlier one.
+    /// Checks that the checkpoint that began the backup is the one in `control`, the control file
+    /// of `directory`, or an earlier one.
     pub(crate) async fn verify_started(
         &self,
         directory: &Path,
@@ -59,7 +61,8 @@ impl Session {
     }
 
     async fn other_directory(&self, directory: &Path, mut why: String) -> Error {
-        // Without `pg_read_all_settings` it is not told, and the comparison does not need it.
+        // Without `pg_read_all_settings` the setting is hidden, and the comparison does not need
+        // it.
         if let Ok(Some(said)) = self.visible_setting("data_directory").await {
             why = format!("{why}; the server's own `data_directory` is `{said}`");
         }
@@ -153,8 +156,9 @@ impl Session {
         ))
     }
 
-    /// A snapshot that is exported is a file until its transaction ends, on a standby too, and needs no
-    /// privilege. A copy, however new, does not get it, or keeps it.
+    /// Returns an error text if a file of the server does not appear in `directory`. An exported
+    /// snapshot is a file until its transaction ends, on a standby too, and needs no privilege. A
+    /// copy, however recent, does not receive or does not lose it.
     async fn does_not_write_there(&self, directory: &Path) -> anyhow::Result<Option<String>> {
         self.client()
             .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")

@@ -1,4 +1,4 @@
-//! The connection that holds a backup open: PostgreSQL ends the backup when it ends.
+//! Connection that keeps a backup open: PostgreSQL ends the backup with the connection.
 
 use std::time::Duration;
 
@@ -20,85 +20,86 @@ use crate::config::ServerTimeouts;
 use crate::config::postgres::{Host, ServerAddress};
 use crate::error::Error;
 
-/// A server on this host answers at once or not at all.
+/// Timeout of a query. A server on this host responds at once or not at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// `pg_backup_start` has had this name since 15.
+/// First version with `pg_backup_start` under this name: 15.
 const RENAMED_IN: u32 = 150_000;
 
-/// How often it is looked whether the connection is still there.
+/// Interval of checking that the connection is open.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the server is asked meanwhile: a host that is gone closes no connection.
+/// Interval of queries meanwhile: a host that has failed closes no connection.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
 const STATEMENT_SETTING: &str = "limits.statement-timeout-secs";
 const CHECKPOINT_SETTING: &str = "limits.checkpoint-timeout-secs";
 
-/// How the checkpoint with which a backup begins is made.
+/// Kind of the checkpoint that begins a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Checkpoint {
-    /// At once: the backup begins sooner, and the disk is busier for a moment.
+    /// Immediate: the backup begins sooner, and the disk is busier for a moment.
     Fast,
-    /// As slowly as other checkpoints (`checkpoint_completion_target`): it takes minutes.
+    /// Spread like other checkpoints (`checkpoint_completion_target`): it takes minutes.
     Spread,
 }
 
-/// A connection to the server.
+/// Connection to the server.
 pub(crate) struct Session {
     client: BoundedClient,
     timeouts: ServerTimeouts,
     version: u32,
 }
 
-/// What the server says of itself.
+/// Properties of the server.
 pub(crate) struct ServerInfo {
     /// `server_version_num`.
     pub(crate) version: u32,
-    /// How large a segment is.
+    /// Size of a WAL segment.
     pub(crate) segment_size: SegmentSize,
-    /// Whether pages carry checksums.
+    /// Whether pages have checksums.
     pub(crate) checksums: bool,
-    /// The version of its system catalogs.
+    /// Version of its system catalogs.
     pub(crate) catalog_version: u32,
     /// Whether it is a standby.
     pub(crate) is_standby: bool,
-    /// After how many seconds it ends a segment that is not full; 0 for never.
+    /// `archive_timeout` in seconds, after which an incomplete segment is ended; 0 for never.
     pub(crate) archive_timeout_secs: u64,
 }
 
 impl ServerInfo {
-    /// Returns the name of this server's directory in each tablespace (`TABLESPACE_VERSION_DIRECTORY`).
+    /// Returns the name of this server's directory in each tablespace
+    /// (`TABLESPACE_VERSION_DIRECTORY`).
     pub(crate) fn version_directory(&self) -> String {
         format!("PG_{}_{}", self.version / 10_000, self.catalog_version)
     }
 }
 
-/// Where a backup began.
+/// Start of a backup.
 pub(crate) struct StartedBackup {
-    /// The position from which replay begins.
+    /// LSN from which replay begins.
     pub(crate) lsn: Lsn,
-    /// The server's clock.
+    /// Time on the server's clock.
     pub(crate) at: WallTime,
 }
 
-/// Where a backup ended.
+/// End of a backup.
 pub(crate) struct StoppedBackup {
-    /// The position at which it is consistent.
+    /// LSN at which it is consistent.
     pub(crate) lsn: Lsn,
-    /// The timeline that all of it is on.
+    /// The only timeline of the backup.
     pub(crate) timeline: Timeline,
-    /// The server's clock, or the end of the last transaction that it has replayed if that is later:
-    /// this host's clock may be behind its primary's.
+    /// Time on the server's clock, or the end of the last transaction that it has replayed if that
+    /// is later: a standby's clock may be behind its primary's.
     pub(crate) at: WallTime,
-    /// The content of `backup_label`.
+    /// Content of `backup_label`.
     pub(crate) backup_label: String,
-    /// The content of `tablespace_map`.
+    /// Content of `tablespace_map`.
     pub(crate) tablespace_map: String,
 }
 
 impl Session {
-    /// Connects.
+    /// Connects to the server.
     pub(crate) async fn connect(
         server: &ServerAddress,
         timeouts: ServerTimeouts,
@@ -125,15 +126,14 @@ impl Session {
         &self.client
     }
 
-    /// Returns the value of a setting, or nothing if there is none of this name or this user may not
-    /// see it.
+    /// Returns the value of a setting, or `None` if it does not exist or this user may not read it.
     pub(super) async fn visible_setting(&self, name: &str) -> anyhow::Result<Option<String>> {
         let sql = "SELECT setting FROM pg_settings WHERE name = $1";
         let row = self.client.query_opt(sql, &[&name]).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
-    /// Returns the value of a setting of the server's.
+    /// Returns the value of a setting of the server.
     pub(crate) async fn setting(&self, name: &str) -> Result<String, Error> {
         let sql = "SELECT current_setting($1)";
         let row = self.client.query_one(sql, &[&name]).await;
@@ -150,7 +150,7 @@ impl Session {
         name.map_err(Error::Postgres)
     }
 
-    /// Asks the server about itself.
+    /// Queries the properties of the server.
     pub(crate) async fn describe(&self) -> Result<ServerInfo, Error> {
         self.try_describe().await.map_err(Error::Postgres)
     }
@@ -179,8 +179,8 @@ impl Session {
         })
     }
 
-    /// Returns why the backup cannot be completed, once that is so: the connection is lost, or a standby
-    /// was promoted.
+    /// Waits until the backup cannot be completed any more, and returns why: the connection is
+    /// lost, or a standby was promoted.
     pub(crate) async fn lost(&self, server: &ServerInfo) -> Error {
         let mut asked_at = time::Instant::now();
         loop {
@@ -222,7 +222,7 @@ impl Session {
         label: &str,
         checkpoint: Checkpoint,
     ) -> anyhow::Result<StartedBackup> {
-        // A setting that limits statements must not end a checkpoint of a large cache.
+        // A statement timeout must not end the checkpoint of a large cache.
         self.client
             .batch_execute("SET statement_timeout = 0; SET idle_session_timeout = 0")
             .await
@@ -247,17 +247,17 @@ impl Session {
         })
     }
 
-    /// Returns for how long the server spreads a checkpoint at most.
+    /// Returns the maximum duration of a spread checkpoint.
     async fn checkpoint_timeout(&self) -> anyhow::Result<Duration> {
         let sql = "SELECT setting::bigint FROM pg_settings WHERE name = 'checkpoint_timeout'";
         let seconds: i64 = self.client.query_one(sql, &[]).await?.try_get(0)?;
         Ok(Duration::from_secs(u64::try_from(seconds)?))
     }
 
-    /// Ends the backup. Whether its log is archived is looked for in the archive itself.
+    /// Ends the backup. Its WAL is awaited in the archive itself.
     pub(crate) async fn stop(&self, server: &ServerInfo) -> Result<StoppedBackup, Error> {
         let stopped = self.try_stop().await;
-        // PostgreSQL refuses to end a backup after a promotion, and so it is told apart.
+        // PostgreSQL refuses to end a backup after a promotion, which the timelines identify.
         let timelines = self.timelines(server).await;
         if let Ok(timelines) = &timelines {
             timelines.refuse_promotion()?;
@@ -290,7 +290,7 @@ impl Session {
         })
     }
 
-    /// Ends the segment that is being written, on a primary.
+    /// Ends the current segment, on a primary.
     pub(crate) async fn end_segment(&self) -> Result<(), Error> {
         let ended = self.client.query_one("SELECT pg_switch_wal()", &[]).await;
         ended.map(drop).map_err(Error::Postgres)
@@ -308,7 +308,7 @@ impl Session {
         })
     }
 
-    /// Returns a time of the server's.
+    /// Returns a time of the server.
     async fn micros(&self, time: &str) -> anyhow::Result<WallTime> {
         let sql = format!("SELECT (extract(epoch FROM {time}) * 1000000)::bigint");
         let row = self.client.query_one(&sql, &[]).await?;

@@ -1,27 +1,27 @@
-//! The timeline of a backup, of which there must be one: PostgreSQL names that of its beginning, and a
-//! standby goes on to another when its primary fails over.
+//! The only timeline of a backup: PostgreSQL names the one at its beginning, and a standby
+//! continues on another when its primary fails over.
 
 use anyhow::Context as _;
 use causeway_core::Timeline;
 
 use crate::error::Error;
 
-/// What the server and its control file say.
+/// Timelines according to the server and its control file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timelines {
     /// Whether it was a standby before the backup.
     pub(super) was_standby: bool,
     /// Whether it is one now.
     pub(super) is_standby: bool,
-    /// The timeline of the last checkpoint, or restartpoint.
+    /// Timeline of the last checkpoint or restartpoint.
     pub(super) of_checkpoint: u32,
-    /// That of the minimum recovery point: what a standby has written to its files is not from beyond
-    /// it. 0 on a primary.
+    /// Timeline of the minimum recovery point: a standby has written no later change to its files.
+    /// 0 on a primary.
     pub(super) of_consistency: u32,
 }
 
 impl Timelines {
-    /// Returns the timeline on which the backup began, if everything in it is on that one.
+    /// Returns the timeline on which the backup began, if the whole backup is on it.
     pub(super) fn only(&self, began: u32) -> Result<Timeline, Error> {
         self.refuse_promotion()?;
         let ended = if self.is_standby {
@@ -38,7 +38,7 @@ impl Timelines {
         Timeline::new(began).ok_or(Error::Internal("the server names timeline 0"))
     }
 
-    /// Refuses a server that was a standby and is none.
+    /// Fails if the server was a standby and is none.
     pub(super) fn refuse_promotion(&self) -> Result<(), Error> {
         if self.is_standby == self.was_standby {
             return Ok(());
@@ -47,12 +47,13 @@ impl Timelines {
     }
 }
 
-/// Returns the error that a promotion is: the two ends of the backup are on different timelines.
+/// Returns the error for a promotion: the beginning and the end of the backup are on different
+/// timelines.
 pub(super) fn promoted() -> Error {
     Error::Incomplete("the server was promoted meanwhile; run the backup again".to_owned())
 }
 
-/// Returns the timeline on which the backup of this `backup_label` began.
+/// Returns the timeline of the backup with this `backup_label`.
 pub(super) fn of_label(label: &str) -> anyhow::Result<Timeline> {
     let mut lines = label.lines();
     let number = lines.find_map(|line| line.strip_prefix("START TIMELINE: "));

@@ -1,4 +1,4 @@
-//! The wait for the WAL of a backup: PostgreSQL's own wait trusts `archive_command`, and has no end.
+//! Wait for the WAL of a backup: PostgreSQL's own wait trusts `archive_command` and has no timeout.
 
 use std::time::Duration;
 
@@ -18,19 +18,20 @@ use crate::error::Error;
 use crate::storage::buckets::Buckets;
 use crate::storage::store_error::StoreErrorKind;
 
-/// Between two looks at the archive: short at first, as the last segment takes a moment, then longer.
+/// Intervals of looking into the archive: short at first, because the last segment takes a moment,
+/// then longer.
 const LOOK_FIRST: Duration = Duration::from_millis(250);
 const LOOK_LAST: Duration = Duration::from_secs(2);
 
-/// How long a segment has from when PostgreSQL ends it.
+/// Time in which a segment that PostgreSQL has ended must be archived.
 const ARCHIVED_WITHIN_SECS: u64 = 60;
 
-/// How many missing segments an error names.
+/// Maximum number of missing segments that an error names.
 const NAMED_AT_MOST: usize = 5;
 
-/// Makes the primary end the segment in which a standby's backup has ended: an idle one leaves it open,
-/// and only a primary can end it. Without `[postgres.primary]`, the wait goes on until its own
-/// `archive_timeout` does so.
+/// Makes the primary end the segment in which a standby's backup has ended: an idle primary leaves
+/// it open, and only a primary can end it. Without `[postgres.primary]`, the wait lasts until the
+/// primary's `archive_timeout`.
 pub(crate) async fn end_segment(config: &Config, server: &ServerInfo, tasks: &Tasks) {
     let (true, Some(primary)) = (server.is_standby, &config.postgres.primary) else {
         return;
@@ -47,9 +48,9 @@ pub(crate) async fn end_segment(config: &Config, server: &ServerInfo, tasks: &Ta
     }
 }
 
-/// Waits until every segment that the backup needs is in as many buckets as are required. The wait is
-/// over when nothing has come, of these or of those before them, for as long as the server may leave a
-/// segment open, or as was set.
+/// Waits until each segment that the backup needs is in the required number of buckets. The wait
+/// fails when no segment, of these or of those before them, has been archived for as long as the
+/// server may leave a segment open, or for the configured time.
 pub(crate) async fn wait(
     config: &Config,
     buckets: &Buckets,
@@ -85,7 +86,7 @@ pub(crate) async fn wait(
                     return Err(not_archived(&missing, waited_secs, server, summary));
                 }
             }
-            // Hours of work are not thrown away for an answer that another call may give.
+            // Hours of work are not discarded for an error that a retry may resolve.
             Err(error) if is_permanent(&error) || Instant::now() >= until => return Err(error),
             Err(error) => warn!(error = %chain(&error), "archive not listed: trying again"),
         }
@@ -96,8 +97,8 @@ pub(crate) async fn wait(
 
 /// Returns how long the next segment may take, in seconds.
 fn patience_secs(set: Option<u64>, server: &ServerInfo) -> u64 {
-    // A segment that was begun right after the last one ended is ended an `archive_timeout` later, by a
-    // process that wakes as rarely.
+    // A segment that begins right after the last one ended is ended an `archive_timeout` later, by
+    // a process that wakes at that interval.
     set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)
 }
 

@@ -1,4 +1,4 @@
-//! Directories as PostgreSQL and others leave them.
+//! Walks over directories with files of PostgreSQL and of other programs.
 
 use std::os::unix::fs::symlink;
 use std::sync::mpsc;
@@ -140,7 +140,7 @@ fn links_then_content_stored_in_their_place() {
 #[test]
 fn anything_but_a_vanished_file_then_error() {
     let root = directory_with(&["PG_VERSION"]);
-    // ENAMETOOLONG: no name has more than 255 bytes.
+    // ENAMETOOLONG: a file name has at most 255 bytes.
     symlink("x".repeat(300), root.path().join("base")).unwrap();
     let error = walked(&scope(&root)).unwrap_err().to_string();
     assert!(
@@ -174,7 +174,7 @@ fn scope(root: &TempDir) -> WalkScope {
     }
 }
 
-/// The files, sorted by path, and the rest.
+/// Returns the files, sorted by path, and the rest.
 fn walked(scope: &WalkScope) -> Result<(Vec<PlannedFile>, WalkResult), Error> {
     let (out, files) = mpsc::sync_channel(1000);
     let walked = walk(scope, &out)?;
