@@ -54,7 +54,7 @@ enum CopyProgress {
     /// All files are stored.
     Stored,
     /// Damage was found that the operator has not accepted.
-    DecryptError,
+    DamageFound,
 }
 
 /// Copies every file of `source`, and the control file last. Ends early when `lost` returns why the
@@ -151,7 +151,7 @@ impl CopyTask<'_> {
         let walked = walks.join_next().await;
         let walked = walked.and_then(Result::ok);
         let walked = walked.unwrap_or(Err(Error::Internal("the walk panicked")));
-        if let CopyProgress::DecryptError = stored? {
+        if let CopyProgress::DamageFound = stored? {
             reader.verdict()?;
         }
         let walked = walked?;
@@ -166,11 +166,11 @@ impl CopyTask<'_> {
         let mut progress = CopyProgress::Stored;
         while let Some(done) = read.recv().await {
             match (done, &mut self.packer) {
-                (FromReader::DecryptError, packer) => {
+                (FromReader::DamageFound, packer) => {
                     error!(
                         "damaged pages found: nothing more is stored, the other files are checked"
                     );
-                    progress = CopyProgress::DecryptError;
+                    progress = CopyProgress::DamageFound;
                     if let Some(packer) = packer.take() {
                         packer.abandon().await;
                     }

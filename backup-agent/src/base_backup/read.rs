@@ -56,7 +56,7 @@ pub(crate) enum FromReader {
     },
     /// A page is damaged, and the operator has not accepted that: from now on pages are only
     /// verified.
-    DecryptError,
+    DamageFound,
 }
 
 /// Compressed part of a file.
@@ -333,7 +333,7 @@ impl OneReader<'_> {
         };
         let confirmed = damage::confirm_in(file, bytes, at, suspects, pauses)?;
         if self.shared.judge(confirmed) {
-            self.send(FromReader::DecryptError);
+            self.send(FromReader::DamageFound);
         }
         Ok(())
     }
