@@ -1,7 +1,7 @@
-//! A backup put back: into an empty directory, or one in which a restore was interrupted, every part
-//! compared with its checksum.
+//! Restore of a backup into an empty directory, or into one in which a restore was interrupted.
+//! Every part is compared with its checksum.
 //!
-//! The control file gets its name last, so that a directory which is not complete cannot be started.
+//! The control file gets its name last, so PostgreSQL cannot be started in an incomplete directory.
 
 pub(crate) mod choice;
 pub(crate) mod directory;
@@ -46,18 +46,18 @@ use crate::storage::download::Downloader;
 
 use crate::restore::request::{Purpose, RestoreRequest};
 
-/// What was restored.
+/// Result of a restore.
 #[derive(Clone, Debug)]
 pub(crate) struct RestoredBackup {
-    /// The backup.
+    /// The restored backup.
     pub(crate) summary: BackupSummary,
-    /// How many files.
+    /// Number of files.
     pub(crate) files: u64,
-    /// The timeline that is followed.
+    /// Timeline that recovery follows.
     pub(crate) timeline: Timeline,
-    /// What an operator has to know before it is started.
+    /// Notes for the operator, to read before the server is started.
     pub(crate) notes: Vec<String>,
-    /// How far the WAL reaches.
+    /// Reach of the archived WAL.
     pub(crate) reach: KnownReach,
 }
 
@@ -72,7 +72,8 @@ pub(crate) async fn restore(
     let begun = Marker::find(&request.directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
     let catalog = catalog::list(buckets, archive.object_keys()).await?;
-    // A standby goes on to whatever its primary has: a region that is lost must not keep it away.
+    // A standby continues with its primary's backups and WAL: an unavailable region must not
+    // prevent that.
     let catalog = match request.purpose {
         Purpose::Standby => catalog,
         Purpose::Recover(_) => catalog.refuse_silent()?,
@@ -131,12 +132,12 @@ pub(crate) async fn restore(
     })
 }
 
-/// Says whether a restore into `directory` can go on where it was interrupted.
+/// Returns whether `directory` has an interrupted restore that can be resumed.
 pub(crate) fn is_interrupted(directory: &Path) -> bool {
     Marker::find(directory).is_ok_and(|marker| marker.is_some())
 }
 
-/// Returns what is asked for, from the backup that an interrupted restore has begun with.
+/// Returns the request with the backup and tablespaces of the interrupted restore.
 fn resumed(
     request: &RestoreRequest,
     begun: Option<&Marker>,
@@ -171,7 +172,7 @@ fn of_resumed(why: Error, request: &RestoreRequest, begun: Option<&Marker>) -> E
     }
 }
 
-/// Returns the backup to begin from, and the timeline to replay towards.
+/// Returns the backup to start from, and the timeline to replay towards.
 async fn choose_backup(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
@@ -194,10 +195,10 @@ async fn choose_backup(
     Ok((chosen, lineage))
 }
 
-/// Returns the history of the newest timeline. A timeline that has WAL and no history is not passed over:
-/// the history is lost, as a lifecycle rule by age loses it, and recovery would end at the fork without
-/// an error. One that has a history which cannot be read and no WAL is: anybody who may write could
-/// keep every restore away with it.
+/// Returns the history of the newest timeline. A timeline that has WAL and no history is an error:
+/// its history is lost, for example to a lifecycle rule by age, and recovery would end at the fork
+/// without an error. A timeline whose history cannot be read and that has no WAL is ignored:
+/// otherwise anyone with write access could block every restore with one object.
 async fn newest_lineage(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
@@ -235,8 +236,7 @@ async fn newest_lineage(
     }
 }
 
-/// Makes every directory and file of the backup, after everything that can be refused has been looked
-/// at.
+/// Creates every directory and file of the backup, after all checks that can refuse the restore.
 fn prepare(
     request: &RestoreRequest,
     plan: &RestorePlan,

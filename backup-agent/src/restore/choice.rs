@@ -1,5 +1,5 @@
-//! The choice of a backup for a time. That at which a backup ended is read from its server's clock, and
-//! what it holds was committed by that of a primary: the WAL before its end says what is in it.
+//! Choice of a backup for a target time. The end time of a backup is from its server's clock, and
+//! its transactions were committed by a primary's clock: the WAL before its end shows their times.
 
 use causeway_core::Lsn;
 use causeway_core::backup::{BackupSummary, RecoveryTarget, TimelineHistory, WallTime, choose_backup};
@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::output;
 use crate::restore::request::{Boundary, RestoreRequest};
 
-/// Returns the backup that `request` is reached from. One that holds a transaction from after the target
-/// time is passed over, whatever its server's clock said.
+/// Returns the backup from which `request` is reached. A backup with a transaction from after the
+/// target time is skipped, whatever its server's clock was.
 pub(super) async fn choose_in_time(
     archive: &WalArchive<'_>,
     identity: &Identity,
@@ -46,8 +46,8 @@ pub(super) async fn choose_in_time(
     }
 }
 
-/// Returns the last time, which PostgreSQL counts in microseconds, of which recovery to `target` replays
-/// a transaction.
+/// Returns the latest time, with PostgreSQL's precision of microseconds, of a transaction that
+/// recovery to `target` replays.
 fn last_included(target: &RecoveryTarget, boundary: Boundary) -> RecoveryTarget {
     match (target, boundary) {
         (RecoveryTarget::Time(time), Boundary::Exclusive) => {
@@ -57,15 +57,15 @@ fn last_included(target: &RecoveryTarget, boundary: Boundary) -> RecoveryTarget 
     }
 }
 
-/// Returns when the last transaction before the end of `backup` committed or aborted, as the last
-/// segment says that has one. Nothing is known of WAL that was expired before the backup.
+/// Returns when the last transaction before the end of `backup` committed or aborted, from the last
+/// segment with a commit or abort. Returns `None` if the WAL before the backup has expired.
 async fn last_transaction(
     archive: &WalArchive<'_>,
     identity: &Identity,
     lineage: &TimelineHistory,
     backup: &BackupSummary,
 ) -> Result<Option<WallTime>, Error> {
-    // Such a manifest is refused where its WAL is listed.
+    // Such a manifest is refused when its WAL is listed.
     let Ok(size) = backup.segment_size() else {
         return Ok(None);
     };
@@ -90,7 +90,7 @@ async fn last_transaction(
     Ok(None)
 }
 
-/// Reads the first of these segments that the archive has and that can be read.
+/// Reads the first of these segments that is in the archive and readable.
 async fn read_first(
     archive: &WalArchive<'_>,
     identity: &Identity,
@@ -99,7 +99,8 @@ async fn read_first(
     for name in names {
         match archive.read_segment(identity, *name).await {
             Ok(file) => return Ok(Some(file)),
-            // One that the backup needs stops its recovery, and the listing of its WAL names a gap.
+            // A segment that the backup needs stops its recovery, and the listing of its WAL names
+            // a gap.
             Err(
                 Error::NotArchived { .. } | Error::Damaged { .. } | Error::WalFileRejected { .. },
             ) => {}
@@ -109,8 +110,8 @@ async fn read_first(
     Ok(None)
 }
 
-/// Returns the segments of this number along `lineage`, the newest timeline first. Up to the fork, a copy
-/// of one says the same as the other.
+/// Returns the segments of this number along `lineage`, newest timeline first. Up to the fork, the
+/// copies of a segment are identical.
 fn names(lineage: &TimelineHistory, number: u64, size: SegmentSize) -> Vec<SegmentName> {
     let mut parts: Vec<_> = lineage.stretches().collect();
     let begun = parts.last().map_or(Lsn::new(0), |(_, _, left_at)| *left_at);

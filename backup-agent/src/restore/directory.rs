@@ -1,4 +1,4 @@
-//! The directory that is restored into, and the tablespaces beside it.
+//! Target directory of a restore, and its tablespaces.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use crate::restore::plan::RestorePlan;
 use crate::restore::request::Purpose;
 use crate::restore::tablespaces::PlacedTablespace;
 
-/// A directory with every directory and link of a backup, and modes as PostgreSQL wants them.
+/// Directory with all directories and links of a backup, and the modes that PostgreSQL requires.
 #[derive(Clone, Debug)]
 pub(super) struct TargetDirectory {
     root: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct TargetDirectory {
 }
 
 impl TargetDirectory {
-    /// Returns the directory at `root` for a backup. Nothing is made yet.
+    /// Returns the directory at `root` for a backup. Creates nothing.
     pub(super) fn new(root: &Path, head: &Manifest, tablespaces: Vec<PlacedTablespace>) -> Self {
         let (directory_mode, file_mode) = if head.group_access {
             (0o750, 0o640)
@@ -51,13 +51,13 @@ impl TargetDirectory {
         }
     }
 
-    /// Makes the directory itself.
+    /// Creates the directory itself.
     pub(super) fn make_root(&self) -> Result<(), Error> {
         self.make(&self.root)
     }
 
-    /// Makes the directories of the tablespaces, marks them, and makes every directory and link of the
-    /// backup.
+    /// Creates and marks the directories of the tablespaces, and creates every directory and link
+    /// of the backup.
     pub(super) fn make_all(&self, head: &Manifest, marker: &marker::Marker) -> Result<(), Error> {
         for tablespace in &self.tablespaces {
             self.make(&tablespace.directory)?;
@@ -86,7 +86,7 @@ impl TargetDirectory {
         symlink(&tablespace.directory, &link).map_err(Error::io("link", &link))
     }
 
-    /// Makes a file of the backup, or cuts what is there to its length.
+    /// Creates a file of the backup, or truncates an existing one to its length.
     pub(super) fn make_file(&self, file: &manifest::ManifestFile) -> Result<(), Error> {
         let path = self.path(&file.path);
         let mut options = OpenOptions::new();
@@ -101,7 +101,7 @@ impl TargetDirectory {
         made.map_err(Error::io("write", &path))
     }
 
-    /// Returns where a file of the backup is while it is restored.
+    /// Returns the location of a file of the backup during the restore.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         if path == CONTROL_FILE {
             return self.root.join(UNFINISHED_CONTROL_FILE);
@@ -109,13 +109,13 @@ impl TargetDirectory {
         self.root.join(path)
     }
 
-    /// Opens a file that is there.
+    /// Opens an existing file.
     pub(super) fn open(path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         no_follow(options.read(true).write(true)).open(path)
     }
 
-    /// Removes the files that an earlier run left and that are not of the backup.
+    /// Removes files of an earlier run that are not part of the backup.
     pub(super) fn remove_others(&self, plan: &RestorePlan) -> Result<(), Error> {
         self.remove_others_in("", &self.root, plan)?;
         for tablespace in &self.tablespaces {
@@ -163,7 +163,7 @@ impl TargetDirectory {
         written.map_err(Error::io("write", path))
     }
 
-    /// Writes what makes PostgreSQL recover as requested.
+    /// Writes the settings that make PostgreSQL recover as requested.
     pub(super) fn write_recovery(
         &self,
         head: &Manifest,
@@ -187,7 +187,7 @@ impl TargetDirectory {
         appended.map_err(Error::io("write", &path))
     }
 
-    /// Makes everything durable, and then the directory one that can be started.
+    /// Makes all files durable, and then completes the directory, so that a server can be started.
     pub(super) fn complete(&self) -> Result<(), Error> {
         self.sync()?;
         let from = self.root.join(UNFINISHED_CONTROL_FILE);
@@ -195,7 +195,7 @@ impl TargetDirectory {
         fs::rename(&from, &to).map_err(Error::io("name", &to))?;
         let named = to.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all());
         named.map_err(Error::io("make durable", &to))?;
-        // From here on a server may run on it, and no restore goes on with it.
+        // From here on a server may run on it, and no restore resumes.
         for tablespace in &self.tablespaces {
             marker::remove(&tablespace.directory)?;
         }
@@ -217,7 +217,7 @@ fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// A link in the place of a file would lead out of the directory.
+/// Refuses symbolic links: one in place of a file would lead out of the directory.
 fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
 }

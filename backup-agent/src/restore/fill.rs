@@ -1,4 +1,4 @@
-//! Packs in, files out: several packs at once, each read as a stream and never held whole.
+//! Writing of packs into files: several packs at once, each read as a stream.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -22,26 +22,27 @@ use crate::restore::plan::{BlobPlace, RestorePlan};
 use crate::storage::download::{DownloadError, DownloadSink, Downloader, SinkDemand};
 use crate::storage::object_keys::ObjectKeys;
 
-/// Between two lines that say how far a restore is.
+/// Interval of progress messages.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// A pack is read to its end if no more than this is left of it: the connection can then be used again.
+/// Maximum rest of a pack that is read although it is not needed: the connection can then be
+/// reused.
 const WORTH_READING_ON: u64 = 1 << 20;
 
-/// How a restore is done.
+/// Parameters of a restore.
 #[derive(Clone, Debug)]
 pub(super) struct PackRestore {
-    /// Where packs come from.
+    /// Source of the packs.
     pub(super) downloads: Arc<Downloader>,
-    /// Where files are.
+    /// Target of the files.
     pub(super) directory: Arc<TargetDirectory>,
-    /// How many packs are read at once.
+    /// Number of packs that are read at once.
     pub(super) parallelism: usize,
-    /// Whether files may hold something already.
+    /// Whether files may have content of an interrupted run.
     pub(super) is_resumed: bool,
 }
 
-/// How far a restore is.
+/// Progress of a restore.
 #[derive(Debug)]
 struct RestoreProgress {
     all_bytes: u64,
@@ -51,7 +52,7 @@ struct RestoreProgress {
 }
 
 impl PackRestore {
-    /// Fills the files of `plan`, which are there.
+    /// Fills the files of `plan`, which exist.
     pub(super) async fn run(
         &self,
         plan: &RestorePlan,
@@ -109,7 +110,7 @@ impl PackRestore {
     }
 }
 
-/// Restores what is missing of one pack.
+/// Restores the missing blobs of one pack.
 async fn restore_pack(filling: PackRestore, key: String, mut sink: PackSink) -> Result<(), Error> {
     if filling.is_resumed {
         task::block_in_place(|| sink.keep_what_is_there())?;
@@ -120,11 +121,11 @@ async fn restore_pack(filling: PackRestore, key: String, mut sink: PackSink) -> 
     filling.downloads.run(&key, &mut sink).await
 }
 
-/// The files that a batch of packs is written into.
+/// Files that a batch of packs is written into.
 struct OpenFiles {
     directory: Arc<TargetDirectory>,
     paths: Arc<[Box<str>]>,
-    /// The one that was written last, by its number.
+    /// The file that was written last, with its number.
     open: Option<(usize, File)>,
 }
 
@@ -144,27 +145,27 @@ impl OpenFiles {
     }
 }
 
-/// Takes in one pack.
+/// Sink of one pack.
 struct PackSink {
     files: OpenFiles,
     decompressor: PartDecompressor,
     progress: Arc<RestoreProgress>,
     payload_bytes: u64,
-    /// By offset in the payload. The first `next` are written.
+    /// Blobs by offset in the payload. The first `next` are written.
     left: Vec<BlobPlace>,
     next: usize,
-    /// What lies before this in the payload has been used and dropped.
+    /// Offset in the payload before which all bytes have been consumed.
     begin: u64,
 }
 
 impl PackSink {
-    /// Leaves out every place whose bytes are in its file already.
+    /// Removes every blob that is already in its file from the blobs to write.
     fn keep_what_is_there(&mut self) -> Result<(), Error> {
         let places = std::mem::take(&mut self.left);
         for place in places {
             let mut bytes = vec![0; usize::try_from(place.blob.raw_bytes).unwrap_or(0)];
             let file = self.files.open(place.file)?;
-            // A file that is shorter does not have it; what cannot be read is written anew.
+            // A shorter file lacks it; an unreadable one is written again.
             let is_there = file.read_exact_at(&mut bytes, place.at).is_ok()
                 && has_checksum(&place.blob, &bytes);
             if is_there {
@@ -189,7 +190,7 @@ impl PackSink {
         Ok(())
     }
 
-    /// Writes every blob that `payload` holds whole.
+    /// Writes every blob that is complete in `payload`.
     fn write_whole(&mut self, payload: &[u8]) -> Result<(), DownloadError> {
         while let Some(place) = self.left.get(self.next) {
             let Some(from) = place.blob.offset.checked_sub(self.begin) else {
@@ -218,7 +219,7 @@ impl DownloadSink for PackSink {
 
     fn take(&mut self, payload: &mut Vec<u8>) -> Result<SinkDemand, DownloadError> {
         self.write_whole(payload)?;
-        // Everything before the next blob has been used, or is not wanted.
+        // The bytes before the next blob have been used, or are not needed.
         let next = self.left.get(self.next).map(|place| place.blob.offset);
         let unused = next.map_or(u64::MAX, |offset| offset.saturating_sub(self.begin));
         let unused = usize::try_from(unused)
@@ -243,7 +244,7 @@ impl DownloadSink for PackSink {
     }
 
     fn progress(&self) -> u64 {
-        // What is written leaves `left` when the next try begins.
+        // Written blobs are removed from `left` when the next attempt begins.
         let left = self.left.len() - self.next;
         u64::MAX - u64::try_from(left).unwrap_or(0)
     }
@@ -264,7 +265,7 @@ impl RestoreProgress {
         }
     }
 
-    /// Counts a blob that is in its file, and tells now and then how far this is.
+    /// Counts a blob that is in its file, and reports the progress at intervals.
     fn add(&self, bytes: u64) {
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.blobs.fetch_add(1, Ordering::Relaxed);
@@ -285,7 +286,7 @@ mod tests {
 
     const PAGES: [&[u8]; 3] = [b"first page", b"second", b"third and last"];
 
-    /// Two files share a blob, and each gets it.
+    /// Two files share a blob, and both receive it.
     #[test]
     fn shared_blob_then_in_each_file() {
         let world = World::new();
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(sink.progress.blobs.load(Ordering::Relaxed), 4);
     }
 
-    /// A pack that breaks off goes on with what is missing, wherever the parts are cut.
+    /// An interrupted pack resumes with its missing blobs, wherever it was cut.
     #[test]
     fn read_cut_anywhere_then_rest_is_written() {
         for cut in 0..World::new().payload.len() {
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!(left, [(0, 10), (1, 0)]);
     }
 
-    /// A genuine pack can still not be the one that the manifest means.
+    /// A validly encrypted pack may still not be the one in the manifest.
     #[test]
     fn other_content_then_not_written() {
         let world = World::new();
@@ -375,7 +376,7 @@ mod tests {
             }
         }
 
-        /// A pack whose places are a file, a position in it and a blob each.
+        /// Returns a sink whose places are a file, a position in it and a blob each.
         fn sink(&self, places: &[(usize, u64, usize)]) -> PackSink {
             let place = |&(file, at, blob): &(usize, u64, usize)| {
                 let blob = self.blobs[blob].clone();

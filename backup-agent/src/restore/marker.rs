@@ -1,4 +1,4 @@
-//! The mark on a directory whose restore is not complete, by which the next run knows it.
+//! Marker file in a directory with an incomplete restore, by which the next run resumes it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -14,25 +14,25 @@ use crate::error::Error;
 
 const FORMAT: u32 = 1;
 
-/// What a restore has begun with, and what the next run must go on with.
+/// Parameters of a restore that has begun, which the next run must continue with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Marker {
     format: u32,
-    /// Tells this restore from another that marked a tablespace's directory.
+    /// Distinguishes this restore from another one that marked a tablespace's directory.
     restore_id: Uuid,
-    /// The cluster.
+    /// System identifier of the cluster.
     pub(crate) system_id: u64,
     /// The backup.
     pub(crate) backup: BackupId,
-    /// The directory of each tablespace, by its link.
+    /// Directory of each tablespace, by its link.
     pub(crate) tablespaces: Vec<(String, PathBuf)>,
 }
 
-/// The marker of a target directory, held against a second restore into it.
+/// Marker of a target directory, locked against a second restore into it.
 #[derive(Debug)]
 pub(crate) struct LockedMarker {
-    /// What it says.
+    /// Content of the marker.
     pub(crate) marker: Marker,
     /// Whether an earlier run wrote it.
     pub(crate) is_resumed: bool,
@@ -40,7 +40,7 @@ pub(crate) struct LockedMarker {
 }
 
 impl Marker {
-    /// Returns a marker of a restore that begins.
+    /// Returns the marker of a new restore.
     pub(crate) fn new(
         system_id: u64,
         backup: BackupId,
@@ -55,13 +55,13 @@ impl Marker {
         }
     }
 
-    /// Returns the marker of an interrupted restore in `directory`; none if the directory is empty or
-    /// not there.
+    /// Returns the marker of an interrupted restore in `directory`, or `None` if the directory is
+    /// empty or does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`] if it holds something else, and [`Error::Restored`] if the restore was
-    /// complete but for its mark.
+    /// [`Error::NotEmpty`] if it has other content, and [`Error::Restored`] if the restore was
+    /// complete except for its marker.
     pub(crate) fn find(directory: &Path) -> Result<Option<Self>, Error> {
         if is_free(directory, &[])? {
             return Ok(None);
@@ -88,11 +88,11 @@ impl Marker {
         }
     }
 
-    /// Marks `directory`, which is there, or takes it up again.
+    /// Marks `directory`, which exists, or resumes the restore in it.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if another restore is at work there.
+    /// [`Error::Refused`] if another restore is running there.
     pub(crate) fn hold(self, directory: &Path) -> Result<LockedMarker, Error> {
         Self::find(directory)?;
         let path = directory.join(MARKER);
@@ -106,7 +106,7 @@ impl Marker {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        // Read again: another run may have written it, or have completed, since it was looked for.
+        // Read again: another run may have written it, or have completed, in the meantime.
         if let Some(marker) = Self::find(directory)? {
             return Ok(LockedMarker {
                 marker,
@@ -130,9 +130,9 @@ impl Marker {
         marked.map_err(Error::io("write", &path))
     }
 
-    /// Refuses a directory that holds something which this restore has not put there.
+    /// Fails if a directory has content that this restore has not written.
     pub(crate) fn check_claim(&self, directory: &Path) -> Result<(), Error> {
-        // A mount point has it.
+        // A mount point has this directory.
         if is_free(directory, &["lost+found"])? {
             return Ok(());
         }
@@ -157,7 +157,7 @@ impl Marker {
     }
 }
 
-/// Removes the mark from a directory that is complete.
+/// Removes the marker from a complete directory.
 pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
     let path = directory.join(MARKER);
     match fs::remove_file(&path) {
@@ -175,7 +175,7 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Says whether a directory is not there, or holds nothing but the names that are `allowed`.
+/// Returns whether a directory does not exist, or contains only `allowed` names.
 fn is_free(directory: &Path, allowed: &[&str]) -> Result<bool, Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -221,7 +221,7 @@ mod tests {
         let resumed = marker().hold(&path("data")).unwrap();
         assert!(resumed.is_resumed && resumed.marker == first);
 
-        // A server may run on what can be started.
+        // PostgreSQL may run on a directory with a control file.
         fs::create_dir(path("data/global")).unwrap();
         fs::write(path("data/global/pg_control"), "").unwrap();
         let refused = Marker::find(&path("data"));
@@ -229,7 +229,7 @@ mod tests {
             matches!(refused, Err(Error::NotEmpty { .. })),
             "{refused:?}"
         );
-        // Before it has started, `backup_label` is there.
+        // `backup_label` exists until the server has started.
         fs::write(path("data/backup_label"), "").unwrap();
         let refused = Marker::find(&path("data"));
         assert!(

@@ -1,4 +1,4 @@
-//! What a timeline lacks at its end, though one that branched off it has a copy.
+//! End of a timeline whose last segment exists only as a copy on a branch.
 
 use causeway_core::Lsn;
 use causeway_core::backup::TimelineHistory;
@@ -10,9 +10,9 @@ use crate::archive::wal_archive::WalArchive;
 use crate::encryption::keys::Identity;
 use crate::error::Error;
 
-/// Refuses to restore a timeline to its end where that end is not in a segment of its own. PostgreSQL
-/// archives the segment in which it is promoted as `.partial`, which recovery does not ask for, and begins
-/// the new timeline with a copy.
+/// Fails if the timeline to restore ends in a segment that it does not have itself. PostgreSQL
+/// archives the segment in which it is promoted as `.partial`, which recovery does not request, and
+/// starts the new timeline with a copy of it.
 pub(super) async fn refuse_partial_end(
     archive: &WalArchive<'_>,
     identity: &Identity,

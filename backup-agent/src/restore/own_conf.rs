@@ -1,7 +1,8 @@
-//! The copy's own `postgresql.conf`, which may lead back to the original.
+//! The copy's own `postgresql.conf`, which may refer to the original.
 //!
-//! Debian keeps settings elsewhere, and then there is none. Where there is one, it can name the
-//! original's data directory, which `postgres -D` of the copy would then start, and include its files.
+//! Debian keeps settings elsewhere; then the data directory has none. If it has one, the file may
+//! name the original's data directory, which `postgres -D` of the copy would then start, or include
+//! its files.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -9,8 +10,8 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// Lets `postgresql.conf` name the copy instead of another data directory, and returns what an operator
-/// has to know of what is left.
+/// Makes `postgresql.conf` name the copy instead of another data directory, and returns notes for
+/// the operator about the remaining references.
 pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Error> {
     let path = directory.join("postgresql.conf");
     let text = match std::fs::read(&path) {
@@ -25,7 +26,7 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Error> {
             line.trim().escape_debug()
         ));
     }
-    // A file that it includes can name one as well.
+    // An included file can name one as well.
     let can_name_another = |line: &str| name(line) == "data_directory" || is_include(line);
     if text.lines().any(can_name_another) {
         let own = directory.display().to_string();
@@ -43,7 +44,7 @@ pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Error> {
     Ok(notes)
 }
 
-/// Says whether a line includes a file that a copy shares with the original.
+/// Returns whether a line includes a file that a copy shares with the original.
 fn leads_elsewhere(line: &str) -> bool {
     is_include(line)
         && ["'/", " /", "\t/", "=/", "../"]
@@ -58,7 +59,7 @@ fn is_include(line: &str) -> bool {
     )
 }
 
-/// Returns the name of the setting that a line is about, in lower case.
+/// Returns the name of the setting in a line, in lower case.
 fn name(line: &str) -> String {
     let name = line
         .trim_start()
@@ -94,7 +95,7 @@ mod tests {
             "{written}"
         );
 
-        // What is included can name one, and comes before our line.
+        // An included file can name one, and precedes the appended line.
         std::fs::write(&path, "include_dir 'conf.d'\n").unwrap();
         settle(root.path()).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().ends_with(&own));

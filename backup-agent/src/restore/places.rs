@@ -1,4 +1,4 @@
-//! Where a restore may put files: never into, or around, what belongs to another server.
+//! Checks of a restore's target directories: never in, or around, another server's files.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::Error;
 use crate::restore::request::RestoreRequest;
 
-/// Returns the absolute form of a path, without `.` and without following its last part.
+/// Returns the absolute form of a path, without `.` and without following its last component.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     let absolute = std::path::absolute(path).map_err(Error::io("name", path))?;
     check_clean(&absolute)?;
     Ok(absolute)
 }
 
-/// Refuses directories that overlap, or that lie in another server's files.
+/// Fails if directories overlap or are inside another server's files.
 pub(crate) fn check(request: &RestoreRequest) -> Result<(), Error> {
     let directory = &request.directory;
     check_foreign(directory)?;
@@ -52,8 +52,7 @@ pub(crate) fn check(request: &RestoreRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds a directory to those that are `taken`, unless it overlaps one of them or lies in another
-/// server's files.
+/// Adds a directory to `taken`, unless it overlaps one of them or is inside another server's files.
 pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Error> {
     check_foreign(path)?;
     let real = resolved(path)?;
@@ -71,7 +70,7 @@ pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a path with `..`, which means another directory once a part of it is a link, and one that
+/// Refuses a path with `..`, which changes its meaning once a component is a link, and a path that
 /// cannot be written into a settings file.
 pub(crate) fn check_clean(path: &Path) -> Result<(), Error> {
     let climbs = path.components().any(|component| component == Component::ParentDir);
@@ -86,7 +85,7 @@ pub(crate) fn check_clean(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a path below a data directory or a tablespace, wherever its links lead.
+/// Refuses a path inside a data directory or a tablespace, with all links followed.
 fn check_foreign(path: &Path) -> Result<(), Error> {
     let real = resolved(path)?;
     for ancestor in real.ancestors().skip(1) {
@@ -111,8 +110,9 @@ fn is_data_directory(path: &Path) -> bool {
     path.join("PG_VERSION").exists() && path.join("global").is_dir()
 }
 
-/// A tablespace holds a directory for each version, such as `PG_15_202209061`; so does a data
-/// directory's `base` not, but its ancestor is found to be one.
+/// Returns whether `path` is a tablespace: it has a directory for each version, such as
+/// `PG_15_202209061`. A data directory's `base` has none, but its parent is recognized as a data
+/// directory.
 fn is_tablespace(path: &Path) -> bool {
     let Ok(entries) = fs::read_dir(path) else {
         return false;
@@ -122,7 +122,7 @@ fn is_tablespace(path: &Path) -> bool {
         .any(|entry| is_version_directory(&entry.file_name().to_string_lossy()))
 }
 
-/// Says whether `name` is what PostgreSQL calls its directory in a tablespace.
+/// Returns whether PostgreSQL would give `name` to its directory in a tablespace.
 pub(crate) fn is_version_directory(name: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let rest = name.strip_prefix("PG_");
@@ -130,7 +130,7 @@ pub(crate) fn is_version_directory(name: &str) -> bool {
     parts.is_some_and(|(major, catalog)| digits(major) && digits(catalog))
 }
 
-/// Returns the path with the links of the part that exists followed.
+/// Returns the path with all links of its existing part followed.
 fn resolved(path: &Path) -> Result<PathBuf, Error> {
     for ancestor in path.ancestors() {
         match fs::canonicalize(ancestor) {

@@ -1,5 +1,5 @@
-//! What is to be restored: a manifest, spooled to a file and read again for a part of it at a time, so
-//! that memory does not grow with the number of files.
+//! Restore plan: a manifest, spooled to a file and read again for a part of it at a time, so that
+//! memory does not grow with the number of files.
 
 use std::fs::File;
 use std::io::{BufReader, Seek as _, Write as _};
@@ -18,52 +18,50 @@ use crate::storage::download::{DownloadError, Downloader, SinkDemand};
 use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};
 use crate::storage::object_keys::ObjectKeys;
 
-/// How many blobs are planned at a time: about 100 bytes each, paths included. Each time the manifest
-/// is read again, which takes about a second for a million files.
+/// Maximum number of blobs that are planned at a time: about 100 bytes each, paths included. The
+/// manifest is read again for each part, which takes about a second for a million files.
 const MAX_PLANNED_BLOBS: u64 = 1 << 17;
 
-/// A manifest that has been checked, whose files lie in a file of their own.
+/// Validated manifest with its files in a spool.
 #[derive(Debug)]
 pub(super) struct RestorePlan {
     head: Manifest,
     spool: File,
     paths: KnownPaths,
-    /// For each pack, how many blobs are in it.
+    /// Number of blobs in each pack.
     blobs: Vec<u64>,
 }
 
-/// Where a blob belongs.
+/// Destination of a blob.
 #[derive(Clone, Debug)]
 pub(super) struct BlobPlace {
-    /// The number of its file, in [`PackBatch::paths`].
+    /// Number of its file in [`PackBatch::paths`].
     pub(super) file: usize,
-    /// Where it begins in the file.
+    /// Offset in the file.
     pub(super) at: u64,
-    /// The blob.
     pub(super) blob: Blob,
 }
 
-/// A part of a backup that is planned at once: some packs, or some of the blobs of one that has very
-/// many.
+/// Part of a backup that is planned at once: some packs, or some blobs of a very large pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PackRun {
     packs: Range<usize>,
-    /// Which blobs of each pack, in the order of the manifest.
+    /// Blobs of each pack, in the order of the manifest.
     blobs: Range<u64>,
 }
 
-/// Some of the packs, and what is in them.
+/// Packs of a run, and their blobs.
 #[derive(Debug)]
 pub(super) struct PackBatch {
-    /// The paths of files.
+    /// Paths of the files.
     pub(super) paths: Vec<Box<str>>,
-    /// The number of each pack in the manifest, and its blobs by their place in it.
+    /// Number of each pack in the manifest, and its blobs by their offset in it.
     pub(super) packs: Vec<(usize, Vec<BlobPlace>)>,
 }
 
 impl RestorePlan {
-    /// Reads the manifest of `backup` and checks all of it. Its spool is a file without a name near
-    /// `directory`, and nothing else is made.
+    /// Reads and validates the manifest of `backup`. Its spool is an unnamed file near `directory`,
+    /// and nothing else is created.
     pub(super) async fn fetch(
         downloads: &Downloader,
         object_keys: &ObjectKeys,
@@ -111,12 +109,12 @@ impl RestorePlan {
         })
     }
 
-    /// Returns everything but the files.
+    /// Returns the manifest without its files.
     pub(super) fn head(&self) -> &Manifest {
         &self.head
     }
 
-    /// Says whether the backup has a file of this path.
+    /// Returns whether the backup has a file with this path.
     pub(super) fn has(&self, path: &str) -> bool {
         self.paths.contains(path)
     }
@@ -139,12 +137,12 @@ impl RestorePlan {
         Ok(())
     }
 
-    /// Returns everything in parts that are planned at once.
+    /// Returns the runs, each of which is planned at once.
     pub(super) fn runs(&self) -> Vec<PackRun> {
         runs(&self.blobs, MAX_PLANNED_BLOBS)
     }
 
-    /// Returns what is in a run.
+    /// Returns the packs and files of a run.
     pub(super) fn batch(&self, run: &PackRun) -> Result<PackBatch, Error> {
         let mut paths: Vec<Box<str>> = Vec::new();
         let first = run.packs.start;
@@ -198,7 +196,7 @@ fn runs(blobs: &[u64], at_once: u64) -> Vec<PackRun> {
                 runs.push(PackRun { packs, blobs });
                 planned = count;
             }
-            // It is read once for each part: many blobs in one pack are small ones.
+            // The pack is read once for each part: a pack with many blobs has small ones.
             _ => {
                 let parts = (0..count.div_ceil(at_once)).map(|part| part * at_once..(part + 1) * at_once);
                 runs.extend(parts.map(|blobs| PackRun {
@@ -217,7 +215,7 @@ fn rewound(mut spool: &File) -> std::io::Result<BufReader<&File>> {
     Ok(BufReader::with_capacity(256 << 10, spool))
 }
 
-/// It was read and checked before.
+/// The spool has been read and validated before.
 fn unreadable(error: ManifestLineError) -> Error {
     match error {
         ManifestLineError::Read(error) => {
@@ -230,7 +228,7 @@ fn unreadable(error: ManifestLineError) -> Error {
     }
 }
 
-/// Keeps a manifest in a file, which is checked once all of it is there.
+/// Spools a manifest to a file, and validates it at its end.
 struct ManifestSpool<'a> {
     file: File,
     near: &'a Path,

@@ -1,8 +1,8 @@
-//! The settings with which PostgreSQL recovers as far as was asked, and acts on no other server.
+//! PostgreSQL settings that make a restored server recover to the target and affect no other
+//! server.
 //!
-//! They are appended to `postgresql.auto.conf`, which outweighs every other settings file, and in
-//! which the last line about a setting counts. So whatever the restored settings say, in that file or
-//! another, what is named here is in force.
+//! They are appended to `postgresql.auto.conf`, which overrides every other settings file, and
+//! whose last line about a setting applies. They take effect whatever the restored settings are.
 
 use causeway_core::Timeline;
 use causeway_core::backup::RecoveryTarget;
@@ -13,27 +13,27 @@ use crate::display::as_recovery_target;
 use crate::error::Error;
 use crate::restore::request::{Archiving, Boundary, Purpose, RestoreRequest, TargetAction};
 
-/// For how long `restore_command` retries while no bucket gives an answer that counts. After that
-/// recovery stops with an error, and is continued by the next start.
+/// Time for which `restore_command` retries while no bucket gives a usable response. Then recovery
+/// stops with an error, and the next start continues it.
 const RECOVERY_RETRY_SECS: u32 = 600;
 
-/// The same for a standby, to which PostgreSQL comes back by itself.
+/// The same for a standby, where PostgreSQL itself retries.
 const STANDBY_RETRY_SECS: u32 = 60;
 
-/// A setting, and what it has to be.
+/// Name and value of a setting.
 type Setting = (&'static str, String);
 
-/// Where recovery goes.
+/// Destination of recovery.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Destination {
-    /// The timeline that it follows.
+    /// Timeline that it follows.
     pub(crate) timeline: Timeline,
-    /// The last segment on the way that the buckets listed.
+    /// Last segment on the way that the buckets listed.
     pub(crate) known_end: Option<SegmentName>,
 }
 
-/// Returns what is appended to `postgresql.auto.conf` of a server of `version` (such as 150018), so
-/// that recovery goes to `destination`.
+/// Returns the lines to append to `postgresql.auto.conf` of a server of `version` (such as 150018),
+/// so that recovery goes to `destination`.
 pub(crate) fn settings(
     config: &Config,
     request: &RestoreRequest,
@@ -46,10 +46,11 @@ pub(crate) fn settings(
     settings.push((
         "recovery_target_timeline",
         match request.purpose {
-            // The number, so that PostgreSQL goes where this archive was read to go, whatever it finds
-            // between: it takes a number without a history file for the end of the search.
+            // The number instead of `latest`: PostgreSQL then follows the timeline that was read
+            // from the archive. It takes a number without a history file for the end of its search.
             Purpose::Recover(_) => timeline.to_string(),
-            // A standby follows every primary to come. `wal fetch` answers for numbers that are missing.
+            // A standby follows every future primary. `wal fetch` supplies a placeholder for
+            // missing numbers.
             Purpose::Standby => request
                 .timeline
                 .map_or_else(|| "latest".to_owned(), |timeline| timeline.to_string()),
@@ -64,8 +65,8 @@ pub(crate) fn settings(
         settings.extend(not_archiving(version));
     }
     if matches!(request.purpose, Purpose::Recover(_)) && request.archiving == Archiving::Off {
-        // A copy that is promoted would connect to the publishers of the original's subscriptions,
-        // and consume their replication slots.
+        // A promoted copy would connect to the publishers of the original's subscriptions and
+        // consume their replication slots.
         settings.push(("max_logical_replication_workers", "0".to_owned()));
     }
     let mut text = String::from("\n# Written by `backup-agent restore`.\n");
@@ -75,8 +76,8 @@ pub(crate) fn settings(
     Ok(text)
 }
 
-/// Resets what decides where recovery ends and what is run on its way. PostgreSQL refuses to start
-/// with two targets, such as one of an earlier restore.
+/// Resets the settings that determine the end of recovery and the commands on its way. PostgreSQL
+/// refuses to start with two targets, such as one of an earlier restore.
 fn no_inherited_recovery(version: u32) -> Vec<Setting> {
     let mut empty = vec![
         "recovery_target",
@@ -88,7 +89,7 @@ fn no_inherited_recovery(version: u32) -> Vec<Setting> {
         "archive_cleanup_command",
         "primary_slot_name",
     ];
-    // An unknown name stops the server: 16 has no longer this one.
+    // PostgreSQL refuses to start with an unknown name: 16 has removed this one.
     if version < 160_000 {
         empty.push("promote_trigger_file");
     }
@@ -119,14 +120,14 @@ fn target(request: &RestoreRequest, action: TargetAction) -> Vec<Setting> {
         TargetAction::Shutdown => "shutdown",
     };
     settings.push(("recovery_target_action", action.to_owned()));
-    // PostgreSQL shuts down instead of pausing where nobody could look.
+    // Without it PostgreSQL shuts down instead of pausing, and the data could not be inspected.
     settings.push(("hot_standby", "on".to_owned()));
     settings
 }
 
-/// Resets what ties a copy to other servers: the standbys without which no commit returns, the primary
-/// that the original followed, and files that a server beside it writes too. An empty name of a file
-/// would be an error in the log.
+/// Resets the settings that tie a copy to other servers: synchronous standbys, the original's
+/// primary, and files that a server beside it writes too. An empty file name would be an error in
+/// the log.
 fn alone(version: u32) -> Vec<Setting> {
     let mut settings = vec![
         ("synchronous_standby_names", String::new()),
@@ -151,8 +152,8 @@ fn not_archiving(version: u32) -> Vec<Setting> {
     settings
 }
 
-/// A recovery has to stop at every failure that is not the end of the WAL, and a standby must not:
-/// PostgreSQL asks again by itself there, and would shut it down.
+/// Returns the `restore_command`. Recovery must stop at every failure that is not the end of the
+/// WAL. A standby must not: PostgreSQL retries, and such a failure would shut it down.
 fn restore_command(
     config: &Config,
     request: &RestoreRequest,
@@ -192,7 +193,7 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''").replace('%', "%%"))
 }
 
-/// Escapes as a settings file wants it between quotes (`GUC_scanstr` in
+/// Escapes a value for a quoted string in a settings file (`GUC_scanstr` in
 /// `src/backend/utils/misc/guc-file.l`).
 pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', r"\\")

@@ -1,4 +1,4 @@
-//! What a restore is asked to do, refused here if a part of it would be ignored.
+//! Validated request for a restore. An option without effect is refused here.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,42 +9,42 @@ use clap::ValueEnum;
 
 use crate::error::Error;
 
-/// PostgreSQL's `MAXFNAMELEN`, less the zero byte: it refuses to start with a longer one.
+/// PostgreSQL's `MAXFNAMELEN` without the zero byte: it refuses to start with a longer name.
 const LONGEST_NAME: usize = 63;
 
-/// What is to be restored, how far, and to where.
+/// Request for a restore: backup, target and directories.
 #[derive(Clone, Debug)]
 pub(crate) struct RestoreRequest {
-    /// The directory, absolute: empty, not there, or one in which a restore was interrupted.
+    /// Target directory, absolute: empty, missing, or with an interrupted restore.
     pub(crate) directory: PathBuf,
-    /// How far to replay.
+    /// Recovery target.
     pub(crate) target: RecoveryTarget,
-    /// Whether what lies at the target is replayed too.
+    /// Whether the transaction at the target is replayed.
     pub(crate) boundary: Boundary,
-    /// The backup to begin from, if it is not to be chosen.
+    /// Backup to start from, if it is not chosen automatically.
     pub(crate) backup: Option<BackupId>,
-    /// The timeline to follow, if it is not the newest.
+    /// Timeline to follow, if it is not the newest.
     pub(crate) timeline: Option<Timeline>,
-    /// What the restored server is for.
+    /// Purpose of the restored server.
     pub(crate) purpose: Purpose,
     /// Whether it archives its own WAL.
     pub(crate) archiving: Archiving,
-    /// The bucket or region that alone is read.
+    /// The only bucket or region to read.
     pub(crate) from: Option<String>,
-    /// For each tablespace where it was, and where it is to be.
+    /// Old and new location of each mapped tablespace.
     pub(crate) tablespaces: Vec<(PathBuf, PathBuf)>,
-    /// Where the tablespaces go that have no mapping.
+    /// Directory of the tablespaces without a mapping.
     pub(crate) tablespace_directory: Option<PathBuf>,
-    /// For how long a part is tried while nothing comes.
+    /// Retry timeout of a part without progress.
     pub(crate) retry_timeout: Duration,
 }
 
-/// What a restored server is for.
+/// Purpose of a restored server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To recover to a target, and then to do this.
+    /// Recover to a target, and then take this action.
     Recover(TargetAction),
-    /// To follow a primary.
+    /// Follow a primary.
     Standby,
 }
 
@@ -68,16 +68,17 @@ pub(crate) enum Archiving {
     Off,
 }
 
-/// Whether what lies at the target is replayed.
+/// Whether the transaction at the target is replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Boundary {
-    /// It is.
+    /// Replayed.
     Inclusive,
-    /// It is not: replay stops before it.
+    /// Not replayed: recovery stops before it.
     Exclusive,
 }
 
-/// Without a target PostgreSQL ignores `recovery_target_action`: at the end of the WAL it promotes.
+/// Returns the action at the target. Without a target PostgreSQL ignores `recovery_target_action`:
+/// at the end of the WAL it promotes.
 pub(crate) fn target_action(
     target: &RecoveryTarget,
     asked: Option<TargetAction>,
@@ -96,7 +97,8 @@ pub(crate) fn target_action(
     }
 }
 
-/// PostgreSQL heeds `recovery_target_inclusive` for these three kinds of target alone.
+/// Returns the boundary. PostgreSQL applies `recovery_target_inclusive` only to these three kinds
+/// of target.
 pub(crate) fn boundary(target: &RecoveryTarget, exclusive: bool) -> Result<Boundary, Error> {
     match (target, exclusive) {
         (_, false) => Ok(Boundary::Inclusive),

@@ -1,9 +1,9 @@
-//! Keeps a copy out of the tablespaces of a server beside it.
+//! Protects the tablespaces of a server on the same host from a copy's recovery.
 //!
-//! PostgreSQL replays the creation of a tablespace to the path that the original gave it, and writes
-//! its files there, whether or not another server's are there already; up to version 14 it removes
+//! PostgreSQL replays the creation of a tablespace at the path that it had on the original, and
+//! writes its files there, even if another server's files are there; up to version 14 it removes
 //! those first (`create_tablespace_directories` in `src/backend/commands/tablespace.c`). No setting
-//! changes that, so `wal fetch` looks through each segment before it hands it over.
+//! changes that, so `wal fetch` scans each segment before it delivers it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,26 +18,26 @@ use tracing::warn;
 use crate::error::Error;
 use crate::restore::places::is_version_directory;
 
-/// What a segment leaves for the next one: a record that is complete only there. PostgreSQL ignores
-/// the name, and no backup takes the content of `pg_wal`.
+/// State that a segment leaves for the next one: a record that ends only there. PostgreSQL ignores
+/// the name, and backups omit the content of `pg_wal`.
 const STATE_FILE: &str = "pg_wal/backup-agent.scan";
 
-/// How much of a segment is read for a record that the one before began. One that creates a tablespace
-/// has no more than a path (`MAXPGPATH` is 1024) and some headers.
+/// Bytes of a segment that are searched for a record begun in the previous one. A record that
+/// creates a tablespace has no more than a path (`MAXPGPATH` is 1024) and some headers.
 const CONTINUED_BYTES: usize = 64 << 10;
 
-/// Looks through one segment, which arrives in parts.
+/// Scans one segment, which arrives in parts.
 #[derive(Debug)]
 pub(crate) struct TablespaceGuard {
     data_directory: PathBuf,
     scanner: WalScanner,
-    /// The scanner of the segment before, if this one follows it.
+    /// Scanner of the previous segment, if this one follows it.
     before: Option<WalScanner>,
     seen_bytes: usize,
     created: Vec<Created>,
 }
 
-/// A tablespace that a segment creates.
+/// Tablespace that a segment creates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Created {
     oid: u32,
@@ -45,7 +45,7 @@ struct Created {
 }
 
 impl TablespaceGuard {
-    /// Begins with a segment that the server on `data_directory` asked for.
+    /// Returns a guard for a segment that the server on `data_directory` has requested.
     pub(crate) fn new(data_directory: &Path) -> Self {
         Self {
             data_directory: data_directory.to_owned(),
@@ -56,7 +56,7 @@ impl TablespaceGuard {
         }
     }
 
-    /// Takes in more of the segment.
+    /// Scans the next bytes of the segment.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         let created = &mut self.created;
         let mut show = |record: &WalRecord<'_>| {
@@ -82,7 +82,7 @@ impl TablespaceGuard {
         self.seen_bytes = self.seen_bytes.saturating_add(bytes.len());
     }
 
-    /// Refuses the segment, which is `name`, if replaying it would write into another server's files.
+    /// Refuses the segment `name` if replaying it would write into another server's files.
     pub(crate) fn finish(self, name: &str) -> Result<(), Error> {
         write_state(&self.data_directory, &self.scanner);
         for created in &self.created {
@@ -103,7 +103,7 @@ impl TablespaceGuard {
 
 impl Created {
     fn check(&self, data_directory: &Path) -> Result<(), String> {
-        // One inside of the data directory has no path.
+        // A tablespace inside the data directory has no path.
         if self.path.as_os_str().is_empty() {
             return Ok(());
         }
@@ -118,7 +118,8 @@ impl Created {
             }
             Err(_) => {}
         }
-        // It may be created again in a place that this copy has taken for another that it drops.
+        // It may be created again at a location that this copy uses for another tablespace, which
+        // it drops.
         let mut others = fs::read_dir(&links).into_iter().flatten();
         if others.any(|entry| entry.is_ok_and(|entry| is_link_to(&entry.path(), &self.path))) {
             return Ok(());
@@ -152,14 +153,14 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// Returns how the directories of this server's release begin in a tablespace.
+/// Returns the prefix of this server's version directories in a tablespace.
 fn version_prefix(data_directory: &Path) -> String {
     let version = fs::read_to_string(data_directory.join("PG_VERSION"));
     version.map_or_else(|_| "PG_".to_owned(), |text| format!("PG_{}_", text.trim()))
 }
 
-/// Without the state nothing is missed: PostgreSQL asks for the segment in which a record begins
-/// before the one in which it ends, also when it begins anew.
+/// Reads the state of the previous segment. A lost state misses no record: after a restart
+/// PostgreSQL requests the segment in which a record begins before the one in which it ends.
 fn read_state(data_directory: &Path) -> Option<WalScanner> {
     let text = fs::read(data_directory.join(STATE_FILE)).ok()?;
     serde_json::from_slice(&text).ok()
@@ -230,14 +231,14 @@ mod tests {
         let refused = scan(&second).unwrap_err();
         assert_eq!(refused.exit_code(), 255);
         assert!(refused.to_string().contains("creates tablespace 77 in"));
-        // It is the next segment's state now.
+        // This is the next segment's state now.
         scan(&second).unwrap();
         scan(&first).unwrap();
         assert!(scan(&second).is_err());
     }
 
-    /// Two segments of 1 MiB: one record fills the first but for 40 bytes, and the next, which creates
-    /// a tablespace, begins there.
+    /// Returns two segments of 1 MiB: a record fills the first one except for 40 bytes, and the
+    /// next record, which creates a tablespace, begins there.
     fn segments(path: &str) -> (Vec<u8>, Vec<u8>) {
         const START: u64 = 1 << 20;
         let filling = 8152 + 127 * 8168 - 40;

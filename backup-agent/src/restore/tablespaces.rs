@@ -1,7 +1,8 @@
-//! Where the tablespaces of a backup go: only to where the operator has said.
+//! Locations of a backup's tablespaces: only those that the operator has named.
 //!
-//! A manifest comes from a bucket, and whoever may write there can encrypt one for the recipients,
-//! who are public. So the locations in it are names to choose by, and never places to write to.
+//! A manifest comes from a bucket, and anyone with write access can encrypt one for the recipients,
+//! because their keys are public. The locations in it serve as names for a mapping, and are never
+//! written to.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +13,20 @@ use crate::error::Error;
 use crate::restore::places;
 use crate::restore::request::RestoreRequest;
 
-/// A tablespace and the directory that it is restored into.
+/// Tablespace and the directory that it is restored into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlacedTablespace {
-    /// The name of its link, below the data directory.
+    /// Name of its link, below the data directory.
     pub(crate) link: String,
-    /// The directory that the link leads to.
+    /// Target of the link.
     pub(crate) directory: PathBuf,
 }
 
-/// Returns where each tablespace of `manifest` goes.
+/// Returns the location of each tablespace of `manifest`.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] when one has no place, when a mapping is for none, or when two overlap.
+/// [`Error::Refused`] if a tablespace has no location, a mapping matches none, or two overlap.
 pub(crate) fn place(
     request: &RestoreRequest,
     manifest: &Manifest,

@@ -1,4 +1,4 @@
-//! Targets that recovery would not reach, refused before anything is restored.
+//! Refusal of targets that recovery would not reach, before anything is restored.
 
 use causeway_core::Timeline;
 use causeway_core::backup::RecoveryTarget;
@@ -8,8 +8,8 @@ use crate::display;
 use crate::error::Error;
 use crate::restore::request::Boundary;
 
-/// Refuses a target that recovery would not reach: PostgreSQL finds that out when everything has
-/// been replayed (`recovery ended before configured recovery target was reached`).
+/// Refuses a target that recovery would not reach. PostgreSQL detects that only after replaying
+/// everything (`recovery ended before configured recovery target was reached`).
 pub(super) fn refuse_unreachable(
     reach: &KnownReach,
     target: &RecoveryTarget,
@@ -24,8 +24,8 @@ pub(super) fn refuse_unreachable(
     };
     match target {
         RecoveryTarget::Time(time) => match end.last_transaction {
-            // Recovery stops at the first transaction that ended later, or, to stop before the target,
-            // at one that ended then.
+            // Recovery stops at the first transaction that ended later or, with an exclusive
+            // target, at one that ended at that time.
             Some(last) if last < *time || (last == *time && boundary == Boundary::Inclusive) => Err(reach.beyond(format!(
                 "the target time {} is not before the last transaction in it, and recovery stops only when it sees a later one",
                 display::timestamp(*time),

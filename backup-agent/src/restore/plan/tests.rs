@@ -1,4 +1,4 @@
-//! Manifests as a backup stores them, planned for a restore.
+//! Restore plans of manifests as a backup stores them.
 
 use causeway_core::backup::BackupSummary;
 use causeway_core::backup::manifest::{Digest, Pack, WallTime, lines};
@@ -24,7 +24,7 @@ fn packs_then_planned_within_the_limit() {
     assert!(runs(&[], 10).is_empty());
 }
 
-/// `FORMAT.md` lets files share a blob, also within one file.
+/// `FORMAT.md` allows files to share a blob, also within one file.
 #[test]
 fn shared_blob_then_planned_for_each_file() {
     let blob = |offset| Blob {
@@ -67,7 +67,7 @@ fn shared_blob_then_planned_for_each_file() {
     assert_eq!(plan.blobs(), 5);
 }
 
-/// The plan of a backup with one pack and these files.
+/// Returns the plan of a backup with one pack and these files.
 fn plan(files: &[manifest::ManifestFile]) -> RestorePlan {
     let id: BackupId = "20261120T201500Z-5f3a9c01".parse().unwrap();
     let head = Manifest {
