@@ -1,4 +1,5 @@
-//! WAL files: archived in every bucket, fetched, and copied to buckets that lack them.
+//! WAL archive: WAL files are pushed to every bucket, fetched, and copied to buckets that lack
+//! them.
 
 pub(crate) mod backfill;
 pub(crate) mod encrypted_wal_file;

@@ -1,8 +1,8 @@
-//! Copying to each bucket what it lacks and another has. Objects are copied as they are stored: they
-//! are bound to their key and not to a bucket, so this needs no identity.
+//! Backfill: copies objects to buckets that lack them. Objects are copied as they are stored: they
+//! are bound to their key and not to a bucket, so a backfill needs no identity.
 //!
-//! Pushes and backups note what a bucket lacks, and a process of its own drains the notes, for as long
-//! as that takes: neither waits for a bucket that is slow, nor gives up on it.
+//! Pushes and backups record the objects that a bucket lacks, and a separate process copies them,
+//! however long that takes: pushes and backups neither wait for a slow bucket nor abandon it.
 
 pub(crate) mod background;
 pub(crate) mod compare;

@@ -1,4 +1,4 @@
-//! A WAL file, ready to be stored in each bucket, in memory that does not grow with it.
+//! Encrypted WAL file, ready to be stored in each bucket, with bounded memory.
 
 use std::io;
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::encryption::metadata::WalMetadata;
 use crate::encryption::payload::{EncryptedPart, EncryptedStream};
 use crate::error::Error;
 
-/// What is held in memory and shared by all buckets: a segment of 16 MiB that does not compress. A
-/// larger object is made anew for each bucket, part by part.
+/// Maximum size of an object in memory, which all buckets share: a segment of 16 MiB that does not
+/// compress. A larger object is encrypted for each bucket separately, part by part.
 const WHOLE_BYTES: usize = 20 << 20;
 
-/// A WAL file under the key that it is stored under.
+/// WAL file and the key that it is stored under.
 pub(crate) struct EncryptedWalFile<'a> {
     config: &'a Config,
     file: &'a WalFile,
@@ -45,17 +45,16 @@ impl<'a> EncryptedWalFile<'a> {
         Ok(sealed)
     }
 
-    /// Returns its key.
     pub(crate) fn key(&self) -> &str {
         &self.key
     }
 
-    /// Returns the whole object, if it is small enough to be held.
+    /// Returns the whole object, if it is small enough for memory.
     pub(crate) fn whole(&self) -> Option<&Bytes> {
         self.whole.as_ref()
     }
 
-    /// Begins the object anew.
+    /// Returns a stream of the object from its beginning.
     pub(crate) fn stream(&self) -> io::Result<EncryptedStream> {
         EncryptedStream::new(
             self.file.content()?,
@@ -67,12 +66,12 @@ impl<'a> EncryptedWalFile<'a> {
         )
     }
 
-    /// Says whether the object with this fingerprint holds the file.
+    /// Returns whether the object with this fingerprint contains the file.
     pub(crate) fn is(&self, fingerprint: &Fingerprint) -> io::Result<bool> {
         fingerprint.matches(&self.key, self.file.content()?)
     }
 
-    /// Returns the failure that an error of reading the file is.
+    /// Returns the error for a failure to read the file.
     pub(crate) fn failed(&self, error: io::Error) -> Error {
         Error::io("read", Path::new(&self.file.name.to_string()))(error)
     }

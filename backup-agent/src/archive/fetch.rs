@@ -1,4 +1,4 @@
-//! What comes out of the archive: a WAL file, the end of the WAL, or a reason to stop.
+//! Fetching from the archive: a WAL file, the end of the WAL, or a reason to stop.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -21,33 +21,34 @@ use crate::encryption::payload::{DecryptFileError, DecryptedFile};
 use crate::error::Error;
 use crate::storage::fetch::{FetchEffort, ObjectSink, SinkError, StandbyLimits};
 
-/// No segment is larger (`initdb --wal-segsize`), and nothing else in the archive is near it.
+/// Maximum size of a segment (`initdb --wal-segsize`); all other objects are far smaller.
 const LARGEST: u64 = 1 << 30;
 
-/// How a standby's fetch hurries, which asks for four files or so at a promotion. A single bad answer
-/// of the only bucket that has a file must not delay it by PostgreSQL's own 5 s.
+/// Limits of a standby's fetch: a promotion requests four files or so. A single failed response of
+/// the only bucket that has a file must not delay it by PostgreSQL's own 5 s.
 const HURRY: StandbyLimits = StandbyLimits {
     retry: Duration::from_secs(1),
     avoided_answer: Duration::from_secs(1),
     first_answer: Duration::from_secs(3),
 };
 
-/// For how long the history of a timeline that is known to exist is asked for at least.
+/// Minimum retry timeout for the history of a timeline that is known to exist.
 const LISTED_HISTORY_RETRY: Duration = Duration::from_mins(1);
 
-/// What stands for the history of a timeline that the lease reserved and nobody wrote on: the text that
-/// guard writes in its place when it promotes.
+/// Placeholder for the history of a timeline that the lease reserved and no primary wrote: the text
+/// that guard writes in its place when it promotes.
 const PLACEHOLDER: &[u8] = b"# Reserved by failover-ctl: this timeline was never written.\n";
 
 impl WalArchive<'_> {
-    /// Puts a file of the WAL in place, whole. A history that no bucket has, of a number below the
-    /// newest that one lists, was reserved and never written, and a placeholder is put in place.
+    /// Writes a WAL file to its path atomically. A history that no bucket has, with a number below
+    /// the newest listed one, was reserved and never written, and a placeholder is written.
     ///
-    /// PostgreSQL looks for `latest` by asking for one number after the other and stops at the first
-    /// that is missing (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`). Without the
-    /// placeholder it would end recovery there, before the newest timeline, and report success.
+    /// PostgreSQL searches for `latest` by requesting one number after the other, and stops at the
+    /// first that is missing (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`).
+    /// Without the placeholder it would end recovery there, before the newest timeline, and report
+    /// success.
     ///
-    /// A segment gets its place only once `inspect` has allowed it.
+    /// A segment is renamed to its path only after `inspect` has accepted it.
     pub(crate) async fn fetch(
         &self,
         identity: &Identity,
@@ -67,14 +68,14 @@ impl WalArchive<'_> {
         }
         let missing = match self.fetch_stored(identity, request, share, inspect).await {
             Err(why @ Error::NotArchived { .. }) => why,
-            // A region that is away takes its bucket along: one bucket that answers is enough to say
-            // that a higher number is in use, and not enough to say that none is.
+            // An unavailable region includes its bucket: one responding bucket suffices to show
+            // that a higher number is in use, but not that none is.
             Err(why @ Error::Unreachable { answered: 1.., .. })
                 if request.mode == FetchMode::Standby =>
             {
                 why
             }
-            // Of a timeline that recovery does not follow, only the number counts: it is taken.
+            // Of a timeline that recovery does not follow, only the number counts: it is in use.
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
                 if request.only_number_counts() =>
             {
@@ -114,8 +115,8 @@ impl WalArchive<'_> {
         }
     }
 
-    /// Returns what a file that no bucket has whole means to a standby. A history without WAL of its timeline
-    /// is no more than an object that somebody put there.
+    /// Returns the meaning, to a standby, of a file that no bucket has whole. A history without WAL
+    /// of its timeline is only an object that any writer may have created.
     async fn of_a_damaged_file(&self, name: WalFileName, why: Error) -> Result<Error, Error> {
         let WalFileName::History(timeline) = name else {
             return Ok(why);
@@ -127,8 +128,8 @@ impl WalArchive<'_> {
         Ok(why)
     }
 
-    /// Fetches a history that a bucket lists, for a standby. PostgreSQL would take any failure below 126 for
-    /// the absence of the timeline, and replay the branch that it left.
+    /// Fetches a listed history for a standby. PostgreSQL would treat a failure below 126 as the
+    /// absence of the timeline, and replay the branch that it left.
     async fn fetch_listed_history(
         &self,
         identity: &Identity,
@@ -174,7 +175,7 @@ impl WalArchive<'_> {
         put_in_place(file, &request.path)
     }
 
-    /// Reads a segment into a file without a name of its own, to look into it.
+    /// Reads a segment into an unnamed file, for inspection.
     pub(crate) async fn read_segment(
         &self,
         identity: &Identity,
@@ -190,7 +191,7 @@ impl WalArchive<'_> {
         self.fetch_file(identity, name, &key, &path, effort).await
     }
 
-    /// Reads a file beside `path`, where it may be put.
+    /// Reads a file into the directory of `path`, from where it can be renamed.
     async fn fetch_file(
         &self,
         identity: &Identity,
@@ -214,7 +215,7 @@ impl WalArchive<'_> {
     }
 }
 
-/// A file of the WAL that is being read from one bucket.
+/// Sink of a WAL file that is read from one bucket.
 struct WalSink<'a> {
     key: &'a str,
     name: WalFileName,
@@ -246,9 +247,9 @@ impl ObjectSink for WalSink<'_> {
         let read = wal_header::read_start(file.path(), self.name);
         let failed = |error| SinkError::Local(Error::io("read", file.path())(error));
         let (start, bytes) = read.map_err(failed)?;
-        // The seal says that the archive gave back what was put in; the header, that it was right
-        // to put it there. A segment at a fork begins with its ancestor's page, and was checked
-        // against the history when it went in.
+        // The encryption authenticates that the archive returns what was stored; the header check,
+        // that it was right to store it. A segment at a fork begins with its ancestor's page, and
+        // was checked against the history when it was pushed.
         let at_a_fork = |_| None;
         match wal_header::check(self.name, &start, bytes, self.system_id, at_a_fork) {
             Ok(()) | Err(WalFileError::OtherTimeline { .. }) => Ok(file),
@@ -267,9 +268,10 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), Error> {
     put_in_place(file, path)
 }
 
-/// Gives a file its name at once. PostgreSQL makes it durable before it counts on it
-/// (`durable_rename` in `KeepFileRestoredFromArchive`, `src/backend/access/transam/xlogarchive.c`), and
-/// `pg_rewind` does before it ends; what a crash leaves under the name that it asks for is removed.
+/// Renames a file to its path without syncing it. PostgreSQL makes it durable before it relies on
+/// it (`durable_rename` in `KeepFileRestoredFromArchive`,
+/// `src/backend/access/transam/xlogarchive.c`), and `pg_rewind` does before it ends; an incomplete
+/// file after a crash has a name that both remove.
 fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), Error> {
     let failed = |error| Error::io("write", path)(error);
     file.persist(path).map_err(|error| failed(error.error))?;

@@ -1,4 +1,4 @@
-//! A WAL file that is asked for, and for whom.
+//! Request for a WAL file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,37 +6,37 @@ use std::time::Duration;
 use causeway_core::Timeline;
 use causeway_core::lsn::{SegmentName, WalFileName};
 
-/// For whom a file is fetched.
+/// Purpose of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FetchMode {
-    /// For a standby, which asks again: an absent file is reported as soon as it is likely.
+    /// A standby, which retries: an absent file is reported as soon as its absence is likely.
     Standby,
-    /// For a recovery that ends where a file is absent: it is so only if every bucket says it, and
-    /// none lists anything later.
+    /// A recovery, which ends at an absent file: it is absent only if every bucket responds so, and
+    /// none lists a later one.
     Recovery,
 }
 
-/// What is fetched.
+/// File to fetch.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchRequest {
-    /// Which file.
+    /// Name of the file.
     pub(crate) name: WalFileName,
-    /// Which of several of this name.
+    /// Slot, if there are several files with this name.
     pub(crate) slot: u32,
-    /// Where it is put.
+    /// Path to write it to.
     pub(crate) path: PathBuf,
-    /// For whom.
+    /// Purpose of the fetch.
     pub(crate) mode: FetchMode,
-    /// The timeline that recovery follows, if it is known.
+    /// Timeline that recovery follows, if known.
     pub(crate) target_timeline: Option<Timeline>,
-    /// The last segment that `restore` saw along the timeline that recovery follows.
+    /// Last segment that `restore` found along the timeline that recovery follows.
     pub(crate) known_end: Option<SegmentName>,
-    /// For how long a bucket that fails is asked again.
+    /// Retry timeout of a failing bucket.
     pub(crate) retry_timeout: Duration,
 }
 
 impl FetchRequest {
-    /// Says whether this is the history of a timeline that is not the one that recovery follows.
+    /// Returns whether this is the history of a timeline that recovery does not follow.
     pub(super) fn only_number_counts(&self) -> bool {
         match (self.name, self.target_timeline) {
             (WalFileName::History(timeline), Some(target)) => timeline != target,

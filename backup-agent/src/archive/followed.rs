@@ -1,7 +1,7 @@
-//! How much of an ancestor's segment belongs to the timeline that a server follows.
+//! Part of an ancestor's segment that belongs to the timeline that a server follows.
 //!
 //! A primary that fails over with a standby behind it has archived WAL past the fork. Until the new
-//! timeline's own copy of the fork's segment is archived, PostgreSQL asks for the ancestor's, and would
+//! timeline's copy of the fork's segment is archived, PostgreSQL requests the ancestor's, and would
 //! replay transactions that the new timeline never had.
 
 use std::fs;
@@ -21,13 +21,13 @@ use crate::control_file;
 use crate::encryption::keys::Identity;
 use crate::error::Error;
 
-/// Under which name a server has segments put in place (`RestoreArchivedFile` in
-/// `src/backend/access/transam/xlogarchive.c`). `pg_rewind` reads a segment under its own name, and the
-/// branch that was left is what it wants.
+/// Name under which a server requests segments (`RestoreArchivedFile` in
+/// `src/backend/access/transam/xlogarchive.c`). `pg_rewind` reads a segment under its own name, and
+/// needs the abandoned branch.
 const SERVER_FILE: &str = "RECOVERYXLOG";
 
 impl WalArchive<'_> {
-    /// Returns how much of `segment` the server that asks for it may replay.
+    /// Returns the part of `segment` that the requesting server may replay.
     pub(super) async fn share(
         &self,
         identity: &Identity,
@@ -68,8 +68,8 @@ impl WalArchive<'_> {
     }
 }
 
-/// Returns the lineage of a timeline whose history PostgreSQL has kept in `pg_wal`, as it does of the one
-/// that it follows (`readTimeLineHistory` in `src/backend/access/transam/timeline.c`).
+/// Returns the lineage of a timeline from its history in `pg_wal`, where PostgreSQL keeps that of
+/// the timeline that it follows (`readTimeLineHistory` in `src/backend/access/transam/timeline.c`).
 fn local_history(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
     let name = WalFileName::History(timeline).to_string();
     let text = fs::read_to_string(directory.join(name)).ok()?;
@@ -77,7 +77,7 @@ fn local_history(directory: &Path, timeline: Timeline) -> Option<TimelineHistory
     (!ancestors.is_empty()).then(|| TimelineHistory::new(timeline, ancestors))
 }
 
-/// Returns the lineage of the newest timeline in `pg_wal` that follows from `timeline`.
+/// Returns the lineage of the newest timeline in `pg_wal` that descends from `timeline`.
 fn newest_branch(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
     let entries = fs::read_dir(directory).ok()?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -95,7 +95,7 @@ fn newest_branch(directory: &Path, timeline: Timeline) -> Option<TimelineHistory
     lineages.find(|lineage| lineage.left_at(timeline).is_some())
 }
 
-/// Leaves zeros, which end the WAL, in a segment from `left_at` on.
+/// Overwrites a segment with zeros, which end the WAL, from `left_at` on.
 pub(super) fn cut(file: &NamedTempFile, left_at: Lsn) -> io::Result<()> {
     let bytes = file.as_file().metadata()?.len();
     let kept = left_at.get() % bytes;

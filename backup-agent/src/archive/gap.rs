@@ -1,4 +1,4 @@
-//! Whether the WAL ends before a segment that no bucket holds, or lacks it.
+//! Distinction between the end of the WAL and a gap, at a segment that no bucket has.
 
 use causeway_core::Timeline;
 use causeway_core::backup::wal_end::{Absence, ArchivedBeside, classify_absence, is_on_the_way};
@@ -29,7 +29,7 @@ impl WalArchive<'_> {
         } else {
             Vec::new()
         };
-        // The history of the timeline that is followed names every other one that matters.
+        // The history of the followed timeline names every other one that matters.
         let is_followed = |other: &Timeline| target.is_none_or(|target| *other == target);
         let mut others = Vec::new();
         for other in known
@@ -69,8 +69,8 @@ impl WalArchive<'_> {
         }
     }
 
-    /// An archive with nothing at all of this cluster is not where its WAL ends: the settings were changed,
-    /// or lead to another S3.
+    /// An archive without any object of this cluster is not the end of its WAL: the settings were
+    /// changed, or name another S3 service.
     async fn refuse_foreign_archive(&self) -> Result<(), Error> {
         let prefix = self.object_keys.system_prefix();
         for bucket in self.buckets.all() {
@@ -87,7 +87,7 @@ impl WalArchive<'_> {
         Err(Error::NothingStored { prefix })
     }
 
-    /// Returns a later segment of the same timeline that a bucket lists. Every bucket has to answer.
+    /// Returns a later segment of the same timeline that a bucket lists. Every bucket must respond.
     async fn later_segment(&self, segment: SegmentName) -> Result<Option<SegmentName>, Error> {
         let prefix = self.object_keys.timeline_prefix(segment.timeline);
         let after = self.object_keys.wal_file(WalFileName::Segment(segment));

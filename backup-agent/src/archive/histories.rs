@@ -14,11 +14,11 @@ use crate::encryption::object::decrypt_object;
 use crate::error::Error;
 use crate::storage::object_keys::wal_file_name;
 
-/// No history is near this.
+/// Maximum size of a history file, far above any real one.
 const LARGEST_HISTORY: u64 = 1 << 20;
 
 impl WalArchive<'_> {
-    /// Returns the timelines whose history is in a bucket that answers.
+    /// Returns the timelines whose history is in a responding bucket.
     pub(crate) async fn histories(&self) -> Result<BTreeSet<Timeline>, Error> {
         let lists = self
             .buckets
@@ -53,7 +53,7 @@ impl WalArchive<'_> {
         Ok(TimelineHistory::new(timeline, ancestors?))
     }
 
-    /// Returns the timelines whose history is in any bucket, each of which has to answer.
+    /// Returns the timelines whose history is in any bucket. Every bucket must respond.
     pub(crate) async fn histories_of_all(&self) -> Result<BTreeSet<Timeline>, Error> {
         let prefix = self.object_keys.history_prefix();
         let mut known = BTreeSet::new();
@@ -70,7 +70,7 @@ impl WalArchive<'_> {
         Ok(known)
     }
 
-    /// Reads which timelines another one grew from.
+    /// Reads the ancestors of a timeline.
     pub(crate) async fn ancestors(
         &self,
         identity: &Identity,

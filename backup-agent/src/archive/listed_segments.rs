@@ -1,4 +1,4 @@
-//! The WAL segments that the buckets list.
+//! WAL segments that the buckets list.
 
 use crate::encryption::decrypt_error::DecryptError;
 use crate::error::Error;
@@ -11,18 +11,18 @@ use causeway_core::{Lsn, Timeline};
 use causeway_runtime::telemetry::chain;
 use std::collections::BTreeSet;
 
-/// The segments of some timelines, from a position on.
+/// Segments of some timelines, from a position on.
 #[derive(Clone, Debug)]
 pub(crate) struct ListedSegments {
-    /// What all buckets that answered hold together.
+    /// Segments in all responding buckets together.
     pub(super) all: HeldSegments,
-    /// What each of them holds.
+    /// Segments by bucket.
     pub(super) buckets: Vec<(String, HeldSegments)>,
-    /// Those that did not answer.
+    /// Buckets that did not respond.
     pub(super) silent: BTreeSet<String>,
 }
 
-/// Lists what the buckets hold of `timelines` from `from` on.
+/// Lists the segments of `timelines` from `from` on.
 pub(crate) async fn list_segments(
     buckets: &Buckets,
     object_keys: &ObjectKeys,
@@ -37,8 +37,8 @@ pub(crate) async fn list_segments(
     };
     for timeline in timelines {
         let first = SegmentName::containing(timeline, from, size);
-        // S3 lists what sorts after a key and not the key itself: all but its last digit comes right
-        // before it.
+        // S3 lists the keys after a given key, without that key: the key without its last digit
+        // sorts right before it.
         let mut before = object_keys.wal_file(WalFileName::Segment(first));
         before.pop();
         let lists = buckets
@@ -71,7 +71,7 @@ pub(crate) async fn list_segments(
 }
 
 impl ListedSegments {
-    /// Returns the place of a bucket in the list.
+    /// Returns the index of a bucket in the list.
     fn of(&mut self, bucket: &str) -> usize {
         let found = self.buckets.iter().position(|(name, _)| name == bucket);
         found.unwrap_or_else(|| {
@@ -81,8 +81,8 @@ impl ListedSegments {
         })
     }
 
-    /// Returns the gaps from `backup` on along `lineage`: of all buckets together, or, if there is none,
-    /// of each.
+    /// Returns the gaps from `backup` on along `lineage`: of all buckets together or, if there is
+    /// none, of each bucket.
     pub(super) fn gaps(
         &self,
         lineage: &TimelineHistory,
@@ -109,7 +109,7 @@ impl ListedSegments {
     }
 }
 
-/// Returns every timeline of these lineages.
+/// Returns all timelines of these lineages.
 pub(crate) fn timelines(lineages: &[TimelineHistory]) -> BTreeSet<Timeline> {
     let ancestors = lineages.iter().flat_map(TimelineHistory::stretches);
     let ancestors = ancestors.map(|(timeline, _, _)| timeline);
@@ -118,7 +118,7 @@ pub(crate) fn timelines(lineages: &[TimelineHistory]) -> BTreeSet<Timeline> {
         .collect()
 }
 
-/// Returns the size of a backup's segments.
+/// Returns the segment size of a backup.
 pub(crate) fn segment_size(
     object_keys: &ObjectKeys,
     backup: &BackupSummary,
@@ -130,7 +130,7 @@ pub(crate) fn segment_size(
     })
 }
 
-/// Returns the timelines with WAL, and the buckets that did not say.
+/// Returns the timelines with WAL, and the buckets that did not respond.
 pub(crate) async fn written_timelines(
     buckets: &Buckets,
     object_keys: &ObjectKeys,

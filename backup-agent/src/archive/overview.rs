@@ -1,4 +1,4 @@
-//! The WAL that some backups need, as `list`, `check` and `backup` show it.
+//! WAL that a set of backups needs, for `list`, `check` and `backup`.
 
 use crate::archive::listed_segments::{ListedSegments, list_segments, segment_size, timelines};
 use crate::archive::reach::KnownReach;
@@ -12,7 +12,7 @@ use causeway_core::backup::{BackupSummary, TimelineHistory, WalGap};
 use causeway_runtime::telemetry::chain;
 use std::collections::BTreeSet;
 
-/// What the buckets hold of the WAL that some backups need, and along which timelines.
+/// WAL in the buckets that a set of backups needs, and the timelines along which it is followed.
 #[derive(Debug)]
 pub(crate) struct WalOverview {
     lineages: Vec<TimelineHistory>,
@@ -20,7 +20,7 @@ pub(crate) struct WalOverview {
 }
 
 impl WalOverview {
-    /// Lists the WAL from the first of `backups` on; none if there is no backup.
+    /// Lists the WAL from the first of `backups` on; returns `None` without a backup.
     pub(crate) async fn new(
         archive: &WalArchive<'_>,
         buckets: &Buckets,
@@ -38,27 +38,28 @@ impl WalOverview {
         Ok(Some(Self { lineages, held }))
     }
 
-    /// Returns how far the WAL reaches from a backup: towards the newest timeline where that one follows
+    /// Returns the reach of the WAL from a backup: towards the newest timeline if that descends
     /// from the backup's, and otherwise along its own.
     pub(crate) fn reach(&self, backup: &BackupSummary) -> Option<KnownReach> {
         let lineage = lineage_of(&self.lineages, backup)?;
         Some(KnownReach::new(&self.held, lineage, backup))
     }
 
-    /// Returns the buckets that did not list their WAL: what only they hold looks like a gap.
+    /// Returns the buckets that did not list their WAL: segments that only they have appear as a
+    /// gap.
     pub(crate) fn silent(&self) -> &BTreeSet<String> {
         &self.held.silent
     }
 
-    /// Returns the newest timeline, if recovery towards it does not pass a backup: a restore begins with an
-    /// older one then.
+    /// Returns the newest timeline if recovery towards it does not pass a backup, so that a restore
+    /// starts with an older one.
     pub(crate) fn newest_beside(&self, backup: &BackupSummary) -> Option<Timeline> {
         let newest = self.lineages.first()?;
         let is_passed = newest.passes(backup.timeline, backup.stop_lsn);
         (!is_passed && newest.timeline() > backup.timeline).then(|| newest.timeline())
     }
 
-    /// Returns the gaps after a backup, and where: in all buckets together, or, if there is none, in
+    /// Returns the gaps after a backup, and where: in all buckets together or, if there is none, in
     /// each of `holders`.
     pub(crate) fn gaps(&self, backup: &BackupSummary, holders: &[String]) -> Vec<(String, WalGap)> {
         let lineage = lineage_of(&self.lineages, backup);
@@ -66,8 +67,8 @@ impl WalOverview {
     }
 }
 
-/// Returns the lineage of every timeline that a backup lies on and the newest does not follow from, and
-/// of the newest. Without an identity no history can be read, and each timeline is followed by itself.
+/// Returns the lineage of the newest timeline, and of each backup's timeline that it does not
+/// descend from. Without an identity no history is readable, and each timeline is followed alone.
 async fn lineages(
     archive: &WalArchive<'_>,
     identity: Option<&Identity>,
@@ -98,14 +99,14 @@ async fn lineages(
     lineages
 }
 
-/// One history that cannot be read does not hide what the others show.
+/// Logs an error and returns `None`: an unreadable history does not hide the others.
 fn or_complain<T>(found: Result<T, Error>) -> Option<T> {
     found
         .inspect_err(|why| output::complain(&chain(why), why.hint()))
         .ok()
 }
 
-/// Returns the first of `lineages` that a backup is on.
+/// Returns the first of `lineages` that includes a backup.
 fn lineage_of<'a>(
     lineages: &'a [TimelineHistory],
     backup: &BackupSummary,

@@ -1,4 +1,4 @@
-//! Archiving the files of `pg_wal`.
+//! Archiving of the files in `pg_wal`.
 
 use crate::archive::encrypted_wal_file::EncryptedWalFile;
 use crate::archive::store::ExistingObject;
@@ -15,14 +15,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use tracing::{error, info};
 
-/// How many files of one name are kept, where several may be.
+/// Maximum number of files with one name, if there may be several.
 const SLOTS: u32 = 100;
 
 impl WalArchive<'_> {
-    /// Archives the file at `path`: when this returns, PostgreSQL may remove its copy.
+    /// Archives the file at `path`. After it returns, PostgreSQL may remove its copy.
     ///
-    /// A new timeline's history is preceded by every segment of its ancestors that lies here and
-    /// that the archive lacks.
+    /// The history of a new timeline is preceded by the local segments of its ancestors that the
+    /// archive lacks.
     pub(crate) async fn push(&self, path: &Path) -> Result<(), Error> {
         let file = WalFile::open(path, self.system_id)?;
         if let WalFileName::History(timeline) = file.name {
@@ -50,9 +50,9 @@ impl WalArchive<'_> {
         self.buckets.store(&sealed).await
     }
 
-    /// Stores a file of which there may be several: each promotion out of one segment leaves another
-    /// `.partial`, and what follows waits until it is archived. The same file finds its own slot, in
-    /// each bucket the same one.
+    /// Stores a file of a kind that may have several with one name: each promotion out of a segment
+    /// leaves another `.partial`, and later files wait until it is archived. The same file is
+    /// stored in the same slot of each bucket.
     async fn store_in_slot(&self, file: &WalFile) -> Result<(), Error> {
         let mut conflict = Error::Internal("there is no slot");
         for slot in 0..SLOTS {
@@ -68,7 +68,7 @@ impl WalArchive<'_> {
                 continue;
             }
             match self.store_as(file, &key).await {
-                // Another host was faster.
+                // Another host took the slot.
                 Err(why @ Error::Conflict { .. }) => conflict = why,
                 stored => return stored,
             }
@@ -76,12 +76,12 @@ impl WalArchive<'_> {
         Err(conflict)
     }
 
-    /// Archives the whole segments before each fork. At promotion PostgreSQL marks those that the
-    /// old primary had not sent as done, and never sends them (seen on 15.20).
+    /// Archives the complete segments before each fork. At promotion PostgreSQL marks the ones that
+    /// the old primary had not archived as done, and never archives them (seen on 15.20).
     ///
-    /// One that is neither archived nor whole here is lost to this host, and the new timeline must
-    /// be archived all the same: it is recorded as a gap, which `check`, the metrics and
-    /// `wal backfill` show until a bucket has it.
+    /// A segment that is neither archived nor complete here is lost to this host, and the new
+    /// timeline must be archived nevertheless: it is recorded as a gap, which `check`, the metrics
+    /// and `wal backfill` report until a bucket has it.
     async fn push_ancestors(
         &self,
         timeline: Timeline,
@@ -108,7 +108,7 @@ impl WalArchive<'_> {
             let oldest = holders.iter().filter_map(BTreeSet::first).min();
             for segment in &wanted {
                 let held = holders.iter().filter(|holder| holder.contains(segment)).count();
-                // What is older than all that is archived was expired.
+                // Segments older than all archived ones have expired.
                 let is_expired = oldest.is_some_and(|oldest| segment < oldest);
                 let is_known = !is_expired || here.contains(segment);
                 if held < self.buckets.required() && is_known {
@@ -144,7 +144,7 @@ impl WalArchive<'_> {
     }
 }
 
-/// Returns, for each ancestor of which segments are here, those from the first of them to the fork.
+/// Returns, for each ancestor with segments here, those from the first one to the fork.
 fn before_forks(
     here: &[SegmentName],
     lineage: &TimelineHistory,
@@ -175,7 +175,7 @@ fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Error> {
     Ok(segments)
 }
 
-/// Returns the size of the segments in `directory`, as the first that can be read says it.
+/// Returns the size of the segments in `directory`, from the first readable one.
 fn segment_size(directory: &Path, names: &[SegmentName], system_id: u64) -> Option<SegmentSize> {
     names.iter().find_map(|name| {
         let path = directory.join(name.to_string());

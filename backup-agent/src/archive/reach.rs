@@ -1,4 +1,4 @@
-//! How far the WAL in the buckets reaches: known before a restore begins, and shown by `list` and
+//! Reach of the WAL in the buckets, determined before a restore, and reported by `list` and
 //! `check`.
 
 use std::fmt;
@@ -19,37 +19,38 @@ use crate::encryption::keys::Identity;
 use crate::error::Error;
 use crate::storage::buckets::Buckets;
 
-/// Where the WAL ends that can be replayed from a backup.
+/// End of the WAL that can be replayed from a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KnownReach {
-    /// The timeline towards which it was followed.
+    /// Timeline towards which it is followed.
     pub(crate) timeline: Timeline,
-    /// The last segment, and the gap after it.
+    /// Last segment, and the gap after it.
     pub(crate) segments: ArchiveReach,
-    /// The size of the segments.
+    /// Size of the segments.
     pub(crate) segment_size: SegmentSize,
-    /// What the last segments hold; none where nothing could be decrypted.
+    /// Content of the last segments; `None` if nothing could be decrypted.
     pub(crate) end: Option<WalEnd>,
-    /// The last segment of the branch that was left, where nothing of the timeline itself is held.
+    /// Last segment of the branch that the timeline left, if no segment of the timeline itself is
+    /// archived.
     pub(crate) branch_left: Option<SegmentName>,
-    /// The last segments that are there and cannot be read, and why.
+    /// Unreadable last segments, and why.
     pub(crate) unreadable: Vec<String>,
-    /// The buckets that did not say what they hold.
+    /// Buckets that did not respond.
     pub(crate) silent: Vec<String>,
 }
 
-/// What stands at the end of the WAL.
+/// Content of the last WAL segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WalEnd {
-    /// Where the last record begins.
+    /// Position of the last record.
     pub(crate) last_record: Option<Lsn>,
-    /// When the last transaction committed or aborted, if one of the last segments says so.
+    /// Time of the last commit or abort, if one of the last segments has one.
     pub(crate) last_transaction: Option<WallTime>,
-    /// Whether every segment was looked through, back to the beginning of the backup.
+    /// Whether all segments were searched, back to the start of the backup.
     pub(crate) is_complete: bool,
 }
 
-/// The same, as scripts see it.
+/// Reach of the WAL in JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ReachOutput {
@@ -69,7 +70,7 @@ struct GapOutput {
     next_held: String,
 }
 
-/// Returns how far the WAL reaches from `backup` along `lineage`, read out of its last segments.
+/// Returns the reach of the WAL from `backup` along `lineage`, read from its last segments.
 pub(crate) async fn known(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
@@ -98,7 +99,7 @@ pub(crate) async fn known(
     Ok(known)
 }
 
-/// Reads the last segment, and those before it until one holds the end of a transaction.
+/// Reads the last segment, and earlier ones until one has a commit or abort.
 async fn end(
     archive: &WalArchive<'_>,
     identity: &Identity,
@@ -118,13 +119,13 @@ async fn end(
         };
         match archive.read_segment(identity, segment).await {
             Ok(file) => {
-                // What follows in an ancestor's copy belongs to the branch that was left.
+                // The rest of an ancestor's copy belongs to the abandoned branch.
                 let left_at = lineage.left_at(segment.timeline);
                 let tail = read_tail(&file, None, left_at)?;
                 end.last_transaction = end.last_transaction.max(tail.last_transaction);
                 end.last_record = end.last_record.or(tail.last_record);
             }
-            // Recovery gets as far as the one before it, which may be far enough.
+            // Recovery reaches the segment before it, which may suffice.
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. })) => {
                 unreadable.push(format!("`{segment}` cannot be read: {}", chain(&why)));
             }
@@ -142,7 +143,7 @@ async fn end(
 }
 
 impl KnownReach {
-    /// Returns how far the segments that the buckets list reach from `backup` along `lineage`.
+    /// Returns the reach of the listed segments from `backup` along `lineage`.
     pub(super) fn new(
         held: &ListedSegments,
         lineage: &TimelineHistory,
@@ -159,7 +160,7 @@ impl KnownReach {
         }
     }
 
-    /// Returns the refusal of a target that is not within reach.
+    /// Returns the error for a target that is not within reach.
     pub(crate) fn beyond(&self, why: String) -> Error {
         Error::BeyondReach {
             why,
@@ -167,7 +168,7 @@ impl KnownReach {
         }
     }
 
-    /// Returns what scripts see.
+    /// Returns the JSON output.
     pub(crate) fn output(&self) -> ReachOutput {
         let end = self.end.unwrap_or_default();
         ReachOutput {
@@ -213,7 +214,7 @@ impl fmt::Display for KnownReach {
     }
 }
 
-/// A gap, as it is shown to people.
+/// Text of a gap for messages.
 pub(crate) struct GapText(pub(crate) WalGap);
 
 impl fmt::Display for GapText {

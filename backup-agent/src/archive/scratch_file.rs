@@ -1,7 +1,7 @@
-//! The file in which a WAL file is built, beside the place that it gets.
+//! Temporary file in which a WAL file is written, in the directory of its final path.
 //!
-//! Its name is always the same, so that a recovery which is stopped again and again leaves one file in
-//! `pg_wal` and not one each time: PostgreSQL removes nothing that it does not know.
+//! Its name is fixed, so a recovery that is stopped repeatedly leaves one file in `pg_wal` and not
+//! one each time: PostgreSQL removes no unknown files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -10,10 +10,10 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// How many are tried: one fetch has a file for each bucket that it reads at the same time.
+/// Maximum number of temporary files: one fetch uses one per bucket that it reads concurrently.
 const NAMES: u32 = 16;
 
-/// Returns an empty file beside `path`, which is removed unless it gets its place.
+/// Returns an empty file in the directory of `path`, which is removed unless it is renamed.
 pub(super) fn scratch_file(path: &Path) -> io::Result<NamedTempFile> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut last = None;
@@ -38,7 +38,7 @@ pub(super) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Takes a file that nobody is writing, such as one that a killed fetch has left.
+/// Takes a file that no process is writing, such as one of a killed fetch.
 fn take(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -49,7 +49,7 @@ fn take(path: &Path) -> io::Result<File> {
         Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    // The one who had it may have given it its place meanwhile.
+    // Its previous owner may have renamed it meanwhile.
     let is_still_there = fs::metadata(path).is_ok_and(|there| {
         file.metadata()
             .is_ok_and(|ours| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
@@ -57,7 +57,8 @@ fn take(path: &Path) -> io::Result<File> {
     if !is_still_there {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    // Not of a new file: ext4 writes out at once what was cut to nothing (`auto_da_alloc`).
+    // Not for a new file: ext4 writes out a file that was truncated to nothing at once
+    // (`auto_da_alloc`).
     if file.metadata()?.len() > 0 {
         file.set_len(0)?;
     }

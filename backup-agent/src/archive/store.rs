@@ -1,4 +1,4 @@
-//! Storing one WAL file in every bucket, without waiting for those that are slow or down.
+//! Storing of one WAL file in every bucket, without waiting for slow or unavailable ones.
 
 use std::time::Duration;
 
@@ -17,14 +17,15 @@ use crate::storage::buckets::Buckets;
 use crate::storage::multipart_upload::{PART_BYTES, Upload};
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// For how long a call that fails is tried again before PostgreSQL is told to come back. What moves
-/// bytes may take as long as they need.
+/// Retry timeout of a failing call, after which PostgreSQL is told to retry. A transfer that
+/// progresses may take as long as it needs.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a bucket has to say whether it holds a file of which there may be several.
+/// Time in which a bucket must respond whether it has a file of a kind that may have several with
+/// one name.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How one bucket took an object.
+/// Outcome of storing an object in one bucket.
 enum StoreOutcome {
     Stored,
     Conflict,
@@ -32,20 +33,20 @@ enum StoreOutcome {
     Local(Error),
 }
 
-/// What a bucket has under a key, compared with a file.
+/// Object that a bucket has under a key, compared with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExistingObject {
-    /// It has nothing.
+    /// No object.
     Free,
-    /// It has this file.
+    /// The same file.
     Same,
-    /// It has something else.
+    /// Another object.
     Other,
-    /// It did not say.
+    /// The bucket did not respond.
     Unknown,
 }
 
-/// The attempts of one push.
+/// Concurrent attempts of one push.
 struct StoreAttempts<'a> {
     buckets: &'a Buckets,
     file: &'a EncryptedWalFile<'a>,
@@ -54,12 +55,13 @@ struct StoreAttempts<'a> {
 }
 
 impl Buckets {
-    /// Stores `file`, and returns once it is in as many buckets as are required and the others have
-    /// had a little longer. What a bucket lacks then is noted.
+    /// Stores `file`, and returns once it is in the required number of buckets and the others have
+    /// had a grace period. It is recorded as missing in the remaining ones.
     ///
-    /// An object that is there already must hold the same content; it is never overwritten.
+    /// An existing object must have the same content; it is never overwritten.
     pub(crate) async fn store(&self, file: &EncryptedWalFile<'_>) -> Result<(), Error> {
-        // What lags behind is filled by another process: this one need not wait for it at each file.
+        // The background backfill fills slow buckets: this push need not wait for them at each
+        // file.
         let is_filled = self.health().is_backfill_running();
         let (later, first): (Vec<_>, Vec<_>) = self.all().iter().partition(|bucket| {
             let name = bucket.name();
@@ -95,7 +97,7 @@ impl Buckets {
             if stored.iter().any(|holder| holder.name() == name) {
                 self.health()
                     .stored(name, crate::storage::bucket_health::StoredKind::Wal);
-                // An earlier push of the same file may have noted it.
+                // An earlier push of the same file may have recorded it as missing.
                 if self.health().is_noted(name, file.key()) {
                     self.health().filled(name, file.key());
                 }
@@ -106,7 +108,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// Returns what each bucket has under the key of `file`.
+    /// Returns the state of each bucket under the key of `file`.
     pub(crate) async fn compare(
         &self,
         key: &str,
@@ -171,7 +173,8 @@ impl<'a> StoreAttempts<'a> {
                 until.get_or_insert(Instant::now() + grace(began.elapsed()));
             }
         }
-        // Slow is not down: what it lacks is noted, and brought by another process.
+        // A slow bucket is not unavailable: the file is recorded as missing there, and the
+        // background backfill copies it.
         if let Some(bucket) = unanswered.first() {
             self.last = Some(bucket.silent("take", file.key()));
         }
@@ -179,8 +182,8 @@ impl<'a> StoreAttempts<'a> {
     }
 }
 
-/// How much longer the other buckets have once enough hold a file: long enough for a healthy one
-/// that is farther away, short enough that PostgreSQL does not wait for a dead one.
+/// Returns the grace period of the other buckets once enough have a file: long enough for a healthy
+/// distant one, short enough not to make PostgreSQL wait for an unavailable one.
 fn grace(took: Duration) -> Duration {
     (3 * took).clamp(Duration::from_secs(1), Duration::from_secs(5))
 }
@@ -195,7 +198,8 @@ async fn keep(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
     };
     match created {
         Ok(CreateOutcome::New) => StoreOutcome::Stored,
-        // After a lost answer this is our own object, and at any time it can be another's.
+        // After a lost response the object is this push's own; it can also be another's at any
+        // time.
         Ok(CreateOutcome::AlreadyThere) => {
             match holds(bucket, file.key(), |fingerprint| file.is(fingerprint)).await {
                 Ok(true) => StoreOutcome::Stored,
@@ -207,13 +211,13 @@ async fn keep(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
     }
 }
 
-/// Stores a file that is too large for one call, encrypted anew for each bucket: they need not keep
-/// pace with each other, and memory holds a part of each.
+/// Stores a file that is too large for one call. It is encrypted for each bucket separately, so the
+/// buckets need not keep pace with each other, and memory holds a part of each.
 async fn upload(
     bucket: &Bucket,
     file: &EncryptedWalFile<'_>,
 ) -> Result<CreateOutcome, StoreOutcome> {
-    // A gigabyte is not sent to find out that it is there.
+    // Checked first: a gigabyte is not sent only to find that it exists.
     match holds(bucket, file.key(), |fingerprint| file.is(fingerprint)).await {
         Ok(true) => return Ok(CreateOutcome::New),
         Ok(false) => return Ok(CreateOutcome::AlreadyThere),
@@ -240,7 +244,7 @@ async fn upload(
     }
 }
 
-/// Says whether the object that `bucket` has under `key` holds a content, without opening it.
+/// Returns whether the object that `bucket` has under `key` has a content, without decrypting it.
 async fn holds(
     bucket: &Bucket,
     key: &str,
@@ -248,7 +252,7 @@ async fn holds(
 ) -> Result<bool, StoreOutcome> {
     let header = match bucket.header(key).await {
         Ok(header) => header,
-        // It is not one of ours, and nothing of ours can take its place: damage in this bucket.
+        // The object is not Causeway's, and it blocks the key: damage in this bucket.
         Err(error) => return Err(StoreOutcome::Failed(error)),
     };
     let Ok(metadata) = header.metadata::<WalMetadata>() else {

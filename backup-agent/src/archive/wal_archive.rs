@@ -1,4 +1,4 @@
-//! The WAL archive of one cluster.
+//! WAL archive of one cluster.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::storage::buckets::Buckets;
 use crate::storage::object_keys::{ObjectKeys, wal_file_name};
 
-/// The archive of one cluster.
 #[derive(Debug)]
 pub(crate) struct WalArchive<'a> {
     pub(super) config: &'a Config,
@@ -29,20 +28,19 @@ impl<'a> WalArchive<'a> {
         }
     }
 
-    /// Returns where its objects are.
+    /// Returns its object keys.
     pub(crate) fn object_keys(&self) -> &ObjectKeys {
         &self.object_keys
     }
 
-    /// Returns, for each bucket that answers, the segments from `first` on that it holds of that
-    /// timeline.
+    /// Returns, for each responding bucket, its segments of that timeline from `first` on.
     pub(crate) async fn holders(
         &self,
         first: SegmentName,
     ) -> Result<Vec<BTreeSet<SegmentName>>, Error> {
         let prefix = self.object_keys.timeline_prefix(first.timeline);
-        // S3 lists what sorts after a key and not the key itself: all but its last digit comes
-        // right before it.
+        // S3 lists the keys after a given key, without that key: the key without its last digit
+        // sorts right before it.
         let mut before = self.object_keys.wal_file(WalFileName::Segment(first));
         before.pop();
         let lists = self.buckets.list(&prefix, &before).await?;

@@ -1,4 +1,4 @@
-//! One file that PostgreSQL wants archived, looked at before it is believed.
+//! WAL file that PostgreSQL wants archived, with its content validated.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,23 +9,22 @@ use causeway_core::lsn::{SegmentSize, WalFileName};
 use crate::archive::wal_header::{SegmentHeader, WalFileError, check, read_start};
 use crate::error::Error;
 
-/// A file in `pg_wal` whose content is what its name says. A segment is not held in memory.
+/// File in `pg_wal` whose content matches its name. A segment is not in memory.
 #[derive(Debug)]
 pub(crate) struct WalFile {
-    /// Its name.
     pub(crate) name: WalFileName,
-    /// Its length.
+    /// Length in bytes.
     pub(crate) bytes: u64,
-    /// Its first page's header, or all of a file that is not a segment.
+    /// Header of its first page, or all of a file that is not a segment.
     pub(crate) start: Vec<u8>,
     path: PathBuf,
 }
 
-/// How much of a file is read at once.
+/// Bytes of a file that are read at once.
 const READ_BYTES: usize = 256 << 10;
 
 impl WalFile {
-    /// Looks at the file at `path`, and checks that it is what its name says.
+    /// Opens the file at `path`, and checks that its content matches its name.
     ///
     /// A segment's system identifier, length, address and timeline are compared, because PostgreSQL
     /// recycles segments under new names before it has written them.

@@ -1,4 +1,4 @@
-//! The header of a WAL file, compared with what its name says.
+//! Header of a WAL file, compared with its name.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -7,7 +7,7 @@ use std::path::Path;
 use causeway_core::lsn::{ParseLsnError, SegmentName, SegmentSize, WalFileName, parse_history};
 use causeway_core::{Lsn, Timeline};
 
-/// A file whose content is not what its name says.
+/// Error for a file whose content does not match its name.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WalFileError {
     #[error(transparent)]
@@ -30,10 +30,11 @@ pub(crate) enum WalFileError {
     Empty,
 }
 
-/// How much is read of a file to see what it is: more than a segment's header, and all of a history.
+/// Bytes that are read of a file to identify it: more than a segment's header, and all of a history
+/// file.
 const START_BYTES: u64 = 1 << 20;
 
-/// The first page's header of a segment: `XLogLongPageHeaderData` (`access/xlog_internal.h`).
+/// Header of a segment's first page: `XLogLongPageHeaderData` (`access/xlog_internal.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     timeline: u32,
@@ -42,7 +43,7 @@ pub(crate) struct SegmentHeader {
     pub(super) segment_bytes: u64,
 }
 
-/// `SizeOfXLogLongPHD`, and to spare.
+/// `SizeOfXLogLongPHD`, rounded up.
 const SEGMENT_HEADER_BYTES: u64 = 64;
 
 /// `XLP_LONG_HEADER`: the page is the first of its segment.
@@ -72,7 +73,7 @@ impl SegmentHeader {
     }
 
     /// Checks that `content`, which begins with this header, is the segment `name` of the cluster
-    /// `system_id`. `ancestors` gives the history of the named timeline, if it is asked for.
+    /// `system_id`. `ancestors` returns the history of the named timeline, if it is needed.
     fn check(
         self,
         name: SegmentName,
@@ -100,7 +101,8 @@ impl SegmentHeader {
                 named,
             });
         }
-        // A new timeline's first segment is a copy of its ancestor's up to the fork, header and all.
+        // A new timeline's first segment is a copy of its ancestor's up to the fork, header
+        // included.
         if self.timeline != name.timeline.get()
             && !self.is_where_it_branched(name.timeline, size, history)
         {
@@ -127,7 +129,7 @@ impl SegmentHeader {
     }
 }
 
-/// Reads what [`check`] looks at of a file, and its length.
+/// Reads the part of a file that [`check`] compares, and its length.
 pub(crate) fn read_start(path: &Path, name: WalFileName) -> std::io::Result<(Vec<u8>, u64)> {
     let file = File::open(path)?;
     let bytes = file.metadata()?.len();
@@ -140,7 +142,7 @@ pub(crate) fn read_start(path: &Path, name: WalFileName) -> std::io::Result<(Vec
     Ok((start, bytes))
 }
 
-/// Checks that a file that begins with `content` and has `bytes` is what `name` says.
+/// Checks that a file that begins with `content` and has `bytes` matches `name`.
 pub(crate) fn check(
     name: WalFileName,
     content: &[u8],
@@ -178,7 +180,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// However a segment's header is changed, it is no longer the segment that its name says.
+        /// Any change to a segment's header makes it mismatch its name.
         #[test]
         fn any_checked_header_field_changed_then_refused(
             at in prop_oneof![4..16_usize, 24..36_usize],

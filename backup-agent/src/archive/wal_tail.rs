@@ -1,4 +1,4 @@
-//! The last record and the last end of a transaction in a WAL segment.
+//! Last record and last commit or abort in a WAL segment.
 
 use causeway_core::Lsn;
 use causeway_core::backup::WallTime;
@@ -8,21 +8,22 @@ use tempfile::NamedTempFile;
 use crate::archive::wal_file::read_each;
 use crate::error::Error;
 
-/// In how many segments the end of a transaction is searched for, from the last one back. An idle server
-/// ends a segment a minute, and two hours without a commit are worth no more downloads.
+/// Maximum number of segments that are searched for a commit or abort, from the last one back. An
+/// idle server ends a segment a minute, and two hours without a commit do not justify more
+/// downloads.
 pub(crate) const MAX_SEARCHED_SEGMENTS: usize = 120;
 
-/// The last records that begin in a segment.
+/// Last records that begin in a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WalTail {
-    /// Where the last record begins.
+    /// Position of the last record.
     pub(crate) last_record: Option<Lsn>,
-    /// When the last transaction committed or aborted.
+    /// Time of the last commit or abort.
     pub(crate) last_transaction: Option<WallTime>,
 }
 
-/// Reads the records of a segment that begin before `before`. The last one may continue in `following`, the
-/// segment after it.
+/// Reads the records of a segment that begin before `before`. The last one may continue in
+/// `following`, the segment after it.
 pub(crate) fn read_tail(
     file: &NamedTempFile,
     following: Option<&NamedTempFile>,

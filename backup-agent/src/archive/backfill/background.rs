@@ -1,4 +1,4 @@
-//! The process that drains the notes, and the one that compares the buckets.
+//! Background processes: one copies the objects recorded as missing, one compares the buckets.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -23,30 +23,30 @@ use crate::storage::bucket_health::NotedKind;
 use crate::storage::buckets::Buckets;
 use crate::storage::object_keys::ObjectKeys;
 
-/// How many notes are read at once.
+/// Maximum number of records that are read at once.
 const MAX_NOTES: usize = 64;
 
-/// Between two tries of a bucket that takes nothing.
+/// Backoff while a bucket accepts nothing.
 const RETRY_POLICY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_secs(1),
     max_backoff: Duration::from_secs(30),
 };
 
-/// How often a lane without notes looks for new ones while another is busy.
+/// Interval at which a worker without records looks for new ones while another is busy.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// After how long what another try did not bring is tried once more, while the process is at work for
-/// something else: an operator may have removed what was in the way.
+/// Time after which an object that could not be copied is tried once more, while the process has
+/// other work: an operator may have removed the obstacle.
 const SET_ASIDE_PERIOD: Duration = Duration::from_secs(30);
 
-/// For how long the draining process goes on without copying anything. The next push begins another.
+/// Time without a copied object after which the process exits. The next push starts another.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How large the draining process's log file grows before it is begun anew.
+/// Size of the process's log file at which it is truncated.
 const MAX_LOG_BYTES: u64 = 1 << 20;
 
-/// One kind of what one bucket lacks. A backup of a terabyte takes hours to copy, and WAL that is noted
-/// meanwhile does not wait for it.
+/// Worker for the missing objects of one kind in one bucket. The backup of a terabyte takes hours
+/// to copy, and WAL recorded meanwhile does not wait for it.
 struct BackfillWorker<'a> {
     buckets: &'a Buckets,
     bucket: &'a Bucket,
@@ -54,39 +54,40 @@ struct BackfillWorker<'a> {
     identity: Option<&'a Identity>,
     lock: &'a Path,
     round: &'a BackfillRound,
-    /// What another try does not bring: it stays noted, and does not keep the others waiting.
+    /// Objects that another attempt cannot copy: they stay recorded and do not delay the others.
     set_aside: BTreeSet<String>,
     set_aside_at: Instant,
 }
 
-/// What the lanes share. A push starts no other process while this one runs, so that each lane looks for
-/// new notes as long as any has something to do, and all end together.
+/// State shared by the workers. A push starts no other process while this one runs, so each worker
+/// looks for new records while any of them is busy, and all end together.
 #[derive(Debug, Default)]
 struct BackfillRound {
-    /// How many lanes have something to do.
+    /// Number of busy workers.
     busy: AtomicUsize,
-    /// Set once none has.
+    /// Set once none is busy.
     is_over: AtomicBool,
 }
 
-/// How a lane ended.
+/// Reason why a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WorkerEnd {
-    /// Nothing is left to do in any.
+    /// No worker has anything left to do.
     Drained,
-    /// The bucket takes nothing, or the state directory is gone.
+    /// The bucket accepts nothing, or the state directory has been removed.
     GivenUp,
 }
 
-/// Drains the notes until none is left, or nothing could be copied for a while; with `compared`, once
-/// compares what the buckets hold of that cluster instead. Does nothing if another process does it.
+/// Copies the recorded objects until none is left, or nothing could be copied for a while; with
+/// `compared`, compares the content of the buckets for that cluster once instead. Does nothing if
+/// another process is running.
 pub(crate) async fn run_in_background(
     config: &Config,
     buckets: &Buckets,
     compared: Option<u64>,
 ) -> Result<(), Error> {
-    // The archiver's process group is ended with PostgreSQL. Without a session of its own this would
-    // be too; that fails only where there is one already.
+    // The archiver's process group is terminated with PostgreSQL, and without a session of its own
+    // this process would be too. The call fails only if it has one already.
     if let Err(error) = nix::unistd::setsid() {
         debug!(%error, "no new session started");
     }
@@ -117,7 +118,7 @@ pub(crate) async fn run_in_background(
         .map_err(failed)
 }
 
-/// Drains the notes, each bucket's and each kind's beside the others.
+/// Copies the recorded objects, with one worker per bucket and kind.
 async fn drain(
     buckets: &Buckets,
     identity: Option<&Identity>,
@@ -148,7 +149,8 @@ async fn drain(
         let ends =
             futures_util::future::join_all(workers.iter_mut().map(BackfillWorker::drain)).await;
         lock.unlock()?;
-        // A note that was made before the lock was released found a process at work, and started none.
+        // A record that was made before the lock was released found a process running, and started
+        // none.
         let is_left = workers.iter().any(|worker| !worker.notes(1).is_empty());
         if !is_left || ends.contains(&WorkerEnd::GivenUp) {
             return Ok(());
@@ -157,7 +159,7 @@ async fn drain(
     Ok(())
 }
 
-/// Tries for a second: a push that looks whether the lock is held holds it for a moment.
+/// Tries to lock for a second: a push holds the lock for a moment to test it.
 async fn is_locked(lock: &File) -> bool {
     for _ in 0..10 {
         if lock.try_lock().is_ok() {
@@ -174,7 +176,7 @@ impl BackfillWorker<'_> {
         health.notes(self.bucket.name(), self.kind, most, &self.set_aside)
     }
 
-    /// Copies what is noted, and what is noted meanwhile as long as any lane has something to do.
+    /// Copies recorded objects, including new ones while any worker is busy.
     async fn drain(&mut self) -> WorkerEnd {
         let mut backoff = RETRY_POLICY.backoff();
         let mut progress_at = Instant::now();
@@ -182,7 +184,8 @@ impl BackfillWorker<'_> {
         loop {
             self.take_up_again();
             let keys = self.notes(batch);
-            // Without its lock it does not know of others, and of an archive that is gone.
+            // Without its lock file this process cannot exclude others, and its archive may have
+            // been removed.
             if !self.lock.exists() {
                 self.round.busy.fetch_sub(1, Ordering::Relaxed);
                 return WorkerEnd::GivenUp;
@@ -206,7 +209,8 @@ impl BackfillWorker<'_> {
                 self.set_aside_at = Instant::now();
                 self.set_aside.extend(stats.unresolved.into_keys());
             }
-            // Each copy is read before it is refused: one is enough to see that a bucket takes nothing.
+            // Each copy is read before it is refused: one is enough to show that a bucket accepts
+            // nothing.
             batch = if moves { MAX_NOTES } else { 1 };
             if moves {
                 progress_at = Instant::now();
@@ -230,14 +234,15 @@ impl BackfillWorker<'_> {
         }
     }
 
-    /// Waits for notes while another lane is busy, and says whether there are any.
+    /// Waits for records while another worker is busy, and returns whether there are any.
     async fn waits_for_another(&mut self) -> bool {
         self.round.busy.fetch_sub(1, Ordering::Relaxed);
         loop {
             if self.round.is_over.load(Ordering::Relaxed) {
                 return false;
             }
-            // Not while no other is busy: then the process ends, and the next one tries all of them.
+            // Not while no other worker is busy: then the process ends, and the next one retries
+            // all objects.
             if self.round.busy.load(Ordering::Relaxed) > 0 {
                 self.take_up_again();
             }
@@ -254,7 +259,7 @@ impl BackfillWorker<'_> {
     }
 }
 
-/// Starts a process that drains the notes, if there are any and no process does it.
+/// Starts a process that copies the recorded objects, if there are any and none is running.
 pub(crate) fn start_in_background(config: &Config, buckets: &Buckets) {
     let health = buckets.health();
     let any = buckets
@@ -267,7 +272,7 @@ pub(crate) fn start_in_background(config: &Config, buckets: &Buckets) {
     start(config, None);
 }
 
-/// Starts a process that compares what the buckets hold of a cluster: notes can be lost.
+/// Starts a process that compares the buckets' content for a cluster: records can be lost.
 pub(crate) fn compare_in_background(config: &Config, buckets: &Buckets, system_id: u64) {
     if buckets.all().len() > 1 {
         start(config, Some(system_id));
@@ -300,7 +305,7 @@ fn spawn(config: &Config, compared: Option<u64>) -> std::io::Result<()> {
     }
     command
         .current_dir("/")
-        // PostgreSQL's logging collector ends when nobody holds its pipe any more.
+        // PostgreSQL's logging collector ends when no process has its pipe open.
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log.map_or_else(|_| Stdio::null(), Stdio::from))

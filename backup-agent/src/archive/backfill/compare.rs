@@ -1,8 +1,8 @@
-//! What each bucket lacks, found by listing all of them side by side, a page at a time.
+//! Comparison of the buckets, which are listed side by side, a page at a time.
 //!
-//! What a bucket lacks of the WAL that its own backups need is missing; what lies before that was
-//! expired there, and stays so. So is a backup that is older than all that it has. A backup that it has
-//! is looked at as well: its packs are as long together as its manifest says.
+//! A bucket should have the WAL that its own backups need; earlier WAL has expired there and is not
+//! copied back. Neither is a backup that is older than all backups of the bucket. The packs of its
+//! backups are compared as well, by the total length in the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,35 +30,35 @@ use crate::storage::catalog::{Catalog, CatalogEntry};
 use crate::storage::object_keys::{ObjectKeys, wal_file_name};
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// By how much the lengths of one file's encryptions may differ: each header has a stanza of random
-/// length, by which `age` keeps readers from counting on a length.
+/// Maximum difference in length between two encryptions of one file: each header has a stanza of
+/// random length, which keeps `age` implementations from relying on a length.
 const HEADERS_DIFFER_BYTES: u64 = 4 << 10;
 
-/// How many listings of packs are read at a time.
+/// Maximum number of concurrent listings of packs.
 const MAX_CONCURRENT_LISTINGS: usize = 8;
 
-/// How much is compared.
+/// Scope of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CompareScope {
-    /// What is missing; what was expired in a bucket stays so.
+    /// Objects that a bucket should have; expired ones are not copied back.
     Missing,
-    /// Everything that any bucket has: for a bucket that is new.
+    /// All objects of any bucket, for a new bucket.
     Everything,
 }
 
-/// A comparison of all buckets under way.
+/// Comparison in progress.
 struct Comparison<'a> {
     buckets: &'a Buckets,
     object_keys: &'a ObjectKeys,
     identity: Option<&'a Identity>,
     scope: CompareScope,
-    /// What is copied to each bucket together.
+    /// Keys to copy, by bucket.
     waiting: BTreeMap<usize, Vec<String>>,
     stats: BackfillStats,
 }
 
-/// Compares WAL, histories and backups in all buckets, and copies to each what it lacks. Every bucket
-/// has to answer: what the silent one has is not known.
+/// Compares WAL, history files and backups in all buckets, and copies missing objects. Every bucket
+/// must respond: the content of an unresponsive one is unknown.
 pub(crate) async fn compare(
     buckets: &Buckets,
     object_keys: &ObjectKeys,
@@ -122,7 +122,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares the WAL, and returns what each bucket needs of it.
+    /// Compares the WAL, and returns each bucket's need of WAL.
     async fn compare_wal(&mut self, catalog: &Catalog) -> Result<Vec<WalNeeds>, Error> {
         let buckets = self.buckets.all();
         let needs_of = |bucket: &Bucket| {
@@ -156,7 +156,7 @@ impl Comparison<'_> {
         Ok(needs)
     }
 
-    /// Compares what the buckets hold under one key.
+    /// Compares the buckets' content under one key.
     async fn compare_content(&mut self, key: &str) -> Result<(), Error> {
         let mut sound = Vec::new();
         for (number, bucket) in self.buckets.all().iter().enumerate() {
@@ -185,7 +185,7 @@ impl Comparison<'_> {
         for (number, bucket, start) in others {
             let other = StoredCopy { bucket, start };
             let compared = compare_copies(key, one, other, self.identity).await;
-            // What two pushes encrypted differs in length now and then, and is no reason to say so.
+            // Two pushes' encryptions of a file may differ in length, which needs no report.
             if let Sameness::Different(why) = compared.map_err(unreachable(key))? {
                 let (here, there) = (bucket.name(), first.name());
                 let text =
@@ -203,8 +203,8 @@ impl Comparison<'_> {
         self.stats(number).unresolved.insert(key.to_owned(), why);
     }
 
-    /// Compares the histories: a wrong one leads a restore astray, and there are few. A bucket that
-    /// holds nothing of a timeline or of an older one needs no history of it.
+    /// Compares the history files: a wrong one misdirects a restore, and there are few. A bucket
+    /// without any object of a timeline or of an older one needs no history of it.
     async fn compare_histories(&mut self, needs: &[WalNeeds]) -> Result<(), Error> {
         let prefix = self.object_keys.history_prefix();
         let mut held = Vec::new();
@@ -233,8 +233,8 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Compares the backups by their manifests, as one without is not complete, and those that a bucket
-    /// has with their packs.
+    /// Compares the backups by their manifests, because one without a manifest is incomplete, and
+    /// the existing ones by their packs.
     async fn compare_backups(&mut self, catalog: &Catalog) -> Result<(), Error> {
         for (number, bucket) in self.buckets.all().iter().enumerate() {
             let is_here =
@@ -260,7 +260,7 @@ impl Comparison<'_> {
         self.add_unreadable(catalog)
     }
 
-    /// Counts what lies under a manifest's key and is none.
+    /// Counts objects under a manifest's key that are not manifests.
     fn add_unreadable(&mut self, catalog: &Catalog) -> Result<(), Error> {
         for found in &catalog.unreadable {
             let key = self.object_keys.manifest(&found.id);
@@ -284,8 +284,8 @@ impl Comparison<'_> {
     }
 }
 
-/// Returns the backups that a bucket lacks and should have, and how many more were expired there: those
-/// that are older than all that it has.
+/// Returns the backups that a bucket lacks and should have, and the number of expired ones: those
+/// that are older than all backups of the bucket.
 fn lacking<'a>(
     catalog: &'a Catalog,
     bucket: &str,
@@ -303,7 +303,7 @@ fn lacking<'a>(
     (missing.collect(), older.len())
 }
 
-/// Returns those of `backups` of which `bucket` lacks packs, or has one of another length.
+/// Returns those of `backups` of which `bucket` lacks packs, or has a pack of another length.
 async fn without_all_packs<'a>(
     bucket: &Bucket,
     object_keys: &ObjectKeys,
@@ -325,14 +325,14 @@ async fn without_all_packs<'a>(
     Ok(found)
 }
 
-/// Says whether the objects of a row cannot be encryptions of one file.
+/// Returns whether the objects of a row cannot be encryptions of the same file.
 fn lengths_differ(row: &ListedKey) -> bool {
     let held = || row.bytes.iter().flatten();
     let (shortest, longest) = (held().min(), held().max());
     let differ = shortest
         .zip(longest)
         .map(|(shortest, longest)| longest - shortest);
-    // An empty object is no encryption of anything.
+    // An empty object is not encrypted.
     differ.is_some_and(|differ| differ > HEADERS_DIFFER_BYTES) || shortest == Some(&0)
 }
 
@@ -343,7 +343,7 @@ mod tests {
 
     use super::*;
 
-    /// The clock was behind while the second was taken, and ahead while the first was.
+    /// The clock was behind during the second backup, and ahead during the first.
     #[test]
     fn clock_was_wrong_then_missing_by_position() {
         let catalog = Catalog::of(vec![

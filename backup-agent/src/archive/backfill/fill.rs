@@ -1,4 +1,4 @@
-//! Copying objects to one bucket, and recording what it lacks after that.
+//! Copying objects to one bucket, and recording the ones that it still lacks.
 
 use crate::archive::backfill::replicate::{MANIFEST, replicate};
 use crate::archive::backfill::replicate_object::CopyOutcome;
@@ -14,7 +14,7 @@ use futures_util::stream;
 use std::collections::BTreeSet;
 use tracing::{error, warn};
 
-/// Copies `keys` to `bucket`, and records what was copied and what was not. Returns the latter.
+/// Copies `keys` to `bucket`, records the results, and returns the keys that were not copied.
 pub(super) async fn fill(
     buckets: &Buckets,
     bucket: &Bucket,
@@ -76,7 +76,7 @@ fn record(
     }
 }
 
-/// Copies what is noted that `bucket` lacks, once each.
+/// Copies each object that is recorded as missing in `bucket`, once.
 pub(crate) async fn drain_once(buckets: &Buckets, identity: Option<&Identity>) -> BackfillStats {
     let mut stats = BackfillStats::default();
     for kind in [NotedKind::Wal, NotedKind::Backup] {

@@ -1,5 +1,5 @@
-//! The packs of one backup, as a bucket lists them, compared with the length that the backup says all of
-//! them have together. It is in the metadata of the manifest, so that no identity is needed.
+//! Packs of one backup in a bucket's listing, compared with their total length according to the
+//! backup. The length is in the metadata of the manifest, so no identity is needed.
 
 use causeway_core::backup::BackupSummary;
 
@@ -7,7 +7,7 @@ use crate::storage::bucket::Bucket;
 use crate::storage::object_keys::ObjectKeys;
 use crate::storage::store_error::StoreError;
 
-/// The packs that were listed so far, in order of their numbers.
+/// Packs listed so far, in order of their numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct PackTally {
     stored_bytes: u64,
@@ -18,7 +18,7 @@ pub(crate) struct PackTally {
 }
 
 impl PackTally {
-    /// Begins with no pack of a backup whose packs have this many bytes together.
+    /// Returns a tally without packs, for a backup whose packs have this many bytes in total.
     pub(crate) fn new(stored_bytes: u64) -> Self {
         Self {
             stored_bytes,
@@ -29,7 +29,7 @@ impl PackTally {
         }
     }
 
-    /// Adds the next pack. What follows the last one of the backup is another's, and does not count.
+    /// Adds the next pack. Packs after the last one of the backup do not count.
     pub(crate) fn add(&mut self, number: u32, bytes: u64) {
         if self.is_complete() || number < self.next {
             return;
@@ -42,12 +42,12 @@ impl PackTally {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Says whether every pack is there, and none has another length.
+    /// Returns whether every pack is present with its length.
     pub(crate) fn is_complete(&self) -> bool {
         self.missing == 0 && self.bytes == self.stored_bytes
     }
 
-    /// Returns what is wrong, if anything is.
+    /// Returns the fault, if there is one.
     pub(crate) fn fault(&self) -> Option<String> {
         let Self {
             stored_bytes,
@@ -69,7 +69,7 @@ impl PackTally {
     }
 }
 
-/// Returns the number of the pack that `key` holds.
+/// Returns the number of the pack stored under `key`.
 pub(crate) fn pack_number(key: &str) -> Option<u32> {
     let (_, number) = key.rsplit_once("/pack/")?;
     let is_number = number.len() == 8 && number.bytes().all(|digit| digit.is_ascii_digit());

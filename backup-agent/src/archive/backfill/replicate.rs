@@ -1,4 +1,4 @@
-//! Copying one object, and of a backup its packs first.
+//! Copying of one object, and of a backup's packs before its manifest.
 
 use crate::archive::backfill::replicate_object::{
     CopyOutcome, CopyReport, ObjectCopy, replicate_object,
@@ -8,11 +8,11 @@ use crate::encryption::keys::Identity;
 use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 
-/// The end of a manifest's key: the backup exists once it does, so its packs go first.
+/// Suffix of a manifest's key. The manifest completes a backup, so its packs are copied first.
 pub(super) const MANIFEST: &str = "/manifest";
 
-/// Copies `key` to `target` from the first other bucket that gives it whole and sound; of a backup's
-/// manifest, its packs first.
+/// Copies `key` to `target` from the first other bucket that has a complete and valid copy; if it
+/// is a manifest, its packs first.
 pub(super) async fn replicate(
     buckets: &Buckets,
     target: &Bucket,

@@ -1,4 +1,4 @@
-//! Copying one object from one bucket to another, looked at on the way.
+//! Copying of one object between two buckets, with validation.
 
 use bytes::{Bytes, BytesMut};
 use causeway_runtime::retry::RetryClass;
@@ -15,35 +15,35 @@ use crate::storage::object_body::ObjectBody;
 use crate::storage::object_start::ObjectStart;
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// How many objects are copied to one bucket at once: a far one takes a second for each. Of backups, one
-/// is copied at a time, and so many of its packs.
+/// Maximum number of concurrent copies to one bucket: each takes a second to a distant one. Backups
+/// are copied one at a time, with this many packs.
 pub(super) const MAX_CONCURRENT_COPIES: usize = 4;
 
-/// What became of a copy.
+/// Outcome of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CopyOutcome {
-    /// The object is new in the bucket.
+    /// The object was created in the bucket.
     Copied,
-    /// It was there.
+    /// The bucket had it.
     AlreadyThere,
     /// No bucket has it.
     Nowhere,
-    /// A bucket did not give or take it for now.
+    /// A bucket failed with a transient error.
     Failed,
-    /// Another try ends the same way until an operator has done something; and why.
+    /// A retry fails in the same way until an operator has resolved the cause, which is named.
     Unresolved(String),
 }
 
-/// The same of an object with what belongs to it.
+/// Outcome for an object and those that belong to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CopyReport {
-    /// What became of it.
+    /// Outcome for the object.
     pub(super) outcome: CopyOutcome,
-    /// How many packs were copied.
+    /// Number of copied packs.
     pub(super) packs: usize,
 }
 
-/// Why one copy failed.
+/// Error of one copy.
 #[derive(Debug, thiserror::Error)]
 enum CopyError {
     #[error("it could not be read or stored")]
@@ -54,19 +54,19 @@ enum CopyError {
     Length { found: u64, listed: u64 },
 }
 
-/// One object, the bucket that lacks it, and those that may have it.
+/// Object to copy, the bucket that lacks it, and the ones that may have it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ObjectCopy<'a> {
     pub(super) key: &'a str,
     pub(super) target: &'a Bucket,
-    /// The first is asked first.
+    /// Queried in this order.
     pub(super) sources: &'a [&'a Bucket],
-    /// Its length, if it is known.
+    /// Length in bytes, if known.
     pub(super) bytes: Option<u64>,
 }
 
-/// Copies one object. What is in its place is compared: it is never overwritten, and counts only if it
-/// is the same.
+/// Copies one object. An object that exists in its place is never overwritten: it is compared, and
+/// counts as a copy only if it is the same.
 pub(super) async fn replicate_object(
     copy: &ObjectCopy<'_>,
     identity: Option<&Identity>,
@@ -117,7 +117,7 @@ pub(super) async fn replicate_object(
     }
 }
 
-/// Returns what it means that the object in the target's place could not be looked at.
+/// Returns the outcome if the object in the target's place could not be compared.
 fn not_compared(copy: &ObjectCopy<'_>, error: &StoreError) -> CopyOutcome {
     let ObjectCopy { key, target, .. } = *copy;
     warn!(bucket = target.name(), %key, error = %chain(error), "object in its place not compared");
@@ -132,7 +132,7 @@ fn not_compared(copy: &ObjectCopy<'_>, error: &StoreError) -> CopyOutcome {
     }
 }
 
-/// Compares what is in the target's place with what the other buckets have.
+/// Compares the object in the target's place with the other buckets' copies.
 async fn compare_with_sources(
     copy: &ObjectCopy<'_>,
     start: &ObjectStart,
@@ -170,7 +170,7 @@ async fn compare_with_sources(
                 outcome = CopyOutcome::Unresolved(text);
             }
             Err(error) if error.kind() == StoreErrorKind::NotFound => {}
-            // The fault is the source's, and the target's object is a sound one.
+            // The source is damaged, and the target's object is valid.
             Err(error) if error.damage().is_some() => {
                 warn!(bucket = there, %key, error = %chain(&error), "object to compare with is damaged");
             }
@@ -183,8 +183,8 @@ async fn compare_with_sources(
     outcome
 }
 
-/// Looks at an object that passes: with an identity it is decrypted, without one its structure is
-/// compared with its length. S3's own checksum vouches for the rest.
+/// Validation of an object that is copied: with an identity it is decrypted, without one its
+/// structure is compared with its length. S3's own checksum covers the rest.
 enum Inspection<'a> {
     Decrypted {
         decryptor: Box<Decryptor<'a>>,
@@ -225,8 +225,8 @@ impl<'a> Inspection<'a> {
     }
 }
 
-/// Copies one object. Its last part, without which it does not exist, is sent once all of it was
-/// seen to be sound.
+/// Copies one object. Its last part, which completes it, is sent only after the whole object has
+/// been validated.
 async fn copy_from(
     source: &Bucket,
     copy: &ObjectCopy<'_>,
@@ -250,7 +250,7 @@ async fn copy_from(
     }
 }
 
-/// Sends all but the last part, which is returned.
+/// Sends all parts except the last, which is returned.
 async fn send(
     body: &mut ObjectBody,
     upload: &mut Upload,
@@ -260,7 +260,7 @@ async fn send(
     while let Some(bytes) = body.next().await {
         let bytes = bytes?;
         inspection.push(&bytes)?;
-        // Only when more follows is a full part not the last.
+        // A full part is the last one unless more bytes follow.
         if part.len() >= PART_BYTES {
             upload.part(part.split().freeze()).await?;
         }

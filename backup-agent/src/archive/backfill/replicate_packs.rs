@@ -1,5 +1,5 @@
-//! Copying the packs that a bucket lacks of a backup. A pack that is there cannot be replaced, so that
-//! one is copied only once it is known which bucket's packs are the right ones.
+//! Copying of a backup's missing packs. An existing pack cannot be replaced, so a pack is copied
+//! only once it is known which bucket has the right ones.
 
 use std::iter;
 
@@ -22,17 +22,17 @@ use crate::encryption::metadata::ManifestMetadata;
 use crate::storage::bucket::Bucket;
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
-/// What is to be copied of a backup.
+/// Packs to copy.
 struct PackCopyPlan<'a> {
-    /// The buckets that list packs.
+    /// Buckets that list packs.
     sources: Vec<&'a Bucket>,
-    /// The packs that the target lacks: where in `sources` each is, and the key with its lengths.
+    /// Packs that the target lacks: the index of their source, and the key with its lengths.
     lacking: Vec<(usize, ListedKey)>,
-    /// What is wrong and no copy mends.
+    /// Fault that no copy repairs.
     fault: Option<String>,
 }
 
-/// Copies the packs that the target lacks of the backup whose manifest `copy` is. The outcome is
+/// Copies the packs that the target lacks of the backup with the manifest `copy`. The outcome is
 /// [`CopyOutcome::AlreadyThere`] once it has all of them.
 pub(super) async fn replicate_packs(
     copy: &ObjectCopy<'_>,
@@ -91,7 +91,7 @@ pub(super) async fn replicate_packs(
     CopyReport { outcome, packs }
 }
 
-/// Returns the summary in the metadata of the manifest, from the first bucket that has it.
+/// Returns the summary in the manifest's metadata, from the first bucket that has it.
 async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<BackupSummary>, StoreError> {
     let mut last = None;
     for bucket in iter::once(&copy.target).chain(copy.sources) {
@@ -176,12 +176,12 @@ async fn plan<'a>(
     })
 }
 
-/// Returns where in the sources each pack is: in the bucket that has all of them, or in the first that
-/// has it. The target is the first of a row.
+/// Returns the source of each pack: the bucket that has all packs, or the first that has this one.
+/// The target is the first of a row.
 fn from(lacking: Vec<ListedKey>, whole: Option<usize>) -> Vec<(usize, ListedKey)> {
     let placed = lacking.into_iter().filter_map(|row| {
         let place = match whole {
-            // What that one does not have is no pack of the backup.
+            // An object that this bucket lacks is not a pack of the backup.
             Some(place) => row.bytes.get(place)?.map(|_| place),
             None => row.bytes.iter().position(Option::is_some),
         };

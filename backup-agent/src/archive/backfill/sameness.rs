@@ -1,5 +1,5 @@
-//! Whether two buckets hold the same under one key. Nothing is overwritten, so that what lies under a
-//! key is there for good: it counts as a copy only where it is one.
+//! Comparison of the objects that two buckets have under one key. No object is overwritten, so an
+//! object is permanent: it counts as a copy only if it is one.
 
 use std::io::{self, Write};
 
@@ -13,25 +13,26 @@ use crate::storage::bucket::Bucket;
 use crate::storage::object_start::ObjectStart;
 use crate::storage::store_error::StoreError;
 
-/// What two objects under one key are to each other.
+/// Relation of two objects under one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sameness {
-    /// Both hold the same.
+    /// They have the same content.
     Same,
-    /// They do not; and why.
+    /// They differ, and why.
     Different(String),
-    /// Both are WAL, encrypted by different pushes: only an identity shows whether it is the same.
+    /// Both are WAL from different pushes: only an identity can tell whether their content is the
+    /// same.
     NotKnown,
 }
 
-/// One copy.
+/// One copy of an object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoredCopy<'a> {
     pub(super) bucket: &'a Bucket,
     pub(super) start: &'a ObjectStart,
 }
 
-/// Compares two copies of `key`: by their headers, and where these differ, by what they hold.
+/// Compares two copies of `key`: by their headers, or by their content if the headers differ.
 pub(super) async fn compare_copies(
     key: &str,
     one: StoredCopy<'_>,
@@ -49,12 +50,12 @@ pub(super) async fn compare_copies(
         let text = format!("one is cut off: {}", lengths.join(", "));
         return Ok(Sameness::Different(text));
     }
-    // Of a backup, each object is encrypted once.
+    // Each object of a backup is encrypted once.
     let fingerprint = |copy: StoredCopy<'_>| copy.start.header.metadata::<WalMetadata>().ok();
     let (Some(first), Some(second)) = (fingerprint(one), fingerprint(other)) else {
         return Ok(Sameness::Different("they are not one object".to_owned()));
     };
-    // A large file is encrypted anew for each bucket, with one fingerprint.
+    // A large file is encrypted for each bucket separately, with one fingerprint.
     if first.fingerprint == second.fingerprint {
         return Ok(Sameness::Same);
     }
@@ -80,10 +81,10 @@ pub(super) async fn compare_copies(
     })
 }
 
-/// No WAL file is larger.
+/// Maximum size of a WAL file.
 const LARGEST: u64 = 1 << 30;
 
-/// Returns the digest of what an object holds.
+/// Returns the digest of an object's content.
 async fn content(
     bucket: &Bucket,
     key: &str,

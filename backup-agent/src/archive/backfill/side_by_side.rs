@@ -1,31 +1,30 @@
-//! What several buckets list below one prefix, key by key, with a page of each in memory.
+//! Merged listing of several buckets below one prefix, with a page of each in memory.
 
 use crate::storage::bucket::Bucket;
 use crate::storage::listing::{ListedObject, Listing};
 use crate::storage::store_error::StoreError;
 
-/// One bucket's listing, and the object that it has come to.
+/// One bucket's listing, and its current object.
 struct Cursor {
     listing: Listing,
     current: Option<ListedObject>,
 }
 
-/// The listings of several buckets.
+/// Listings of several buckets.
 pub(super) struct SideBySide {
     cursors: Vec<Cursor>,
 }
 
-/// One key, and the length that its object has in each bucket.
+/// Key, and the length of its object in each bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ListedKey {
-    /// The key.
     pub(super) key: String,
-    /// In the order of the buckets; none where there is no such object.
+    /// Lengths in the order of the buckets; `None` without an object.
     pub(super) bytes: Vec<Option<u64>>,
 }
 
 impl SideBySide {
-    /// Begins to list below `prefix` in each of `buckets`.
+    /// Starts listing below `prefix` in each of `buckets`.
     pub(super) async fn open<'a>(
         buckets: impl IntoIterator<Item = &'a Bucket>,
         prefix: &str,

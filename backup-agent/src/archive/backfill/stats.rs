@@ -2,24 +2,24 @@
 
 use std::collections::BTreeMap;
 
-/// What was copied, for each bucket.
+/// Counts of each bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BackfillStats {
-    /// Of each bucket that was looked at.
+    /// Counts by bucket name.
     pub(crate) buckets: BTreeMap<String, BucketStats>,
 }
 
-/// What was copied to one bucket.
+/// Counts of one bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BucketStats {
-    /// How many objects were copied.
+    /// Number of copied objects.
     pub(crate) copied: usize,
-    /// How many it still lacks, and another try may bring.
+    /// Number of objects that it still lacks and that a retry may copy.
     pub(crate) lacking: usize,
-    /// Those that it lacks until an operator has done something, by their keys; and why.
+    /// Keys that it lacks until an operator has resolved the cause, which is named.
     pub(crate) unresolved: BTreeMap<String, String>,
-    /// How many are older than all that it holds, and were not looked at any further.
+    /// Number of objects that are older than all of its own, and were ignored.
     pub(crate) older: usize,
-    /// Whether it holds no backup, though another bucket does.
+    /// Whether it has no backup although another bucket has one.
     pub(crate) has_no_backup: bool,
 }

@@ -1,28 +1,28 @@
-//! From where on a bucket needs WAL: what lies before that was expired there, and stays so.
+//! WAL that a bucket needs: earlier WAL has expired there and is not copied back.
 
 use causeway_core::Timeline;
 use causeway_core::backup::BackupSummary;
 use causeway_core::lsn::{SegmentName, WalFileName};
 
-/// The places from which on a bucket needs WAL.
+/// Positions from which on a bucket needs WAL.
 ///
-/// Where the bucket has backups, these are their beginnings: replay from a backup reads the segments
-/// from its start on, on its timeline and on higher ones. Without a backup nothing says what is needed,
-/// and the segments that the bucket has stand for it.
+/// In a bucket with backups these are their start positions: replay from a backup reads the
+/// segments from its start on, on its timeline and on higher ones. In a bucket without backups its
+/// own segments take their place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct WalNeeds {
-    /// Of those of which one lies before the other on no higher timeline, only the first is here.
+    /// If one position precedes another and is on no higher timeline, only the first one is listed.
     from: Vec<SegmentName>,
     has_backups: bool,
     oldest_timeline: Option<Timeline>,
 }
 
 impl WalNeeds {
-    /// Returns what a bucket with these backups needs.
+    /// Returns the needs of a bucket with these backups.
     pub(super) fn of<'a>(backups: impl IntoIterator<Item = &'a BackupSummary>) -> Self {
         let mut needs = Self::default();
         for backup in backups {
-            // A summary with another size is not read.
+            // A summary with another segment size is not read.
             if let Ok(size) = backup.segment_size() {
                 let first = SegmentName::containing(backup.timeline, backup.start_lsn, size);
                 needs.has_backups = true;
@@ -41,7 +41,7 @@ impl WalNeeds {
         }
     }
 
-    /// Takes in that the bucket has this object.
+    /// Records that the bucket has this object.
     pub(super) fn held(&mut self, key: &str) {
         let Some(segment) = segment_of(key) else {
             return;
@@ -54,7 +54,7 @@ impl WalNeeds {
         }
     }
 
-    /// Says whether the bucket needs this object.
+    /// Returns whether the bucket needs this object.
     pub(super) fn include(&self, key: &str) -> bool {
         segment_of(key).is_some_and(|segment| self.includes(segment))
     }
@@ -63,19 +63,19 @@ impl WalNeeds {
         self.from.iter().any(|first| is_before(*first, segment))
     }
 
-    /// Returns the oldest timeline of which the bucket has or needs anything.
+    /// Returns the oldest timeline of which the bucket has or needs any object.
     pub(super) fn oldest_timeline(&self) -> Option<Timeline> {
         self.oldest_timeline
     }
 }
 
-/// Says whether `segment` can be replayed after `first`, which is one of them.
+/// Returns whether `segment` can be replayed after `first`, which is one of the positions.
 fn is_before(first: SegmentName, segment: SegmentName) -> bool {
     let position = |segment: SegmentName| (segment.log, segment.segment);
     first.timeline <= segment.timeline && position(first) <= position(segment)
 }
 
-/// Returns the segment that `key` holds, or that its `.partial` or `.backup` file is of.
+/// Returns the segment of `key`, or of its `.partial` or `.backup` file.
 fn segment_of(key: &str) -> Option<SegmentName> {
     let name = key.rsplit('/').next()?.get(..24)?;
     if let Ok(WalFileName::Segment(segment)) = name.parse() {
@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(needs.oldest_timeline(), Timeline::new(1));
     }
 
-    /// Timeline 1 was written on after timeline 2 had branched off, and a rule by age has left only that
-    /// of it.
+    /// Timeline 1 was continued after timeline 2 had branched off, and a lifecycle rule by age has
+    /// left only that part of it.
     #[test]
     fn newer_abandoned_branch_then_expired_wal_not_needed() {
         let mut needs = WalNeeds::of(&[backup(2, 12)]);
