@@ -1,4 +1,5 @@
-//! Every command and flag, and nothing else: the manual page is made from it.
+//! The command line: all commands and flags, from which the reference and the man pages are
+//! generated.
 
 use std::path::PathBuf;
 
@@ -40,7 +41,7 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Returns how log lines are written.
+    /// Returns the format of log lines.
     pub(crate) fn log_format(&self) -> LogFormat {
         if self.log_json {
             return LogFormat::Json;
@@ -67,7 +68,7 @@ pub(crate) enum Command {
     /// Write this program's reference, man pages and completions
     #[command(hide = true)]
     Reference {
-        /// Where they are written
+        /// Output directory
         directory: PathBuf,
     },
 }
@@ -132,8 +133,8 @@ pub(crate) struct WalBackfillArgs {
     /// Also copy objects older than everything in a bucket, for a new bucket
     #[arg(long)]
     pub(crate) all: bool,
-    /// Copy what pushes and backups noted as missing, or, with a system identifier, compare the
-    /// buckets, unless another process does so
+    /// Copy the objects that pushes and backups recorded as missing or, with a system identifier,
+    /// compare the buckets, unless another process does so
     #[arg(long, hide = true, conflicts_with = "all")]
     pub(crate) background: bool,
 }

@@ -1,4 +1,4 @@
-//! The commands: each reads the settings, does one thing, and says what it did.
+//! Commands: each reads the settings, runs one operation and reports its result.
 
 mod backup;
 mod check;
@@ -15,7 +15,7 @@ use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::error::Error;
 
-/// Runs the command that was written.
+/// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     let settings = || Config::read(&cli.config);
     match cli.command {
@@ -31,7 +31,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
     }
 }
 
-/// PostgreSQL starts the WAL commands once per segment, where unused threads cost more than they save.
+/// Returns a runtime with one thread. PostgreSQL starts the WAL commands once per segment, where
+/// unused threads cost more than they save.
 fn one_thread() -> Result<Runtime, Error> {
     started(Builder::new_current_thread())
 }

@@ -1,4 +1,4 @@
-//! The settings: one file, refused whole if anything in it cannot be right.
+//! Settings: one file, which is rejected as a whole if any value is invalid.
 
 pub(crate) mod buckets;
 pub(crate) mod error;
@@ -78,64 +78,64 @@ fn one() -> NonZeroUsize {
     NonZeroUsize::MIN
 }
 
-/// The settings in force.
+/// Validated settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// The file they were read from, as a command that is written down must name it.
+    /// File that they were read from, for commands that are written to other files.
     pub(crate) path: PathBuf,
-    /// The first part of every key.
+    /// First part of every key.
     pub(crate) cluster: NodeId,
-    /// Who can read what is stored.
+    /// Public keys for which objects are encrypted.
     pub(crate) recipients: Recipients,
-    /// Where reading finds its key. Hosts that only write have none.
+    /// Path of the identity. Hosts that only write have none.
     identity_file: Option<PathBuf>,
-    /// Where it is remembered which bucket was down, and what it lacks.
+    /// Directory of the records about unavailable buckets and missing objects.
     pub(crate) state_directory: PathBuf,
-    /// In how many buckets a thing must be to be safe.
+    /// Number of buckets that must store an object.
     pub(crate) required_buckets: usize,
     /// The buckets, nearest first.
     pub(crate) buckets: Vec<BucketConfig>,
-    /// The server that is backed up.
+    /// Server that is backed up.
     pub(crate) postgres: PostgresConfig,
-    /// What may be used at most.
+    /// Resource limits.
     pub(crate) limits: ResourceLimits,
-    /// Where the series for `node_exporter`'s textfile collector are written.
+    /// Output file for `node_exporter`'s textfile collector.
     pub(crate) metrics_textfile: Option<PathBuf>,
 }
 
-/// How long the server may take.
+/// Timeouts of calls to the server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerTimeouts {
-    /// For a statement.
+    /// Timeout of a statement.
     pub(crate) statement: Duration,
-    /// For the checkpoint with which a backup begins, beside `checkpoint_timeout` if it is spread, and
-    /// for its end.
+    /// Timeout of the checkpoint that begins a backup, in addition to `checkpoint_timeout` if it is
+    /// spread, and of the end of the backup.
     pub(crate) checkpoint: Duration,
 }
 
-/// What may be used at most.
+/// Resource limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResourceLimits {
-    /// How many files are read, or packs fetched, at once.
+    /// Number of files that are read, or packs that are fetched, concurrently.
     pub(crate) parallelism: usize,
-    /// How hard zstd tries.
+    /// Compression level of zstd.
     pub(crate) zstd_level: i32,
-    /// How large the payload of a pack grows.
+    /// Maximum size of a pack's payload.
     pub(crate) pack_bytes: u64,
-    /// How long a backup waits for the next segment of its WAL to be archived, if not for twice as long
-    /// as the server leaves one open.
+    /// Time that a backup waits for the next segment of its WAL; by default twice as long as the
+    /// server leaves a segment open.
     pub(crate) archive_wait_secs: Option<u64>,
-    /// For how long a call is repeated in a bucket that does not answer.
+    /// Retry timeout of a call to an unresponsive bucket.
     pub(crate) retry_timeout: Duration,
-    /// How long the server may take for a statement.
+    /// Timeouts of calls to the server.
     pub(crate) server: ServerTimeouts,
 }
 
 impl Config {
     /// Reads the settings in `path`.
     pub(crate) fn read(path: &Path) -> Result<Self, BackupConfigError> {
-        // TOML's errors quote the line they are about, and this file may by mistake hold a private
-        // key: it is looked for before anything could repeat it.
+        // TOML's errors quote the failing line, and this file may contain a private key by mistake:
+        // it is searched for one before anything could print it.
         if fs::read_to_string(path).is_ok_and(|text| holds_private_key(&text)) {
             return Err(KeyError::PrivateKey.into());
         }
@@ -143,13 +143,13 @@ impl Config {
         written.meant(path)
     }
 
-    /// Reads the identity, which only those who read the archive have.
+    /// Reads the identity, which only hosts that read the archive have.
     pub(crate) fn identity(&self) -> Result<Identity, KeyError> {
         let path = self.identity_file.as_deref();
         Identity::from_file(path.ok_or(KeyError::NoIdentity)?)
     }
 
-    /// Says whether an identity is set at all.
+    /// Returns whether an identity is configured.
     pub(crate) fn has_identity(&self) -> bool {
         self.identity_file.is_some()
     }
@@ -188,7 +188,7 @@ impl WrittenLimits {
     fn meant(&self) -> Result<ResourceLimits, BackupConfigError> {
         Ok(ResourceLimits {
             parallelism: within("limits.parallelism", self.parallelism, 1, 64)?,
-            // Levels above 19 need a window that no small machine should reserve.
+            // Levels above 19 need a window that is too large for a small machine.
             zstd_level: within("limits.zstd-level", self.zstd_level, 1, 19)?,
             pack_bytes: within::<u64>("limits.pack-mib", self.pack_mib, 8, 4096)? << 20,
             archive_wait_secs: self

@@ -1,4 +1,4 @@
-//! What `global/pg_control` says about a data directory, without asking a server.
+//! Properties of a data directory according to its `global/pg_control`, without a server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use causeway_core::lsn::SegmentSize;
 use crate::config::Config;
 use crate::error::Error;
 
-/// Where the control file is in a data directory.
+/// Path of the control file below the data directory.
 pub(crate) const CONTROL_FILE: &str = "global/pg_control";
 
-/// The fields of `ControlFileData` and of the `CheckPoint` in it (`src/include/catalog/pg_control.h`)
-/// that are at the same place from PostgreSQL 13 to 18.
+/// The fields of `ControlFileData` and of its `CheckPoint` (`src/include/catalog/pg_control.h`)
+/// whose offset is the same from PostgreSQL 13 to 18.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ControlFileData {
-    /// The identifier that initdb gave the cluster.
+    /// System identifier, which initdb gave the cluster.
     pub(crate) system_id: u64,
-    /// The version of the system catalogs.
+    /// Version of the system catalogs.
     pub(crate) catalog_version: u32,
-    /// Where the last checkpoint's record is.
+    /// Position of the last checkpoint's record.
     pub(crate) checkpoint: Lsn,
-    /// Where replay would begin.
+    /// Position at which replay would begin.
     pub(crate) redo: Lsn,
-    /// The timeline of the last checkpoint.
+    /// Timeline of the last checkpoint.
     pub(crate) timeline: u32,
-    /// When it began, in seconds since 1970.
+    /// Start of the last checkpoint, in seconds since 1970.
     pub(crate) checkpoint_time: i64,
 }
 
@@ -42,10 +42,10 @@ impl ControlFileData {
         Self::parse(&bytes).ok_or_else(|| refuse(format!("`{CONTROL_FILE}` is not a control file")))
     }
 
-    /// Reads the bytes of a control file, or nothing if they are of another file.
+    /// Parses a control file; returns `None` if it is none.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        // PostgreSQL 13 writes 1300, 18 writes 1800: any number of that kind is a control file in
-        // this host's byte order.
+        // PostgreSQL 13 writes 1300, 18 writes 1800: any such number is a control file in this
+        // host's byte order.
         let layout = u32_at(bytes, 8)?;
         if !(1300..3000).contains(&layout) {
             return None;
@@ -61,14 +61,14 @@ impl ControlFileData {
     }
 }
 
-/// Returns the identifier that initdb gave the cluster in `data_directory`.
+/// Returns the system identifier of the cluster in `data_directory`.
 pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Error> {
     Ok(ControlFileData::read(data_directory)?.system_id)
 }
 
-/// Returns the size of the segments of the cluster in `directory`, as its control file says it.
+/// Returns the segment size of the cluster in `directory`, from its control file.
 ///
-/// `xlog_seg_size` stands behind `floatFormat`, `blcksz`, `relseg_size` and `xlog_blcksz` in every
+/// `xlog_seg_size` follows `floatFormat`, `blcksz`, `relseg_size` and `xlog_blcksz` in every
 /// version (`ControlFileData` in `src/include/catalog/pg_control.h`), and `floatFormat` is always
 /// 1234567.0.
 pub(crate) fn segment_size(directory: &Path) -> Result<SegmentSize, Error> {
@@ -104,9 +104,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
         .map(u32::from_le_bytes)
 }
 
-/// Returns the data directory that a command of PostgreSQL's works for: the one it was started in,
-/// which is where PostgreSQL starts `archive_command` and `restore_command`, and otherwise the one in
-/// the settings.
+/// Returns the data directory for which PostgreSQL runs a command: the working directory, in which
+/// PostgreSQL starts `archive_command` and `restore_command`, or else the one in the settings.
 pub(crate) fn data_directory(config: &Config) -> PathBuf {
     let here = std::env::current_dir().ok();
     here.filter(|path| path.join(CONTROL_FILE).is_file())

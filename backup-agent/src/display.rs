@@ -3,23 +3,23 @@
 use causeway_core::backup::WallTime;
 use jiff::Timestamp;
 
-/// Returns a time as RFC 3339 writes it, in UTC.
+/// Returns a time in RFC 3339 format, in UTC.
 pub(crate) fn timestamp(time: WallTime) -> String {
     Timestamp::from_microsecond(time.as_micros())
         .map_or_else(|_| format!("{} µs", time.as_micros()), |time| time.to_string())
 }
 
-/// Returns a time in seconds since 1970 as RFC 3339 writes it.
+/// Returns a time in seconds since 1970 in RFC 3339 format.
 pub(crate) fn seconds(time: i64) -> String {
     timestamp(WallTime::from_micros(time.saturating_mul(1_000_000)))
 }
 
-/// Returns `time` as PostgreSQL's `recovery_target_time` takes it.
+/// Returns `time` in the format of PostgreSQL's `recovery_target_time`.
 pub(crate) fn as_recovery_target(time: WallTime) -> String {
     timestamp(time).replace('T', " ").replace('Z', "+00")
 }
 
-/// Returns a number of bytes for people.
+/// Returns a number of bytes with a readable unit.
 pub(crate) fn bytes(bytes: u64) -> String {
     let units = [("GiB", 30_u32), ("MiB", 20), ("KiB", 10)];
     for (unit, power) in units {

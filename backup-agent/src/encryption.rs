@@ -1,11 +1,11 @@
-//! Envelope encryption: an object can be decrypted only with an identity, and only under the key it was
-//! stored under. `FORMAT.md` describes the bytes.
+//! Envelope encryption: an object can be decrypted only with an identity, and only under the key it
+//! was stored under. `FORMAT.md` describes the format.
 //!
 //! Each object has a data key of its own, wrapped as an `age` file for every recipient. The payload
-//! is compressed, cut into chunks and each chunk encrypted with AES-256-GCM; the nonce is the number
-//! of the chunk and whether it is the last, and the additional data are a digest of the header and of
-//! the object's key. So a changed header, a chunk lost, moved, repeated or cut off, and an object put
-//! in another's place are all found, in memory that does not grow with the object.
+//! is compressed and cut into chunks, and each chunk is encrypted with AES-256-GCM; the nonce is
+//! the number of the chunk and whether it is the last, and the additional data are a digest of the
+//! header and of the object's key. This detects a changed header, a lost, moved, repeated or
+//! truncated chunk, and an object in another's place, in memory that does not grow with the object.
 
 pub(crate) mod decompress;
 pub(crate) mod decrypt_error;

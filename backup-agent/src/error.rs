@@ -1,4 +1,4 @@
-//! Failures of a command, with exit code and hint.
+//! Errors of a command, with exit code and hint.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::KeyError;
 use crate::storage::store_error::StoreError;
 
-/// Why a command failed.
+/// Error of a command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum Error {
@@ -119,8 +119,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Returns the failure of a `restore_command` that may end recovery only at the end of the WAL:
-    /// PostgreSQL takes a code above 125 for a reason to stop, and can be started again.
+    /// Converts the error of a `restore_command` that may end recovery only at the end of the WAL:
+    /// PostgreSQL stops at a code above 125, and can be started again.
     pub(crate) fn stops_recovery(self) -> Self {
         if matches!(self, Self::NotArchived { .. } | Self::RecoveryStopped(_)) {
             return self;
@@ -130,7 +130,7 @@ impl Error {
 
     /// Returns the exit code, which is part of the command's interface: a number is never reused.
     ///
-    /// 0 is success, 1 says that a file is in no bucket, 2 is a wrong command line. All but
+    /// 0 is success, 1 means that a file is in no bucket, 2 is a wrong command line. All except
     /// [`Error::RecoveryStopped`] are below 126.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
@@ -160,7 +160,7 @@ impl Error {
         }
     }
 
-    /// Returns the remedy, where there is one.
+    /// Returns the remedy, if there is one.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::RecoveryStopped(why) => why.hint(),
@@ -242,7 +242,7 @@ impl Error {
         }
     }
 
-    /// Returns a function that says what was being done to `path` when `io` failed.
+    /// Returns a function that adds the operation and the path to an I/O error.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
@@ -252,7 +252,7 @@ impl Error {
         }
     }
 
-    /// Returns a function that says which object was damaged.
+    /// Returns a function that adds the object's key to a decryption error.
     pub(crate) fn damaged(key: &str) -> impl FnOnce(DecryptError) -> Self {
         let key = key.to_owned();
         move |why| Self::Damaged { key, why }

@@ -1,4 +1,5 @@
-//! `backup-agent`: encrypted base backups and write-ahead log of PostgreSQL, in S3, in two regions.
+//! `backup-agent`: encrypted base backups and WAL archive of PostgreSQL, in S3 buckets of two
+//! regions.
 
 mod archive;
 mod base_backup;
@@ -23,8 +24,8 @@ use clap::Parser as _;
 use crate::cli::Cli;
 use crate::error::Error;
 
-/// Stops the recovery of the PostgreSQL that called. 126 to 128 and those of signals mean something
-/// else to a shell.
+/// Exit code that stops the recovery of the calling PostgreSQL. 126 to 128 and those of signals
+/// have other meanings in a shell.
 const STOPS_RECOVERY: u8 = 255;
 
 fn main() -> ExitCode {
@@ -42,7 +43,7 @@ fn run(recovery: bool) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             output::usage(&error);
-            // `--help` is no failure.
+            // `--help` is no error.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             return if recovery && code != 0 {
                 stopped()
@@ -74,14 +75,14 @@ fn run(recovery: bool) -> ExitCode {
     ExitCode::from(failure.exit_code())
 }
 
-/// Says whether this is the `restore_command` of a recovery, looked for where nothing can fail yet.
+/// Returns whether this is the `restore_command` of a recovery, before anything can fail.
 fn is_recovery() -> bool {
     std::env::args_os().any(|argument| argument == "--recovery")
 }
 
-/// Ends the `restore_command` of a recovery so that PostgreSQL stops. It takes every code up to 125
-/// for the end of the WAL, where it ends recovery and accepts writes, and stops for a higher one
-/// (`RestoreArchivedFile` in `src/backend/access/transam/xlogarchive.c`).
+/// Ends the `restore_command` of a recovery so that PostgreSQL stops. PostgreSQL takes every code
+/// up to 125 for the end of the WAL, where it ends recovery and accepts writes, and stops at a
+/// higher one (`RestoreArchivedFile` in `src/backend/access/transam/xlogarchive.c`).
 fn stopped() -> ExitCode {
     output::complain(
         "recovery is stopped, because the WAL may go on",

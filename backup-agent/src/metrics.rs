@@ -1,5 +1,5 @@
-//! The series that `[metrics] textfile` gets, for the textfile collector of `node_exporter`. Each is
-//! about what this host has seen; `docs/reference/metrics.md` lists them.
+//! Metrics in the file `[metrics] textfile`, for the textfile collector of `node_exporter`. Each
+//! describes this host's view; `docs/reference/metrics.md` lists them.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use prometheus::{GaugeVec, IntGauge, Opts, Registry, TextEncoder};
 use crate::storage::health_report::BucketRecord;
 use crate::storage::health_report::HealthReport;
 
-/// What one series shows of a bucket.
+/// Value of a metric for a bucket.
 type Shown = fn(&BucketRecord) -> f64;
 
 const OF_BUCKETS: [(&str, &str, Shown); 4] = [
@@ -34,7 +34,7 @@ const OF_BUCKETS: [(&str, &str, Shown); 4] = [
     ),
 ];
 
-/// Returns the series in Prometheus's text format.
+/// Returns the metrics in Prometheus's text format.
 pub(crate) fn text(report: &HealthReport) -> io::Result<String> {
     let failed = |error: prometheus::Error| io::Error::other(error.to_string());
     let registry = Registry::new();
@@ -53,7 +53,7 @@ pub(crate) fn text(report: &HealthReport) -> io::Result<String> {
     encoder.encode_to_string(&registry.gather()).map_err(failed)
 }
 
-/// A second of this century is exact in a float.
+/// Converts a number exactly: the seconds of this century are exact in a float.
 #[expect(clippy::cast_precision_loss, reason = "seconds and counts below 2^53")]
 fn as_f64(number: Option<i64>) -> f64 {
     number.unwrap_or(0) as f64

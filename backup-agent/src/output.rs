@@ -1,4 +1,4 @@
-//! What people and scripts see: data on standard output, narration on standard error.
+//! Output: data on standard output, progress on standard error.
 
 use std::io::{self, Write as _};
 
@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Prints one line of data.
 pub(crate) fn line(text: &str) {
-    // Whoever reads may have had enough (`| head`): what was done was done.
+    // The reader may have closed the pipe (`| head`), which is no error.
     drop(writeln!(io::stdout(), "{text}"));
 }
 
@@ -19,14 +19,14 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says what is about to be done, or how far it is.
+/// Prints progress.
 pub(crate) fn narrate(text: &str) {
-    // There is nowhere to report that standard error cannot be written, as with a log on a full disk,
-    // and no reason to end with another code for it.
+    // An error of writing to standard error, such as a log on a full disk, cannot be reported, and
+    // does not change the exit code.
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// Says what went wrong, and what can be done.
+/// Prints an error and its remedy.
 pub(crate) fn complain(error: &str, hint: Option<&str>) {
     narrate(&format!("backup-agent: {error}"));
     if let Some(hint) = hint {
@@ -34,8 +34,8 @@ pub(crate) fn complain(error: &str, hint: Option<&str>) {
     }
 }
 
-/// Prints why the command line cannot be read, or the help that was asked for.
+/// Prints a usage error, or the requested help.
 pub(crate) fn usage(error: &clap::Error) {
-    // There is nowhere to report that standard error cannot be written.
+    // An error of writing to standard error cannot be reported.
     drop(error.print());
 }

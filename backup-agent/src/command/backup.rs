@@ -36,12 +36,12 @@ struct BackupOutput<'a> {
     wal_not_compared: &'a [String],
 }
 
-/// What became of looking at the WAL of older backups.
+/// Result of checking the WAL of older backups.
 #[derive(Debug, Default)]
 struct OlderWal {
-    /// The gaps, in all buckets together.
+    /// Gaps in all buckets together.
     gaps: Vec<String>,
-    /// What could not be looked at, and why.
+    /// WAL that could not be checked, and why.
     not_compared: Vec<String>,
 }
 
@@ -71,9 +71,9 @@ pub(super) async fn run(config: &Config, args: &cli::BackupArgs) -> Result<(), E
     Err(Error::OlderWalGap(older.gaps.join("; ")))
 }
 
-/// Looks for gaps in the WAL that follows each backup: no later command would look for them every
-/// night. What one bucket lacks is not among them, as the backfill may be at it; what is missing while a
-/// bucket does not answer may be there.
+/// Searches for gaps in the WAL that follows each backup: no other command does so every night. A
+/// gap in a single bucket is not reported, because the backfill may be filling it; nor is a gap
+/// while a bucket does not respond, because that bucket may have the segment.
 async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error> {
     let system_id = control_file::system_id(&config.postgres.data_directory)?;
     let archive = WalArchive::new(config, buckets, system_id);

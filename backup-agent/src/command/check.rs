@@ -1,4 +1,4 @@
-//! `backup-agent check`: everything that a backup, a push or a restore would stumble over.
+//! `backup-agent check`: verifies every precondition of a backup, a push and a restore.
 
 mod archive;
 mod outcome;
@@ -77,8 +77,9 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
     Err(Error::ChecksFailed { failed, all })
 }
 
-/// Nothing is overwritten only where the store honours `If-None-Match`: of two writes of one key, the
-/// second must be refused. The object stays, because a node may delete nothing; it is always the same.
+/// Checks that the store supports `If-None-Match`, which prevents overwriting: of two writes of one
+/// key the second must be refused. The object remains, because a node may delete nothing; it is
+/// always the same.
 async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {
     let key = ObjectKeys::write_check(&config.cluster);
     let body = Bytes::from_static(b"written by `backup-agent check`\n");
@@ -144,8 +145,8 @@ async fn expect(
     Err(format!("it is `{value}`"))
 }
 
-/// Compares the server's major version with that of the programs beside which it should have been
-/// installed.
+/// Compares the server's major version with that of the programs that should be installed beside
+/// it.
 fn programs(directory: &std::path::Path, server_version: u32) -> Result<(), String> {
     let path = directory.join("postgres");
     let asked = std::process::Command::new(&path).arg("--version").output();

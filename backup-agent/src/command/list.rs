@@ -1,4 +1,4 @@
-//! `backup-agent list`. Without an identity it shows the metadata alone.
+//! `backup-agent list`. Without an identity it shows only the metadata.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ struct BackupWithReach {
     reach: Option<reach::ReachOutput>,
 }
 
-/// A copy of a backup that cannot be looked at.
+/// Copy of a backup whose manifest cannot be read.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct UnreadableOutput {
@@ -59,7 +59,7 @@ impl UnreadableOutput {
     }
 }
 
-/// One backup, as scripts see it.
+/// Backup in the JSON output.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct BackupEntry {
@@ -116,7 +116,7 @@ pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Err
         }
         backups.push((backup, reach));
     }
-    // What a bucket holds that did not list its WAL is not known either.
+    // The content of a bucket that did not list its WAL is unknown as well.
     let of_wal = overview.iter().flat_map(WalOverview::silent).cloned();
     let silent: BTreeSet<String> = catalog.silent.iter().cloned().chain(of_wal).collect();
     if args.json {
@@ -144,7 +144,7 @@ pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Err
     catalog.refuse_all_unreadable()
 }
 
-/// Returns the label of a backup. One manifest that cannot be decrypted does not hide the others.
+/// Returns the label of a backup. A manifest that cannot be decrypted does not hide the others.
 async fn label(
     archive: &WalArchive<'_>,
     buckets: &Buckets,

@@ -64,8 +64,8 @@ pub(super) async fn run(config: &Config, args: cli::RestoreArgs) -> Result<(), E
     Ok(())
 }
 
-/// Returns what `args` ask for, or refuses options that PostgreSQL would ignore or that would harm another
-/// server's files.
+/// Returns the request of `args`, or refuses options without effect and options that would harm
+/// another server's files.
 fn request(args: cli::RestoreArgs) -> Result<RestoreRequest, Error> {
     let target = RecoveryTarget::from(args.target);
     let (purpose, usual) = if args.standby {
@@ -104,7 +104,7 @@ fn when_recovered(purpose: Purpose) -> &'static str {
     }
 }
 
-/// Returns what was restored, and what the copy does when it is started.
+/// Returns the result of the restore, and the behavior of the copy when it is started.
 fn told(request: &RestoreRequest, restored: &restore::RestoredBackup) -> Vec<String> {
     let summary = &restored.summary;
     let mut lines = vec![format!(

@@ -1,4 +1,4 @@
-//! `backup-agent wal`: what PostgreSQL calls for each file of its WAL.
+//! `backup-agent wal`: the commands that PostgreSQL runs for each WAL file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ use crate::storage::catalog;
 use crate::storage::client::CallLimits;
 use crate::storage::object_keys::ObjectKeys;
 
-/// For how long a recovery waits for buckets that fail, before it is stopped.
+/// Default time for which a recovery retries failing buckets before it is stopped.
 const RECOVERY_RETRY_SECS: u64 = 300;
 
 pub(super) async fn run(config: &Config, command: WalCommand) -> Result<(), Error> {
@@ -97,8 +97,8 @@ fn guard_tablespaces(data_directory: &Path, name: &str, file: &Path) -> Result<(
     guard.finish(name)
 }
 
-/// Reads the name of a file in the archive, of which several may have the same: `X.partial.1` is the
-/// second of `X.partial`.
+/// Parses the name of a WAL file with its slot, if several files may have one name: `X.partial.1`
+/// is the second `X.partial`.
 fn file_and_slot(text: &str) -> Result<(WalFileName, u32), Error> {
     let slotted = text.rsplit_once('.').and_then(|(name, slot)| {
         let name: WalFileName = name.parse().ok()?;
@@ -134,7 +134,7 @@ async fn backfill(config: &Config, args: &WalBackfillArgs) -> Result<(), Error> 
     report(&buckets, &drained, &compared)
 }
 
-/// Prints what was copied to each bucket, and fails if one still lacks something.
+/// Prints the number of objects copied to each bucket, and fails if one still lacks an object.
 fn report(
     buckets: &Buckets,
     drained: &BackfillStats,
@@ -181,7 +181,7 @@ fn report(
     Err(Error::Lacking(failed.join("; ")))
 }
 
-/// Returns the first of what is not resolved, for an error: standard output has all of it.
+/// Returns the first unresolved object, for an error: standard output lists all of them.
 fn named(unresolved: &BTreeMap<String, String>) -> String {
     let Some(first) = unresolved.values().next() else {
         return String::new();

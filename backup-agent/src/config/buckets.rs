@@ -1,11 +1,11 @@
-//! `[[buckets]]`: where everything is stored.
+//! `[[buckets]]`: the buckets that store the archive.
 
 use causeway_runtime::aws::{AwsService, CaCertificates};
 use serde::Deserialize;
 
 use crate::config::error::BackupConfigError;
 
-/// One bucket, as the settings say it.
+/// Bucket in the settings file.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct WrittenBucket {
@@ -15,16 +15,15 @@ pub(super) struct WrittenBucket {
     ca_certificate: Option<CaCertificates>,
 }
 
-/// One bucket.
+/// Bucket in the validated settings.
 #[derive(Clone, Debug)]
 pub(crate) struct BucketConfig {
-    /// Its name.
     pub(crate) name: String,
-    /// Its region and endpoint.
+    /// Region and endpoint.
     pub(crate) service: AwsService,
 }
 
-/// Returns the buckets in the order in which they are written.
+/// Validates the buckets and returns them in the same order.
 pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, BackupConfigError> {
     let mut buckets: Vec<BucketConfig> = Vec::new();
     for bucket in written {
@@ -57,7 +56,8 @@ impl WrittenBucket {
     }
 }
 
-/// What S3 allows in a name (3 to 63 of these), which is also safe as the name of a note.
+/// Returns whether S3 allows the name (3 to 63 of these characters), which is also safe as a file
+/// name.
 fn is_bucket_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
     (3..=63).contains(&name.len())

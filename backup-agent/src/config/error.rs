@@ -1,8 +1,8 @@
-//! Why settings are refused.
+//! Errors in the settings.
 
 use crate::encryption::keys::KeyError;
 
-/// Settings that cannot be used. Nothing has been touched when this is returned.
+/// Invalid settings. The program has changed nothing when this is returned.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackupConfigError {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! How the server is reached, and where its files are.
+//! Connection to the server, and its directories.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::config::error::BackupConfigError;
 
-/// The section `[postgres]`, as it is written.
+/// Section `[postgres]` of the settings file.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct WrittenPostgres {
@@ -45,45 +45,45 @@ fn default_user() -> String {
     "postgres".to_owned()
 }
 
-/// The server that is backed up.
+/// Server that is backed up.
 #[derive(Clone, Debug)]
 pub(crate) struct PostgresConfig {
-    /// Where its programs are.
+    /// Directory of its programs.
     pub(crate) bin_directory: Option<PathBuf>,
-    /// Where its files are.
+    /// Its data directory.
     pub(crate) data_directory: PathBuf,
-    /// How it is reached.
+    /// Its address.
     pub(crate) server: ServerAddress,
-    /// How its primary is reached while it is a standby: a name or an address that follows the primary.
+    /// Address of its primary while it is a standby: a name or address that follows the primary.
     pub(crate) primary: Option<ServerAddress>,
 }
 
-/// How a server is reached, and as whom.
+/// Address and login of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerAddress {
-    /// Where it listens: a directory or a host.
+    /// Socket directory or host.
     pub(crate) host: Host,
-    /// On which port.
+    /// Port.
     pub(crate) port: u16,
-    /// As whom to connect.
+    /// User.
     pub(crate) user: String,
-    /// To which database.
+    /// Database.
     pub(crate) database: String,
-    /// Where the password is, if one is asked for.
+    /// File with the password, if it needs one.
     pub(crate) password_file: Option<PathBuf>,
 }
 
 /// Where the server listens.
 #[derive(Clone, Debug)]
 pub(crate) enum Host {
-    /// In this directory.
+    /// Directory of its Unix socket.
     Socket(PathBuf),
-    /// At this address.
+    /// Host name or IP address.
     Address(String),
 }
 
 impl WrittenPostgres {
-    /// Returns what is meant.
+    /// Validates the section.
     pub(super) fn meant(self) -> Result<PostgresConfig, BackupConfigError> {
         let host = match (self.socket_directory, self.host) {
             (Some(directory), None) => Host::Socket(directory),
@@ -107,7 +107,7 @@ impl WrittenPostgres {
 
 impl WrittenPrimary {
     fn meant(self) -> ServerAddress {
-        // A path is what libpq takes for a directory with a socket.
+        // libpq takes a path for the directory of a socket, too.
         let host = if self.host.starts_with('/') {
             Host::Socket(PathBuf::from(self.host))
         } else {

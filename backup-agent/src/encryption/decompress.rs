@@ -1,8 +1,8 @@
-//! Decompression within a limit, whatever the frames claim to hold.
+//! Decompression within a limit, whatever size the frames claim.
 
 use crate::encryption::decrypt_error::DecryptError;
 
-/// Decompresses `frames` to at most `limit` bytes, whatever they claim to hold.
+/// Decompresses `frames` to at most `limit` bytes, whatever size they claim.
 pub(super) fn decompress(frames: &[u8], limit: u64) -> Result<Vec<u8>, DecryptError> {
     use std::io::Read as _;
 
@@ -18,8 +18,8 @@ pub(super) fn decompress(frames: &[u8], limit: u64) -> Result<Vec<u8>, DecryptEr
     Err(DecryptError::TooLarge { limit })
 }
 
-/// Decompresses parts of files one after the other, in memory that it keeps: memory that is new for each
-/// part costs more than decompressing into it.
+/// Decompressor of many blobs that reuses its memory: allocating it for each blob costs more than
+/// decompressing.
 #[derive(Default)]
 pub(crate) struct PartDecompressor {
     context: zstd::bulk::Decompressor<'static>,
@@ -27,7 +27,7 @@ pub(crate) struct PartDecompressor {
 }
 
 impl PartDecompressor {
-    /// Decompresses `frames` to at most `limit` bytes, whatever they claim to hold.
+    /// Decompresses `frames` to at most `limit` bytes, whatever size they claim.
     pub(crate) fn decompress(&mut self, frames: &[u8], limit: u64) -> Result<&[u8], DecryptError> {
         let capacity = usize::try_from(limit).map_err(|_| DecryptError::TooLarge { limit })?;
         self.plaintext.clear();
@@ -36,7 +36,7 @@ impl PartDecompressor {
             .context
             .decompress_to_buffer(frames, &mut self.plaintext);
         written.map_err(DecryptError::Compression)?;
-        // The memory may be that of a longer part.
+        // The memory may have the size of a longer blob.
         if self.plaintext.len() > capacity {
             return Err(DecryptError::TooLarge { limit });
         }

@@ -1,4 +1,4 @@
-//! Why an object cannot be decrypted.
+//! Errors of decrypting an object.
 
 /// Failure to decrypt an object under its key.
 #[derive(Debug, thiserror::Error)]

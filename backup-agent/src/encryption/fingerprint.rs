@@ -1,4 +1,4 @@
-//! How a host that cannot open an object tells whether it holds the same content.
+//! Comparison of contents by a host that cannot decrypt an object.
 
 use std::io::{self, Read};
 
@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 
-/// How much is read of a content at once.
+/// Bytes of a content that are read at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// A keyed hash of an object's content, with a key generated for this object and stored beside it.
+/// Keyed hash of an object's content, with a salt generated for this object and stored beside it.
 ///
-/// It confirms a content that one has, and nothing else: a plain hash would also show that two
+/// It confirms a known content, and reveals nothing else: a plain hash would also show that two
 /// objects are equal, and could be looked up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,8 +22,7 @@ pub(crate) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Returns the fingerprint of everything that `content` gives, stored under `key`, with a new
-    /// salt.
+    /// Returns the fingerprint, with a new salt, of a content stored under `key`.
     pub(crate) fn of_reader(key: &str, content: impl Read) -> io::Result<Self> {
         let mut salt = [0; 32];
         rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers to be had"))?;
@@ -33,7 +32,7 @@ impl Fingerprint {
         })
     }
 
-    /// Says whether the object `key` with this fingerprint holds what `content` gives.
+    /// Returns whether the object `key` with this fingerprint has this content.
     pub(crate) fn matches(&self, key: &str, content: impl Read) -> io::Result<bool> {
         let Ok(salt) = BASE64_STANDARD.decode(&self.salt) else {
             return Ok(false);

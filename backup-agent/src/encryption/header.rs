@@ -1,4 +1,4 @@
-//! The part of an object that can be read without an identity.
+//! Header of an object, which is readable without an identity.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::encryption::decrypt_error::DecryptError;
 
-/// The first bytes of every object.
+/// First bytes of every object.
 pub(crate) const MAGIC: &[u8; 8] = b"CAUSEWAY";
 
-/// The version of the format that this code writes, and the only one it reads.
+/// Version of the format that this code writes, and the only one that it reads.
 const FORMAT: u64 = 1;
 
 /// Maximum header length. A header has a few hundred bytes per recipient; a longer one is rejected before
 /// it is allocated.
 pub(crate) const HEADER_LIMIT: usize = 64 << 10;
 
-/// What stands before the chunks.
+/// Part of an object before its chunks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ObjectHeader {
     format: u64,
     cipher: String,
     compression: String,
-    /// How many bytes of the compressed payload each chunk but the last holds.
+    /// Bytes of the compressed payload in each chunk except the last.
     pub(crate) chunk_bytes: usize,
-    /// The data key as an age file, in base64.
+    /// Data key as an age file, in base64.
     data_key: String,
     /// Readable without an identity.
     metadata: serde_json::Value,
@@ -49,15 +49,15 @@ impl ObjectHeader {
         })
     }
 
-    /// Returns the bytes that an object with this header begins with.
+    /// Returns the bytes with which an object with this header begins.
     pub(crate) fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
         let text = serde_json::to_vec(self)?;
         let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
         Ok([MAGIC.as_slice(), &length.to_be_bytes(), &text].concat())
     }
 
-    /// Reads a header from the beginning of an object: it and its length, or `None` if there are not
-    /// enough bytes yet.
+    /// Parses the header at the beginning of an object: returns it and its length, or `None` if
+    /// more bytes are needed.
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, DecryptError> {
         let (magic, rest) = bytes.split_at(bytes.len().min(MAGIC.len()));
         if !MAGIC.starts_with(magic) {
@@ -93,7 +93,7 @@ impl ObjectHeader {
         Ok(header)
     }
 
-    /// Returns the data key as it was wrapped.
+    /// Returns the wrapped data key.
     pub(crate) fn wrapped_key(&self) -> Result<Vec<u8>, DecryptError> {
         BASE64_STANDARD
             .decode(&self.data_key)

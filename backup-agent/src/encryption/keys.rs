@@ -1,4 +1,5 @@
-//! Recipients (public keys), for which objects are encrypted, and identities (private keys), which decrypt them.
+//! Recipients (public keys), for which objects are encrypted, and identities (private keys), which
+//! decrypt them.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -10,17 +11,17 @@ use causeway_runtime::secret::{Secret, SecretFileError};
 
 use crate::encryption::decrypt_error::DecryptError;
 
-/// The length of a data key: AES-256.
+/// Length of a data key: AES-256.
 pub(crate) const DATA_KEY_BYTES: usize = 32;
 
-/// The public keys for which objects are encrypted. A host that only writes needs no others.
+/// Public keys for which objects are encrypted. A host that only writes needs no private key.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipients(Vec<x25519::Recipient>);
 
-/// The private keys that decrypt. Never printed.
+/// Private keys. Never printed.
 pub(crate) struct Identity(Vec<x25519::Identity>);
 
-/// Keys that cannot be used.
+/// Invalid keys.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
     #[error("`recipients` is empty: add at least one public key (`age1…`)")]
@@ -39,13 +40,13 @@ pub(crate) enum KeyError {
     NotAnIdentity { path: PathBuf },
 }
 
-/// Says whether `text` holds a private key, so that it can be refused before anything prints it.
+/// Returns whether `text` contains a private key, so that it can be refused before it is printed.
 pub(crate) fn holds_private_key(text: &str) -> bool {
     text.to_ascii_uppercase().contains("AGE-SECRET-KEY-")
 }
 
 impl Recipients {
-    /// Reads public keys. A private key is refused, and never repeated.
+    /// Parses public keys. A private key is refused, and never printed.
     pub(crate) fn parse(written: &[String]) -> Result<Self, KeyError> {
         if written.is_empty() {
             return Err(KeyError::NoRecipient);
@@ -80,7 +81,7 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads an age identity file: one private key a line, `#` begins a comment.
+    /// Reads an age identity file: one private key per line, `#` begins a comment.
     pub(crate) fn from_file(path: &Path) -> Result<Self, KeyError> {
         let text = Secret::from_file(path)?;
         let malformed = || KeyError::NotAnIdentity {
@@ -112,7 +113,7 @@ impl Identity {
         reader
             .read_exact(&mut data_key)
             .map_err(|_| DecryptError::DataKey)?;
-        // The age file must end here, which is also when its last chunk has been verified.
+        // The age file must end here, where its last chunk is verified.
         match reader.read(&mut [0]) {
             Ok(0) => Ok(data_key),
             _ => Err(DecryptError::DataKey),
@@ -125,11 +126,10 @@ impl Identity {
     }
 }
 
-/// A new key pair: the text of the identity file, and the recipient to put into settings.
+/// New key pair: the text of the identity file, and the recipient for the settings.
 pub(crate) struct KeyPair {
-    /// The identity file.
     pub(crate) identity_file: Secret,
-    /// The public key.
+    /// Public key.
     pub(crate) recipient: String,
 }
 

@@ -1,4 +1,4 @@
-//! The metadata in an object's header, which can be read without an identity.
+//! Metadata in an object's header, readable without an identity.
 
 use causeway_core::backup::BackupSummary;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::encryption::fingerprint::Fingerprint;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct WalMetadata {
-    /// Tells a second push of the same file from one of another.
+    /// Distinguishes a second push of the same file from a push of another.
     pub(crate) fingerprint: Fingerprint,
 }
 
@@ -17,6 +17,6 @@ pub(crate) struct WalMetadata {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct ManifestMetadata {
-    /// When, where and how large.
+    /// Times, WAL positions and sizes.
     pub(crate) summary: BackupSummary,
 }

@@ -1,4 +1,4 @@
-//! A whole object in memory: decrypted, and its payload decompressed.
+//! Whole objects in memory.
 
 use serde::de::DeserializeOwned;
 
@@ -11,8 +11,8 @@ use crate::encryption::stream::Decryptor;
 #[cfg(test)]
 use crate::encryption::stream::Encryptor;
 
-/// Opens what a seal made for `key`: its metadata part and its plaintext, which is at most `limit`
-/// bytes.
+/// Decrypts an object stored under `key` and decompresses its payload, to at most `limit` bytes.
+/// Returns its metadata and the plaintext.
 pub(crate) fn decrypt_object<C: DeserializeOwned>(
     identity: &Identity,
     key: &str,
@@ -28,7 +28,8 @@ pub(crate) fn decrypt_object<C: DeserializeOwned>(
 }
 
 #[cfg(test)]
-/// Compresses and encrypts `plaintext` for the object `key`; `metadata` can be read without an identity.
+/// Compresses and encrypts `plaintext` for the object `key`; `metadata` is readable without an
+/// identity.
 pub(crate) fn encrypt_object<C: serde::Serialize>(
     recipients: &Recipients,
     key: &str,

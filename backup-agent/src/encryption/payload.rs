@@ -1,4 +1,4 @@
-//! A file on its way into an object or out of it, in memory that does not grow with it.
+//! Conversion of files to encrypted objects and back, with bounded memory.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write};
@@ -11,19 +11,19 @@ use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::{Identity, Recipients};
 use crate::encryption::stream::{Decryptor, Encryptor};
 
-/// How much is read of a file at once.
+/// Bytes of a file that are read at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// A part of an encrypted object.
+/// Part of an encrypted object.
 #[derive(Debug)]
 pub(crate) enum EncryptedPart {
-    /// More follows.
+    /// More parts follow.
     Middle(Bytes),
-    /// It is the last.
+    /// The last part.
     Last(Bytes),
 }
 
-/// The object that a file becomes, part by part.
+/// Encrypted object of a file, part by part.
 pub(crate) struct EncryptedStream {
     file: File,
     encoder: Option<zstd::stream::write::Encoder<'static, EncryptorWriter>>,
@@ -44,7 +44,7 @@ impl Write for EncryptorWriter {
 }
 
 impl EncryptedStream {
-    /// Begins to compress and encrypt `file`, which has `bytes`, from its start.
+    /// Returns a stream that compresses and encrypts `file`, which has `bytes`, from its start.
     pub(crate) fn new<C: Serialize>(
         mut file: File,
         bytes: u64,
@@ -84,15 +84,14 @@ impl EncryptedStream {
     }
 }
 
-/// Where the content of an object is written while it is read: a file that has its name only once
-/// it is whole.
+/// File into which an object is decrypted while it is read. It is renamed only once it is complete.
 pub(crate) struct DecryptedFile<'a> {
     decryptor: Decryptor<'a>,
     payload: Vec<u8>,
     decoder: FileDecoder,
 }
 
-/// Why an object did not become a file.
+/// Error of decrypting an object into a file.
 #[derive(Debug)]
 pub(crate) enum DecryptFileError {
     /// The object is damaged.
@@ -102,7 +101,7 @@ pub(crate) enum DecryptFileError {
 }
 
 impl<'a> DecryptedFile<'a> {
-    /// Begins to write the content of the object `key`, at most `limit` bytes, into `file`.
+    /// Returns a decryption of the object `key` into `file`, of at most `limit` bytes.
     pub(crate) fn new(
         identity: &'a Identity,
         key: &'a str,
@@ -122,14 +121,14 @@ impl<'a> DecryptedFile<'a> {
         })
     }
 
-    /// Takes in more of the object.
+    /// Decrypts the next bytes of the object.
     pub(crate) fn write(&mut self, encrypted: &[u8]) -> Result<(), DecryptFileError> {
         let pushed = self.decryptor.push(encrypted, &mut self.payload);
         pushed.map_err(DecryptFileError::Damaged)?;
         decompress(&mut self.decoder, &mut self.payload)
     }
 
-    /// Takes in the end of the object, and returns the file, which is whole.
+    /// Ends the object, and returns the complete file.
     pub(crate) fn finish(self) -> Result<NamedTempFile, DecryptFileError> {
         let Self {
             decryptor,

@@ -1,4 +1,4 @@
-//! STREAM construction: chunks encrypted one after the other, and decrypted in the same order.
+//! STREAM construction: chunks are encrypted in sequence, and decrypted in the same order.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{digest, rand};
@@ -9,8 +9,8 @@ use crate::encryption::header::ObjectHeader;
 use crate::encryption::keys::DATA_KEY_BYTES;
 use crate::encryption::keys::{Identity, Recipients};
 
-/// How much of the compressed payload one chunk holds. Large enough that 16 bytes of tag and a call
-/// are nothing beside it, small enough that a few of them are nothing beside a part of an upload.
+/// Bytes of the compressed payload in one chunk. Large enough to make 16 bytes of tag and a call
+/// negligible, small enough to make a few chunks negligible beside a part of an upload.
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 
 const TAG_BYTES: usize = 16;
@@ -22,7 +22,7 @@ enum ChunkPosition {
     Last,
 }
 
-/// The key of one object and what its chunks are bound to.
+/// Key of one object, and the data that its chunks are bound to.
 struct ChunkCipher {
     key: LessSafeKey,
     bound_to: digest::Digest,
@@ -41,7 +41,8 @@ impl ChunkCipher {
         })
     }
 
-    /// The data key belongs to one object and each number is used once in it, so no nonce repeats.
+    /// Returns the nonce of a chunk. The data key belongs to one object and each number is used
+    /// once in it, so no nonce repeats.
     fn nonce(&self, place: ChunkPosition) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
         let [_, _, _, number @ .., last] = &mut nonce;
@@ -84,14 +85,14 @@ impl ChunkCipher {
         Err(DecryptError::Altered { chunk: self.number })
     }
 
-    /// An object that ends with a chunk that was not the last, or within a chunk, is cut off. The
-    /// second cannot be told from a change, unless nothing of the chunk is there.
+    /// Returns whether the object was truncated: it ends with a chunk that was not the last, or
+    /// within a chunk. The latter looks like a change, unless no byte of the chunk is left.
     fn is_cut_off(&self, encrypted: &[u8]) -> bool {
         encrypted.len() < TAG_BYTES
             || self.try_decrypt(ChunkPosition::Middle, encrypted, &mut Vec::new())
     }
 
-    /// Appends what the chunk holds to `out`, and says whether it is genuine.
+    /// Appends the content of the chunk to `out`, and returns whether it is authentic.
     fn try_decrypt(&self, place: ChunkPosition, encrypted: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         out.extend_from_slice(encrypted);
@@ -113,7 +114,7 @@ pub(crate) struct Encryptor {
 }
 
 impl Encryptor {
-    /// Begins the object `key`.
+    /// Returns an encryptor for the object `key`.
     pub(crate) fn new<C: Serialize>(
         recipients: &Recipients,
         key: &str,
@@ -133,10 +134,10 @@ impl Encryptor {
         })
     }
 
-    /// Takes in more of the payload.
+    /// Encrypts the next bytes of the payload.
     pub(crate) fn write(&mut self, mut payload: &[u8]) -> std::io::Result<()> {
         while !payload.is_empty() {
-            // Only when more follows is it known that a full chunk is not the last one.
+            // A full chunk is the last one unless more bytes follow.
             if self.waiting.len() == CHUNK_BYTES {
                 self.chunks
                     .encrypt(ChunkPosition::Middle, &self.waiting, &mut self.out)?;
@@ -150,17 +151,17 @@ impl Encryptor {
         Ok(())
     }
 
-    /// Returns the number of encrypted bytes not yet taken.
+    /// Returns the number of encrypted bytes that have not been taken.
     pub(crate) fn encrypted_bytes(&self) -> usize {
         self.out.len()
     }
 
-    /// Takes the bytes encrypted since the last call.
+    /// Takes the bytes that were encrypted since the last call.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 
-    /// Encrypts the last chunk, and returns the bytes not yet taken.
+    /// Encrypts the last chunk, and returns the bytes that have not been taken.
     pub(crate) fn finish(mut self) -> std::io::Result<Vec<u8>> {
         self.chunks
             .encrypt(ChunkPosition::Last, &self.waiting, &mut self.out)?;
@@ -177,7 +178,7 @@ pub(crate) struct Decryptor<'a> {
 }
 
 impl<'a> Decryptor<'a> {
-    /// Begins to decrypt the object `object_key`.
+    /// Returns a decryptor for the object `object_key`.
     pub(crate) fn new(identity: &'a Identity, object_key: &'a str) -> Self {
         Self {
             identity,
@@ -187,9 +188,9 @@ impl<'a> Decryptor<'a> {
         }
     }
 
-    /// Takes in more of the object, and appends what it held to `payload`.
+    /// Decrypts the next bytes of the object, and appends the payload to `payload`.
     ///
-    /// What has been appended is genuine, but may still be cut off until [`Decryptor::finish`].
+    /// The appended bytes are authentic, but may be truncated until [`Decryptor::finish`].
     pub(crate) fn push(
         &mut self,
         encrypted: &[u8],
@@ -231,7 +232,7 @@ impl<'a> Decryptor<'a> {
         Ok(())
     }
 
-    /// Decrypts the last chunk, after which the payload is complete.
+    /// Decrypts the last chunk, which completes the payload.
     pub(crate) fn finish(self, payload: &mut Vec<u8>) -> Result<ObjectHeader, DecryptError> {
         let (header, mut chunks) = self.decrypted.ok_or(DecryptError::Truncated)?;
         chunks.decrypt(ChunkPosition::Last, &self.waiting, payload)?;
@@ -239,8 +240,8 @@ impl<'a> Decryptor<'a> {
     }
 }
 
-/// The form of an object, as far as it can be seen without an identity: a header, and chunks of which
-/// each but the last is full.
+/// Structure of an object as far as it is visible without an identity: a header, and chunks that
+/// are full except for the last.
 #[derive(Debug, Default)]
 pub(crate) struct ObjectStructure {
     start: Vec<u8>,
@@ -249,7 +250,7 @@ pub(crate) struct ObjectStructure {
 }
 
 impl ObjectStructure {
-    /// Takes in more of the object.
+    /// Validates the next bytes of the object.
     pub(crate) fn push(&mut self, encrypted: &[u8]) -> Result<(), DecryptError> {
         self.bytes += u64::try_from(encrypted.len()).unwrap_or(u64::MAX);
         if self.header.is_none() {
@@ -263,7 +264,7 @@ impl ObjectStructure {
         Ok(())
     }
 
-    /// Takes in the end of the object.
+    /// Validates the end of the object.
     pub(crate) fn finish(self) -> Result<(), DecryptError> {
         let (header, chunk) = self.header.ok_or(DecryptError::Truncated)?;
         let chunks = self.bytes - header;

@@ -1,4 +1,4 @@
-//! Sealing and opening, and what must not open.
+//! Encryption, decryption, and objects that must not decrypt.
 
 use age::x25519;
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ proptest! {
         prop_assert_eq!(header.metadata::<serde_json::Value>().unwrap(), json!({"a": 1}));
     }
 
-    /// Whichever bit is changed, in the header or behind it, the object does not open.
+    /// An object with any bit changed, in its header or after it, does not decrypt.
     #[test]
     fn any_bit_changed_then_rejected(payload in payload(), place: prop::sample::Index, bit in 0_u32..8) {
         let (recipients, identity) = pair();
@@ -54,7 +54,7 @@ proptest! {
         prop_assert!(decrypted(&identity, KEY, &encrypted).is_err(), "byte {place}");
     }
 
-    /// Wherever it is cut off, even between two chunks, the object does not open.
+    /// An object truncated anywhere, even between two chunks, does not decrypt.
     #[test]
     fn truncated_anywhere_then_rejected(payload in payload(), at: prop::sample::Index) {
         let (recipients, identity) = pair();

@@ -1,5 +1,5 @@
-//! What is stored for the cluster, looked at in each bucket. What a bucket that did not answer holds is
-//! not known, and a check that did not look is not passed.
+//! Checks of the cluster's objects in each bucket. The content of an unresponsive bucket is
+//! unknown, and a check that could not read it fails.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::storage::catalog;
 use crate::storage::catalog::{Catalog, CatalogEntry, ManifestDepth};
 use crate::storage::store_error::StoreError;
 
-/// Checks backups that cannot be looked at, those that a bucket lacks in whole or in part, and gaps in
-/// the WAL that follows them.
+/// Checks for unreadable backups, backups that a bucket lacks in whole or in part, and gaps in the
+/// WAL that follows them.
 pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<CheckOutcome> {
     let looked = match control_file::system_id(&config.postgres.data_directory) {
         Ok(system_id) => look(config, buckets, system_id).await,
@@ -47,7 +47,7 @@ async fn look(
     let stored = StoredBackups {
         buckets,
         catalog: catalog::list(buckets, archive.object_keys()).await?,
-        // One that cannot be read is named by a check of its own.
+        // An unreadable identity is reported by a check of its own.
         identity: config
             .has_identity()
             .then(|| config.identity().ok().map(Arc::new))
@@ -70,7 +70,7 @@ async fn look(
     ])
 }
 
-/// What is stored for the cluster.
+/// Objects stored for the cluster.
 struct StoredBackups<'a> {
     buckets: &'a Buckets,
     archive: WalArchive<'a>,
@@ -78,11 +78,11 @@ struct StoredBackups<'a> {
     identity: Option<Arc<Identity>>,
 }
 
-/// The packs that any bucket lists of one backup, with the longest that each is anywhere.
+/// Packs of one backup that any bucket lists, with the largest length of each.
 type ListedPacks = BTreeMap<u32, u64>;
 
 impl StoredBackups<'_> {
-    /// Returns what is wrong because a bucket did not answer.
+    /// Returns the failures due to unresponsive buckets.
     fn silent(&self) -> Vec<String> {
         let names = self.catalog.silent.iter();
         names
@@ -90,7 +90,7 @@ impl StoredBackups<'_> {
             .collect()
     }
 
-    /// Decrypts the newest manifest, where there are one and an identity.
+    /// Decrypts the newest manifest, if there are a backup and an identity.
     async fn newest_manifest(&self) -> Option<Result<Manifest, Error>> {
         let newest = self.catalog.backups.last()?;
         let identity = self.identity.as_ref()?;
@@ -143,8 +143,8 @@ impl StoredBackups<'_> {
         CheckOutcome::of("backups in every bucket", &wrong)
     }
 
-    /// Checks that each bucket with the newest backup has all of its packs; and, with its manifest, that
-    /// each pack is in any bucket.
+    /// Checks that each bucket with the newest backup has all of its packs and, with its manifest,
+    /// that each pack is in a bucket.
     async fn packs(&self, manifest: Option<&Manifest>) -> CheckOutcome {
         let mut wrong = self.silent();
         if let Some(newest) = self.catalog.backups.last() {
@@ -190,7 +190,7 @@ impl StoredBackups<'_> {
         each.await
     }
 
-    /// Returns which packs of a manifest are in no bucket, or whole in none.
+    /// Returns the packs of a manifest that are complete in no bucket.
     async fn packs_of_none(
         &self,
         manifest: &Manifest,
@@ -210,7 +210,7 @@ impl StoredBackups<'_> {
             }
             by_backup.insert(&pack.backup, listed);
         }
-        // What is encrypted is longer than what it holds.
+        // An encrypted pack is longer than its payload.
         let is_there = |pack: &&Pack| {
             let found = by_backup
                 .get(&pack.backup)
@@ -231,7 +231,8 @@ impl StoredBackups<'_> {
         wrong
     }
 
-    /// Checks that recovery towards the newest timeline passes the newest backup, and that its WAL is there.
+    /// Checks that recovery towards the newest timeline passes the newest backup, and that its WAL
+    /// is archived.
     fn branch(&self, overview: Option<&WalOverview>) -> CheckOutcome {
         let mut wrong = self.silent();
         if let Some((overview, newest)) = overview.zip(self.catalog.backups.last()) {
@@ -284,7 +285,7 @@ impl StoredBackups<'_> {
                     format!("timeline {timeline} has WAL, and its history is in no bucket: archive it again from a node's `pg_wal`")
                 }));
             }
-            // It speaks of an object that was looked for.
+            // The source names the object that could not be read.
             Err(Error::Unreachable { last, .. }) => wrong.push(chain(&*last)),
             Err(error) => wrong.push(chain(&error)),
         }

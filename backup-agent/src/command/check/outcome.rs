@@ -1,8 +1,7 @@
-//! The outcome of one check.
+//! Outcome of one check.
 
 use serde::Serialize;
 
-/// The outcome of one check.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct CheckOutcome {
@@ -21,7 +20,7 @@ impl CheckOutcome {
         }
     }
 
-    /// Returns a check that is passed where nothing is wrong.
+    /// Returns a check that passes if `wrong` is empty.
     pub(super) fn of(name: impl Into<String>, wrong: &[String]) -> Self {
         if wrong.is_empty() {
             return Self::new(name, Ok(()));
