@@ -84,7 +84,7 @@ pub(crate) fn segment_size(directory: &Path) -> Result<SegmentSize, Error> {
         .and_then(|size| SegmentSize::new(u64::from(size)));
     size.ok_or_else(|| Error::DataDirectory {
         path: directory.to_owned(),
-        why: "`global/pg_control` names no size of WAL segments".to_owned(),
+        why: "`global/pg_control` has no valid size of WAL segments".to_owned(),
     })
 }
 

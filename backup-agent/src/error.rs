@@ -51,7 +51,7 @@ pub(crate) enum Error {
     WalGap { name: String, later: String },
     #[error("buckets lack objects that others have: {0}")]
     Lacking(String),
-    #[error("bucket `{bucket}` already holds `{key}` with other content")]
+    #[error("bucket `{bucket}` already has `{key}` with other content")]
     Conflict { bucket: String, key: String },
     #[error("`{name}` was not archived")]
     WalFileRejected {

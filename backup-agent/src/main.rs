@@ -53,7 +53,7 @@ fn run(recovery: bool) -> ExitCode {
         }
     };
     if let Err(error) = telemetry::start(&cli.log, cli.log_format()) {
-        output::complain(&format!("`--log` is no filter: {error}"), None);
+        output::complain(&format!("`--log` is not a valid filter: {error}"), None);
         return if recovery {
             stopped()
         } else {
@@ -85,8 +85,8 @@ fn is_recovery() -> bool {
 /// higher one (`RestoreArchivedFile` in `src/backend/access/transam/xlogarchive.c`).
 fn stopped() -> ExitCode {
     output::complain(
-        "recovery is stopped, because the WAL may go on",
-        Some("remove the cause and start PostgreSQL again: recovery goes on where it stopped"),
+        "recovery stopped: the WAL may continue",
+        Some("remove the cause and start PostgreSQL again: recovery resumes where it stopped"),
     );
     ExitCode::from(STOPS_RECOVERY)
 }

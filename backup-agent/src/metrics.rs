@@ -19,7 +19,7 @@ const OF_BUCKETS: [(&str, &str, Shown); 4] = [
     ),
     (
         "backup_bucket_lacking_since_timestamp_seconds",
-        "Time since which the bucket lacks something, 0 if it lacks nothing",
+        "Time since which the bucket lacks an object, 0 if it lacks none",
         |record| as_f64(record.lacking_since),
     ),
     (

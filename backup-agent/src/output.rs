@@ -15,7 +15,7 @@ pub(crate) fn line(text: &str) {
 /// Prints data as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value);
-    line(&text.map_err(|_| Error::Internal("the answer cannot be written as JSON"))?);
+    line(&text.map_err(|_| Error::Internal("the result cannot be written as JSON"))?);
     Ok(())
 }
 

@@ -93,7 +93,7 @@ impl ListedSegments {
             let place = if self.silent.is_empty() {
                 "every bucket"
             } else {
-                "every bucket that answered"
+                "every bucket that responded"
             };
             return vec![(place.to_owned(), gap)];
         }

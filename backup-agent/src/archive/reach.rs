@@ -188,7 +188,7 @@ impl fmt::Display for KnownReach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.segments.last {
             Some(last) => write!(f, "WAL complete to `{last}`, timeline {}", last.timeline)?,
-            None => write!(f, "no WAL from the beginning of the backup on")?,
+            None => write!(f, "no WAL from the start of the backup on")?,
         }
         let end = self.end.unwrap_or_default();
         if let Some(time) = end.last_transaction {
@@ -199,10 +199,10 @@ impl fmt::Display for KnownReach {
         }
         let ended_on = self.segments.last.map(|last| last.timeline);
         if self.segments.gap.is_none() && ended_on.is_some_and(|timeline| timeline != self.timeline) {
-            write!(f, "; nothing of timeline {} is archived yet", self.timeline)?;
+            write!(f, "; no segment of timeline {} is archived yet", self.timeline)?;
         }
         if let Some(left) = self.branch_left {
-            write!(f, ", and timeline {} goes on to `{left}`", left.timeline)?;
+            write!(f, ", and timeline {} continues to `{left}`", left.timeline)?;
         }
         for text in &self.unreadable {
             write!(f, "; {text}")?;

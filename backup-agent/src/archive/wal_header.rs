@@ -14,11 +14,11 @@ pub(crate) enum WalFileError {
     Name(#[from] ParseLsnError),
     #[error("it does not begin with a WAL page")]
     NoHeader,
-    #[error("it is {found} bytes long and its header says {said}")]
+    #[error("it is {found} bytes long, and its header specifies {said}")]
     Length { found: u64, said: u64 },
-    #[error("it was written by the cluster {found}, and this is {ours}")]
+    #[error("it was written by cluster {found}, and this is cluster {ours}")]
     OtherCluster { found: u64, ours: u64 },
-    #[error("it has the WAL from {found}, and its name says {named}")]
+    #[error("it begins at {found}, and its name means {named}")]
     OtherPlace { found: Lsn, named: Lsn },
     #[error("it was written on timeline {found}, from which timeline {named} did not branch here")]
     OtherTimeline { found: u32, named: Timeline },
@@ -214,7 +214,7 @@ mod tests {
         let refused = checked(NAME, &recycled, None).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "it has the WAL from 0/3000000, and its name says 0/A000000"
+            "it begins at 0/3000000, and its name means 0/A000000"
         );
 
         let foreign = segment(2, 0xA00_0000, 1);

@@ -109,9 +109,9 @@ impl<'a> ArchiveProgress<'a> {
     /// response only the archive shows progress.
     async fn archived(&self) -> Option<SegmentName> {
         let asked = time::timeout(ANSWER_WITHIN, last_archived(self.session)).await;
-        let answer = asked.context("it did not answer in time").flatten();
+        let answer = asked.context("it did not respond in time").flatten();
         let name = answer.unwrap_or_else(|error| {
-            debug!(error = %chain(error.as_ref()), "archiver not asked");
+            debug!(error = %chain(error.as_ref()), "archiver not queried");
             None
         });
         let segment = match name?.parse().ok()? {

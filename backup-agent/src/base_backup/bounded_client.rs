@@ -98,7 +98,7 @@ impl Bounded<'_> {
         let answer = time::timeout(self.timeout, answer).await;
         let answer = answer.with_context(|| {
             format!(
-                "the server did not answer `{sql}` within {} s (`{}`)",
+                "the server did not respond to `{sql}` within {} s (`{}`)",
                 self.timeout.as_secs(),
                 self.setting
             )

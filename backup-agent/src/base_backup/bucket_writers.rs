@@ -99,7 +99,7 @@ impl BucketWriters {
     }
 
     fn note(&mut self, bucket: &Bucket, error: StoreError) {
-        warn!(bucket = bucket.name(), error = %chain(&error), "bucket left out of the backup");
+        warn!(bucket = bucket.name(), error = %chain(&error), "bucket excluded from the backup");
         self.last = Some(Box::new(error));
     }
 
@@ -138,7 +138,7 @@ impl BucketWriters {
         self.open.clear();
         let ended = async { while self.running.join_next().await.is_some() {} };
         if time::timeout(ABANDONED_WITHIN, ended).await.is_err() {
-            warn!("parts of abandoned uploads are left to the lifecycle rule");
+            warn!("abandoned parts not removed, left to the lifecycle rule");
         }
     }
 }

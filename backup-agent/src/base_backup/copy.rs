@@ -168,7 +168,7 @@ impl CopyTask<'_> {
             match (done, &mut self.packer) {
                 (FromReader::DamageFound, packer) => {
                     error!(
-                        "damaged pages found: nothing more is stored, the other files are checked"
+                        "damaged pages found, upload stopped, verifying the other files"
                     );
                     progress = CopyProgress::DamageFound;
                     if let Some(packer) = packer.take() {

@@ -214,7 +214,7 @@ impl DirectoryWalk<'_> {
             };
             batch.push((found.len(), file));
         } else {
-            warn!(path = %place.display(), "special file left out, as pg_basebackup does");
+            warn!(path = %place.display(), "special file omitted, as by pg_basebackup");
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ impl DirectoryWalk<'_> {
     /// place of the link, because a restored copy may be on another host.
     fn follow(&mut self, place: &Path, path: &str) -> Result<Option<Metadata>, ScanEnd> {
         if self.scope.log_directory.as_deref() == Some(path) {
-            info!(path = %place.display(), "log files behind a link left out");
+            info!(path = %place.display(), "linked log directory omitted");
             self.walked.directories.push(path.to_owned());
             return Ok(None);
         }
@@ -243,9 +243,9 @@ impl DirectoryWalk<'_> {
                     return Ok(None);
                 }
                 if is_needed(path) {
-                    return Err(refuse("leads nowhere, and PostgreSQL needs what it names").into());
+                    return Err(refuse("has no target, and PostgreSQL needs it").into());
                 }
-                warn!(path = %place.display(), "link that leads nowhere left out");
+                warn!(path = %place.display(), "link without a target omitted");
                 return Ok(None);
             }
             Err(error) => return Err(Error::io("follow", place)(error).into()),
@@ -253,12 +253,12 @@ impl DirectoryWalk<'_> {
         if found.is_dir() {
             if self.inside.contains(&FileIdentity::of(&found)) || self.is_above(place) {
                 if is_needed(path) {
-                    return Err(refuse("leads back to a directory that it is in").into());
+                    return Err(refuse("is cyclic").into());
                 }
-                warn!(path = %place.display(), "link to a directory that holds it left out");
+                warn!(path = %place.display(), "cyclic link omitted");
                 return Ok(None);
             }
-            info!(path = %place.display(), "directory behind a link is stored in its place");
+            info!(path = %place.display(), "linked directory stored in place of the link");
         }
         Ok(Some(found))
     }

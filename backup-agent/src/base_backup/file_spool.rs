@@ -37,7 +37,7 @@ impl FileSpool {
     /// Creates an empty spool in `directory`.
     pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
         let made = fs::create_dir_all(directory).and_then(|()| tempfile::tempfile_in(directory));
-        let out = made.map_err(Error::io("make a temporary file in", directory))?;
+        let out = made.map_err(Error::io("create a temporary file in", directory))?;
         Ok(Self {
             out: BufWriter::new(out),
             directory: directory.to_owned(),

@@ -81,7 +81,7 @@ impl Session {
         let server: String = self.client().query_one(sql, &[]).await?.try_get(0)?;
         if server != control.system_id.to_string() {
             let here = control.system_id;
-            let why = format!("it holds cluster {here}, and the server is cluster {server}");
+            let why = format!("it contains cluster {here}, and the server is cluster {server}");
             return Ok(Some(why));
         }
         if let Some(why) = self.other_postmaster(directory).await? {
@@ -169,7 +169,7 @@ impl Session {
         let is_there = path.is_file();
         self.client().batch_execute("ROLLBACK").await?;
         if !is_there {
-            let why = "a file that the server made just now is not there: it is a copy";
+            let why = "a file that the server has just created is not there: it is a copy";
             return Ok(Some(why.to_owned()));
         }
         let until = time::Instant::now() + GONE_WITHIN;

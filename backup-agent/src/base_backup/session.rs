@@ -163,7 +163,7 @@ impl Session {
         let block_bytes: i32 = row.try_get(1)?;
         ensure!(
             block_bytes == 8192,
-            "the server has pages of {block_bytes} bytes, and only 8192 are known here"
+            "the server has pages of {block_bytes} bytes, and only 8192 are supported"
         );
         let segment_bytes: i32 = row.try_get(0)?;
         let segment_size = u64::try_from(segment_bytes).ok().and_then(SegmentSize::new);
@@ -171,7 +171,7 @@ impl Session {
         let archive_timeout = self.visible_setting("archive_timeout").await?;
         Ok(ServerInfo {
             version: self.version,
-            segment_size: segment_size.context("the server names no size of a segment")?,
+            segment_size: segment_size.context("the server reports no segment size")?,
             checksums: row.try_get(2)?,
             catalog_version: u32::try_from(catalog_version)?,
             is_standby: row.try_get(4)?,

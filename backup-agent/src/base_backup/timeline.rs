@@ -35,7 +35,7 @@ impl Timelines {
                  end is on timeline {ended}; run it again, after the next checkpoint of the new primary"
             )));
         }
-        Timeline::new(began).ok_or(Error::Internal("the server names timeline 0"))
+        Timeline::new(began).ok_or(Error::Internal("the server reports timeline 0"))
     }
 
     /// Fails if the server was a standby and is none.

@@ -43,7 +43,7 @@ pub(crate) async fn end_segment(config: &Config, server: &ServerInfo, tasks: &Ta
     match switched {
         Ok(()) => info!("segment ended on the primary"),
         Err(error) => {
-            warn!(error = %chain(&error), "segment not ended on the primary: waiting for it to do so");
+            warn!(error = %chain(&error), "segment not ended on the primary, waiting for its `archive_timeout`");
         }
     }
 }
@@ -88,7 +88,7 @@ pub(crate) async fn wait(
             }
             // Hours of work are not discarded for an error that a retry may resolve.
             Err(error) if is_permanent(&error) || Instant::now() >= until => return Err(error),
-            Err(error) => warn!(error = %chain(&error), "archive not listed: trying again"),
+            Err(error) => warn!(error = %chain(&error), "archive not listed, retrying"),
         }
         time::sleep(pause).await;
         pause = (pause * 2).min(LOOK_LAST);

@@ -99,7 +99,7 @@ async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error
         });
     }
     let silent = silent.into_iter();
-    let silent = silent.map(|name| format!("bucket `{name}` did not answer"));
+    let silent = silent.map(|name| format!("bucket `{name}` did not respond"));
     Ok(OlderWal {
         gaps: Vec::new(),
         not_compared: silent.chain(texts).collect(),

@@ -91,7 +91,7 @@ async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), Strin
         }
     }
     Err(
-        "it overwrote an object in spite of `If-None-Match: *`: use a store that honours it"
+        "it overwrote an object despite `If-None-Match: *`: use a store that supports it"
             .to_owned(),
     )
 }
@@ -126,7 +126,7 @@ async fn connected(config: &Config, session: &Session) -> Vec<CheckOutcome> {
     let archiver = session.failing_segment().await;
     let archiver = match archiver {
         Ok(None) => Ok(()),
-        Ok(Some(name)) => Err(format!("`{name}` is not archived: its last try failed")),
+        Ok(Some(name)) => Err(format!("`{name}` is not archived: the last attempt failed")),
         Err(error) => Err(chain(&error)),
     };
     checks.push(CheckOutcome::new("archiver", archiver));

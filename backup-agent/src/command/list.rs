@@ -203,6 +203,6 @@ fn print(
         output::line(&format!("{id}  UNREADABLE in {bucket}: {why}"));
     }
     for bucket in silent {
-        output::line(&format!("bucket `{bucket}` DID NOT ANSWER"));
+        output::line(&format!("bucket `{bucket}` DID NOT RESPOND"));
     }
 }

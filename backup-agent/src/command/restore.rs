@@ -42,7 +42,7 @@ pub(super) async fn run(config: &Config, args: cli::RestoreArgs) -> Result<(), E
     let restored = restore::restore(config, &buckets, system_id, &request).await;
     let restored = restored.inspect_err(|_| {
         if restore::is_interrupted(&request.directory) {
-            warn!(directory = %request.directory.display(), "restore interrupted: run again, the same command goes on from here");
+            warn!(directory = %request.directory.display(), "restore interrupted, the same command resumes it");
         }
     })?;
     if json {
@@ -116,7 +116,7 @@ fn told(request: &RestoreRequest, restored: &restore::RestoredBackup) -> Vec<Str
     )];
     lines.push(match request.purpose {
         Purpose::Standby => {
-            "when started, it is a standby: it replays the archived WAL and is never promoted by itself"
+            "when started, it is a standby: it replays the archived WAL and is never promoted automatically"
                 .to_owned()
         }
         Purpose::Recover(action) => {
@@ -144,7 +144,7 @@ fn told(request: &RestoreRequest, restored: &restore::RestoredBackup) -> Vec<Str
 fn target(target: &RecoveryTarget) -> String {
     match target {
         RecoveryTarget::Latest => {
-            "the end of the archive, the only end that PostgreSQL knows without a target".to_owned()
+            "the end of the archive".to_owned()
         }
         RecoveryTarget::Immediate => "the end of the backup".to_owned(),
         RecoveryTarget::Time(time) => display::timestamp(*time),

@@ -153,7 +153,7 @@ fn report(
         let older = match stats.older {
             0 => String::new(),
             older => format!(
-                ", {older} from before what its backups need left out as expired (`--all` copies them)"
+                ", {older} older than its backups omitted as expired (`--all` copies them)"
             ),
         };
         let text = format!("{name}: {copied} objects copied, {lacking} lacking{since}{older}");

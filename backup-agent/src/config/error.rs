@@ -9,13 +9,13 @@ pub(crate) enum BackupConfigError {
     File(#[from] causeway_runtime::config::ConfigFileError),
     #[error(transparent)]
     Recipients(#[from] KeyError),
-    #[error("`cluster` cannot be used")]
+    #[error("`cluster` is invalid")]
     Cluster(#[source] causeway_core::node::InvalidName),
     #[error("there is no `[[buckets]]`: name at least one")]
     NoBucket,
     #[error("`{0}` is not the name of an S3 bucket")]
     BucketName(String),
-    #[error("bucket `{0}` is named twice: copies in one bucket are one copy")]
+    #[error("bucket `{0}` is named twice: two copies need two buckets")]
     SameBucket(String),
     #[error(
         "bucket `{0}` has a `ca-certificate` and an `endpoint` without TLS: begin it with `https://`"

@@ -11,7 +11,7 @@ pub(crate) enum DecryptError {
     NoMatchingIdentity,
     #[error("its data key was altered")]
     DataKey,
-    #[error("it is cut off")]
+    #[error("it is truncated")]
     Truncated,
     #[error("chunk {chunk} was altered, or the object was stored under another key")]
     Altered { chunk: u64 },

@@ -36,7 +36,7 @@ pub(crate) enum KeyError {
     NoIdentity,
     #[error(transparent)]
     SecretFileError(#[from] SecretFileError),
-    #[error("`{}` holds no age identity (`AGE-SECRET-KEY-…`)", path.display())]
+    #[error("`{}` contains no age identity (`AGE-SECRET-KEY-…`)", path.display())]
     NotAnIdentity { path: PathBuf },
 }
 

@@ -120,7 +120,7 @@ impl Encryptor {
         key: &str,
         metadata: &C,
     ) -> std::io::Result<Self> {
-        let no_random_numbers = |_| std::io::Error::other("no random numbers to be had");
+        let no_random_numbers = |_| std::io::Error::other("the random number generator failed");
         let mut data_key = [0; DATA_KEY_BYTES];
         rand::fill(&mut data_key).map_err(no_random_numbers)?;
         let header =

@@ -147,7 +147,7 @@ impl TargetDirectory {
                 || self.tablespaces.iter().any(|tablespace| tablespace.link == path);
             if !is_kept {
                 let path = entry.path();
-                warn!(path = %path.display(), "file that is not of the backup removed");
+                warn!(path = %path.display(), "file outside of the backup removed");
                 fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             }
         }

@@ -87,7 +87,7 @@ impl PackRestore {
         if done == all {
             return Ok(());
         }
-        Err(Error::Internal("not every part of a file was written"))
+        Err(Error::Internal("not every blob of a file was written"))
     }
 
     async fn run_all(
@@ -181,7 +181,7 @@ impl PackSink {
         let bytes = self.decompressor.decompress(frame, place.blob.raw_bytes)?;
         if !has_checksum(&place.blob, bytes) {
             let path = self.files.path(place.file);
-            let text = format!("a part of `{path}` has another checksum");
+            let text = format!("a blob of `{path}` has another checksum");
             return Err(DecryptError::Content(text).into());
         }
         let written = self.files.open(place.file)?.write_all_at(bytes, place.at);
@@ -194,7 +194,7 @@ impl PackSink {
     fn write_whole(&mut self, payload: &[u8]) -> Result<(), DownloadError> {
         while let Some(place) = self.left.get(self.next) {
             let Some(from) = place.blob.offset.checked_sub(self.begin) else {
-                return Err(Error::Internal("parts of a pack are out of order").into());
+                return Err(Error::Internal("blobs of a pack are out of order").into());
             };
             let from = usize::try_from(from).unwrap_or(usize::MAX);
             let length = usize::try_from(place.blob.stored_bytes).unwrap_or(usize::MAX);
@@ -273,7 +273,7 @@ impl RestoreProgress {
         if told_at.elapsed() >= TELL_EVERY {
             *told_at = Instant::now();
             let percent = bytes.saturating_mul(100) / self.all_bytes.max(1);
-            info!(bytes, of = self.all_bytes, percent, "restore under way");
+            info!(bytes, of = self.all_bytes, percent, "restore in progress");
         }
     }
 }

@@ -37,14 +37,14 @@ pub(super) async fn refuse_partial_end(
                 furthest = furthest.max(left_at);
             }
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. })) => {
-                warn!(timeline = %other, error = %chain(&why), "history cannot be read");
+                warn!(timeline = %other, error = %chain(&why), "history unreadable");
             }
             Err(why) => return Err(why),
         }
     }
     match furthest {
         Some((left_at, child)) if left_at.get() > whole_until => Err(reach.beyond(format!(
-            "timeline {timeline} went on to {left_at}, and its last segment is archived in part: `--target-timeline {child} --target-lsn {left_at} --target-exclusive` restores all of it"
+            "timeline {timeline} continued to {left_at}, and its last segment is archived only in part: `--target-timeline {child} --target-lsn {left_at} --target-exclusive` restores all of it"
         ))),
         Some(_) | None => Ok(()),
     }

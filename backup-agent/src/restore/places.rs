@@ -97,7 +97,7 @@ fn check_foreign(path: &Path) -> Result<(), Error> {
             continue;
         };
         let text = format!(
-            "`{}` lies in the {what} `{}`: restore into a directory outside of it",
+            "`{}` is inside the {what} `{}`: restore into a directory outside of it",
             path.display(),
             ancestor.display()
         );
@@ -169,7 +169,7 @@ mod tests {
             "side/PG_15_202209061/5/x",
         ] {
             let refused = check_foreign(&root.path().join(path)).unwrap_err();
-            assert!(refused.to_string().contains("lies in the"), "{path}");
+            assert!(refused.to_string().contains("is inside the"), "{path}");
         }
         for path in ["data", "beside", "beside/x"] {
             check_foreign(&root.path().join(path)).unwrap();

@@ -71,7 +71,7 @@ impl RestorePlan {
     ) -> Result<Self, Error> {
         let near = directory.ancestors().find(|ancestor| ancestor.is_dir());
         let near = near.unwrap_or(Path::new("/"));
-        let spool = tempfile::tempfile_in(near).map_err(Error::io("make a file in", near))?;
+        let spool = tempfile::tempfile_in(near).map_err(Error::io("create a file in", near))?;
         let mut sink = ManifestSink::new(ManifestSpool {
             file: spool,
             near,
@@ -256,7 +256,7 @@ impl ManifestOutput for ManifestSpool<'_> {
         let plan = RestorePlan::read(file).map_err(|error| DecryptError::Content(chain(&error)))?;
         let head = plan.head();
         if head.summary.id != *self.backup || head.system_id != self.system_id {
-            let text = "it is of another backup or another cluster";
+            let text = "it belongs to another backup or cluster";
             return Err(DecryptError::Content(text.to_owned()).into());
         }
         Ok(self.plan.insert(plan).head())

@@ -127,11 +127,11 @@ impl Created {
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => return Ok(()),
-            Err(error) => return Err(format!("which cannot be looked at: {error}")),
+            Err(error) => return Err(format!("which cannot be read: {error}")),
         };
         let prefix = version_prefix(data_directory);
         for entry in entries {
-            let name = entry.map_err(|error| format!("which cannot be looked at: {error}"))?;
+            let name = entry.map_err(|error| format!("which cannot be read: {error}"))?;
             let name = name.file_name();
             let name = name.to_string_lossy();
             if is_version_directory(&name) && name.starts_with(&prefix) {
@@ -170,7 +170,7 @@ fn write_state(data_directory: &Path, scanner: &WalScanner) {
     let path = data_directory.join(STATE_FILE);
     let text = serde_json::to_vec(scanner).map_err(io::Error::from);
     if let Err(error) = text.and_then(|text| fs::write(&path, text)) {
-        warn!(path = %path.display(), %error, "state of the WAL scan not kept");
+        warn!(path = %path.display(), %error, "WAL scan state not written");
     }
 }
 

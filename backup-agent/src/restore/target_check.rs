@@ -20,18 +20,18 @@ pub(super) fn refuse_unreachable(
         return Err(Error::SilentBucket { bucket });
     }
     let Some(end) = reach.end else {
-        return Err(reach.beyond("the WAL that the backup needs is not there".to_owned()));
+        return Err(reach.beyond("the WAL that the backup needs is missing".to_owned()));
     };
     match target {
         RecoveryTarget::Time(time) => match end.last_transaction {
             // Recovery stops at the first transaction that ended later or, with an exclusive
             // target, at one that ended at that time.
             Some(last) if last < *time || (last == *time && boundary == Boundary::Inclusive) => Err(reach.beyond(format!(
-                "the target time {} is not before the last transaction in it, and recovery stops only when it sees a later one",
+                "no transaction in it ended after the target time {}, and recovery stops only at a later one",
                 display::timestamp(*time),
             ))),
             None if end.is_complete => {
-                Err(reach.beyond("no transaction ended in it, and recovery to a time stops only when it sees one that ended later".to_owned()))
+                Err(reach.beyond("it has no commit or abort, and recovery to a time stops only at a later one".to_owned()))
             }
             Some(_) | None => Ok(()),
         },
@@ -45,7 +45,7 @@ pub(super) fn refuse_unreachable(
             if asked.is_none() && reach.branch_left.is_some() =>
         {
             Err(reach.beyond(format!(
-                "two timelines go on from there, and which is meant is not known: `--target-timeline {}` ends where that one began, and `--target-timeline {}` follows the other",
+                "two timelines continue from there, and the target does not select one: `--target-timeline {}` ends where that one began, and `--target-timeline {}` follows the other",
                 reach.timeline,
                 reach.branch_left.map_or(reach.timeline, |left| left.timeline)
             )))

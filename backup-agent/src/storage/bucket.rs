@@ -137,7 +137,7 @@ impl Bucket {
         match self.answer("create", key, length, call.send()).await {
             Ok(answer) if answer.e_tag.is_some() => Ok(CreateOutcome::New),
             // An error inside of a 200: a stored object has an ETag.
-            Ok(_) => Err(self.unavailable("create", key, "its answer has no ETag")),
+            Ok(_) => Err(self.unavailable("create", key, "its response has no ETag")),
             Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
                 Ok(CreateOutcome::AlreadyThere)
             }
@@ -248,12 +248,12 @@ impl Bucket {
         key: &str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> StoreError {
-        self.unavailable("give all of", key, source)
+        self.unavailable("return all of", key, source)
     }
 
     /// Returns the error of a call that timed out.
     pub(crate) fn silent(&self, doing: &'static str, key: &str) -> StoreError {
-        self.unavailable(doing, key, "it did not answer in time")
+        self.unavailable(doing, key, "it did not respond in time")
     }
 
     pub(super) fn unavailable(

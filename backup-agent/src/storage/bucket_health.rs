@@ -107,7 +107,7 @@ impl BucketHealth {
             }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
-                error!(bucket, key, %error, "missing object not noted; `wal backfill` has to find it");
+                error!(bucket, key, %error, "missing object not recorded; run `wal backfill`");
             }
         }
     }
@@ -207,7 +207,7 @@ impl BucketHealth {
         let report = match fs::read(&path) {
             // A crash can leave the file empty; `wal backfill` rebuilds its content.
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                warn!(path = %path.display(), %error, "bucket state unreadable, started anew");
+                warn!(path = %path.display(), %error, "bucket state unreadable, reset");
                 HealthReport::default()
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => HealthReport::default(),
@@ -247,7 +247,7 @@ impl BucketHealth {
 
     fn update<T>(&self, change: impl FnOnce(&mut HealthReport) -> T) {
         if let Err(error) = self.try_update(change) {
-            warn!(path = %self.report_path().display(), %error, "state of the buckets not kept");
+            warn!(path = %self.report_path().display(), %error, "bucket state not written");
         }
     }
 
@@ -284,7 +284,7 @@ impl BucketHealth {
         let directory = path.parent().unwrap_or(&self.directory);
         let written = fs::create_dir_all(directory).and_then(|()| fs::write(path, text));
         if let Err(error) = written {
-            warn!(path = %path.display(), %error, "note on a bucket not kept");
+            warn!(path = %path.display(), %error, "bucket record not written");
         }
     }
 }
@@ -314,7 +314,7 @@ fn remove(path: &Path) -> bool {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => {
-            debug!(path = %path.display(), %error, "note not removed");
+            debug!(path = %path.display(), %error, "bucket record not removed");
             false
         }
     }

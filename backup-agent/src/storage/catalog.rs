@@ -224,7 +224,7 @@ async fn summary(
         .metadata::<ManifestMetadata>()
         .map_err(Error::damaged(&key))?;
     if metadata.summary.id != *id {
-        let why = DecryptError::Content(format!("it is of backup `{}`", metadata.summary.id));
+        let why = DecryptError::Content(format!("it belongs to backup `{}`", metadata.summary.id));
         return Err(Error::damaged(&key)(why));
     }
     let unsound = |error| Error::damaged(&key)(DecryptError::Content(chain(&error)));

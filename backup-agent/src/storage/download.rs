@@ -42,7 +42,7 @@ pub(crate) enum DownloadError {
     #[error("it could not be written")]
     Here(#[from] Error),
     /// The transfer is so slow that another bucket is tried.
-    #[error("it comes at {bytes_per_sec} bytes a second")]
+    #[error("it arrives at {bytes_per_sec} bytes a second")]
     Slow { bytes_per_sec: u64 },
 }
 
@@ -137,7 +137,7 @@ impl Downloader {
                     Err(DownloadError::Here(failure)) => return Err(failure),
                     Err(DownloadError::Slow { bytes_per_sec }) => {
                         let bucket = bucket.name();
-                        warn!(bucket, key, bytes_per_sec, "slow bucket left for another");
+                        warn!(bucket, key, bytes_per_sec, "slow bucket abandoned for another");
                         self.avoid(bucket, Some(bytes_per_sec));
                         tries.slow.insert(bucket.to_owned());
                         give_up_at = Instant::now() + self.retry_for;

@@ -305,7 +305,7 @@ impl<'a> ObjectSearch<'a> {
         let health = &self.buckets.health;
         let is_absent_elsewhere = self.candidates.iter().any(BucketCandidate::is_absent);
         let Some(candidate) = self.candidates.get_mut(number) else {
-            return Err(Error::Internal("an answer of a bucket that was not asked"));
+            return Err(Error::Internal("a response of a bucket that was not queried"));
         };
         let name = candidate.bucket.name();
         let again = match why {
@@ -326,7 +326,7 @@ impl<'a> ObjectSearch<'a> {
                 return Ok(());
             }
             AnswerError::Store(error) => {
-                debug!(error = %chain(&error), "bucket did not give an object");
+                debug!(error = %chain(&error), "object not read from the bucket");
                 let class = error.retry_class();
                 let is_hurried = candidate.avoided && self.effort.hurry.is_some();
                 if class == RetryClass::Transient && !is_hurried {
@@ -370,7 +370,7 @@ impl<'a> ObjectSearch<'a> {
                 answered: absent,
                 last: Box::new(last),
             },
-            None => Error::Internal("a bucket was not asked"),
+            None => Error::Internal("a bucket was not queried"),
         }
     }
 }

@@ -88,7 +88,7 @@ impl Listing {
         self.next = match page.next_continuation_token {
             Some(token) => NextPage::Token(token),
             None if page.is_truncated == Some(true) => {
-                let why = "it has more, and does not say where to go on";
+                let why = "it is truncated, and has no continuation token";
                 return Err(self.bucket.refused("list", &self.prefix, why));
             }
             None => NextPage::None,

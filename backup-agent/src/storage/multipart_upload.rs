@@ -109,7 +109,7 @@ impl Upload {
             // An earlier attempt succeeded, and its response was lost.
             Err(error) if error.kind() == StoreErrorKind::NoSuchUpload => {}
             Err(_) => {
-                warn!(bucket = %bucket.name(), %key, "parts of an abandoned upload are left to the lifecycle rule");
+                warn!(bucket = %bucket.name(), %key, "abandoned parts not removed, left to the lifecycle rule");
             }
         }
     }
@@ -140,7 +140,7 @@ impl Upload {
             let call = bucket.client().create_multipart_upload();
             let call = call.bucket(bucket.name()).key(key);
             let answer = bucket.answer("begin", key, 0, call.send()).await?;
-            let no_id = || bucket.unavailable("begin", key, "it gave no upload id");
+            let no_id = || bucket.unavailable("begin", key, "its response has no upload ID");
             answer.upload_id.ok_or_else(no_id)
         });
         Ok(Multipart {
@@ -152,7 +152,7 @@ impl Upload {
     }
 
     async fn send(&self, id: &str, number: i32, body: &Bytes) -> Result<CompletedPart, StoreError> {
-        const DOING: &str = "take a part of";
+        const DOING: &str = "store a part of";
         let Self { bucket, key, .. } = self;
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
         let sent = bucket.retried_for(self.timeout, length, || async {
@@ -165,7 +165,7 @@ impl Upload {
             let sent = bucket.answer(DOING, key, length, call.send()).await?;
             // An error inside of a 200: a stored part has an ETag.
             if sent.e_tag.is_none() {
-                return Err(bucket.unavailable(DOING, key, "its answer has no ETag"));
+                return Err(bucket.unavailable(DOING, key, "its response has no ETag"));
             }
             Ok(sent)
         });

@@ -120,7 +120,7 @@ impl ObjectBody {
                     },
                 },
                 Ok(Some(Err(error))) => self.bucket.broken_off(&self.key, error),
-                Err(_elapsed) => self.bucket.silent("go on with", &self.key),
+                Err(_elapsed) => self.bucket.silent("return the rest of", &self.key),
             };
             if let Err(error) = self.resume(cut).await {
                 return Some(Err(error));
@@ -172,7 +172,7 @@ impl ObjectBody {
             {
                 return Err(why);
             }
-            debug!(error = %chain(&why), from = self.received_bytes, "body asked for again");
+            debug!(error = %chain(&why), from = self.received_bytes, "interrupted body requested again");
             time::sleep(pause).await;
             match self.ask_for_rest().await {
                 Ok(()) => return Ok(()),
@@ -187,11 +187,11 @@ impl ObjectBody {
         let call = call
             .set_if_match(self.version.etag.clone())
             .range(format!("bytes={}-", self.received_bytes));
-        let answer = match bucket.answer("go on with", key, 0, call.send()).await {
+        let answer = match bucket.answer("return the rest of", key, 0, call.send()).await {
             Ok(answer) => answer,
             // Causeway overwrites no object, so another program replaced this one.
             Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
-                return Err(bucket.refused("go on with", key, "it was replaced meanwhile"));
+                return Err(bucket.refused("return the rest of", key, "it was replaced meanwhile"));
             }
             Err(error) if error.kind() == StoreErrorKind::OutOfRange && self.end_is_unsure => {
                 self.version.total_bytes = Some(self.received_bytes);

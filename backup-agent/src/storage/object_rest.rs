@@ -47,14 +47,14 @@ impl ObjectVersion {
         }
         let (first, total) = match answer.content_range {
             None => (0, bytes(answer.content_length)),
-            Some(range) => parse(range).ok_or("the rest has a `Content-Range` that is none")?,
+            Some(range) => parse(range).ok_or("the rest has an invalid `Content-Range`")?,
         };
         if total.is_some() && self.total_bytes.is_some() && total != self.total_bytes {
             return Err("the rest is of an object of another length");
         }
         let repeated = from.checked_sub(first);
         Ok(Rest {
-            repeated_bytes: repeated.ok_or("the rest begins later than where it was cut")?,
+            repeated_bytes: repeated.ok_or("the rest begins after the position where it was cut")?,
             total_bytes: self.total_bytes.or(total),
         })
     }
@@ -96,9 +96,9 @@ mod tests {
             content_range: None,
             content_length: Some(100),
         };
-        let later = "the rest begins later than where it was cut";
+        let later = "the rest begins after the position where it was cut";
         let longer = "the rest is of an object of another length";
-        let none = "the rest has a `Content-Range` that is none";
+        let none = "the rest has an invalid `Content-Range`";
         for (answer, repeated) in [
             (range("bytes 60-99/100"), Ok(0)),
             (range("bytes 60-99/*"), Ok(0)),

@@ -34,7 +34,7 @@ impl Bucket {
         key: &str,
         bytes: u64,
     ) -> Result<(Bytes, u64), StoreError> {
-        const DOING: &str = "give the header of";
+        const DOING: &str = "return the header of";
         self.retried(bytes, || async {
             let call = self.client().get_object().bucket(self.name()).key(key);
             let call = call.range(format!("bytes=0-{}", bytes - 1));
@@ -83,9 +83,9 @@ impl Bucket {
                 }
                 Ok(None) if wanted == HEADER_GUESS => wanted = 16 * HEADER_GUESS,
                 Ok(None) => {
-                    return Err(self.refused("give the header of", key, DecryptError::Truncated));
+                    return Err(self.refused("return the header of", key, DecryptError::Truncated));
                 }
-                Err(error) => return Err(self.refused("give the header of", key, error)),
+                Err(error) => return Err(self.refused("return the header of", key, error)),
             }
         }
     }

@@ -17,7 +17,7 @@ async fn other_content_in_one_bucket_then_named_until_it_is_gone() {
         let refused = world.run(&["wal", "backfill"]).await;
         let refused = refused.fails_with(27, NAME);
         let why = if has_identity {
-            "each holds other WAL"
+            "they contain different WAL"
         } else {
             "only a host with an identity can compare them"
         };
@@ -79,7 +79,7 @@ async fn object_of_another_length_without_a_note_then_named() {
         )
         .unwrap();
         let refused = world.run(&["wal", "backfill"]).await;
-        let text = format!("`{name}` holds something else under ");
+        let text = format!("`{name}` has another object under ");
         let refused = refused.fails_with(27, &text);
         let line = format!("{name}: 0 objects copied, 1 lacking");
         assert!(refused.out.contains(&line), "{refused:?}");
@@ -106,7 +106,7 @@ async fn other_history_in_one_bucket_then_named() {
     world.far.come_back().await;
 
     let refused = world.run(&["wal", "backfill"]).await;
-    let refused = refused.fails_with(27, "each holds other WAL");
+    let refused = refused.fails_with(27, "they contain different WAL");
     let line = "far: 0 objects copied, 1 lacking";
     assert!(refused.out.contains(line), "{refused:?}");
 }

@@ -104,7 +104,7 @@ async fn pack_in_no_bucket_then_named_and_no_manifest_copied() {
         let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
         let lacks = "FAILED packs of the newest backup: bucket `near` lacks pack 00000001";
         assert!(checked.out.contains(lacks), "{checked:?}");
-        let nowhere = format!("pack 00000001 of backup {newest} is whole in no bucket");
+        let nowhere = format!("pack 00000001 of backup {newest} is complete in no bucket");
         assert_eq!(checked.out.contains(&nowhere), has_identity, "{checked:?}");
     }
 }

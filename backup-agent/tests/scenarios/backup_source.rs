@@ -27,7 +27,7 @@ async fn copy_of_the_data_directory_then_refused() {
     };
 
     // Everything in it is as the server has it, but it is another directory.
-    refuse("a file that the server made just now is not there").await;
+    refuse("a file that the server has just created is not there").await;
     server.sql("CHECKPOINT").await;
     refuse("its last checkpoint is at").await;
     let pid = Path::new(&copy).join("postmaster.pid");

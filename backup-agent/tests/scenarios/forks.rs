@@ -19,8 +19,8 @@ async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
     let directory = world.path("latest");
     let restore = ["restore", "--target-directory", &directory];
     let refused = world.run(&restore).await;
-    let refused = refused.fails_with(20, "which is meant is not known");
-    let reach = "nothing of timeline 2 is archived yet, and timeline 1 goes on to";
+    let refused = refused.fails_with(20, "the target does not select one");
+    let reach = "no segment of timeline 2 is archived yet, and timeline 1 continues to";
     assert!(refused.said.contains(reach), "{refused:?}");
     let asked = [&restore[..], &["--target-timeline=2"]].concat();
     world.run(&asked).await.ok();
@@ -42,7 +42,7 @@ async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
     }
 
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
-    let named = "FAILED newest backup on the newest timeline: nothing of timeline 2 is archived";
+    let named = "FAILED newest backup on the newest timeline: no segment of timeline 2 is archived";
     assert!(checked.out.contains(named), "{checked:?}");
 
     // A backup of the branch does not serve, and `check` says so, until it is asked for by its number.

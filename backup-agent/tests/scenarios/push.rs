@@ -111,7 +111,7 @@ async fn bucket_refuses_or_state_not_writable_then_push_succeeds() {
     let path = segment(&world, 1, 1, b"rows");
     let pushed = world.run(&["wal", "push", &path]).await.ok();
     assert!(
-        pushed.said.contains("missing object not noted"),
+        pushed.said.contains("missing object not recorded"),
         "{pushed:?}"
     );
     assert_eq!(world.near.keys().len(), 1);
@@ -219,7 +219,7 @@ async fn state_directory_full_or_closed_then_push_succeeds() {
     close_to_postgres(&state);
     let pushed = push(&world).await;
     assert!(
-        pushed.said.contains("missing object not noted"),
+        pushed.said.contains("missing object not recorded"),
         "{pushed:?}"
     );
     give_to_postgres(&state);
@@ -228,7 +228,7 @@ async fn state_directory_full_or_closed_then_push_succeeds() {
     let pushed = push(&world).await;
     let is_noted = full.is_none();
     assert_ne!(
-        pushed.said.contains("missing object not noted"),
+        pushed.said.contains("missing object not recorded"),
         is_noted,
         "{pushed:?}"
     );

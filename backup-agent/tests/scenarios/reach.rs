@@ -121,7 +121,7 @@ async fn target_past_the_end_then_refused_before_any_fetch() {
 
     let directory = world.path("restored");
     for (flag, target, says) in [
-        ("--target-time", &late, "is not before the last transaction"),
+        ("--target-time", &late, "ended after the target time"),
         ("--target-lsn", &beyond, "is after its last record"),
     ] {
         let args = ["restore", "--target-directory", &directory, flag, target];
@@ -253,7 +253,7 @@ async fn bucket_away_then_restore_needs_from() {
         .fails_with(14, "bucket `near` does not respond");
     let listed = world.run(&["list"]).await.ok();
     assert!(
-        listed.out.contains("bucket `near` DID NOT ANSWER"),
+        listed.out.contains("bucket `near` DID NOT RESPOND"),
         "{listed:?}"
     );
     let from = [

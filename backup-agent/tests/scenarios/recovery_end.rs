@@ -130,7 +130,7 @@ async fn bucket_not_answering_then_recovery_stopped() {
                 continue;
             }
             let asked = fetch(&world, absent, Some("--recovery")).await;
-            asked.fails_with(255, "recovery is stopped");
+            asked.fails_with(255, "recovery stopped");
         }
         store.faults.clear();
     }

@@ -107,7 +107,7 @@ async fn buckets_away_then_next_run_resumes() {
     let faults = &world.near.faults;
     faults.add("GET", "/pack/", 3, Fault::SlowBody(1 << 30));
     faults.add("GET", "/pack/", 1000, Fault::Error(503, "SlowDown"));
-    let said = world.run(&restore).await.fails_with(14, "run again");
+    let said = world.run(&restore).await.fails_with(14, "the same command resumes it");
     assert!(said.said.contains("/pack/"), "{said:?}");
     faults.clear();
 

@@ -155,7 +155,7 @@ async fn options_without_effect_then_refused() {
         (vec![&map(&world.path("copy/side"))], "overlap"),
         (
             vec![&map(&world.path("data/side"))],
-            "lies in the data directory",
+            "is inside the data directory",
         ),
         (
             vec!["--tablespace-directory=side"],
@@ -169,7 +169,7 @@ async fn options_without_effect_then_refused() {
     world
         .run(&["restore", "--target-directory", &inside])
         .await
-        .fails_with(24, "lies in the data directory");
+        .fails_with(24, "is inside the data directory");
     for args in [
         &["--standby", "--target-action=promote"][..],
         &["--standby", "--target-immediate"],

@@ -60,9 +60,9 @@ async fn bucket_away_at_a_backup_then_older_wal_not_compared() {
 
     let made = world.run(&["backup", "--json"]).await.ok().json();
     assert_eq!(made["wal-gaps"], serde_json::json!([]));
-    assert_eq!(made["wal-not-compared"][0], "bucket `far` did not answer");
+    assert_eq!(made["wal-not-compared"][0], "bucket `far` did not respond");
     let made = world.run(&["backup"]).await.ok();
-    let named = "WAL of older backups NOT COMPARED: bucket `far` did not answer";
+    let named = "WAL of older backups NOT COMPARED: bucket `far` did not respond";
     assert!(made.out.contains(named), "{made:?}");
     server.stop();
 }
@@ -77,7 +77,7 @@ async fn bucket_does_not_list_its_wal_then_list_names_it() {
     world.far.faults.add("GET", "%2Fwal%2F", 1000, refused);
 
     let listed = world.run(&["list"]).await.ok();
-    let named = "bucket `far` DID NOT ANSWER";
+    let named = "bucket `far` DID NOT RESPOND";
     assert!(listed.out.contains(named), "{listed:?}");
     let listed = world.run(&["list", "--json"]).await.ok().json();
     assert_eq!(listed["silent-buckets"], serde_json::json!(["far"]));

@@ -30,7 +30,7 @@ async fn nearest_bucket_crawls_then_restored_from_the_next() {
     let named = restored
         .said
         .lines()
-        .any(|line| line.contains("bucket=near") && line.contains("slow bucket left for another"));
+        .any(|line| line.contains("bucket=near") && line.contains("slow bucket abandoned for another"));
     assert!(named, "{restored:?}");
     eprintln!("measured: {:?}", restored.took);
 }

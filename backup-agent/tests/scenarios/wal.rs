@@ -49,7 +49,7 @@ async fn segment_does_not_match_its_name_then_not_stored() {
     world
         .run(&["wal", "push", &recycled])
         .await
-        .fails_with(16, "has the WAL from 0/300000");
+        .fails_with(16, "begins at 0/300000");
 
     assert!(world.near.keys().is_empty());
 }

@@ -89,7 +89,7 @@ pub(crate) async fn run_in_background(
     // The archiver's process group is terminated with PostgreSQL, and without a session of its own
     // this process would be too. The call fails only if it has one already.
     if let Err(error) = nix::unistd::setsid() {
-        debug!(%error, "no new session started");
+        debug!(%error, "session not created");
     }
     let path = match compared {
         None => buckets.health().backfill_lock(),
@@ -218,7 +218,7 @@ impl BackfillWorker<'_> {
             } else if progress_at.elapsed() >= GIVE_UP_TIMEOUT {
                 warn!(
                     bucket = self.bucket.name(),
-                    "backfill of a bucket given up until the next push"
+                    "backfill of a bucket stopped until the next push"
                 );
                 self.round.busy.fetch_sub(1, Ordering::Relaxed);
                 return WorkerEnd::GivenUp;

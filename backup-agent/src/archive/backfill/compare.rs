@@ -78,7 +78,7 @@ pub(crate) async fn compare(
         stats.insert(bucket.name().to_owned(), BucketStats::default());
     }
     if let Err(error) = buckets.health().check() {
-        warn!(%error, "nothing can be noted in the state directory");
+        warn!(%error, "state directory not writable");
     }
     let catalog = catalog::list(buckets, object_keys).await?.refuse_silent()?;
     let needs = comparison.compare_wal(&catalog).await?;
@@ -166,7 +166,7 @@ impl Comparison<'_> {
                 Err(error) => match error.damage().map(|why| chain(why)) {
                     Some(why) => {
                         let text = format!(
-                            "`{}` holds something else under `{key}`: {why}",
+                            "`{}` has another object under `{key}`: {why}",
                             bucket.name()
                         );
                         self.unresolved(number, key, text);
@@ -189,7 +189,7 @@ impl Comparison<'_> {
             if let Sameness::Different(why) = compared.map_err(unreachable(key))? {
                 let (here, there) = (bucket.name(), first.name());
                 let text =
-                    format!("`{here}` holds other content under `{key}` than `{there}`: {why}");
+                    format!("`{here}` has other content under `{key}` than `{there}`: {why}");
                 self.unresolved(*number, key, text);
             }
         }
@@ -274,7 +274,7 @@ impl Comparison<'_> {
                 });
             }
             let text = format!(
-                "`{}` holds no manifest under `{key}`: {}",
+                "`{}` has no valid manifest under `{key}`: {}",
                 found.bucket,
                 chain(&found.why)
             );
@@ -318,7 +318,7 @@ async fn without_all_packs<'a>(
     while let Some((id, counted)) = tallies.next().await {
         let counted = counted.map_err(unreachable(&object_keys.pack_prefix(id)))?;
         if let Some(fault) = counted.fault() {
-            warn!(bucket = bucket.name(), backup = %id, fault, "packs of a backup are not as they were stored");
+            warn!(bucket = bucket.name(), backup = %id, fault, "packs of a backup differ from its manifest");
             found.push(id);
         }
     }

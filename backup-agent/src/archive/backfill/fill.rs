@@ -60,7 +60,7 @@ fn record(
             None
         }
         CopyOutcome::Nowhere => {
-            warn!(bucket = bucket.name(), %key, "missing object in no bucket, note dropped");
+            warn!(bucket = bucket.name(), %key, "missing object in no bucket, record removed");
             health.filled(bucket.name(), &key);
             None
         }

@@ -62,7 +62,7 @@ impl PackTally {
             (Some(first), 1) => format!("lacks pack {first:08}"),
             (Some(first), _) => format!("lacks pack {first:08} and {} more", missing - 1),
             (None, _) if bytes < stored_bytes => format!(
-                "has {bytes} of {stored_bytes} bytes of packs: the last are missing, or one is cut off"
+                "has {bytes} of {stored_bytes} bytes of packs: the last ones are missing, or one is truncated"
             ),
             (None, _) => format!("has {bytes} bytes of packs, and the backup {stored_bytes}"),
         })

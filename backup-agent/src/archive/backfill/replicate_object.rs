@@ -120,10 +120,10 @@ pub(super) async fn replicate_object(
 /// Returns the outcome if the object in the target's place could not be compared.
 fn not_compared(copy: &ObjectCopy<'_>, error: &StoreError) -> CopyOutcome {
     let ObjectCopy { key, target, .. } = *copy;
-    warn!(bucket = target.name(), %key, error = %chain(error), "object in its place not compared");
+    warn!(bucket = target.name(), %key, error = %chain(error), "existing object not compared");
     match error.damage() {
         Some(why) => CopyOutcome::Unresolved(format!(
-            "`{}` holds something else under `{key}`: {}",
+            "`{}` has another object under `{key}`: {}",
             target.name(),
             chain(why)
         )),
@@ -160,19 +160,19 @@ async fn compare_with_sources(
             Ok(Sameness::Same) => return CopyOutcome::AlreadyThere,
             Ok(Sameness::Different(why)) => {
                 let text =
-                    format!("`{here}` holds other content under `{key}` than `{there}`: {why}");
+                    format!("`{here}` has other content under `{key}` than `{there}`: {why}");
                 outcome = CopyOutcome::Unresolved(text);
             }
             Ok(Sameness::NotKnown) => {
                 let text = format!(
-                    "`{here}` holds `{key}` of another push than `{there}`, and only a host with an identity can compare them"
+                    "`{here}` has `{key}` from another push than `{there}`, and only a host with an identity can compare them"
                 );
                 outcome = CopyOutcome::Unresolved(text);
             }
             Err(error) if error.kind() == StoreErrorKind::NotFound => {}
             // The source is damaged, and the target's object is valid.
             Err(error) if error.damage().is_some() => {
-                warn!(bucket = there, %key, error = %chain(&error), "object to compare with is damaged");
+                warn!(bucket = there, %key, error = %chain(&error), "source object damaged");
             }
             Err(error) => {
                 warn!(bucket = there, %key, error = %chain(&error), "object not compared");

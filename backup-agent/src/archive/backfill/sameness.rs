@@ -47,13 +47,13 @@ pub(super) async fn compare_copies(
         if one.start.object_bytes == other.start.object_bytes {
             return Ok(Sameness::Same);
         }
-        let text = format!("one is cut off: {}", lengths.join(", "));
+        let text = format!("one is truncated: {}", lengths.join(", "));
         return Ok(Sameness::Different(text));
     }
     // Each object of a backup is encrypted once.
     let fingerprint = |copy: StoredCopy<'_>| copy.start.header.metadata::<WalMetadata>().ok();
     let (Some(first), Some(second)) = (fingerprint(one), fingerprint(other)) else {
-        return Ok(Sameness::Different("they are not one object".to_owned()));
+        return Ok(Sameness::Different("they are not the same object".to_owned()));
     };
     // A large file is encrypted for each bucket separately, with one fingerprint.
     if first.fingerprint == second.fingerprint {
@@ -66,12 +66,12 @@ pub(super) async fn compare_copies(
     let second = content(other.bucket, key, identity).await?;
     Ok(match (first, second) {
         (Ok(first), Ok(second)) if first.as_ref() == second.as_ref() => Sameness::Same,
-        (Ok(_), Ok(_)) => Sameness::Different("each holds other WAL".to_owned()),
+        (Ok(_), Ok(_)) => Sameness::Different("they contain different WAL".to_owned()),
         (first, second) => {
             let texts = [(one, first.err()), (other, second.err())];
             let texts = texts.into_iter().filter_map(|(copy, why)| {
                 Some(format!(
-                    "that of `{}` cannot be opened: {}",
+                    "the copy in `{}` cannot be decrypted: {}",
                     copy.bucket.name(),
                     why?
                 ))

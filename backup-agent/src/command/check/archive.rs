@@ -224,7 +224,7 @@ impl StoredBackups<'_> {
                 more => format!(" and {more} more"),
             };
             wrong.push(format!(
-                "pack {:08} of backup {}{more} is whole in no bucket, and the newest, {id}, needs it: take another backup",
+                "pack {:08} of backup {}{more} is complete in no bucket, and the newest backup, {id}, needs it: take another backup",
                 first.number, first.backup
             ));
         }
@@ -247,7 +247,7 @@ impl StoredBackups<'_> {
                 reach.and_then(|reach| Some((reach.timeline, reach.branch_left?)))
             {
                 wrong.push(format!(
-                    "nothing of timeline {timeline} is archived, and timeline {} goes on to `{left}`: a restore has to name one until the new primary has archived a segment",
+                    "no segment of timeline {timeline} is archived, and timeline {} continues to `{left}`: name one in a restore until the new primary has archived a segment",
                     left.timeline
                 ));
             }
