@@ -87,7 +87,7 @@ async fn missing_damaged_or_unreachable_then_distinct_errors() {
     for (damage, says) in [
         (flipped, "was altered"),
         (cut, "was altered"),
-        (sound[..200].to_vec(), "cut off"),
+        (sound[..200].to_vec(), "truncated"),
         (other.unwrap(), "stored under another key"),
     ] {
         fs::write(&near, &damage).unwrap();
