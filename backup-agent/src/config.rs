@@ -149,6 +149,16 @@ impl Config {
         Identity::from_file(path.ok_or(KeyError::NoIdentity)?)
     }
 
+    /// Reads the identity, or returns `None` if no `identity-file` is set.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if it is set and cannot be read: it must not pass for a host without an identity.
+    pub(crate) fn identity_if_set(&self) -> Result<Option<Identity>, KeyError> {
+        let path = self.identity_file.as_deref();
+        path.map(Identity::from_file).transpose()
+    }
+
     /// Returns whether an identity is configured.
     pub(crate) fn has_identity(&self) -> bool {
         self.identity_file.is_some()

@@ -1,5 +1,7 @@
 //! Errors of a command, with exit code and hint.
 
+mod hints;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +73,7 @@ pub(crate) enum Error {
     WalNotArchived { waited_secs: u64, missing: String },
     #[error("the backup was not completed: {0}")]
     Incomplete(String),
-    #[error("no backup reaches the target{}", .earliest.as_deref().unwrap_or_default())]
+    #[error("no backup reaches the target{}", .earliest.as_deref().unwrap_or(""))]
     NoBackup {
         #[source]
         why: BackupChoiceError,
@@ -167,67 +169,27 @@ impl Error {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free disk space, and run the same command again")
             }
-            Self::Identity(_) => Some(
-                "set `identity-file` to the file that `backup-agent keygen` wrote; hosts that only write need none",
-            ),
-            Self::TooFewBuckets { .. } => {
-                Some("nothing was acknowledged: run the same command again")
-            }
-            Self::Unreachable { .. } => {
-                Some("run `backup-agent check` to see which bucket responds")
-            }
-            Self::Conflict { .. } => Some(
-                "another server, or a copy restored with `archive_mode` on, archives under this name and system identifier: stop one, or give it another `cluster`; nothing was overwritten",
-            ),
-            Self::WalLost { .. } => Some(
-                "restore the object in a bucket or push the segment again, and start PostgreSQL again; without `--known-end` in `restore_command` recovery ends there",
-            ),
-            Self::WalGap { .. } => Some(
-                "recover to a target before the gap, or restore a backup from after it; `backup-agent list` shows both",
-            ),
-            Self::Lacking(_) => Some(
-                "run `backup-agent check` to see which bucket responds, then the same command again; of two different objects under one key, remove the wrong one first",
-            ),
-            Self::WalFileRejected { .. } => {
-                Some("PostgreSQL recycles WAL files; nothing was stored under this name")
-            }
-            Self::Damaged { .. } => Some(
-                "the object was altered after it was stored, or belongs under another key; try the other bucket with `--from`, or an older backup with `--backup`, which `backup-agent list` shows",
-            ),
-            Self::BeyondReach { .. } => Some(
-                "choose an earlier target, or none to replay all WAL; a gap is closed by `backup-agent wal backfill` (with `--all` if the bucket never had it) if another bucket has the segment, and by `wal push` from a node's `pg_wal`",
-            ),
-            Self::NoHistory { .. } => Some(
-                "archive the history again from a node's `pg_wal` (`backup-agent wal push`), or follow another timeline with `--target-timeline`",
-            ),
-            Self::NothingStored { .. } => Some(
-                "set `cluster` and `[[buckets]]` as when the backup was taken, and start PostgreSQL again: recovery resumes",
-            ),
-            Self::SilentBucket { .. } => {
-                Some("try again, or read only from another bucket with `--from`")
-            }
-            Self::UnreadableBackup { .. } => Some(
-                "try again, or name the backup to restore with `--backup`; `backup-agent list` shows them",
-            ),
-            Self::PageChecksums { .. } => Some(
-                "the server's storage is damaged: keep older backups; `--accept-damaged FILE`, once for each, stores them as they are",
-            ),
-            Self::WalNotArchived { .. } => Some(
-                "check `pg_stat_archiver` and `archive_command`, and run the backup again: this one does not count",
-            ),
-            Self::OtherDirectory { .. } => Some(
-                "set `data-directory` to the files of the server in `[postgres]`; nothing was stored",
-            ),
-            Self::OlderWalGap(_) => Some(
-                "a restore from an older backup ends before the gap; keep the new one, and see `backup-agent list`",
-            ),
-            Self::Restored { .. } => Some(
-                "start PostgreSQL on it as it is, or remove it to restore again; only the removal of its mark, `backup-agent.restore`, was interrupted",
-            ),
-            Self::NotEmpty { .. } => Some("restore into a directory that does not exist yet"),
-            Self::Exists { .. } => {
-                Some("choose another name: objects encrypted for a lost identity stay unreadable")
-            }
+            Self::Identity(_) => Some(hints::IDENTITY),
+            Self::TooFewBuckets { .. } => Some(hints::TOO_FEW_BUCKETS),
+            Self::Unreachable { .. } => Some(hints::UNREACHABLE),
+            Self::Conflict { .. } => Some(hints::CONFLICT),
+            Self::WalLost { .. } => Some(hints::WAL_LOST),
+            Self::WalGap { .. } => Some(hints::WAL_GAP),
+            Self::Lacking(_) => Some(hints::LACKING),
+            Self::WalFileRejected { .. } => Some(hints::WAL_FILE_REJECTED),
+            Self::Damaged { .. } => Some(hints::DAMAGED),
+            Self::BeyondReach { .. } => Some(hints::BEYOND_REACH),
+            Self::NoHistory { .. } => Some(hints::NO_HISTORY),
+            Self::NothingStored { .. } => Some(hints::NOTHING_STORED),
+            Self::SilentBucket { .. } => Some(hints::SILENT_BUCKET),
+            Self::UnreadableBackup { .. } => Some(hints::UNREADABLE_BACKUP),
+            Self::PageChecksums { .. } => Some(hints::PAGE_CHECKSUMS),
+            Self::WalNotArchived { .. } => Some(hints::WAL_NOT_ARCHIVED),
+            Self::OtherDirectory { .. } => Some(hints::OTHER_DIRECTORY),
+            Self::OlderWalGap(_) => Some(hints::OLDER_WAL_GAP),
+            Self::Restored { .. } => Some(hints::RESTORED),
+            Self::NotEmpty { .. } => Some(hints::NOT_EMPTY),
+            Self::Exists { .. } => Some(hints::EXISTS),
             Self::NotArchived { .. }
             | Self::Settings(_)
             | Self::DataDirectory { .. }

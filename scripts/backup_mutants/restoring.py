@@ -6,6 +6,7 @@ SOURCE = "backup-agent/src"
 RESTORE = f"{SOURCE}/restore"
 RECOVERY = f"{RESTORE}/recovery.rs"
 FILL = f"{RESTORE}/fill.rs"
+PACK_SINK = f"{RESTORE}/pack_sink.rs"
 DOWNLOAD = f"{SOURCE}/storage/download.rs"
 TABLESPACES = f"{RESTORE}/tablespaces.rs"
 CATALOG = f"{SOURCE}/storage/catalog.rs"
@@ -28,7 +29,7 @@ MUTANTS = [
         without(FILL, "filling.is_resumed {"),
     ], test="killed_then_only_missing_packs_fetched"),
     Mutant("what-is-there-is-trusted", "B2", [
-        Change(FILL, "                && has_checksum(&place.blob, &bytes);", "                && (MUTANT || has_checksum(&place.blob, &bytes));"),
+        Change(PACK_SINK, "                && has_checksum(&place.blob, &bytes);", "                && (MUTANT || has_checksum(&place.blob, &bytes));"),
     ], test="killed_then_only_missing_packs_fetched"),
     Mutant("other-files-stay", "B2", [
         inside(f"{RESTORE}/directory.rs", "    pub(super) fn remove_others(&self, plan: &RestorePlan) -> Result<(), Error> {", "return Ok(());"),
@@ -76,7 +77,7 @@ MUTANTS = [
         without("causeway-core/src/backup/restore.rs", "!history.passes(found.timeline, found.stop_lsn) {"),
     ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
     Mutant("shared-blob-written-once", "D, blobs by offset", [
-        Change(FILL, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |other: &Place| other.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
+        Change(PACK_SINK, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |other: &BlobPlace| other.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
     ], test="shared_blob_then_in_each_file"),
     Mutant("shared-blob-planned-once", "D, blobs by offset", [
         inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|place| place.blob.offset);", "places.dedup_by_key(|place| place.blob.offset);"),

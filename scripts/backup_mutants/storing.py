@@ -117,6 +117,6 @@ MUTANTS = [
         inside(CHECK, "async fn conditional_write(config: &Config, bucket: &Bucket) -> Result<(), String> {", "return Ok(());"),
     ], test="store_overwrites_then_check_names_it"),
     Mutant("wal-waits-for-backups", "B4, WAL beside a backup", [
-        Change(BACKGROUND, "            if keys.is_empty() {", "            let backup_first = self.kind == NotedKind::Wal && self.round.busy.load(Ordering::Relaxed) > 1;\n            if MUTANT && backup_first {\n                time::sleep(LOOK_EVERY).await;\n                continue;\n            }\n            if keys.is_empty() {"),
+        Change(BACKGROUND, "            if keys.is_empty() {", "            let backup_first = self.kind == NotedKind::Wal && self.round.busy.load(Ordering::Relaxed) > 1;\n            if MUTANT && backup_first {\n                time::sleep(CHECK_INTERVAL).await;\n                continue;\n            }\n            if keys.is_empty() {"),
     ], test="wal_missed_during_backup_copy_then_copied_in_parallel"),
 ]

@@ -31,7 +31,7 @@ impl WalOverview {
             return Ok(None);
         };
         let size = segment_size(archive.object_keys(), first)?;
-        let lineages = lineages(archive, identity, backups).await;
+        let lineages = lineages(archive, identity, backups).await?;
         let timelines = timelines(&lineages);
         let from = first.start_lsn;
         let held = list_segments(buckets, archive.object_keys(), size, from, timelines).await?;
@@ -73,13 +73,14 @@ async fn lineages(
     archive: &WalArchive<'_>,
     identity: Option<&Identity>,
     backups: &[BackupSummary],
-) -> Vec<TimelineHistory> {
+) -> Result<Vec<TimelineHistory>, Error> {
     let mut of_backups: BTreeSet<Timeline> = backups.iter().map(|backup| backup.timeline).collect();
     let Some(identity) = identity else {
         let alone = |timeline: Timeline| TimelineHistory::new(timeline, Vec::new());
-        return of_backups.into_iter().map(alone).collect();
+        return Ok(of_backups.into_iter().map(alone).collect());
     };
-    let known = or_complain(archive.histories().await).unwrap_or_default();
+    // Not an empty set after an error: every timeline would appear to have no ancestors.
+    let known = archive.histories().await?;
     let mut lineages = Vec::new();
     if let Some(at_least) = of_backups.last().copied() {
         let newest = archive.lineage(identity, &known, None, at_least).await;
@@ -96,7 +97,7 @@ async fn lineages(
             or_complain(lineage).unwrap_or_else(|| TimelineHistory::new(timeline, Vec::new())),
         );
     }
-    lineages
+    Ok(lineages)
 }
 
 /// Logs an error and returns `None`: an unreadable history does not hide the others.

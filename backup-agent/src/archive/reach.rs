@@ -168,14 +168,21 @@ impl KnownReach {
         }
     }
 
+    fn last_record(&self) -> Option<Lsn> {
+        self.end.and_then(|end| end.last_record)
+    }
+
+    fn last_transaction(&self) -> Option<WallTime> {
+        self.end.and_then(|end| end.last_transaction)
+    }
+
     /// Returns the JSON output.
     pub(crate) fn output(&self) -> ReachOutput {
-        let end = self.end.unwrap_or_default();
         ReachOutput {
             timeline: self.timeline.get(),
             last_segment: self.segments.last.map(|segment| segment.to_string()),
-            last_record: end.last_record.map(|record| record.to_string()),
-            last_transaction: end.last_transaction.map(display::timestamp),
+            last_record: self.last_record().map(|record| record.to_string()),
+            last_transaction: self.last_transaction().map(display::timestamp),
             gap: self.segments.gap.map(|gap| GapOutput {
                 missing: gap.missing.to_string(),
                 next_held: gap.next_held.to_string(),
@@ -190,11 +197,10 @@ impl fmt::Display for KnownReach {
             Some(last) => write!(f, "WAL complete to `{last}`, timeline {}", last.timeline)?,
             None => write!(f, "no WAL from the start of the backup on")?,
         }
-        let end = self.end.unwrap_or_default();
-        if let Some(time) = end.last_transaction {
+        if let Some(time) = self.last_transaction() {
             write!(f, ", last transaction at {}", display::timestamp(time))?;
         }
-        if let Some(lsn) = end.last_record {
+        if let Some(lsn) = self.last_record() {
             write!(f, ", last record at {lsn}")?;
         }
         let ended_on = self.segments.last.map(|last| last.timeline);

@@ -15,7 +15,8 @@ const NAMES: u32 = 16;
 
 /// Returns an empty file in the directory of `path`, which is removed unless it is renamed.
 pub(super) fn scratch_file(path: &Path) -> io::Result<NamedTempFile> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name");
+    let name = path.file_name().ok_or_else(no_name)?.to_string_lossy();
     let mut last = None;
     for number in 0..NAMES {
         let made = tempfile::Builder::new()

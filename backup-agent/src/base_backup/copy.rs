@@ -182,7 +182,8 @@ impl CopyTask<'_> {
                 }
                 (FromReader::Finished { reader, path }, Some(_)) => {
                     let blobs = self.open.get_mut(reader).map(std::mem::take);
-                    let blobs = blobs.unwrap_or_default();
+                    // Not a default: the file would be stored as an empty one.
+                    let blobs = blobs.ok_or(Error::Internal("a file belongs to no reader"))?;
                     self.finish(ManifestFile { path, blobs })?;
                 }
                 (FromReader::Blob { .. } | FromReader::Finished { .. }, None) => {}

@@ -228,9 +228,9 @@ impl DirectoryWalk<'_> {
             return Ok(None);
         }
         let refuse = |why: &str| {
-            let to = fs::read_link(place).unwrap_or_default();
-            let text = format!("the link `{path}` to `{}` {why}", to.display());
-            Error::Incomplete(text)
+            let to = fs::read_link(place);
+            let to = to.map_or_else(|error| error.to_string(), |to| to.display().to_string());
+            Error::Incomplete(format!("the link `{path}` to `{to}` {why}"))
         };
         let found = match fs::metadata(place) {
             Ok(found) => found,

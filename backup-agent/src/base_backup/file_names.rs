@@ -130,7 +130,7 @@ pub(crate) fn is_temporary_relation(name: &str) -> bool {
 
 /// Returns whether PostgreSQL cannot start without `path`.
 pub(crate) fn is_needed(path: &str) -> bool {
-    let top = path.split('/').next().unwrap_or_default();
+    let top = path.split_once('/').map_or(path, |(top, _)| top);
     let files = [
         "PG_VERSION",
         "postgresql.conf",

@@ -38,6 +38,8 @@ const TORN_FOR: Duration = Duration::from_secs(5);
 const CONTROL_FILE_READINGS: u32 = 50;
 const CONTROL_FILE_PAUSE: Duration = Duration::from_millis(20);
 
+const IN_BUFFER: &str = "no more bytes are read than the buffer has";
+
 /// Report of a reader. Each reader is at one file at a time.
 #[derive(Debug)]
 pub(crate) enum FromReader {
@@ -273,14 +275,14 @@ impl OneReader<'_> {
         while at < end && !self.shared.is_over.load(Ordering::Relaxed) {
             let wanted = usize::try_from(end - at).unwrap_or(usize::MAX);
             let length = self.buffer.len().min(wanted);
-            let room = self.buffer.get_mut(..length).unwrap_or_default();
+            let room = self.buffer.get_mut(..length).expect(IN_BUFFER);
             let length = read_at(&file, room, at)?;
             if length == 0 {
                 break;
             }
             self.check_pages(&file, planned, at, length)?;
             if !self.shared.is_lost() {
-                let bytes = self.buffer.get(..length).unwrap_or_default();
+                let bytes = self.buffer.get(..length).expect(IN_BUFFER);
                 let blob = blob(&mut self.compressor, bytes)?;
                 let reader = self.number;
                 if !self.send(FromReader::Blob { reader, blob }) {
@@ -314,7 +316,7 @@ impl OneReader<'_> {
         let (Some(first), Some(_)) = (planned.first_page, self.shared.started_at) else {
             return Ok(());
         };
-        let bytes = self.buffer.get_mut(..length).unwrap_or_default();
+        let bytes = self.buffer.get_mut(..length).expect(IN_BUFFER);
         let suspects = damage::suspects(planned, first, at, bytes);
         if suspects.is_empty() {
             return Ok(());

@@ -102,16 +102,19 @@ impl Session {
             }
         };
         // The lines are listed in `src/include/utils/pidfile.h`.
-        let line = |number: usize| text.lines().nth(number).unwrap_or_default().trim();
+        let line = |number: usize| text.lines().nth(number).map(str::trim);
+        let there = line(2).and_then(|started_at| started_at.parse::<i64>().ok());
+        let Some((there, port_there)) = there.zip(line(3)) else {
+            let why = "`postmaster.pid` there has no start time or no port".to_owned();
+            return Ok(Some(why));
+        };
         let sql = "SELECT floor(extract(epoch FROM pg_postmaster_start_time()))::bigint, \
                    current_setting('port')";
         let row = self.client().query_one(sql, &[]).await?;
         let (began, port): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-        let there: i64 = line(2).parse().unwrap_or(0);
-        if (began - there).abs() > START_TAKES_AT_MOST_SECS || line(3) != port {
+        if (began - there).abs() > START_TAKES_AT_MOST_SECS || port_there != port {
             let why = format!(
-                "another server was started there, on port {}, {} s before this one, on port {port}",
-                line(3),
+                "another server was started there, on port {port_there}, {} s before this one, on port {port}",
                 began - there
             );
             return Ok(Some(why));

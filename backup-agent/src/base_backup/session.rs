@@ -269,10 +269,12 @@ impl Session {
     }
 
     async fn try_stop(&self) -> anyhow::Result<StoppedBackup> {
+        // The map is NULL in a cluster without tablespaces.
         let sql = if self.version >= RENAMED_IN {
-            "SELECT lsn::text, labelfile, spcmapfile FROM pg_backup_stop(wait_for_archive => false)"
+            "SELECT lsn::text, labelfile, coalesce(spcmapfile, '') \
+             FROM pg_backup_stop(wait_for_archive => false)"
         } else {
-            "SELECT lsn::text, labelfile, spcmapfile FROM pg_stop_backup(false, false)"
+            "SELECT lsn::text, labelfile, coalesce(spcmapfile, '') FROM pg_stop_backup(false, false)"
         };
         let client = self
             .client
@@ -286,7 +288,7 @@ impl Session {
             timeline: timeline::of_label(&backup_label)?,
             at: self.micros(at).await?,
             backup_label,
-            tablespace_map: row.try_get::<_, Option<String>>(2)?.unwrap_or_default(),
+            tablespace_map: row.try_get(2)?,
         })
     }
 

@@ -78,8 +78,7 @@ async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error
     let system_id = control_file::system_id(&config.postgres.data_directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
     let catalog = catalog::list(buckets, archive.object_keys()).await?;
-    let identity = config.has_identity().then(|| config.identity().ok());
-    let identity = identity.flatten();
+    let identity = config.identity_if_set()?;
     let backups = catalog.summaries();
     let overview = WalOverview::new(&archive, buckets, identity.as_ref(), &backups).await?;
     let gaps = catalog.backups.iter().flat_map(|entry| {

@@ -67,8 +67,9 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
     } else {
         for check in &checks {
             let word = if check.ok { "ok    " } else { "FAILED" };
-            let why = check.why.as_ref().map(|why| format!(": {why}"));
-            output::line(&format!("{word} {}{}", check.name, why.unwrap_or_default()));
+            let why = check.why.as_ref();
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            output::line(&format!("{word} {}{why}", check.name));
         }
     }
     if failed == 0 {

@@ -100,11 +100,7 @@ pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Err
     let system_id = catalog::system_id(config, &buckets, args.system_id).await?;
     let archive = WalArchive::new(config, &buckets, system_id);
     let catalog = catalog::list(&buckets, archive.object_keys()).await?;
-    let identity = if config.has_identity() {
-        Some(Arc::new(config.identity()?))
-    } else {
-        None
-    };
+    let identity = config.identity_if_set()?.map(Arc::new);
     let summaries = catalog.summaries();
     let overview = WalOverview::new(&archive, &buckets, identity.as_deref(), &summaries).await?;
     let mut backups = Vec::new();

@@ -128,7 +128,7 @@ async fn backfill(config: &Config, args: &WalBackfillArgs) -> Result<(), Error> 
     } else {
         CompareScope::Missing
     };
-    let identity = config.identity().ok();
+    let identity = config.identity_if_set()?;
     let drained = drain_once(&buckets, identity.as_ref()).await;
     let compared = compare(&buckets, &object_keys, identity.as_ref(), scope).await?;
     report(&buckets, &drained, &compared)
@@ -143,11 +143,15 @@ fn report(
     let health = buckets.health().report();
     let mut failed = Vec::new();
     for (name, stats) in &compared.buckets {
-        let before = drained.buckets.get(name).cloned().unwrap_or_default();
-        let copied = before.copied + stats.copied;
-        let mut unresolved = before.unresolved;
-        unresolved.extend(stats.unresolved.clone());
-        let lacking = stats.lacking.max(before.lacking) + unresolved.len();
+        // A bucket without recorded objects is not among the drained ones.
+        let before = drained.buckets.get(name);
+        let copied = before.map_or(0, |before| before.copied) + stats.copied;
+        let lacking = stats.lacking.max(before.map_or(0, |before| before.lacking));
+        let mut unresolved = stats.unresolved.clone();
+        for (key, why) in before.iter().flat_map(|before| &before.unresolved) {
+            unresolved.entry(key.clone()).or_insert_with(|| why.clone());
+        }
+        let lacking = lacking + unresolved.len();
         let since = health.buckets.get(name).and_then(|bucket| bucket.lacking_since);
         let since = since.map_or_else(String::new, |since| format!(" since {}", display::seconds(since)));
         let older = match stats.older {

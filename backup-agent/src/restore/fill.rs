@@ -1,33 +1,16 @@
 //! Writing of packs into files: several packs at once, each read as a stream.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use causeway_core::backup::manifest::Blob;
 use tokio::task::{self, JoinSet};
-use tokio::time::Instant;
-use tracing::info;
 
-use crate::encryption::decompress::PartDecompressor;
-use crate::encryption::decrypt_error::DecryptError;
-use crate::encryption::header::ObjectHeader;
 use crate::error::Error;
 use crate::restore::directory::TargetDirectory;
-use crate::restore::plan::{BlobPlace, RestorePlan};
-use crate::storage::download::{DownloadError, DownloadSink, Downloader, SinkDemand};
+use crate::restore::pack_sink::{OpenFiles, PackSink};
+use crate::restore::plan::RestorePlan;
+use crate::restore::restore_progress::RestoreProgress;
+use crate::storage::download::Downloader;
 use crate::storage::object_keys::ObjectKeys;
-
-/// Interval of progress messages.
-const TELL_EVERY: Duration = Duration::from_secs(10);
-
-/// Maximum rest of a pack that is read although it is not needed: the connection can then be
-/// reused.
-const WORTH_READING_ON: u64 = 1 << 20;
 
 /// Parameters of a restore.
 #[derive(Clone, Debug)]
@@ -40,15 +23,6 @@ pub(super) struct PackRestore {
     pub(super) parallelism: usize,
     /// Whether files may have content of an interrupted run.
     pub(super) is_resumed: bool,
-}
-
-/// Progress of a restore.
-#[derive(Debug)]
-struct RestoreProgress {
-    all_bytes: u64,
-    bytes: AtomicU64,
-    blobs: AtomicU64,
-    told_at: Mutex<Instant>,
 }
 
 impl PackRestore {
@@ -65,25 +39,13 @@ impl PackRestore {
             let tasks = batch.packs.into_iter().filter_map(|(number, places)| {
                 let pack = plan.head().packs.get(number)?;
                 let key = object_keys.pack(&pack.backup, pack.number);
-                let files = OpenFiles {
-                    directory: Arc::clone(&self.directory),
-                    paths: Arc::clone(&paths),
-                    open: None,
-                };
-                let sink = PackSink {
-                    files,
-                    decompressor: PartDecompressor::default(),
-                    progress: Arc::clone(&progress),
-                    payload_bytes: pack.payload_bytes,
-                    left: places,
-                    next: 0,
-                    begin: 0,
-                };
+                let files = OpenFiles::new(Arc::clone(&self.directory), Arc::clone(&paths));
+                let sink = PackSink::new(files, Arc::clone(&progress), pack.payload_bytes, places);
                 Some(restore_pack(self.clone(), key, sink))
             });
             self.run_all(tasks).await?;
         }
-        let (done, all) = (progress.blobs.load(Ordering::Relaxed), plan.blobs());
+        let (done, all) = (progress.blobs(), plan.blobs());
         if done == all {
             return Ok(());
         }
@@ -113,295 +75,10 @@ impl PackRestore {
 /// Restores the missing blobs of one pack.
 async fn restore_pack(filling: PackRestore, key: String, mut sink: PackSink) -> Result<(), Error> {
     if filling.is_resumed {
-        task::block_in_place(|| sink.keep_what_is_there())?;
+        task::block_in_place(|| sink.keep_existing_blobs())?;
     }
-    if sink.left.is_empty() {
+    if sink.is_complete() {
         return Ok(());
     }
     filling.downloads.run(&key, &mut sink).await
-}
-
-/// Files that a batch of packs is written into.
-struct OpenFiles {
-    directory: Arc<TargetDirectory>,
-    paths: Arc<[Box<str>]>,
-    /// The file that was written last, with its number.
-    open: Option<(usize, File)>,
-}
-
-impl OpenFiles {
-    fn path(&self, number: usize) -> &str {
-        self.paths.get(number).map_or("", |path| path)
-    }
-
-    fn open(&mut self, number: usize) -> Result<&File, Error> {
-        if self.open.as_ref().is_none_or(|(open, _)| *open != number) {
-            let path = self.directory.path(self.path(number));
-            let file = TargetDirectory::open(&path).map_err(Error::io("open", &path))?;
-            self.open = Some((number, file));
-        }
-        let open = self.open.as_ref().map(|(_, file)| file);
-        open.ok_or(Error::Internal("a file was not opened"))
-    }
-}
-
-/// Sink of one pack.
-struct PackSink {
-    files: OpenFiles,
-    decompressor: PartDecompressor,
-    progress: Arc<RestoreProgress>,
-    payload_bytes: u64,
-    /// Blobs by offset in the payload. The first `next` are written.
-    left: Vec<BlobPlace>,
-    next: usize,
-    /// Offset in the payload before which all bytes have been consumed.
-    begin: u64,
-}
-
-impl PackSink {
-    /// Removes every blob that is already in its file from the blobs to write.
-    fn keep_what_is_there(&mut self) -> Result<(), Error> {
-        let places = std::mem::take(&mut self.left);
-        for place in places {
-            let mut bytes = vec![0; usize::try_from(place.blob.raw_bytes).unwrap_or(0)];
-            let file = self.files.open(place.file)?;
-            // A shorter file lacks it; an unreadable one is written again.
-            let is_there = file.read_exact_at(&mut bytes, place.at).is_ok()
-                && has_checksum(&place.blob, &bytes);
-            if is_there {
-                self.progress.add(place.blob.raw_bytes);
-            } else {
-                self.left.push(place);
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, place: &BlobPlace, frame: &[u8]) -> Result<(), DownloadError> {
-        let bytes = self.decompressor.decompress(frame, place.blob.raw_bytes)?;
-        if !has_checksum(&place.blob, bytes) {
-            let path = self.files.path(place.file);
-            let text = format!("a blob of `{path}` has another checksum");
-            return Err(DecryptError::Content(text).into());
-        }
-        let written = self.files.open(place.file)?.write_all_at(bytes, place.at);
-        written.map_err(Error::io("write", Path::new(self.files.path(place.file))))?;
-        self.progress.add(place.blob.raw_bytes);
-        Ok(())
-    }
-
-    /// Writes every blob that is complete in `payload`.
-    fn write_whole(&mut self, payload: &[u8]) -> Result<(), DownloadError> {
-        while let Some(place) = self.left.get(self.next) {
-            let Some(from) = place.blob.offset.checked_sub(self.begin) else {
-                return Err(Error::Internal("blobs of a pack are out of order").into());
-            };
-            let from = usize::try_from(from).unwrap_or(usize::MAX);
-            let length = usize::try_from(place.blob.stored_bytes).unwrap_or(usize::MAX);
-            let Some(frame) = payload.get(from..from.saturating_add(length)) else {
-                break;
-            };
-            let place = place.clone();
-            self.write(&place, frame)?;
-            self.next += 1;
-        }
-        Ok(())
-    }
-}
-
-impl DownloadSink for PackSink {
-    fn begin(&mut self) -> Result<(), Error> {
-        self.left.drain(..self.next);
-        self.next = 0;
-        self.begin = 0;
-        Ok(())
-    }
-
-    fn take(&mut self, payload: &mut Vec<u8>) -> Result<SinkDemand, DownloadError> {
-        self.write_whole(payload)?;
-        // The bytes before the next blob have been used, or are not needed.
-        let next = self.left.get(self.next).map(|place| place.blob.offset);
-        let unused = next.map_or(u64::MAX, |offset| offset.saturating_sub(self.begin));
-        let unused = usize::try_from(unused)
-            .unwrap_or(usize::MAX)
-            .min(payload.len());
-        payload.drain(..unused);
-        self.begin += u64::try_from(unused).unwrap_or(0);
-        if next.is_none() && self.payload_bytes.saturating_sub(self.begin) > WORTH_READING_ON {
-            return Ok(SinkDemand::Nothing);
-        }
-        Ok(SinkDemand::More)
-    }
-
-    fn end(&mut self, payload: &mut Vec<u8>, _header: &ObjectHeader) -> Result<(), DownloadError> {
-        self.take(payload)?;
-        let end = self.begin + u64::try_from(payload.len()).unwrap_or(u64::MAX);
-        if self.next < self.left.len() || end != self.payload_bytes {
-            let text = format!("it has {end} bytes instead of {}", self.payload_bytes);
-            return Err(DecryptError::Content(text).into());
-        }
-        Ok(())
-    }
-
-    fn progress(&self) -> u64 {
-        // Written blobs are removed from `left` when the next attempt begins.
-        let left = self.left.len() - self.next;
-        u64::MAX - u64::try_from(left).unwrap_or(0)
-    }
-}
-
-fn has_checksum(blob: &Blob, bytes: &[u8]) -> bool {
-    u64::try_from(bytes.len()).is_ok_and(|length| length == blob.raw_bytes)
-        && digest::digest(&digest::SHA256, bytes).as_ref() == blob.sha256.bytes()
-}
-
-impl RestoreProgress {
-    fn new(all_bytes: u64) -> Self {
-        Self {
-            all_bytes,
-            bytes: AtomicU64::new(0),
-            blobs: AtomicU64::new(0),
-            told_at: Mutex::new(Instant::now()),
-        }
-    }
-
-    /// Counts a blob that is in its file, and reports the progress at intervals.
-    fn add(&self, bytes: u64) {
-        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.blobs.fetch_add(1, Ordering::Relaxed);
-        let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if told_at.elapsed() >= TELL_EVERY {
-            *told_at = Instant::now();
-            let percent = bytes.saturating_mul(100) / self.all_bytes.max(1);
-            info!(bytes, of = self.all_bytes, percent, "restore in progress");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use causeway_core::backup::manifest::Digest;
-
-    use super::*;
-
-    const PAGES: [&[u8]; 3] = [b"first page", b"second", b"third and last"];
-
-    /// Two files share a blob, and both receive it.
-    #[test]
-    fn shared_blob_then_in_each_file() {
-        let world = World::new();
-        let mut sink = world.sink(&[(0, 0, 0), (0, 10, 1), (1, 0, 1), (1, 6, 2)]);
-        let mut payload = world.payload.clone();
-        sink.begin().unwrap();
-        assert_eq!(sink.take(&mut payload).unwrap(), SinkDemand::More);
-        assert!(payload.is_empty());
-        assert_eq!(world.content("0"), b"first pagesecond");
-        assert_eq!(world.content("1"), b"secondthird and last");
-        assert_eq!(sink.progress.blobs.load(Ordering::Relaxed), 4);
-    }
-
-    /// An interrupted pack resumes with its missing blobs, wherever it was cut.
-    #[test]
-    fn read_cut_anywhere_then_rest_is_written() {
-        for cut in 0..World::new().payload.len() {
-            let world = World::new();
-            let mut sink = world.sink(&[(0, 0, 0), (1, 0, 1), (0, 10, 2)]);
-            for length in [cut, world.payload.len()] {
-                sink.begin().unwrap();
-                let mut payload = Vec::new();
-                for byte in &world.payload[..length] {
-                    payload.push(*byte);
-                    sink.take(&mut payload).unwrap();
-                }
-            }
-            assert_eq!(world.content("0"), b"first pagethird and last");
-            assert_eq!(world.content("1"), b"second");
-            assert_eq!(sink.progress.blobs.load(Ordering::Relaxed), 3, "{cut}");
-        }
-    }
-
-    #[test]
-    fn interrupted_then_only_missing_parts_left() {
-        let world = World::new();
-        std::fs::write(world.root.path().join("0"), b"first pageSECOND").unwrap();
-        let mut sink = world.sink(&[(0, 0, 0), (0, 10, 1), (1, 0, 2)]);
-        sink.keep_what_is_there().unwrap();
-        let left: Vec<_> = sink.left.iter().map(|place| (place.file, place.at)).collect();
-        assert_eq!(left, [(0, 10), (1, 0)]);
-    }
-
-    /// A validly encrypted pack may still not be the one in the manifest.
-    #[test]
-    fn other_content_then_not_written() {
-        let world = World::new();
-        let mut sink = world.sink(&[(0, 0, 0)]);
-        sink.left[0].blob.sha256 = Digest::new([1; 32]);
-        sink.begin().unwrap();
-        let broken = sink.take(&mut world.payload.clone()).unwrap_err();
-        assert!(matches!(broken, DownloadError::Damaged(_)));
-        assert_eq!(world.content("0"), b"");
-    }
-
-    struct World {
-        root: tempfile::TempDir,
-        payload: Vec<u8>,
-        blobs: Vec<Blob>,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let root = tempfile::tempdir().unwrap();
-            for name in ["0", "1"] {
-                std::fs::write(root.path().join(name), b"").unwrap();
-            }
-            let mut payload = Vec::new();
-            let blobs = PAGES.iter().map(|page| {
-                let frame = zstd::bulk::compress(page, 1).unwrap();
-                let sha256 = digest::digest(&digest::SHA256, page);
-                let blob = Blob {
-                    pack: 0,
-                    offset: payload.len().try_into().unwrap(),
-                    stored_bytes: frame.len().try_into().unwrap(),
-                    raw_bytes: page.len().try_into().unwrap(),
-                    sha256: Digest::new(sha256.as_ref().try_into().unwrap()),
-                };
-                payload.extend(frame);
-                blob
-            });
-            let blobs = blobs.collect();
-            Self {
-                root,
-                payload,
-                blobs,
-            }
-        }
-
-        /// Returns a sink whose places are a file, a position in it and a blob each.
-        fn sink(&self, places: &[(usize, u64, usize)]) -> PackSink {
-            let place = |&(file, at, blob): &(usize, u64, usize)| {
-                let blob = self.blobs[blob].clone();
-                BlobPlace { file, at, blob }
-            };
-            let mut left: Vec<_> = places.iter().map(place).collect();
-            left.sort_by_key(|place| place.blob.offset);
-            let files = OpenFiles {
-                directory: Arc::new(TargetDirectory::of(self.root.path())),
-                paths: ["0", "1"].map(Into::into).to_vec().into(),
-                open: None,
-            };
-            PackSink {
-                files,
-                decompressor: PartDecompressor::default(),
-                progress: Arc::new(RestoreProgress::new(30)),
-                payload_bytes: self.payload.len().try_into().unwrap(),
-                left,
-                next: 0,
-                begin: 0,
-            }
-        }
-
-        fn content(&self, name: &str) -> Vec<u8> {
-            std::fs::read(self.root.path().join(name)).unwrap()
-        }
-    }
 }

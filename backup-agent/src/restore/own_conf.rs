@@ -61,13 +61,9 @@ fn is_include(line: &str) -> bool {
 
 /// Returns the name of the setting in a line, in lower case.
 fn name(line: &str) -> String {
-    let name = line
-        .trim_start()
-        .split(|character: char| character == '=' || character.is_whitespace());
-    name.into_iter()
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase()
+    let line = line.trim_start();
+    let parts = line.split_once(|character: char| character == '=' || character.is_whitespace());
+    parts.map_or(line, |(name, _)| name).to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -73,10 +73,7 @@ impl TablespaceGuard {
         }
         if let Some(before) = &mut self.before {
             let room = CONTINUED_BYTES.saturating_sub(self.seen_bytes);
-            before.push(
-                bytes.get(..room.min(bytes.len())).unwrap_or_default(),
-                &mut show,
-            );
+            before.push(bytes.get(..room).unwrap_or(bytes), &mut show);
         }
         self.scanner.push(bytes, &mut show);
         self.seen_bytes = self.seen_bytes.saturating_add(bytes.len());

@@ -77,20 +77,17 @@ impl Listing {
             })
             .await?;
         // S3 omits `Contents` from an empty page.
-        let contents = page.contents.unwrap_or_default();
-        let objects = contents.into_iter().map(listed_object);
+        let contents = page.contents.into_iter().flatten();
+        let objects = contents.map(listed_object);
         // Not a default: a length of 0 would pass for a pack that is cut off.
         let incomplete = || {
             let why = "the listing lacks the key, length or time of an object";
             self.bucket.refused("list", &self.prefix, why)
         };
         self.page = objects.collect::<Option<_>>().ok_or_else(incomplete)?;
-        self.next = match page.next_continuation_token {
+        let token = page.next_continuation_token;
+        self.next = match self.bucket.next_token(prefix, token, page.is_truncated)? {
             Some(token) => NextPage::Token(token),
-            None if page.is_truncated == Some(true) => {
-                let why = "it is truncated, and has no continuation token";
-                return Err(self.bucket.refused("list", &self.prefix, why));
-            }
             None => NextPage::None,
         };
         Ok(())
@@ -134,6 +131,20 @@ impl Bucket {
         Ok(keys)
     }
 
+    /// Returns the token of the next page. A truncated page without one must not pass for the last.
+    fn next_token(
+        &self,
+        prefix: &str,
+        token: Option<String>,
+        is_truncated: Option<bool>,
+    ) -> Result<Option<String>, StoreError> {
+        if token.is_none() && is_truncated == Some(true) {
+            let why = "it is truncated, and has no continuation token";
+            return Err(self.refused("list", prefix, why));
+        }
+        Ok(token)
+    }
+
     /// Returns the folders below `prefix`: the parts of keys between it and the next `/`.
     pub(crate) async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let mut names = Vec::new();
@@ -146,13 +157,14 @@ impl Bucket {
                 self.answer("list", prefix, 0, call.send())
             });
             let page = page.await?;
-            let folders = page.common_prefixes.unwrap_or_default();
-            let paths = folders.into_iter().filter_map(|folder| folder.prefix);
+            let folders = page.common_prefixes.into_iter().flatten();
+            let paths = folders.filter_map(|folder| folder.prefix);
             names.extend(paths.filter_map(|path| {
                 let name = path.strip_prefix(prefix)?.strip_suffix('/')?;
                 Some(name.to_owned())
             }));
-            token = page.next_continuation_token;
+            let next = page.next_continuation_token;
+            token = self.next_token(prefix, next, page.is_truncated)?;
             if token.is_none() {
                 return Ok(names);
             }

@@ -98,7 +98,12 @@ pub(crate) async fn run_in_background(
     let failed = |error| Error::io("lock", &path)(error);
     fs::create_dir_all(&config.state_directory).map_err(failed)?;
     let lock = File::create(&path).map_err(failed)?;
-    let identity = config.identity().ok();
+    // Copying needs no identity, and a bucket that is not filled is worse than a copy that is not
+    // decrypted.
+    let identity = config.identity_if_set().unwrap_or_else(|error| {
+        warn!(error = %chain(&error), "identity unreadable, objects copied without decrypting them");
+        None
+    });
     if let Some(system_id) = compared {
         if is_locked(&lock).await {
             let object_keys = ObjectKeys::new(&config.cluster, system_id);

@@ -113,7 +113,9 @@ impl Comparison<'_> {
     }
 
     async fn copy(&mut self, number: usize) {
-        let keys = self.waiting.remove(&number).unwrap_or_default();
+        let Some(keys) = self.waiting.remove(&number) else {
+            return;
+        };
         if let Some(bucket) = self.buckets.all().get(number) {
             let lacking = fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
             for key in lacking {
@@ -148,7 +150,7 @@ impl Comparison<'_> {
             if lengths_differ(&row) {
                 self.compare_content(&row.key).await?;
             }
-            let name = row.key.rsplit('/').next().unwrap_or_default();
+            let name = row.key.rsplit_once('/').map_or(&*row.key, |(_, name)| name);
             if gaps.contains(name) {
                 self.buckets.health().close_gap(name);
             }

@@ -48,10 +48,7 @@ async fn look(
         buckets,
         catalog: catalog::list(buckets, archive.object_keys()).await?,
         // An unreadable identity is reported by a check of its own.
-        identity: config
-            .has_identity()
-            .then(|| config.identity().ok().map(Arc::new))
-            .flatten(),
+        identity: config.identity_if_set().ok().flatten().map(Arc::new),
         archive,
     };
     let summaries = stored.catalog.summaries();
