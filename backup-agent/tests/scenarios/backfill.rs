@@ -41,6 +41,33 @@ async fn new_bucket_then_filled_only_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn identity_unreadable_then_backfill_refused() {
+    let world = pushed(1).await;
+    remove(&world, &world.far, 1);
+    world.configure(|settings| settings.replace("identity.txt", "missing.txt"));
+    let refused = world.run(&["wal", "backfill"]).await;
+    refused.fails_with(11, "missing.txt");
+    assert!(world.far.keys().is_empty(), "copied without the identity");
+}
+
+/// Copying needs no identity, and no operator would see the error of a background process.
+#[tokio::test(flavor = "multi_thread")]
+async fn identity_unreadable_then_background_backfill_copies() {
+    let mut world = host().await;
+    world.configure(|settings| settings.replace("identity.txt", "missing.txt"));
+    world.far.stop().await;
+    let path = segment(&world, 1, 1, b"rows");
+    world.run(&["wal", "push", &path]).await.ok();
+    world.far.come_back().await;
+    wait_for("the segment in the far bucket", async || {
+        (world.far.keys().len() == 1).then_some(())
+    })
+    .await;
+    let log = fs::read_to_string(world.path("state/backfill.log")).unwrap();
+    assert!(log.contains("identity unreadable"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damaged_source_then_not_copied_and_reported() {
     let world = pushed(3).await;
     remove(&world, &world.far, 2);

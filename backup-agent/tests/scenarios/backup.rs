@@ -15,22 +15,7 @@ async fn table_dropped_then_restored_to_the_end_and_to_before() {
     let world = World::new().await;
     let server = Server::create(&world).await;
     let elsewhere = world.directory.path().join("tablespace");
-    fs::create_dir(&elsewhere).unwrap();
-    give_to_postgres(&elsewhere);
-    server
-        .sql(&format!(
-            "CREATE TABLESPACE side LOCATION '{}'",
-            elsewhere.display()
-        ))
-        .await;
-    server
-        .sql(&format!(
-            "CREATE TABLE {MARKER} AS SELECT g, '{MARKER}_' || g AS t FROM generate_series(1, 20000) g; \
-             CREATE TABLE kept (g int) TABLESPACE side; \
-             INSERT INTO kept SELECT generate_series(1, 1000); \
-             CREATE UNLOGGED TABLE fleeting AS SELECT 1"
-        ))
-        .await;
+    create_tables(&server, &elsewhere).await;
 
     let early = server.sql("SELECT to_json(now()) #>> '{}'").await;
     let made = world
@@ -85,19 +70,45 @@ async fn table_dropped_then_restored_to_the_end_and_to_before() {
         );
         world.run(&args).await.ok();
         let restored = Server::start(&world, Path::new(&directory), 5433).await;
-        assert_eq!(restored.sql("SELECT count(*) FROM kept").await, rows);
-        assert_eq!(restored.sql("SELECT count(*) FROM fleeting").await, "0");
-        let there = format!("SELECT to_regclass('{MARKER}') IS NULL");
-        assert_eq!(restored.sql(&there).await, if dropped { "t" } else { "f" });
-        if !dropped {
-            let sum = format!("SELECT count(*), sum(g) FROM {MARKER}");
-            assert_eq!(restored.sql(&sum).await, "20000|200010000");
-        }
+        check_tables(&restored, rows, dropped).await;
         restored.stop();
         world.run(&args).await.fails_with(21, "is not empty");
     }
     server.stop();
     nothing_can_be_read(&world);
+}
+
+/// Creates the marker table, a table in a tablespace at `elsewhere`, and an unlogged one.
+async fn create_tables(server: &Server, elsewhere: &Path) {
+    fs::create_dir(elsewhere).unwrap();
+    give_to_postgres(elsewhere);
+    server
+        .sql(&format!(
+            "CREATE TABLESPACE side LOCATION '{}'",
+            elsewhere.display()
+        ))
+        .await;
+    server
+        .sql(&format!(
+            "CREATE TABLE {MARKER} AS SELECT g, '{MARKER}_' || g AS t FROM generate_series(1, 20000) g; \
+             CREATE TABLE kept (g int) TABLESPACE side; \
+             INSERT INTO kept SELECT generate_series(1, 1000); \
+             CREATE UNLOGGED TABLE fleeting AS SELECT 1"
+        ))
+        .await;
+}
+
+/// Checks the tables of a restored server: `rows` in the tablespace, and the marker table unless it
+/// was `dropped`.
+async fn check_tables(restored: &Server, rows: &str, dropped: bool) {
+    assert_eq!(restored.sql("SELECT count(*) FROM kept").await, rows);
+    assert_eq!(restored.sql("SELECT count(*) FROM fleeting").await, "0");
+    let there = format!("SELECT to_regclass('{MARKER}') IS NULL");
+    assert_eq!(restored.sql(&there).await, if dropped { "t" } else { "f" });
+    if !dropped {
+        let sum = format!("SELECT count(*), sum(g) FROM {MARKER}");
+        assert_eq!(restored.sql(&sum).await, "20000|200010000");
+    }
 }
 
 /// Looks for text, names and page contents in everything the two services have on disk.
@@ -198,6 +209,18 @@ async fn bucket_away_then_backup_succeeds_and_reports_it() {
     assert_eq!(log(world.near.keys()), log(world.far.keys()));
     let states = fs::read_dir(world.path("state/lacking/near")).unwrap();
     assert_eq!(states.count(), 0, "what was brought is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identity_unreadable_then_older_wal_not_compared() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.configure(|settings| settings.replace("identity.txt", "missing.txt"));
+
+    let made = world.run(&["backup", "--json"]).await.ok().json();
+    let why = made["wal-not-compared"][0].as_str().unwrap();
+    assert!(why.contains("missing.txt"), "{why}");
+    server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,39 +130,7 @@ async fn backup_then_same_files_as_pg_basebackup() {
     let world = World::new().await;
     let server = with_wal_senders(&world).await;
     let side = world.directory.path().join("side");
-    fs::create_dir(&side).unwrap();
-    give_to_postgres(&side);
-    server
-        .sql(&format!(
-            "CREATE TABLESPACE side LOCATION '{}'",
-            side.display()
-        ))
-        .await;
-    server
-        .sql(
-            "CREATE TABLE kept TABLESPACE side AS SELECT generate_series(1, 1000) AS n; \
-             CREATE UNLOGGED TABLE fleeting AS SELECT generate_series(1, 1000); \
-             CREATE TABLE plain AS SELECT 1",
-        )
-        .await;
-    server.sql("VACUUM").await;
-    server.sql("CREATE DATABASE other TABLESPACE side").await;
-    // What others leave beside PostgreSQL's own files.
-    let data = Path::new(&world.path("data")).to_owned();
-    for path in [
-        side.join("lost+found/junk"),
-        side.join("PG_13_202007201/5/16400"),
-        data.join("base/pgsql_tmp/pgsql_tmp1.0"),
-        data.join("pg_internal.init.5"),
-        data.join("postgresql.auto.conf.tmp"),
-        data.join("mine/16384_init"),
-        data.join("mine/16384"),
-    ] {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, "other").unwrap();
-        owned(path.parent().unwrap());
-        owned(&path);
-    }
+    create_files(&world, &server, &side).await;
 
     let theirs = world.path("theirs");
     let mapping = |to: &str| format!("{}={}", side.display(), world.path(to));
@@ -201,6 +169,42 @@ async fn backup_then_same_files_as_pg_basebackup() {
     assert_eq!(found(&ours), found(&theirs));
     assert!(found(&ours).contains("mine/16384") && found(&ours).len() > 900);
     server.stop();
+}
+
+/// Creates relations, some of them in a tablespace at `side`, and files of other programs.
+async fn create_files(world: &World, server: &Server, side: &Path) {
+    fs::create_dir(side).unwrap();
+    give_to_postgres(side);
+    server
+        .sql(&format!(
+            "CREATE TABLESPACE side LOCATION '{}'",
+            side.display()
+        ))
+        .await;
+    server
+        .sql(
+            "CREATE TABLE kept TABLESPACE side AS SELECT generate_series(1, 1000) AS n; \
+             CREATE UNLOGGED TABLE fleeting AS SELECT generate_series(1, 1000); \
+             CREATE TABLE plain AS SELECT 1",
+        )
+        .await;
+    server.sql("VACUUM").await;
+    server.sql("CREATE DATABASE other TABLESPACE side").await;
+    let data = Path::new(&world.path("data")).to_owned();
+    for path in [
+        side.join("lost+found/junk"),
+        side.join("PG_13_202007201/5/16400"),
+        data.join("base/pgsql_tmp/pgsql_tmp1.0"),
+        data.join("pg_internal.init.5"),
+        data.join("postgresql.auto.conf.tmp"),
+        data.join("mine/16384_init"),
+        data.join("mine/16384"),
+    ] {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "other").unwrap();
+        owned(path.parent().unwrap());
+        owned(&path);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

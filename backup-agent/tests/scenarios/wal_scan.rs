@@ -11,52 +11,17 @@ use crate::postgres::Server;
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_scanned_then_same_records_as_pg_waldump() {
     let world = World::new().await;
-    let server = Server::create(&world).await;
     let place = world.directory.path().join("tablespace");
     fs::create_dir(&place).unwrap();
     give_to_postgres(&place);
-    let path = world.directory.path().join("data/postgresql.conf");
-    let settings = "track_commit_timestamp = on\narchive_mode = off\nwal_keep_size = '64MB'\n";
-    fs::write(&path, fs::read_to_string(&path).unwrap() + settings).unwrap();
-    server.stop();
-    let server = Server::start(&world, &world.directory.path().join("data"), 5432).await;
-    server
-        .sql("CREATE TABLE t AS SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 4000) g")
-        .await;
-    // Records over many pages and over the end of a segment, an early end of one, and aborts.
-    server
-        .sql("SELECT pg_logical_emit_message(false, 'x', repeat('y', 3000000))")
-        .await;
-    server.sql("SELECT pg_switch_wal()").await;
-    server
-        .sql(&format!(
-            "CREATE TABLESPACE side LOCATION '{}'",
-            place.display()
-        ))
-        .await;
-    server
-        .sql("BEGIN; INSERT INTO t VALUES (0, ''); ROLLBACK")
-        .await;
-    server.sql("INSERT INTO t VALUES (1, '')").await;
-    let last =
-        "SELECT (extract(epoch FROM timestamp) * 1000000)::bigint FROM pg_last_committed_xact()";
-    let last_commit: i64 = server.sql(last).await.parse().unwrap();
-    let oid = server
-        .sql("SELECT oid FROM pg_tablespace WHERE spcname = 'side'")
-        .await;
-    server.stop();
+    let (oid, last_commit) = write_wal(&world, &place).await;
 
     let pg_wal = world.directory.path().join("data/pg_wal");
-    let mut names: Vec<String> = fs::read_dir(&pg_wal)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.len() == 24)
-        .collect();
-    names.sort();
+    let names = segments(&pg_wal);
     let mut scanner = WalScanner::new();
     let (mut starts, mut ends, mut spaces) = (Vec::new(), Vec::new(), Vec::new());
     for name in &names {
-        // What is kept between two segments can be stored between them.
+        // The scanner's state can be stored between two segments.
         let kept = serde_json::to_string(&scanner).unwrap();
         assert!(kept.len() < 10_000, "{}", kept.len());
         scanner = serde_json::from_str(&kept).unwrap();
@@ -87,10 +52,54 @@ async fn wal_scanned_then_same_records_as_pg_waldump() {
     );
     let newest = ends.iter().map(|time| time.as_micros()).max().unwrap();
     assert_eq!(newest, last_commit);
-    assert_eq!(
-        spaces,
-        [(oid.parse().unwrap(), place.display().to_string())]
-    );
+    assert_eq!(spaces, [(oid, place.display().to_string())]);
+}
+
+/// Writes WAL with a tablespace at `place`. Returns its OID and the time of the last commit.
+async fn write_wal(world: &World, place: &Path) -> (u32, i64) {
+    let server = Server::create(world).await;
+    let path = world.directory.path().join("data/postgresql.conf");
+    let settings = "track_commit_timestamp = on\narchive_mode = off\nwal_keep_size = '64MB'\n";
+    fs::write(&path, fs::read_to_string(&path).unwrap() + settings).unwrap();
+    server.stop();
+    let server = Server::start(world, &world.directory.path().join("data"), 5432).await;
+    server
+        .sql("CREATE TABLE t AS SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 4000) g")
+        .await;
+    // Records over many pages and over the end of a segment, an early end of one, and aborts.
+    server
+        .sql("SELECT pg_logical_emit_message(false, 'x', repeat('y', 3000000))")
+        .await;
+    server.sql("SELECT pg_switch_wal()").await;
+    server
+        .sql(&format!(
+            "CREATE TABLESPACE side LOCATION '{}'",
+            place.display()
+        ))
+        .await;
+    server
+        .sql("BEGIN; INSERT INTO t VALUES (0, ''); ROLLBACK")
+        .await;
+    server.sql("INSERT INTO t VALUES (1, '')").await;
+    let last =
+        "SELECT (extract(epoch FROM timestamp) * 1000000)::bigint FROM pg_last_committed_xact()";
+    let last_commit: i64 = server.sql(last).await.parse().unwrap();
+    let oid = server
+        .sql("SELECT oid FROM pg_tablespace WHERE spcname = 'side'")
+        .await;
+    server.stop();
+    (oid.parse().unwrap(), last_commit)
+}
+
+/// Returns the names of the segments in a directory, sorted.
+fn segments(pg_wal: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(pg_wal)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.len() == 24)
+        .collect();
+    names.sort();
+    names
 }
 
 /// One line for each record, from segment `first` on.
