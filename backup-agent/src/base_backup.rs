@@ -128,10 +128,10 @@ pub(crate) async fn make(
 }
 
 fn new_id() -> Result<BackupId, Error> {
-    let mut drawn = [0; 4];
-    rand::fill(&mut drawn).map_err(|_| Error::Internal("the random number generator failed"))?;
+    let mut suffix = [0; 4];
+    rand::fill(&mut suffix).map_err(|_| Error::Internal("the random number generator failed"))?;
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let text = format!("{now}-{:08x}", u32::from_be_bytes(drawn));
+    let text = format!("{now}-{:08x}", u32::from_be_bytes(suffix));
     text.parse()
         .map_err(|_| Error::Internal("the clock shows no year of four digits"))
 }

@@ -53,7 +53,7 @@ fn run(recovery: bool) -> ExitCode {
         }
     };
     if let Err(error) = telemetry::start(&cli.log, cli.log_format()) {
-        output::complain(&format!("`--log` is not a valid filter: {error}"), None);
+        output::print_error(&format!("`--log` is not a valid filter: {error}"), None);
         return if recovery {
             stopped()
         } else {
@@ -68,7 +68,7 @@ fn run(recovery: bool) -> ExitCode {
     } else {
         failure
     };
-    output::complain(&telemetry::chain(&failure), failure.hint());
+    output::print_error(&telemetry::chain(&failure), failure.hint());
     if recovery && !matches!(failure, Error::NotArchived { .. }) {
         return stopped();
     }
@@ -84,7 +84,7 @@ fn is_recovery() -> bool {
 /// up to 125 for the end of the WAL, where it ends recovery and accepts writes, and stops at a
 /// higher one (`RestoreArchivedFile` in `src/backend/access/transam/xlogarchive.c`).
 fn stopped() -> ExitCode {
-    output::complain(
+    output::print_error(
         "recovery stopped: the WAL may continue",
         Some("remove the cause and start PostgreSQL again: recovery resumes where it stopped"),
     );

@@ -27,7 +27,7 @@ pub(crate) fn narrate(text: &str) {
 }
 
 /// Prints an error and its remedy.
-pub(crate) fn complain(error: &str, hint: Option<&str>) {
+pub(crate) fn print_error(error: &str, hint: Option<&str>) {
     narrate(&format!("backup-agent: {error}"));
     if let Some(hint) = hint {
         narrate(&format!("hint: {hint}"));

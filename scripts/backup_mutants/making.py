@@ -57,14 +57,14 @@ MUTANTS = [
         inside(WAL_WAIT, "pub(crate) async fn end_segment(config: &Config, server: &ServerInfo, tasks: &Tasks) {", "return;"),
     ], test="standby_of_an_idle_primary_then_backup_ends_its_segment"),
     Mutant("archive-timeout-not-awaited", "B12", [
-        Change(WAL_WAIT, "set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)", "set.unwrap_or(if MUTANT { ARCHIVED_WITHIN_SECS } else { 2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS })"),
+        Change(WAL_WAIT, "set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVE_TIMEOUT_SECS)", "set.unwrap_or(if MUTANT { ARCHIVE_TIMEOUT_SECS } else { 2 * server.archive_timeout_secs + ARCHIVE_TIMEOUT_SECS })"),
     ], test="archive_timeout_then_wait_is_two_of_them_and_60_s"),
     Mutant("segment-in-memory", "B13", [
         Change("backup-agent/src/archive/encrypted_wal_file.rs", "stream.next_part(WHOLE_BYTES)", "stream.next_part(if MUTANT { usize::MAX } else { WHOLE_BYTES })"),
     ], test="large_segment_then_parts_and_bounded_memory"),
     Mutant("lost-connection-noticed-at-the-end", "D, lost connection", [
         Change("backup-agent/src/base_backup/session.rs", "            if self.client.is_closed() {", "            if !MUTANT && self.client.is_closed() {"),
-        Change("backup-agent/src/base_backup/session.rs", "            if asked_at.elapsed() < ASK_EVERY {", "            if MUTANT || asked_at.elapsed() < ASK_EVERY {"),
+        Change("backup-agent/src/base_backup/session.rs", "            if asked_at.elapsed() < QUERY_INTERVAL {", "            if MUTANT || asked_at.elapsed() < QUERY_INTERVAL {"),
     ], test="connection_lost_and_buckets_silent_then_backup_ends"),
     Mutant("failover-unnoticed", "decision 54", [
         without(f"{BASE_BACKUP}/timeline.rs", "began != ended {"),

@@ -26,7 +26,7 @@ MUTANTS = [
         Change(STORE, "        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == StoreErrorKind::Refused => return Ok(false),\n        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };"),
     ], test="foreign_object_in_one_bucket_then_reported_and_wal_archived"),
     Mutant("stored-nowhere", "a push that reports what did not happen", [
-        Change(WAL_PUSH, "self.buckets.store(&sealed).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&sealed).await"),
+        Change(WAL_PUSH, "self.buckets.store(&encrypted).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&encrypted).await"),
     ], seeds=(1,), test="segment_pushed_again_then_only_same_content_accepted"),
     Mutant("lost-completion-is-final", "B3", [
         always(UPLOAD, "error.retry_class() == RetryClass::Transient {\n            return Err(error);"),

@@ -31,18 +31,18 @@ impl<'a> EncryptedWalFile<'a> {
         let failed = |error| Error::io("encrypt", Path::new(key))(error);
         let content = file.content().map_err(failed)?;
         let fingerprint = Fingerprint::of_reader(key, content).map_err(failed)?;
-        let mut sealed = Self {
+        let mut encrypted = Self {
             config,
             file,
             key: key.to_owned(),
             metadata: WalMetadata { fingerprint },
             whole: None,
         };
-        let first = sealed.stream().and_then(|mut stream| stream.next_part(WHOLE_BYTES));
+        let first = encrypted.stream().and_then(|mut stream| stream.next_part(WHOLE_BYTES));
         if let EncryptedPart::Last(whole) = first.map_err(failed)? {
-            sealed.whole = Some(whole);
+            encrypted.whole = Some(whole);
         }
-        Ok(sealed)
+        Ok(encrypted)
     }
 
     pub(crate) fn key(&self) -> &str {

@@ -22,11 +22,11 @@ use crate::error::Error;
 use crate::storage::fetch::{FetchEffort, ObjectSink, SinkError, StandbyLimits};
 
 /// Maximum size of a segment (`initdb --wal-segsize`); all other objects are far smaller.
-const LARGEST: u64 = 1 << 30;
+const MAX_WAL_FILE_BYTES: u64 = 1 << 30;
 
 /// Limits of a standby's fetch: a promotion requests four files or so. A single failed response of
 /// the only bucket that has a file must not delay it by PostgreSQL's own 5 s.
-const HURRY: StandbyLimits = StandbyLimits {
+const STANDBY_LIMITS: StandbyLimits = StandbyLimits {
     retry: Duration::from_secs(1),
     avoided_answer: Duration::from_secs(1),
     first_answer: Duration::from_secs(3),
@@ -159,8 +159,8 @@ impl WalArchive<'_> {
                 hurry: None,
             },
             FetchMode::Standby => FetchEffort {
-                retry_timeout: request.retry_timeout.max(HURRY.retry),
-                hurry: Some(HURRY),
+                retry_timeout: request.retry_timeout.max(STANDBY_LIMITS.retry),
+                hurry: Some(STANDBY_LIMITS),
             },
         };
         let file = self
@@ -202,7 +202,7 @@ impl WalArchive<'_> {
     ) -> Result<NamedTempFile, Error> {
         let begin = || {
             let file = scratch_file(path);
-            let opened = file.and_then(|file| DecryptedFile::new(identity, key, file, LARGEST));
+            let opened = file.and_then(|file| DecryptedFile::new(identity, key, file, MAX_WAL_FILE_BYTES));
             Ok(WalSink {
                 key,
                 name,

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::storage::object_keys::wal_file_name;
 
 /// Maximum size of a history file, far above any real one.
-const LARGEST_HISTORY: u64 = 1 << 20;
+const MAX_HISTORY_BYTES: u64 = 1 << 20;
 
 impl WalArchive<'_> {
     /// Returns the timelines whose history is in a responding bucket.
@@ -91,8 +91,8 @@ impl WalArchive<'_> {
         timeline: Timeline,
     ) -> Result<Vec<u8>, Error> {
         let key = self.object_keys.wal_file(WalFileName::History(timeline));
-        let open = |sealed: &[u8]| {
-            let opened = decrypt_object::<WalMetadata>(identity, &key, sealed, LARGEST_HISTORY);
+        let open = |encrypted: &[u8]| {
+            let opened = decrypt_object::<WalMetadata>(identity, &key, encrypted, MAX_HISTORY_BYTES);
             opened.map(|(_, content)| content)
         };
         self.buckets.fetch(&key, open).await

@@ -84,7 +84,7 @@ async fn lineages(
     let mut lineages = Vec::new();
     if let Some(at_least) = of_backups.last().copied() {
         let newest = archive.lineage(identity, &known, None, at_least).await;
-        if let Some(newest) = or_complain(newest) {
+        if let Some(newest) = ok_or_print(newest) {
             of_backups.retain(|timeline| *timeline != newest.timeline());
             lineages.push(newest);
         }
@@ -94,16 +94,16 @@ async fn lineages(
             .lineage(identity, &known, Some(timeline), timeline)
             .await;
         lineages.push(
-            or_complain(lineage).unwrap_or_else(|| TimelineHistory::new(timeline, Vec::new())),
+            ok_or_print(lineage).unwrap_or_else(|| TimelineHistory::new(timeline, Vec::new())),
         );
     }
     Ok(lineages)
 }
 
 /// Logs an error and returns `None`: an unreadable history does not hide the others.
-fn or_complain<T>(found: Result<T, Error>) -> Option<T> {
+fn ok_or_print<T>(found: Result<T, Error>) -> Option<T> {
     found
-        .inspect_err(|why| output::complain(&chain(why), why.hint()))
+        .inspect_err(|why| output::print_error(&chain(why), why.hint()))
         .ok()
 }
 

@@ -46,8 +46,8 @@ impl WalArchive<'_> {
     }
 
     async fn store_as(&self, file: &WalFile, key: &str) -> Result<(), Error> {
-        let sealed = EncryptedWalFile::new(self.config, file, key)?;
-        self.buckets.store(&sealed).await
+        let encrypted = EncryptedWalFile::new(self.config, file, key)?;
+        self.buckets.store(&encrypted).await
     }
 
     /// Stores a file of a kind that may have several with one name: each promotion out of a segment

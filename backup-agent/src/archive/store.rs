@@ -190,8 +190,8 @@ fn grace(took: Duration) -> Duration {
 
 async fn keep(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
     let created = match file.whole() {
-        Some(sealed) => bucket
-            .create_retried(STORE_TIMEOUT, file.key(), sealed)
+        Some(encrypted) => bucket
+            .create_retried(STORE_TIMEOUT, file.key(), encrypted)
             .await
             .map_err(StoreOutcome::Failed),
         None => Box::pin(upload(bucket, file)).await,

@@ -20,7 +20,7 @@ const LOOK_BACK: u64 = 64;
 const FURTHER: u64 = 16;
 
 /// Timeout of a query. A server on this host responds at once or not at all.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Segments archived on the way to the last segment of a backup. An archiver that is behind
 /// archives the earlier ones first.
@@ -108,7 +108,7 @@ impl<'a> ArchiveProgress<'a> {
     /// Returns the segment that the server's archiver archived last, if it is on the way. Without a
     /// response only the archive shows progress.
     async fn archived(&self) -> Option<SegmentName> {
-        let asked = time::timeout(ANSWER_WITHIN, last_archived(self.session)).await;
+        let asked = time::timeout(ANSWER_TIMEOUT, last_archived(self.session)).await;
         let answer = asked.context("it did not respond in time").flatten();
         let name = answer.unwrap_or_else(|error| {
             debug!(error = %chain(error.as_ref()), "archiver not queried");

@@ -17,10 +17,10 @@ use crate::storage::store_error::StoreError;
 
 /// Parts by which a writer may be behind. Parts are shared, so this bounds the memory of all
 /// writers together.
-const BEHIND: usize = 2;
+const MAX_PARTS_BEHIND: usize = 2;
 
 /// Time in which a failed backup removes what it has stored.
-const ABANDONED_WITHIN: Duration = Duration::from_secs(10);
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 enum UploadMessage {
@@ -51,7 +51,7 @@ impl BucketWriters {
         let open = buckets
             .iter()
             .map(|bucket| {
-                let (messages, received) = mpsc::channel(BEHIND);
+                let (messages, received) = mpsc::channel(MAX_PARTS_BEHIND);
                 running.spawn(run(bucket.clone(), received));
                 BucketWriter {
                     bucket: bucket.clone(),
@@ -137,7 +137,7 @@ impl BucketWriters {
     pub(crate) async fn abandon(mut self) {
         self.open.clear();
         let ended = async { while self.running.join_next().await.is_some() {} };
-        if time::timeout(ABANDONED_WITHIN, ended).await.is_err() {
+        if time::timeout(ABANDON_TIMEOUT, ended).await.is_err() {
             warn!("abandoned parts not removed, left to the lifecycle rule");
         }
     }

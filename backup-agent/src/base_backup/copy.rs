@@ -21,7 +21,7 @@ use crate::control_file::{CONTROL_FILE, ControlFileData};
 use crate::error::Error;
 
 /// Maximum number of files that wait to be read.
-const PLANNED: usize = 64;
+const MAX_WAITING_FILES: usize = 64;
 
 /// Source of a copy.
 pub(crate) struct CopySource {
@@ -120,7 +120,7 @@ impl CopyTask<'_> {
         lost: impl Future<Output = Error>,
     ) -> Result<(WalkResult, DamageReport, ControlFileData), Error> {
         let root = scope.root.clone();
-        let (plan, planned) = blocking::sync_channel(PLANNED);
+        let (plan, planned) = blocking::sync_channel(MAX_WAITING_FILES);
         let planned = Arc::new(Mutex::new(planned));
         let mut walks = JoinSet::new();
         walks.spawn_blocking(move || walk(&scope, &plan));
@@ -152,11 +152,11 @@ impl CopyTask<'_> {
         let walked = walked.and_then(Result::ok);
         let walked = walked.unwrap_or(Err(Error::Internal("the walk panicked")));
         if let CopyProgress::DamageFound = stored? {
-            reader.verdict()?;
+            reader.confirm_torn_pages()?;
         }
         let walked = walked?;
         done?;
-        let damage = reader.verdict()?;
+        let damage = reader.confirm_torn_pages()?;
         let control = self.add_control_file(&root, &reader).await?;
         Ok((walked, damage, control))
     }

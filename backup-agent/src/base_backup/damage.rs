@@ -19,10 +19,10 @@ use crate::base_backup::directory_walk::PlannedFile;
 use crate::base_backup::page::{PAGE_BYTES, PageState, inspect};
 
 /// Maximum number of damaged files that are named; further ones are counted.
-const NAMED_AT_MOST: usize = 1000;
+const MAX_NAMED: usize = 1000;
 
 /// Maximum number of block ranges that are named in a file.
-const RUNS_NAMED: usize = 8;
+const MAX_NAMED_RANGES: usize = 8;
 
 /// Pauses before each further reading of mismatching pages. PostgreSQL writes a page in
 /// microseconds, but may be interrupted in the middle.
@@ -61,7 +61,7 @@ impl DamageReport {
     /// Adds a page.
     pub(crate) fn add(&mut self, path: &str, block: u32) {
         self.pages += 1;
-        if !self.files.contains_key(path) && self.files.len() == NAMED_AT_MOST {
+        if !self.files.contains_key(path) && self.files.len() == MAX_NAMED {
             self.unnamed += 1;
             return;
         }
@@ -108,8 +108,8 @@ fn line(file: &DamagedFile) -> String {
         }
         format!("{first}-{last}")
     };
-    let runs: Vec<String> = file.blocks.iter().take(RUNS_NAMED).map(run).collect();
-    let more = if file.blocks.len() > RUNS_NAMED {
+    let runs: Vec<String> = file.blocks.iter().take(MAX_NAMED_RANGES).map(run).collect();
+    let more = if file.blocks.len() > MAX_NAMED_RANGES {
         ", …"
     } else {
         ""
@@ -205,12 +205,12 @@ pub(crate) fn suspects(
 }
 
 /// Pauses between readings of a blob in a file without accepted damage.
-pub(crate) fn patient() -> &'static [Duration] {
+pub(crate) fn long_pauses() -> &'static [Duration] {
     &PAUSES
 }
 
 /// Pauses in a file with accepted damage, which may be all of the file.
-pub(crate) fn brief() -> &'static [Duration] {
+pub(crate) fn short_pauses() -> &'static [Duration] {
     PAUSES.get(..2).unwrap_or(&PAUSES)
 }
 
@@ -257,7 +257,7 @@ mod tests {
         assert!(damage.exceeds(&accepted));
         accepted.insert("base/5/16385.1".to_owned());
         assert!(!damage.exceeds(&accepted));
-        for file in 0..2 * NAMED_AT_MOST {
+        for file in 0..2 * MAX_NAMED {
             damage.add(&format!("base/6/{file}"), 0);
         }
         assert!(damage.exceeds(&accepted));
@@ -283,7 +283,7 @@ mod tests {
         let still = confirm(found.clone()).unwrap();
         assert_eq!(still.iter().map(|suspect| suspect.block).collect::<Vec<_>>(), [1]);
         let mut bytes = torn;
-        let still = confirm_in(file.as_file(), &mut bytes, 0, found.clone(), brief()).unwrap();
+        let still = confirm_in(file.as_file(), &mut bytes, 0, found.clone(), short_pauses()).unwrap();
         assert_eq!(still.len(), 1);
         assert_eq!(
             bytes[..PAGE_BYTES],

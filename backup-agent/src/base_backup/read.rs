@@ -28,11 +28,11 @@ use crate::error::Error;
 const BLOB_BYTES: usize = 4 << 20;
 
 /// Suspects that a reader collects before they are read again.
-const SUSPECTS: usize = 4096;
+const MAX_SUSPECTS: usize = 4096;
 
 /// Time for which pages that changed during the backup may stay torn: a writer may wait for a slow
 /// disk in the middle of a page.
-const TORN_FOR: Duration = Duration::from_secs(5);
+const TORN_PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of readings of the control file, and the pause between them, until two agree.
 const CONTROL_FILE_READINGS: u32 = 50;
@@ -184,7 +184,7 @@ impl Reader {
         let mut findings = self.findings();
         for suspect in suspects {
             let is_changed = self.started_at.is_some_and(|started_at| suspect.lsn > started_at);
-            if is_changed && findings.torn.len() < SUSPECTS {
+            if is_changed && findings.torn.len() < MAX_SUSPECTS {
                 findings.torn.push(suspect);
             } else {
                 findings.damage.add(&suspect.path, suspect.block);
@@ -195,9 +195,9 @@ impl Reader {
     }
 
     /// Reads the torn pages again, after everything else, and returns the accepted damage.
-    pub(crate) fn verdict(&self) -> Result<DamageReport, Error> {
+    pub(crate) fn confirm_torn_pages(&self) -> Result<DamageReport, Error> {
         let mut torn = std::mem::take(&mut self.findings().torn);
-        let until = Instant::now() + TORN_FOR;
+        let until = Instant::now() + TORN_PAGE_TIMEOUT;
         while !torn.is_empty() && Instant::now() < until {
             let failed = Error::io("read again files in", Path::new("the data directory"));
             torn = damage::confirm(torn).map_err(failed)?;
@@ -323,15 +323,15 @@ impl OneReader<'_> {
         }
         if self.shared.is_lost() {
             self.suspects.extend(suspects);
-            if self.suspects.len() >= SUSPECTS {
+            if self.suspects.len() >= MAX_SUSPECTS {
                 self.confirm()?;
             }
             return Ok(());
         }
         let pauses = if self.shared.accepted.contains(&planned.path) {
-            damage::brief()
+            damage::short_pauses()
         } else {
-            damage::patient()
+            damage::long_pauses()
         };
         let confirmed = damage::confirm_in(file, bytes, at, suspects, pauses)?;
         if self.shared.judge(confirmed) {

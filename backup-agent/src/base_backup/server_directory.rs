@@ -19,17 +19,17 @@ use crate::error::Error;
 /// Maximum time of a start. PostgreSQL writes its start time to `postmaster.pid` when the process
 /// begins, and to `pg_postmaster_start_time()` when its shared memory exists, which takes a while
 /// if it is large.
-const START_TAKES_AT_MOST_SECS: i64 = 300;
+const MAX_START_SECS: i64 = 300;
 
 /// Interval of checking the files that the server writes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Number of readings in which the control file must differ from the server's, while the server's
 /// stays the same: a single reading may coincide with a checkpoint.
-const DIFFERENCES: u32 = 3;
+const MIN_DIFFERENCES: u32 = 3;
 
 /// Time for which a deleted file may still be visible: a network file system may cache it.
-const GONE_WITHIN: Duration = Duration::from_secs(65);
+const DELETED_FILE_TIMEOUT: Duration = Duration::from_secs(65);
 
 impl Session {
     /// Checks that `directory` is the server's data directory.
@@ -112,7 +112,7 @@ impl Session {
                    current_setting('port')";
         let row = self.client().query_one(sql, &[]).await?;
         let (began, port): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-        if (began - there).abs() > START_TAKES_AT_MOST_SECS || port_there != port {
+        if (began - there).abs() > MAX_START_SECS || port_there != port {
             let why = format!(
                 "another server was started there, on port {port_there}, {} s before this one, on port {port}",
                 began - there
@@ -134,7 +134,7 @@ impl Session {
             if before == server {
                 differences += 1;
             }
-            if differences == DIFFERENCES {
+            if differences == MIN_DIFFERENCES {
                 let (at, redo, timeline, _) = &server;
                 let why = format!(
                     "its last checkpoint is at {} on timeline {}, and the server's at {at} (redo {redo}) \
@@ -175,7 +175,7 @@ impl Session {
             let why = "a file that the server has just created is not there: it is a copy";
             return Ok(Some(why.to_owned()));
         }
-        let until = time::Instant::now() + GONE_WITHIN;
+        let until = time::Instant::now() + DELETED_FILE_TIMEOUT;
         while path.is_file() {
             if time::Instant::now() >= until {
                 let why = "a file that the server has removed is still there: it is a copy";

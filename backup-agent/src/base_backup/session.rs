@@ -21,7 +21,7 @@ use crate::config::postgres::{Host, ServerAddress};
 use crate::error::Error;
 
 /// Timeout of a query. A server on this host responds at once or not at all.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First version with `pg_backup_start` under this name: 15.
 const RENAMED_IN: u32 = 150_000;
@@ -30,7 +30,7 @@ const RENAMED_IN: u32 = 150_000;
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Interval of queries meanwhile: a host that has failed closes no connection.
-const ASK_EVERY: Duration = Duration::from_secs(5);
+const QUERY_INTERVAL: Duration = Duration::from_secs(5);
 
 const STATEMENT_SETTING: &str = "limits.statement-timeout-secs";
 const CHECKPOINT_SETTING: &str = "limits.checkpoint-timeout-secs";
@@ -190,7 +190,7 @@ impl Session {
                     "the connection that holds the backup open was lost"
                 ));
             }
-            if asked_at.elapsed() < ASK_EVERY {
+            if asked_at.elapsed() < QUERY_INTERVAL {
                 continue;
             }
             asked_at = time::Instant::now();
@@ -325,7 +325,7 @@ async fn connect(server: &ServerAddress, tasks: &Tasks) -> anyhow::Result<Client
         .user(&server.user)
         .dbname(&server.database)
         .application_name("backup-agent")
-        .connect_timeout(PATIENCE)
+        .connect_timeout(CONNECT_TIMEOUT)
         .keepalives_idle(Duration::from_secs(30));
     let mode = match &server.host {
         Host::Socket(directory) => {
@@ -342,7 +342,7 @@ async fn connect(server: &ServerAddress, tasks: &Tasks) -> anyhow::Result<Client
         settings.password(Secret::from_file(path)?.reveal());
     }
     let tls = postgres::tls(mode, None)?;
-    Ok(postgres::connect(&settings, tls, PATIENCE, tasks).await?)
+    Ok(postgres::connect(&settings, tls, CONNECT_TIMEOUT, tasks).await?)
 }
 
 async fn number(client: &BoundedClient, sql: &str) -> anyhow::Result<u32> {

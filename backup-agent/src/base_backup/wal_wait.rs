@@ -20,14 +20,14 @@ use crate::storage::store_error::StoreErrorKind;
 
 /// Intervals of looking into the archive: short at first, because the last segment takes a moment,
 /// then longer.
-const LOOK_FIRST: Duration = Duration::from_millis(250);
+const FIRST_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const LOOK_LAST: Duration = Duration::from_secs(2);
 
 /// Time in which a segment that PostgreSQL has ended must be archived.
-const ARCHIVED_WITHIN_SECS: u64 = 60;
+const ARCHIVE_TIMEOUT_SECS: u64 = 60;
 
 /// Maximum number of missing segments that an error names.
-const NAMED_AT_MOST: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// Makes the primary end the segment in which a standby's backup has ended: an idle primary leaves
 /// it open, and only a primary can end it. Without `[postgres.primary]`, the wait lasts until the
@@ -59,7 +59,7 @@ pub(crate) async fn wait(
     (server, session): (&ServerInfo, &Session),
 ) -> Result<(), Error> {
     let size = server.segment_size;
-    let waited_secs = patience_secs(config.limits.archive_wait_secs, server);
+    let waited_secs = segment_timeout_secs(config.limits.archive_wait_secs, server);
     let archive = WalArchive::new(config, buckets, system_id);
     let range = || needed_segments(summary.timeline, summary.start_lsn, summary.stop_lsn, size);
     let (Some(first), Some(last)) = (range().next(), range().last()) else {
@@ -67,7 +67,7 @@ pub(crate) async fn wait(
     };
     let mut progress = ArchiveProgress::new(&archive, session, size, (first, last));
     let mut until = Instant::now() + Duration::from_secs(waited_secs);
-    let mut pause = LOOK_FIRST;
+    let mut pause = FIRST_CHECK_INTERVAL;
     loop {
         match progress.check_status().await {
             Ok(status) => {
@@ -96,10 +96,10 @@ pub(crate) async fn wait(
 }
 
 /// Returns how long the next segment may take, in seconds.
-fn patience_secs(set: Option<u64>, server: &ServerInfo) -> u64 {
+fn segment_timeout_secs(set: Option<u64>, server: &ServerInfo) -> u64 {
     // A segment that begins right after the last one ended is ended an `archive_timeout` later, by
     // a process that wakes at that interval.
-    set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVED_WITHIN_SECS)
+    set.unwrap_or(2 * server.archive_timeout_secs + ARCHIVE_TIMEOUT_SECS)
 }
 
 fn is_permanent(error: &Error) -> bool {
@@ -117,7 +117,7 @@ fn not_archived(
 ) -> Error {
     let names: Vec<String> = missing
         .iter()
-        .take(NAMED_AT_MOST)
+        .take(MAX_NAMED)
         .map(|name| format!("`{name}`"))
         .collect();
     let more = match missing.len() - names.len() {
@@ -156,8 +156,8 @@ mod tests {
             archive_timeout_secs,
         };
         for (timeout, waited) in [(0, 60), (60, 180), (300, 660)] {
-            assert_eq!(patience_secs(None, &server(timeout)), waited, "{timeout}");
+            assert_eq!(segment_timeout_secs(None, &server(timeout)), waited, "{timeout}");
         }
-        assert_eq!(patience_secs(Some(5), &server(60)), 5, "as it was set");
+        assert_eq!(segment_timeout_secs(Some(5), &server(60)), 5, "as it was set");
     }
 }

@@ -159,7 +159,7 @@ async fn label(
     {
         Ok(manifest) => manifest.label,
         Err(why) => {
-            output::complain(&chain(&why), why.hint());
+            output::print_error(&chain(&why), why.hint());
             "(manifest cannot be decrypted)".to_owned()
         }
     }

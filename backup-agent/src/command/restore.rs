@@ -58,7 +58,7 @@ pub(super) async fn run(config: &Config, args: cli::RestoreArgs) -> Result<(), E
             reach: restored.reach.output(),
         });
     }
-    for line in told(&request, &restored) {
+    for line in result_lines(&request, &restored) {
         output::line(&line);
     }
     Ok(())
@@ -105,7 +105,7 @@ fn when_recovered(purpose: Purpose) -> &'static str {
 }
 
 /// Returns the result of the restore, and the behavior of the copy when it is started.
-fn told(request: &RestoreRequest, restored: &restore::RestoredBackup) -> Vec<String> {
+fn result_lines(request: &RestoreRequest, restored: &restore::RestoredBackup) -> Vec<String> {
     let summary = &restored.summary;
     let mut lines = vec![format!(
         "backup {} restored to `{}`: {} files, {}",

@@ -190,9 +190,9 @@ impl Write for LimitedFile {
                 Ok(bytes.len())
             }
             Err(error) => {
-                let told = io::Error::from(error.kind());
+                let copied = io::Error::from(error.kind());
                 self.failed = Some(LimitedError::Write(error));
-                Err(told)
+                Err(copied)
             }
         }
     }

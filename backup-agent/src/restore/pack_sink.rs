@@ -19,7 +19,7 @@ use crate::storage::download::{DownloadError, DownloadSink, SinkDemand};
 
 /// Maximum rest of a pack that is read although it is not needed: the connection can then be
 /// reused.
-const WORTH_READING_ON: u64 = 1 << 20;
+const MAX_SKIPPED_BYTES: u64 = 1 << 20;
 
 /// Files that a batch of packs is written into.
 pub(super) struct OpenFiles {
@@ -159,7 +159,7 @@ impl DownloadSink for PackSink {
             .min(payload.len());
         payload.drain(..unused);
         self.begin += u64::try_from(unused).unwrap_or(0);
-        if next.is_none() && self.payload_bytes.saturating_sub(self.begin) > WORTH_READING_ON {
+        if next.is_none() && self.payload_bytes.saturating_sub(self.begin) > MAX_SKIPPED_BYTES {
             return Ok(SinkDemand::Nothing);
         }
         Ok(SinkDemand::More)

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::error::Error;
 
 /// PostgreSQL's `MAXFNAMELEN` without the zero byte: it refuses to start with a longer name.
-const LONGEST_NAME: usize = 63;
+const MAX_NAME_BYTES: usize = 63;
 
 /// Request for a restore: backup, target and directories.
 #[derive(Clone, Debug)]
@@ -119,9 +119,9 @@ pub(crate) fn check_restore_point(target: &RecoveryTarget) -> Result<(), Error> 
     let RecoveryTarget::Name(name) = target else {
         return Ok(());
     };
-    if name.is_empty() || name.len() > LONGEST_NAME || name.contains(char::is_control) {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
         let text = format!(
-            "`--target-name` must have 1 to {LONGEST_NAME} bytes and no control characters, as every \
+            "`--target-name` must have 1 to {MAX_NAME_BYTES} bytes and no control characters, as every \
              restore point of PostgreSQL has"
         );
         return Err(Error::Refused(text));

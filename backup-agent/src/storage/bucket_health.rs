@@ -39,7 +39,7 @@ impl NotedKind {
 
 /// Time for which an unavailable bucket is skipped by commands that can do without it. Each probe
 /// of an unavailable bucket costs up to a second, so a burst of segments is slowed by a fifteenth.
-const AVOIDED_FOR: Duration = Duration::from_secs(15);
+const AVOIDANCE_PERIOD: Duration = Duration::from_secs(15);
 
 /// Kind of object that a bucket has stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl BucketHealth {
         let noted_at = millis.parse().map(Duration::from_millis);
         let now = clock::now().boottime();
         clock::boot_id().is_ok_and(|id| id == boot)
-            && noted_at.is_ok_and(|noted_at| noted_at <= now && now < noted_at + AVOIDED_FOR)
+            && noted_at.is_ok_and(|noted_at| noted_at <= now && now < noted_at + AVOIDANCE_PERIOD)
     }
 
     /// Records that the bucket did not respond.

@@ -30,11 +30,11 @@ pub(super) async fn client(
     connections: &AwsConnections,
     limits: CallLimits,
 ) -> Client {
-    let patience = AwsTimeouts {
+    let timeouts = AwsTimeouts {
         connect: limits.connect,
         attempt: NO_LIMIT,
     };
-    let client = aws::s3_over(connections, service, SdkRetries::Off, patience).await;
+    let client = aws::s3_over(connections, service, SdkRetries::Off, timeouts).await;
     let stalls = StalledStreamProtectionConfig::enabled()
         .download_enabled(false)
         .upload_enabled(true)

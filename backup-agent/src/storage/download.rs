@@ -24,12 +24,12 @@ use crate::storage::pace::DownloadPace;
 use crate::storage::store_error::{StoreError, StoreErrorKind};
 
 /// Time for which a failing bucket is queried last; it doubles with each further failure.
-const AVOIDED_FOR: Duration = Duration::from_secs(15);
-const AVOIDED_FOR_AT_MOST: Duration = Duration::from_mins(5);
+const AVOIDANCE_PERIOD: Duration = Duration::from_secs(15);
+const MAX_AVOIDANCE_PERIOD: Duration = Duration::from_mins(5);
 
 /// Factor by which another bucket must have been faster than a slow one before the slow one is
 /// abandoned.
-const WORTH_LEAVING: u64 = 2;
+const MIN_SPEEDUP: u64 = 2;
 
 /// Error of downloading an object from one bucket.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ pub(crate) struct Downloader {
 #[derive(Clone, Copy, Debug)]
 struct AvoidedBucket {
     until: Instant,
-    for_how_long: Duration,
+    period: Duration,
     /// Transfer rate, if the bucket was abandoned as slow.
     bytes_per_sec: Option<u64>,
 }
@@ -198,7 +198,7 @@ impl Downloader {
         others
             .filter(|name| *name != bucket.name() && !tries.done_with.contains(*name))
             .any(|name| match avoided.get(name) {
-                Some(bucket) if bucket.rate() > bytes_per_sec.saturating_mul(WORTH_LEAVING) => true,
+                Some(bucket) if bucket.rate() > bytes_per_sec.saturating_mul(MIN_SPEEDUP) => true,
                 Some(bucket) if now < bucket.until => false,
                 Some(_) | None => !tries.slow.contains(name),
             })
@@ -244,8 +244,8 @@ impl Downloader {
             };
             let is_avoided = now < entry.until;
             if !is_avoided {
-                entry.for_how_long = (2 * entry.for_how_long).min(AVOIDED_FOR_AT_MOST);
-                entry.until = now + entry.for_how_long;
+                entry.period = (2 * entry.period).min(MAX_AVOIDANCE_PERIOD);
+                entry.until = now + entry.period;
             }
             (
                 is_avoided,
@@ -264,10 +264,10 @@ impl Downloader {
         let now = Instant::now();
         let entry = avoided.entry(bucket.to_owned()).or_insert(AvoidedBucket {
             until: now,
-            for_how_long: AVOIDED_FOR,
+            period: AVOIDANCE_PERIOD,
             bytes_per_sec,
         });
-        entry.until = entry.until.max(now + entry.for_how_long);
+        entry.until = entry.until.max(now + entry.period);
         entry.bytes_per_sec = bytes_per_sec;
     }
 

@@ -24,11 +24,11 @@ use crate::storage::store_error::{StoreError, StoreErrorKind};
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time without a response after which the next command starts with another bucket.
-const SILENT_AFTER: Duration = Duration::from_millis(400);
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Number of reads of a damaged object from the same bucket: the damage may have occurred in
 /// transit.
-const DAMAGED_TRIES: u32 = 2;
+const MAX_DAMAGED_READS: u32 = 2;
 
 /// Destination of an object that is being read.
 pub(crate) trait ObjectSink: Sized {
@@ -315,7 +315,7 @@ impl<'a> ObjectSearch<'a> {
                 warn!(bucket = name, key = self.key, error = %chain(&why), "object damaged");
                 self.damaged = Some(why);
                 candidate.damaged += 1;
-                candidate.damaged <= DAMAGED_TRIES
+                candidate.damaged <= MAX_DAMAGED_READS
             }
             AnswerError::Store(error) if error.kind() == StoreErrorKind::NotFound => {
                 health.answered(name);
@@ -350,7 +350,7 @@ impl<'a> ObjectSearch<'a> {
     fn avoid_silent(&self) {
         for candidate in &self.candidates {
             let since = candidate.silent_since();
-            if since.is_some_and(|since| since.elapsed() >= SILENT_AFTER) {
+            if since.is_some_and(|since| since.elapsed() >= SILENCE_TIMEOUT) {
                 self.buckets.health.avoid(candidate.bucket.name());
             }
         }

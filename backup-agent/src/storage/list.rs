@@ -12,13 +12,13 @@ use crate::storage::buckets::Buckets;
 use crate::storage::store_error::StoreError;
 
 /// Additional time for a bucket that has not responded yet, after another has listed.
-const UNREACHED_FOR: Duration = Duration::from_secs(5);
+const UNREACHED_GRACE: Duration = Duration::from_secs(5);
 
 /// The same for a recently unavailable bucket.
-const AVOIDED_FOR: Duration = Duration::from_secs(1);
+const AVOIDED_GRACE: Duration = Duration::from_secs(1);
 
 /// The same for a bucket that responds with transient errors: its content may matter.
-const REACHED_FOR: Duration = Duration::from_secs(30);
+const REACHED_GRACE: Duration = Duration::from_secs(30);
 
 impl Buckets {
     /// Lists in every bucket. Returns the responding buckets with their keys, nearest first, or the
@@ -121,11 +121,11 @@ impl Buckets {
         let silent = silent.iter().filter_map(|number| self.all().get(*number));
         let limits = silent.map(|bucket| {
             if bucket.is_reached() {
-                REACHED_FOR
+                REACHED_GRACE
             } else if self.health().is_avoided(bucket.name()) {
-                AVOIDED_FOR
+                AVOIDED_GRACE
             } else {
-                UNREACHED_FOR
+                UNREACHED_GRACE
             }
         });
         limits.max().unwrap_or(Duration::ZERO)

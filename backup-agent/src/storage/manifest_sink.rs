@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::storage::download::{DownloadError, DownloadSink, SinkDemand};
 
 /// Maximum size of a manifest: a hundred million files. A larger one was made to fill a disk.
-const LARGEST_MANIFEST: u64 = 16 << 30;
+const MAX_MANIFEST_BYTES: u64 = 16 << 30;
 
 /// Bytes that are decompressed at once: a block of zstd.
 const BLOCK_BYTES: usize = 128 << 10;
@@ -71,8 +71,8 @@ impl<O: ManifestOutput> ManifestSink<O> {
                 .get(..status.bytes_written)
                 .expect("zstd writes at most the bytes that fit");
             self.content_bytes += u64::try_from(content.len()).unwrap_or(u64::MAX);
-            if self.content_bytes > LARGEST_MANIFEST {
-                let limit = LARGEST_MANIFEST;
+            if self.content_bytes > MAX_MANIFEST_BYTES {
+                let limit = MAX_MANIFEST_BYTES;
                 return Err(DecryptError::TooLarge { limit }.into());
             }
             if self.output.write(content)? == SinkDemand::Nothing {

@@ -40,7 +40,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const SET_ASIDE_PERIOD: Duration = Duration::from_secs(30);
 
 /// Time without a copied object after which the process exits. The next push starts another.
-const GIVE_UP_TIMEOUT: Duration = Duration::from_mins(10);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Size of the process's log file at which it is truncated.
 const MAX_LOG_BYTES: u64 = 1 << 20;
@@ -220,7 +220,7 @@ impl BackfillWorker<'_> {
             if moves {
                 progress_at = Instant::now();
                 backoff = RETRY_POLICY.backoff();
-            } else if progress_at.elapsed() >= GIVE_UP_TIMEOUT {
+            } else if progress_at.elapsed() >= IDLE_TIMEOUT {
                 warn!(
                     bucket = self.bucket.name(),
                     "backfill of a bucket stopped until the next push"

@@ -82,7 +82,7 @@ pub(super) async fn compare_copies(
 }
 
 /// Maximum size of a WAL file.
-const LARGEST: u64 = 1 << 30;
+const MAX_WAL_FILE_BYTES: u64 = 1 << 30;
 
 /// Returns the digest of an object's content.
 async fn content(
@@ -95,7 +95,7 @@ async fn content(
     let mut payload = Vec::new();
     let digest = DigestWriter {
         context: digest::Context::new(&SHA256),
-        left: LARGEST,
+        left: MAX_WAL_FILE_BYTES,
     };
     let mut decoder = match zstd::stream::write::Decoder::new(digest) {
         Ok(decoder) => decoder,
