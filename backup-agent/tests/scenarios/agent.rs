@@ -1,4 +1,4 @@
-//! A host with the program, its settings and its state, and two buckets.
+//! A host with backup-agent, its settings and its state, and two buckets.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -24,7 +24,7 @@ pub(crate) struct World {
     settings: String,
 }
 
-/// What a run of the program gave.
+/// Result of a run of backup-agent.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -53,7 +53,7 @@ impl Run {
 }
 
 impl World {
-    /// Two buckets, a key pair, and settings for a data directory that is not there yet.
+    /// Returns two buckets, a key pair, and settings for a data directory that does not exist yet.
     pub(crate) async fn new() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("causeway-")
@@ -101,7 +101,7 @@ impl World {
         )
     }
 
-    /// Lets the settings name a standby in `directory`, on port 5433, and its primary.
+    /// Configures a standby in `directory`, on port 5433, and its primary.
     pub(crate) fn configure_standby(&self, directory: &str) {
         let data = format!("data-directory = \"{}\"", self.path("data"));
         let there = format!("data-directory = \"{directory}\"\nport = 5433");
@@ -112,14 +112,14 @@ impl World {
         });
     }
 
-    /// Writes the settings, as `change` wants them.
+    /// Writes the settings, as modified by `change`.
     pub(crate) fn configure(&self, change: impl FnOnce(&str) -> String) {
         fs::write(&self.config, change(&self.settings)).unwrap();
         fs::set_permissions(&self.config, Permissions::from_mode(0o644)).unwrap();
     }
 
-    /// Loses what the host remembers. A process in the background may be writing there: the directory is
-    /// renamed, because one that is emptied file by file may not be empty in the end.
+    /// Loses the state directory `name`. A background process may be writing there: the directory
+    /// is renamed, because one that is emptied file by file may not be empty at the end.
     pub(crate) fn forget(&self, name: &str) {
         let lost = tempfile::tempdir_in(self.directory.path()).unwrap().keep();
         fs::rename(self.path(name), lost.join("lost")).unwrap();
@@ -134,7 +134,7 @@ impl World {
             .to_owned()
     }
 
-    /// The program with these arguments, as the user that PostgreSQL runs as.
+    /// Returns a command that runs backup-agent with these arguments, as the PostgreSQL user.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = as_postgres(&self.program);
         command.arg("--config").arg(&self.config).args(args);
@@ -161,8 +161,8 @@ impl World {
     }
 }
 
-/// Brings the program to where the user that PostgreSQL runs as may run it: a checkout may be in a
-/// home that is closed to others, and its path may have a blank, which `archive_command` would not bear.
+/// Copies the program to a path where the PostgreSQL user may run it: a checkout may be in a
+/// private home directory, and its path may have a blank, which `archive_command` does not support.
 fn install(program: &Path) {
     if fs::hard_link(BUILT, program).is_err() {
         fs::copy(BUILT, program).unwrap();
@@ -170,7 +170,8 @@ fn install(program: &Path) {
     fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
 }
 
-/// PostgreSQL refuses to run as root, so that a test run by root becomes `postgres` for it.
+/// Returns a command that runs as the PostgreSQL user: PostgreSQL refuses to run as root, so a test
+/// that is run by root switches to `postgres`.
 pub(crate) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
@@ -184,7 +185,7 @@ pub(crate) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Lets the user that PostgreSQL runs as write into a directory.
+/// Makes a directory writable for the PostgreSQL user.
 pub(crate) fn give_to_postgres(path: &Path) {
     fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     if let Some((uid, gid)) = postgres_user() {
@@ -201,7 +202,7 @@ fn postgres_user() -> Option<(u32, u32)> {
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-/// Waits until `condition` gives something, and says what was waited for when it does not.
+/// Waits until `condition` returns a value, and panics with `what` after a timeout.
 pub(crate) async fn wait_for<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {

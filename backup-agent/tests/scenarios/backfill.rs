@@ -1,4 +1,4 @@
-//! What a bucket missed is copied to it, and what was expired in it is not.
+//! Objects that a bucket lacks are copied to it, and objects that have expired in it are not.
 
 use std::fs;
 
@@ -110,14 +110,14 @@ async fn backup_missing_in_a_bucket_then_copied_there() {
         .ok();
 }
 
-/// The process that fills a bucket has begun with WAL when the backup is noted, and nothing is pushed
-/// afterwards that would start another.
+/// The process that fills a bucket has begun with WAL when the backup is recorded, and no later
+/// push would start another.
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_noted_during_wal_copy_then_also_copied() {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
-    // Only the notes count: no comparison finds what they missed.
+    // Only the records count: no comparison finds missing objects.
     let compared = fs::File::create(world.path("state/compare.lock")).unwrap();
     compared.lock().unwrap();
     world.far.stop().await;
@@ -160,7 +160,7 @@ async fn backup_copied_slowly_then_wal_not_delayed() {
     server.stop();
 }
 
-/// Somebody emptied the second bucket, or its name in the settings is another one's.
+/// The second bucket was emptied, or its name in the settings is another one's.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_emptied_then_named_until_it_is_filled() {
     let world = World::new().await;
@@ -185,7 +185,7 @@ async fn bucket_emptied_then_named_until_it_is_filled() {
     assert_eq!(stored(&world.near), stored(&world.far));
 }
 
-/// Anyone who may write to a bucket can put something in the place of a segment to come.
+/// Anyone with write access to a bucket can create an object under the key of a future segment.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_object_in_one_bucket_then_reported_and_wal_archived() {
     let world = pushed(1).await;

@@ -1,5 +1,5 @@
-//! What lies under a key counts as a copy only where it is one, and what a bucket's own backups need of
-//! the WAL is missing and not expired.
+//! An object counts as a copy only if its content is the same, and a bucket's own backups determine
+//! the WAL that it should have.
 
 use std::fs;
 
@@ -41,7 +41,7 @@ async fn other_content_in_one_bucket_then_named_until_it_is_gone() {
     }
 }
 
-/// A segment is archived anew after a crash between the push and PostgreSQL's note of it.
+/// A segment is archived again after a crash between the push and PostgreSQL's record of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn same_content_of_two_pushes_then_filled() {
     let world = pushed_apart(b"same", b"same", true).await;
@@ -51,7 +51,7 @@ async fn same_content_of_two_pushes_then_filled() {
     world.run(&["wal", "backfill"]).await.fails_with(27, NAME);
     let path = segment(&world, 1, 3, b"same");
     wait_for("a push that reaches the far bucket", async || {
-        // One that was down a moment ago is not tried by a push for 15 s.
+        // A push skips a recently unavailable bucket for 15 s.
         drop(fs::remove_file(world.path("state/down/far")));
         world.run(&["wal", "push", &path]).await.ok();
         let mut noted = fs::read_dir(world.path("state/lacking/far")).unwrap();
@@ -61,7 +61,7 @@ async fn same_content_of_two_pushes_then_filled() {
     world.run(&["wal", "backfill"]).await.ok();
 }
 
-/// The notes of the host that pushed are lost, so that only a comparison finds it.
+/// The records of the host that pushed are lost, so only a comparison finds it.
 #[tokio::test(flavor = "multi_thread")]
 async fn object_of_another_length_without_a_note_then_named() {
     for (name, foreign) in [("far", &b"x"[..]), ("near", b"")] {
@@ -86,7 +86,7 @@ async fn object_of_another_length_without_a_note_then_named() {
     }
 }
 
-/// What the listing does not show: both have one length.
+/// A difference that the listing does not show: both have the same length.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_history_in_one_bucket_then_named() {
     let mut world = host().await;
@@ -111,7 +111,7 @@ async fn other_history_in_one_bucket_then_named() {
     assert!(refused.out.contains(line), "{refused:?}");
 }
 
-/// An object that no copy can replace does not keep those waiting that can be copied.
+/// A conflicting object does not delay the copies of others.
 #[tokio::test(flavor = "multi_thread")]
 async fn conflicting_object_then_others_copied() {
     let mut world = pushed_apart(b"one server's", b"the other's", true).await;
@@ -129,7 +129,7 @@ async fn conflicting_object_then_others_copied() {
     assert_eq!(world.near.keys(), world.far.keys());
 }
 
-/// The first segments that the backup needs are gone from one bucket: nothing there is older than they.
+/// One bucket has lost the first segments that the backup needs, and has no older ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_missing_for_the_buckets_own_backup_then_copied() {
     let world = World::new().await;
@@ -169,7 +169,8 @@ async fn wal_missing_for_the_buckets_own_backup_then_copied() {
     assert!(!holds(name(2, first - 1)), "{held:?}");
 }
 
-/// A world in which the far bucket has a segment from a push of its own, and lacks it by the notes.
+/// Returns a world in which the far bucket has a segment from a push of its own, which is recorded
+/// as missing.
 async fn pushed_apart(near: &[u8], far: &[u8], has_identity: bool) -> World {
     let mut world = host().await;
     world.configure(without_near);

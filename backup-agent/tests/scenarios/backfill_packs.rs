@@ -1,4 +1,5 @@
-//! The packs of a backup are compared between the buckets, and what one lacks is named and copied.
+//! The packs of a backup are compared between the buckets, and missing ones are reported and
+//! copied.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use crate::agent::{World, wait_for};
 use crate::postgres::Server;
 use crate::store::Store;
 
-/// More than two packs of 8 MiB, which is what the settings say.
+/// More than two packs of 8 MiB, the size in the settings.
 const INCOMPRESSIBLE_BYTES: usize = 20 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +29,7 @@ async fn pack_missing_then_check_names_it_and_backfill_copies_it() {
         world.run(&["check"]).await.ok();
     }
 
-    // Each has what the other lacks.
+    // Each bucket has what the other lacks.
     remove(&world.near, "/pack/00000000");
     remove(&world.far, "/pack/00000002");
     world.run(&["wal", "backfill"]).await.ok();
@@ -46,7 +47,8 @@ async fn pack_missing_then_check_names_it_and_backfill_copies_it() {
     server.stop();
 }
 
-/// What is there cannot be overwritten: which one is right, and that the other has to go, is said.
+/// An existing pack cannot be overwritten: the right one, and the removal of the other, are
+/// reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn pack_of_another_length_then_named_until_it_is_gone() {
     let (world, server) = backed_up().await;
@@ -79,7 +81,7 @@ async fn pack_of_another_length_then_named_until_it_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pack_in_no_bucket_then_named_and_no_manifest_copied() {
     let (world, server) = backed_up().await;
-    // The far bucket has this one, and of the next nothing.
+    // The far bucket has this backup, and no object of the next one.
     world.run(&["backup"]).await.ok();
     server.stop();
     let listed = world.run(&["list", "--json"]).await.ok().json();
@@ -109,7 +111,7 @@ async fn pack_in_no_bucket_then_named_and_no_manifest_copied() {
     }
 }
 
-/// A world with a backup of three packs in both buckets.
+/// Returns a world with a backup of three packs in both buckets.
 async fn backed_up() -> (World, Server) {
     let world = World::new().await;
     let server = Server::create(&world).await;
@@ -123,7 +125,7 @@ async fn backed_up() -> (World, Server) {
     let bytes: Vec<u8> = words.take(INCOMPRESSIBLE_BYTES / 8).flatten().collect();
     fs::write(world.path("data/incompressible"), bytes).unwrap();
     world.run(&["backup"]).await.ok();
-    // The comparison that follows it has ended, and changes nothing of what a test does.
+    // The comparison after the backup has ended, and does not affect the test.
     wait_for("the comparison after the backup", async || {
         let lock = fs::File::open(world.path("state/compare.lock")).ok()?;
         let log = fs::read_to_string(world.path("state/backfill.log")).ok()?;

@@ -1,4 +1,4 @@
-//! Base backups of a real server, and what comes back.
+//! Base backups of a real server, and their restores.
 
 use std::fs;
 use std::path::Path;
@@ -111,7 +111,7 @@ async fn check_tables(restored: &Server, rows: &str, dropped: bool) {
     }
 }
 
-/// Looks for text, names and page contents in everything the two services have on disk.
+/// Searches for text, names and page contents in all files of the two services.
 fn nothing_can_be_read(world: &World) {
     let mut seen = 0;
     for path in world
@@ -132,7 +132,7 @@ fn nothing_can_be_read(world: &World) {
             let found = bytes
                 .windows(secret.len())
                 .any(|bytes| bytes == secret.as_bytes());
-            // Four letters turn up by chance in a few megabytes; the longer texts do not.
+            // Four letters occur by chance in a few megabytes; the longer texts do not.
             assert!(
                 !found || secret.len() < 6,
                 "`{secret}` in {}",
@@ -144,8 +144,8 @@ fn nothing_can_be_read(world: &World) {
     assert!(seen > 10, "{seen} files were looked at");
 }
 
-/// Money is moved between accounts, in transactions, while the files are read: whatever a page looked
-/// like when it was read, what is restored has all of it.
+/// Money is moved between accounts, in transactions, while the files are read: the restored tables
+/// are consistent, whatever state each page was read in.
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_under_writes_then_consistent_after_replay() {
     let world = World::new().await;
@@ -299,7 +299,7 @@ async fn damaged_page_then_no_backup_damaged_pack_then_no_restore() {
         pack.unwrap().1.clone()
     };
     flip(&pack(&world.near), 100_000);
-    // One good copy is enough; with none the restore fails, and what it leaves cannot be started.
+    // One good copy is enough; without one the restore fails, and what it leaves cannot be started.
     let directory = world.path("restored");
     world
         .run(&["restore", "--target-directory", &directory])
@@ -331,7 +331,7 @@ async fn bucket_away_then_check_names_the_bucket() {
     server.stop();
 }
 
-/// Of two writes of one key the second must be refused, and this store takes it.
+/// Of two writes of one key the second must be refused, and this store accepts it.
 #[tokio::test(flavor = "multi_thread")]
 async fn store_overwrites_then_check_names_it() {
     let world = crate::wal::host().await;

@@ -1,4 +1,4 @@
-//! In which buckets a backup is: it is copied beside WAL, and what was expired in one stays away from it.
+//! Copies of backups: copied in parallel with WAL, and not to a bucket in which they have expired.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::faults::Fault;
 use crate::postgres::Server;
 use crate::store::Store;
 
-/// The process that copies a backup for hours copies what is noted meanwhile.
+/// A process that copies a backup for hours also copies objects that are recorded meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_missed_during_backup_copy_then_copied_in_parallel() {
     let (world, server) = copying_for_hours().await;
@@ -56,21 +56,22 @@ async fn backup_expired_in_one_bucket_then_not_copied_back() {
     assert_eq!(held(&world.far).len(), held(&world.near).len());
 }
 
-/// Returns a server whose second backup the far bucket has missed, and takes longer than any test to store.
+/// Returns a server whose second backup is missing in the far bucket, and takes longer than any
+/// test to copy.
 pub(crate) async fn copying_for_hours() -> (World, Server) {
     let mut world = World::new().await;
     let server = Server::create(&world).await;
     world.run(&["backup"]).await.ok();
     world.far.stop().await;
     world.run(&["backup"]).await.ok();
-    // The copy is tried again and again in the background, and begins once the bucket is back.
+    // The copy is retried in the background, and begins once the bucket is back.
     let slow = Fault::Delay(Duration::from_hours(1));
     world.far.faults.add("PUT", "/pack/", 1000, slow);
     world.far.faults.add("POST", "/pack/", 1000, slow);
     world.far.come_back().await;
     let is_pack = |request: &String| request.contains("/pack/") && !request.starts_with("GET");
     wait_for("the copy of the backup", async || {
-        // A bucket that was down a moment ago is not tried by a push for 15 s.
+        // A push skips a recently unavailable bucket for 15 s.
         drop(fs::remove_file(world.path("state/down/far")));
         server.archive_all().await;
         let requests = world.far.faults.take_requests();

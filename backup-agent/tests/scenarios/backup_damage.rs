@@ -1,4 +1,4 @@
-//! Damaged pages: each of them named, and stored only in files that were accepted by name.
+//! Damaged pages are all reported, and stored only in files whose damage was accepted.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -77,7 +77,8 @@ async fn damaged_page_with_a_newer_lsn_then_named() {
     let gate = Gate::close(&world).await;
 
     let (running, began_at) = gate.hold_backup(&world).await;
-    // A position that the WAL has reached by the end of the backup: a page being written has such a one.
+    // A position that the WAL has reached by the end of the backup, as that of a page being
+    // written.
     let path = Path::new(&world.path("data")).join(&table);
     scratch(&path, 3, Some(began_at + 1));
     gate.open().await;
@@ -93,7 +94,7 @@ async fn file(server: &Server, table: &str) -> String {
     server.sql(&sql).await
 }
 
-/// Changes a bit in the middle of a page, and the position that it claims.
+/// Changes a bit in the middle of a page, and its LSN.
 fn scratch(path: &Path, block: u64, lsn: Option<u64>) {
     let file = fs::OpenOptions::new().read(true).write(true).open(path);
     let file = file.unwrap();

@@ -1,4 +1,4 @@
-//! A standby's backup during which a server is promoted: its primary's successor, or itself.
+//! Backups of a standby during which a server is promoted: its primary's successor, or the standby.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::backup_source::{copied, pg_basebackup, with_wal_senders};
 use crate::gate::{Gate, Running};
 use crate::postgres::Server;
 
-/// The old primary has archived its timeline beyond the fork, so that every segment is there that a
-/// backup of the old timeline would need.
+/// The old primary has archived its timeline beyond the fork, so the archive has every segment that
+/// a backup of the old timeline would need.
 #[tokio::test(flavor = "multi_thread")]
 async fn primary_fails_over_during_the_backup_then_refused() {
     let (world, primary, standby) = primary_and_standby().await;
@@ -30,7 +30,8 @@ async fn primary_fails_over_during_the_backup_then_refused() {
     let data = world.directory.path().join("data");
     fs::write(data.join("standby.signal"), "").unwrap();
     let primary = Server::start_standby(&world, &data, 5432).await;
-    // It has replayed the lock, at which a new connection would wait, and holds it until then.
+    // The standby has replayed the lock, at which a new connection would wait, and holds it until
+    // then.
     let mut promote = as_postgres("/usr/lib/postgresql/15/bin/pg_ctl");
     let promoted = promote.args(["promote", "-D"]).arg(&data).output().await;
     assert!(
@@ -40,8 +41,8 @@ async fn primary_fails_over_during_the_backup_then_refused() {
     primary
         .sql("INSERT INTO t SELECT generate_series(1, 100000)")
         .await;
-    // Its cache is small: what it writes of them moves the minimum recovery point, and not the timeline
-    // of its last checkpoint.
+    // Its cache is small: writing evicted pages moves the minimum recovery point, and not the
+    // timeline of its last checkpoint.
     wait_for("the rows of timeline 2", async || {
         let sql =
             "SELECT count(*) FROM t, pg_control_recovery() WHERE min_recovery_end_timeline = 2";
@@ -77,7 +78,7 @@ async fn standby_is_promoted_during_the_backup_then_refused() {
     primary.stop();
 }
 
-/// The settings are the standby's.
+/// Returns a primary and a standby, for which the settings are.
 async fn primary_and_standby() -> (World, Server, Server) {
     let world = World::new().await;
     let primary = with_wal_senders(&world).await;
@@ -94,8 +95,7 @@ async fn primary_and_standby() -> (World, Server, Server) {
     (world, primary, standby)
 }
 
-/// Returns a backup of the standby that has begun and does not go on. A standby takes the locks of its
-/// primary.
+/// Returns a frozen backup of the standby that has begun. A standby takes the locks of its primary.
 async fn frozen_backup(world: &World, standby: &Server) -> (Running, Gate) {
     let gate = Gate::close(world).await;
     wait_for("the lock", async || {

@@ -1,4 +1,4 @@
-//! What a backup may use, and what ends it early.
+//! Resource limits of a backup, and errors that end it early.
 
 use std::fs;
 use std::io::Read as _;
@@ -14,13 +14,13 @@ use crate::postgres::Server;
 
 const FILES: usize = 150_000;
 
-/// Below what ext4 allows.
+/// Below the limit of ext4.
 const NAMES_OF_ONE: usize = 50_000;
 
 const LIMIT_MIB: i64 = 128;
 
-/// Files whose names do not compress, the manifest that they make at least, and what a process may map that
-/// keeps none of it: the program alone maps about half of this.
+/// Files with incompressible names, the minimum size of their manifest, and a limit on mapped
+/// memory in which it does not fit: the program alone maps about half of this.
 const LONG_NAMES: usize = 150_000;
 const LARGE_MANIFEST: u64 = 16 << 20;
 const READING_LIMIT_MIB: u64 = 48;
@@ -36,7 +36,7 @@ async fn connection_lost_and_buckets_silent_then_backup_ends() {
 
     let mut running = Running::start(&world);
     running.until_it_began().await;
-    // Before that it asks the server what it needs, and would end for want of an answer.
+    // Before that it queries the server, and would end without a response.
     wait_for("a pack that is sent", async || {
         let requests = world.near.faults.take_requests();
         let is_sent = |request: &String| request.starts_with("PUT") && request.contains("/pack/");
@@ -61,7 +61,7 @@ async fn many_files_then_memory_stays_within_the_limit() {
     let server = Server::create(&world).await;
     let many = PathBuf::from(world.path("data")).join("many");
     fs::create_dir(&many).unwrap();
-    // Names are what a backup has to hold; the same few files under many are made in a second.
+    // A backup has to keep the names; many links to the same few files are created in a second.
     for number in 0..FILES {
         let path = many.join(format!("{number}_of_many_files"));
         let first = many.join(format!("{}_of_many_files", number - number % NAMES_OF_ONE));
@@ -71,7 +71,7 @@ async fn many_files_then_memory_stays_within_the_limit() {
             fs::hard_link(first, path).unwrap();
         }
     }
-    // The rest of this test's children need less.
+    // The other children of this test need less.
     let group = MemoryGroup::create();
 
     let mut command = world.command(&["backup", "--json"]);
@@ -88,7 +88,7 @@ async fn many_files_then_memory_stays_within_the_limit() {
     server.stop();
 }
 
-/// The limit is the kernel's, on what a process may map to write.
+/// The kernel limits the memory that a process may map writable.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_manifest_then_list_and_check_stay_within_the_limit() {
     let world = World::new().await;
@@ -139,8 +139,8 @@ async fn large_manifest_then_list_and_check_stay_within_the_limit() {
     server.stop();
 }
 
-/// A control group that ends a process which needs more memory than it may. There is one where this test
-/// may make one: not in a container, and then the peak alone is looked at.
+/// A control group that kills a process above its memory limit. It exists only where this test may
+/// create one, not in a container; elsewhere only the peak is checked.
 struct MemoryGroup {
     directory: PathBuf,
 }

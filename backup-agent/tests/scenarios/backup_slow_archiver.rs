@@ -1,4 +1,4 @@
-//! A backup whose WAL comes late, because the archiver is still at what was written before it.
+//! A backup whose WAL is archived late, because the archiver is at earlier segments.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::backup_source::{pg_basebackup, with_wal_senders};
 use crate::faults::Fault;
 use crate::postgres::Server;
 
-/// More segments than the archiver does while a backup waits for one.
+/// More segments than the archiver archives while a backup waits for one.
 const BEHIND_BY: usize = 12;
 
-/// How long the archiver needs for one of them.
+/// Time that the archiver needs for a segment.
 const SLOW: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +57,7 @@ async fn archiver_of_the_primary_far_behind_then_standby_waits_too() {
     primary.stop();
 }
 
-/// Lets the server end segments faster than its archiver archives them.
+/// Makes the server end segments faster than its archiver archives them.
 async fn fall_behind(world: &World, server: &Server) {
     for store in [&world.near, &world.far] {
         store

@@ -1,4 +1,4 @@
-//! A backup is of the server that it says: of its directory, of its files, all of them.
+//! A backup is one of the configured server: of its directory, and of all of its files.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -26,7 +26,7 @@ async fn copy_of_the_data_directory_then_refused() {
         assert!(checked.out.contains(why), "{checked:?}");
     };
 
-    // Everything in it is as the server has it, but it is another directory.
+    // Its content is the server's, but it is another directory.
     refuse("a file that the server has just created is not there").await;
     server.sql("CHECKPOINT").await;
     refuse("its last checkpoint is at").await;
@@ -38,7 +38,7 @@ async fn copy_of_the_data_directory_then_refused() {
     refuse("no server runs there").await;
     assert!(world.near.keys().iter().all(|key| !key.contains("/backup/")));
 
-    // The directory by another path, as a container has it, and by a user who may see no path at all.
+    // The directory by another path, as in a container, and by a user who may read no path.
     server
         .sql(
             "CREATE ROLE keeper LOGIN; \
@@ -230,7 +230,7 @@ async fn linked_files_and_directories_then_copy_starts() {
     let server = Server::start(&world, &data, 5432).await;
 
     world.run(&["backup"]).await.ok();
-    // What PostgreSQL needs and cannot be read is not taken for something that vanished.
+    // A file that PostgreSQL needs and that cannot be read has not vanished.
     let file = data.join(server.sql("SELECT pg_relation_filepath('t')").await);
     fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
     let refused = world.run(&["backup"]).await;
@@ -252,7 +252,7 @@ async fn linked_files_and_directories_then_copy_starts() {
     assert_eq!(restored.sql("SELECT count(*) FROM t").await, "1");
 }
 
-/// Neither a directory that cannot be listed nor one whose files cannot be looked at is empty.
+/// A directory that cannot be listed, or whose files cannot be read, is not empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn directory_not_readable_then_refused() {
     let world = World::new().await;
@@ -273,7 +273,7 @@ async fn directory_not_readable_then_refused() {
     server.stop();
 }
 
-/// Points the settings to another data directory and user.
+/// Sets another data directory and user.
 fn at(world: &World, directory: &str, user: &str) {
     let data = format!("data-directory = \"{}\"", world.path("data"));
     let there = format!("data-directory = \"{directory}\"\nuser = \"{user}\"");
@@ -286,7 +286,7 @@ pub(crate) async fn copied(from: &str, to: &str) {
     assert!(copied.status.success(), "{copied:?}");
 }
 
-/// A server from which can be streamed.
+/// Returns a server that accepts replication connections.
 pub(crate) async fn with_wal_senders(world: &World) -> Server {
     let server = Server::create(world).await;
     let setting = "ALTER SYSTEM SET max_wal_senders = 4";
@@ -303,7 +303,7 @@ pub(crate) async fn pg_basebackup(world: &World, args: &[&str]) {
     assert!(made.status.success(), "{made:?}");
 }
 
-/// Every file and directory below a directory, links followed.
+/// Returns all files and directories below a directory, with links followed.
 fn below(root: &Path, path: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(root.join(path)).unwrap() {

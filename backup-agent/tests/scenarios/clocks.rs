@@ -1,4 +1,4 @@
-//! Clocks that do not agree: the one that a backup's end is read from, and the one of the commits.
+//! Clocks that disagree: the one from which a backup's end is read, and the one of the commits.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use crate::agent::{World, wait_for};
 use crate::backup_source::{pg_basebackup, with_wal_senders};
 use crate::postgres::Server;
 
-/// Lets what a backup reads as the server's clock be an hour behind that of the commits: a function of
-/// the same name is found first.
+/// Makes the clock that a backup reads from the server an hour slower than that of the commits: a
+/// function with the same name precedes it.
 const FALL_BEHIND: &str = "CREATE SCHEMA behind; \
      CREATE FUNCTION behind.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
      $$ SELECT pg_catalog.clock_timestamp() - interval '1 hour' $$; \
@@ -17,7 +17,7 @@ const TIME: &str = "SELECT to_json(pg_catalog.clock_timestamp()) #>> '{}'";
 
 const ROWS: &str = "SELECT string_agg(n::text, ',' ORDER BY n) FROM t";
 
-/// The backup says that it ended an hour before the rows that are in it.
+/// The backup's end time is an hour before the rows that are in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn backup_ended_by_a_clock_behind_then_older_one_chosen() {
     let world = World::new().await;
@@ -28,7 +28,7 @@ async fn backup_ended_by_a_clock_behind_then_older_one_chosen() {
     let between = server.sql(TIME).await;
     server.sql("INSERT INTO t VALUES (2)").await;
     server.sql(FALL_BEHIND).await;
-    // What was committed is in segments before the one in which the backup begins.
+    // The commits are in segments before the one in which the backup begins.
     server.archive_all().await;
     server.sql("SELECT pg_switch_wal(); CHECKPOINT").await;
     let newer = world.run(&["backup", "--json"]).await.ok().json();

@@ -1,5 +1,4 @@
-//! Faults of an S3 service, one request at a time: what a rule names happens to the next requests
-//! that match it.
+//! Faults of an S3 service, injected into single requests that match a rule.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,43 +11,46 @@ use hyper::{Request, Response};
 use s3s::service::S3Service;
 use tokio::sync::Semaphore;
 
-/// The service, and the same without a look at signatures.
+/// The service, and the same service without signature verification.
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) signed: S3Service,
     pub(crate) unsigned: S3Service,
 }
 
-/// What happens to a request.
+/// Fault of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// It is answered with this status and error code, and has no effect.
+    /// The response has this status and error code, and the request has no effect.
     Error(u16, &'static str),
-    /// It is answered with 404 by something that is not S3.
+    /// The response is a 404 that is not S3's.
     ForeignNotFound,
-    /// It has its effect, and the connection breaks instead of the answer.
+    /// The request has its effect, and the connection breaks instead of a response.
     LostAnswer,
-    /// It has its effect, and the answer is 200 with an error inside.
+    /// The request has its effect, and the response is a 200 with an error inside.
     ErrorInside200(&'static str),
-    /// The connection breaks after half of the answer's body.
+    /// The connection breaks after half of the response body.
     CutBody,
-    /// Nothing comes after half of the answer's body, and the connection stays.
+    /// The response body stalls after its half, and the connection stays open.
     StalledBody,
-    /// The answer's body comes at about this many bytes a second.
+    /// The response body arrives at about this many bytes a second.
     SlowBody(u64),
-    /// The answer's body ends after its half as if that were all, and no header says how long it is.
+    /// The response body ends after its half as if it were complete, and no header names its
+    /// length.
     ShortBody,
-    /// The answer is the whole object whatever part was asked for, and no header says how long it is.
+    /// The response is the whole object whatever range was requested, and no header names its
+    /// length.
     IgnoredRange,
-    /// The answer begins so much later.
+    /// The response begins after this time.
     Delay(Duration),
-    /// The request's body is read at about this many bytes a second.
+    /// The request body is read at about this many bytes a second.
     SlowUpload(u64),
-    /// It is answered with this status and error code once the story has called [`Faults::release`].
+    /// The response has this status and error code once the scenario has called
+    /// [`Faults::release`].
     HeldError(u16, &'static str),
 }
 
-/// To how many of the requests that match a fault happens.
+/// Number of matching requests that a fault affects.
 #[derive(Clone, Debug)]
 struct Rule {
     method: &'static str,
@@ -57,7 +59,7 @@ struct Rule {
     fault: Fault,
 }
 
-/// The faults of one service, and the requests that it was sent.
+/// Faults of one service, and the requests that it received.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
     rules: Arc<Mutex<Vec<Rule>>>,
@@ -76,7 +78,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Lets `fault` happen to the next `times` requests of this method whose path and query contain
+    /// Injects `fault` into the next `times` requests with this method whose path and query contain
     /// `part`.
     pub(crate) fn add(&self, method: &'static str, part: &str, times: usize, fault: Fault) {
         self.rules.lock().unwrap().push(Rule {
@@ -87,17 +89,17 @@ impl Faults {
         });
     }
 
-    /// Lets one answer go that is held.
+    /// Releases one held response.
     pub(crate) fn release(&self) {
         self.released.add_permits(1);
     }
 
-    /// Takes every rule away.
+    /// Removes every rule.
     pub(crate) fn clear(&self) {
         self.rules.lock().unwrap().clear();
     }
 
-    /// Returns the requests since it was last asked, as `GET /bucket/key?query`.
+    /// Returns the requests since the last call, as `GET /bucket/key?query`.
     pub(crate) fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.requests.lock().unwrap())
     }
@@ -113,7 +115,7 @@ impl Faults {
         Some(rule.fault)
     }
 
-    /// Answers a request as `service` does, or as the fault of it does.
+    /// Responds to a request like `service`, or with the fault of a matching rule.
     pub(crate) async fn answer(
         self,
         services: Services,
@@ -124,7 +126,8 @@ impl Faults {
         let fault = self.next(&method, &target);
         match fault {
             Some(Fault::Error(status, code)) => {
-                // The request is read, as a client that is still sending would see a reset instead.
+                // The request is read first: a client that is still sending would see a reset
+                // instead.
                 drop(request.into_body().collect().await);
                 return Ok(error(status, code));
             }
@@ -148,7 +151,7 @@ impl Faults {
         };
         let service = match fault {
             Some(Fault::IgnoredRange) => {
-                // What is taken away was signed.
+                // The removed headers were signed.
                 for name in ["authorization", "range", "if-match"] {
                     request.headers_mut().remove(name);
                 }

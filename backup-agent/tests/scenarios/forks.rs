@@ -1,5 +1,5 @@
-//! A primary fails over with its standby behind it: what it wrote after the fork is in the archive, and
-//! belongs to nobody who follows the new timeline.
+//! A primary fails over with its standby behind it: the archive has its WAL after the fork, which
+//! does not belong to servers on the new timeline.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,7 +45,8 @@ async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
     let named = "FAILED newest backup on the newest timeline: no segment of timeline 2 is archived";
     assert!(checked.out.contains(named), "{checked:?}");
 
-    // A backup of the branch does not serve, and `check` says so, until it is asked for by its number.
+    // A backup of the branch is not used, and `check` reports that, until its timeline is requested
+    // by its number.
     let old = Server::start(world, Path::new(&world.path("data")), 5432).await;
     world.run(&["backup"]).await.ok();
     let checked = world.run(&["check"]).await.fails_with(22, "1 of");
@@ -92,7 +93,7 @@ async fn first_segment_not_archived_then_standby_waits_at_the_fork() {
     forked.end();
 }
 
-/// PostgreSQL takes a history that it does not get for one that is not there.
+/// PostgreSQL treats a history that it does not receive as absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn history_in_one_bucket_that_fails_then_standby_follows_it() {
     let forked = Forked::new(OldPrimary::WentOn).await;
@@ -118,7 +119,8 @@ async fn history_in_one_bucket_that_fails_then_standby_follows_it() {
     forked.end();
 }
 
-/// The segment in which a server is promoted is archived as `.partial`, which recovery does not ask for.
+/// The segment in which a server is promoted is archived as `.partial`, which recovery does not
+/// request.
 #[tokio::test(flavor = "multi_thread")]
 async fn timeline_ends_in_a_partial_segment_then_end_reported() {
     let forked = Forked::new(OldPrimary::Ended).await;
@@ -152,7 +154,7 @@ async fn timeline_ends_in_a_partial_segment_then_end_reported() {
     forked.end();
 }
 
-/// What the old primary did after the standby had its last record.
+/// State of the old primary after the standby had its last record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OldPrimary {
     /// It wrote other rows, and archived them.
@@ -161,7 +163,7 @@ enum OldPrimary {
     Ended,
 }
 
-/// Timeline 2 began within a segment, and its history is all that is archived of it.
+/// Timeline 2 began within a segment, and only its history is archived.
 struct Forked {
     world: World,
     new_primary: Server,

@@ -1,4 +1,4 @@
-//! A backup that is held where a story wants it: after it has begun, and before it reads a file.
+//! A backup that is held at a defined point: after it has begun, and before it reads a file.
 
 use std::process::Stdio;
 
@@ -9,12 +9,13 @@ use tokio::process::{Child, ChildStderr};
 
 use crate::agent::{World, as_postgres};
 
-/// A lock on a table that a backup asks for what PostgreSQL needs, and nothing else in a story reads.
+/// A lock on a table that a backup queries for the needed files, and that no other query of a
+/// scenario reads.
 pub(crate) struct Gate {
     psql: Child,
 }
 
-/// A backup that runs.
+/// A backup that is running.
 pub(crate) struct Running {
     child: Child,
     said: Lines<BufReader<ChildStderr>>,
@@ -38,7 +39,7 @@ impl Gate {
         Self { psql }
     }
 
-    /// Starts a backup, and returns it once it waits for the lock, with the position at which it began.
+    /// Starts a backup, and returns it once it waits for the lock, with its start position.
     pub(crate) async fn hold_backup(&self, world: &World) -> (Running, u64) {
         let mut running = Running::start(world);
         let lsn = running.until_it_began().await;
@@ -61,7 +62,7 @@ impl Running {
         Self { child, said }
     }
 
-    /// Waits until it has begun, and returns the position.
+    /// Waits until it has begun, and returns its start position.
     pub(crate) async fn until_it_began(&mut self) -> u64 {
         loop {
             let line = self.said.next_line().await.unwrap();
@@ -80,13 +81,13 @@ impl Running {
         }
     }
 
-    /// Freezes it, or lets it go on.
+    /// Freezes or resumes it.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = self.child.id().expect("it has not ended");
         kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
     }
 
-    /// Waits until it ends, and returns its exit code and what it said since.
+    /// Waits until it ends, and returns its exit code and its output since then.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         while let Some(line) = self.said.next_line().await.unwrap() {

@@ -1,5 +1,5 @@
-//! The program as PostgreSQL and people start it, against S3 as `s3s-fs` plays it and, where a story
-//! needs one, a real PostgreSQL.
+//! backup-agent as PostgreSQL and operators start it, with the S3 service `s3s-fs` and, where a
+//! scenario needs one, a real PostgreSQL.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of our own, archiving through the program.
+//! A PostgreSQL server that archives through backup-agent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Makes a cluster with page checksums in the world's data directory, and starts it.
+    /// Creates a cluster with page checksums in the world's data directory, and starts it.
     pub(crate) async fn create(world: &World) -> Self {
         let directory = world.directory.path().join("data");
         let made = as_postgres(format!("{BIN}/initdb"))
@@ -40,7 +40,7 @@ impl Server {
         Self::start(world, &directory, 5432).await
     }
 
-    /// Starts a server on a directory, and waits until recovery is over.
+    /// Starts a server on a directory, and waits until recovery has ended.
     pub(crate) async fn start(world: &World, directory: &Path, port: u16) -> Self {
         let server = Self::start_standby(world, directory, port).await;
         wait_for("the end of recovery", async || {
@@ -50,7 +50,7 @@ impl Server {
         server
     }
 
-    /// Starts a server on a directory, and waits until it can be read.
+    /// Starts a server on a directory, and waits until it accepts connections.
     pub(crate) async fn start_standby(world: &World, directory: &Path, port: u16) -> Self {
         let server = Self {
             directory: directory.to_owned(),
@@ -77,7 +77,7 @@ impl Server {
         fs::read_to_string(self.directory.with_extension("log")).unwrap_or_default()
     }
 
-    /// Runs statements, and returns what they gave.
+    /// Runs statements, and returns their output.
     pub(crate) async fn sql(&self, sql: &str) -> String {
         let output = as_postgres(format!("{BIN}/psql"))
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"])
@@ -90,10 +90,10 @@ impl Server {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Ends the segment, and waits until the archive has it.
+    /// Ends the segment, and waits until it is archived.
     pub(crate) async fn archive_all(&self) {
-        // An empty segment would not be ended; and each call is a transaction of its own, so that
-        // the table's commit is in what is archived.
+        // An empty segment would not be ended. Each call is a transaction of its own, so the
+        // archived WAL has the commit of the table.
         self.sql("CREATE TABLE IF NOT EXISTS tick (); COMMENT ON TABLE tick IS 'tock'")
             .await;
         let last = self.sql("SELECT pg_walfile_name(pg_switch_wal())").await;
@@ -104,7 +104,7 @@ impl Server {
         .await;
     }
 
-    /// Stops it as a crash would, once it is no longer needed.
+    /// Stops it as in a crash, once it is no longer needed.
     pub(crate) fn stop(self) {
         drop(self);
     }

@@ -1,4 +1,4 @@
-//! Nothing wedges `archive_command`, and what a bucket missed gets there.
+//! No fault blocks `archive_command`, and missing objects reach their bucket.
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use crate::faults::Fault;
 use crate::retries::one_bucket;
 use crate::wal::{host, key, object, segment, segment_of};
 
-/// What every command may use.
+/// Address space limit of every command.
 const MEMORY_KIB: i64 = 128_000_000 / 1024;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,8 +142,8 @@ async fn segment_before_the_fork_lost_then_gap_shown_until_filled() {
     world.run(&["wal", "backfill"]).await.ok();
 }
 
-/// A segment that needs several parts: its upload survives what S3 does to it, and neither way takes
-/// memory that grows with it.
+/// A segment of several parts: its upload survives S3's faults, and neither direction needs memory
+/// that grows with the segment.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_segment_then_parts_and_bounded_memory() {
     let world = host().await;
@@ -178,7 +178,7 @@ async fn large_segment_then_parts_and_bounded_memory() {
     assert!(most < MEMORY_KIB, "{most} KiB");
 }
 
-/// No deadline counts while bytes move: 20 s were one, and each push began anew.
+/// No timeout counts while bytes move: with one of 20 s each push would start again.
 #[tokio::test(flavor = "multi_thread")]
 async fn upload_slow_but_progressing_then_one_request_suffices() {
     let world = one_bucket().await;
@@ -192,7 +192,8 @@ async fn upload_slow_but_progressing_then_one_request_suffices() {
     assert_eq!(world.near.keys().len(), 1);
 }
 
-/// Notes are worth less than the archive: PostgreSQL keeps every segment that a push did not take.
+/// The records are worth less than the archive: PostgreSQL keeps every segment that a push did not
+/// accept.
 #[tokio::test(flavor = "multi_thread")]
 async fn state_directory_full_or_closed_then_push_succeeds() {
     let mut world = host().await;
@@ -239,7 +240,8 @@ async fn state_directory_full_or_closed_then_push_succeeds() {
     assert_eq!(world.near.keys().len(), 3);
 }
 
-/// A file system without room, in which nothing can be made. There is none where mounting is not allowed.
+/// A file system without space, on which no file can be created. There is none where mounting is
+/// not allowed.
 struct FullDisk<'a>(&'a Path);
 
 impl<'a> FullDisk<'a> {
@@ -264,21 +266,22 @@ impl<'a> FullDisk<'a> {
 
 impl Drop for FullDisk<'_> {
     fn drop(&mut self) {
-        // A process in the background may look there for another moment.
+        // A background process may still use it for a moment.
         let mut command = Command::new("umount");
         let unmounted = command.arg("--lazy").arg(self.0).output();
         assert!(unmounted.is_ok_and(|output| output.status.success()) || std::thread::panicking());
     }
 }
 
-/// Gives a directory to root, where root runs the scenarios; nothing else keeps others from writing.
+/// Makes root the owner of a directory if the scenarios run as root: nothing else prevents writing
+/// there.
 fn close_to_postgres(path: &Path) {
     if nix::unistd::geteuid().is_root() {
         chown(path, Some(0), Some(0)).unwrap();
     }
 }
 
-/// A stray segment from before all that is still archived makes no gap of what was expired.
+/// A stray segment older than all archived ones is no gap, because the others have expired.
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_before_the_fork_expired_then_no_gap() {
     let world = host().await;

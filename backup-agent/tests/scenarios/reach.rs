@@ -1,4 +1,5 @@
-//! How far the WAL in the archive reaches: what `restore`, `list` and `check` say of it, and refuse.
+//! Reach of the WAL in the archive, as `restore`, `list` and `check` report it, and targets beyond
+//! it.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +7,8 @@ use std::path::Path;
 use crate::agent::World;
 use crate::postgres::Server;
 
-/// One segment of twenty is gone from both buckets: PostgreSQL would take that for the end of the WAL,
-/// and come up without a word with a third of the rows.
+/// One segment of twenty is missing in both buckets: PostgreSQL would treat that as the end of the
+/// WAL, and start with a third of the rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn segment_missing_then_every_command_names_it() {
     let world = World::new().await;
@@ -50,7 +51,7 @@ async fn segment_missing_then_every_command_names_it() {
         listed.out.contains(&format!("GAP: `{missing}` is missing")),
         "{listed:?}"
     );
-    // Whoever has no identity sees it too.
+    // A host without an identity detects it as well.
     world.configure(|settings| settings.replace("identity-file", "#identity-file"));
     let listed = world.run(&["list"]).await.ok();
     assert!(
@@ -71,14 +72,14 @@ async fn segment_missing_then_every_command_names_it() {
         !Path::new(&directory).exists(),
         "it was refused before anything was touched"
     );
-    // The next backup is made, and says what the one before has lost.
+    // The next backup succeeds, and reports the gap after the previous one.
     let nightly = world.run(&["backup", "--json"]).await;
     let nightly = nightly.fails_with(25, &format!("`{missing}` is missing"));
     assert_eq!(nightly.json()["wal-gaps"].as_array().unwrap().len(), 1);
     server.stop();
 }
 
-/// A bucket that alone lacks a segment is named, and the WAL is still complete.
+/// A bucket that lacks a segment is named, and the WAL is still complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn segment_missing_in_one_bucket_then_check_names_the_bucket() {
     let world = World::new().await;
@@ -141,7 +142,8 @@ async fn target_past_the_end_then_refused_before_any_fetch() {
     server.stop();
 }
 
-/// A lifecycle rule by age takes the histories first: they are the oldest objects of their timelines.
+/// A lifecycle rule by age removes the histories first: they are the oldest objects of their
+/// timelines.
 #[tokio::test(flavor = "multi_thread")]
 async fn history_lost_then_its_timeline_not_skipped() {
     let world = World::new().await;
@@ -187,7 +189,7 @@ async fn history_lost_then_its_timeline_not_skipped() {
     server.stop();
 }
 
-/// Anyone who may write to a bucket can leave a manifest that nobody can read.
+/// Anyone with write access to a bucket can create an unreadable manifest.
 #[tokio::test(flavor = "multi_thread")]
 async fn manifest_unreadable_then_others_listed_and_restored() {
     let world = World::new().await;
@@ -237,7 +239,7 @@ async fn manifest_unreadable_then_others_listed_and_restored() {
     );
 }
 
-/// What only the silent bucket holds may be newer than everything else.
+/// Objects that only the unavailable bucket has may be newer than all others.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_away_then_restore_needs_from() {
     let mut world = World::new().await;
@@ -273,7 +275,7 @@ fn ids(listed: &serde_json::Value) -> Vec<String> {
         .collect()
 }
 
-/// Every segment that the near bucket holds, in order.
+/// Returns the segments in the near bucket, in order.
 fn segments(world: &World) -> Vec<String> {
     let keys = world
         .near
@@ -284,7 +286,7 @@ fn segments(world: &World) -> Vec<String> {
     names.filter(|name| name.len() == 24).collect()
 }
 
-/// Anyone who may write to a bucket can leave a history that nobody can read, of any number.
+/// Anyone with write access to a bucket can create an unreadable history with any number.
 #[tokio::test(flavor = "multi_thread")]
 async fn history_is_junk_then_restores_ignore_it() {
     let world = World::new().await;
@@ -316,7 +318,7 @@ async fn history_is_junk_then_restores_ignore_it() {
         world.run(&args).await.ok();
         let restored = Server::start(&world, Path::new(&directory), 5433).await;
         assert_eq!(restored.sql("SELECT count(*) FROM kept").await, "1");
-        // A number that somebody uses is not used again.
+        // A used number is not used again.
         let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
         restored.sql("CHECKPOINT").await;
         assert_eq!(restored.sql(timeline).await, "8");
@@ -324,7 +326,7 @@ async fn history_is_junk_then_restores_ignore_it() {
     }
 }
 
-/// The last segment is damaged in both buckets: what ends before it can still be restored.
+/// The last segment is damaged in both buckets: earlier targets can still be restored.
 #[tokio::test(flavor = "multi_thread")]
 async fn last_segment_damaged_then_earlier_targets_restored() {
     let world = World::new().await;

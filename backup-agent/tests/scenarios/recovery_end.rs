@@ -1,5 +1,5 @@
-//! `wal fetch` says that a file is not there only where that is so; with `--recovery`, everything else
-//! stops PostgreSQL.
+//! `wal fetch` reports a file as absent only if it is; with `--recovery`, every other error stops
+//! PostgreSQL.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -44,7 +44,7 @@ async fn only_holder_fails_once_then_fetched_every_time() {
     }
 }
 
-/// What only the bucket has that was away when it was last asked is not taken for absent.
+/// A file that only a recently unavailable bucket has is not absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_recently_away_then_still_queried() {
     let mut world = pushed(&[3]).await;
@@ -58,7 +58,7 @@ async fn bucket_recently_away_then_still_queried() {
     }
 }
 
-/// Each answer brings half of what is left.
+/// Each response has half of the remaining bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn body_cut_repeatedly_then_read_to_its_end() {
     let world = host().await;
@@ -110,7 +110,7 @@ async fn timeline_branched_off_later_then_recovery_stopped() {
         let end = fetch(&world, at_the_branch, Some("--recovery")).await;
         end.fails_with(1, "is not in the archive");
     }
-    // 2 was reserved and never written; 4 may come.
+    // 2 was reserved and never written; 4 may follow.
     fetch(&world, "00000002.history", Some("--recovery"))
         .await
         .ok();
@@ -138,7 +138,7 @@ async fn bucket_not_answering_then_recovery_stopped() {
     let absent = fetch(&world, "000000010000000000000004", Some("--recovery")).await;
     let absent = absent.fails_with(255, "start PostgreSQL again");
     assert!(absent.said.contains("`far`"), "{absent:?}");
-    // A standby asks again by itself, and must not be stopped.
+    // A standby retries, and must not be stopped.
     fetch(&world, "000000010000000000000004", None)
         .await
         .fails_with(14, "only 1 responded");
@@ -159,7 +159,7 @@ async fn damaged_in_one_bucket_then_other_and_in_both_then_stopped() {
     fs::write(&far, &damaged).unwrap();
     let stopped = fetch(&world, THIRD, Some("--recovery")).await;
     stopped.fails_with(255, "was altered");
-    // Neither may the other bucket's "not there" hide the damage.
+    // The other bucket's 404 must not hide the damage either.
     fs::remove_file(&far).unwrap();
     let stopped = fetch(&world, THIRD, Some("--recovery")).await;
     stopped.fails_with(255, "was altered");
@@ -216,7 +216,7 @@ async fn fetch(world: &World, name: &str, mode: Option<&str>) -> Run {
     world.run(&args).await
 }
 
-/// A host whose segments of timeline 1 with these numbers are in both buckets.
+/// Returns a host whose segments of timeline 1 with these numbers are in both buckets.
 async fn pushed(numbers: &[u64]) -> World {
     let world = host().await;
     for number in numbers {
@@ -227,7 +227,7 @@ async fn pushed(numbers: &[u64]) -> World {
     world
 }
 
-/// The settings were changed, or lead to another S3 with buckets of the same names.
+/// The settings were changed, or lead to another S3 service with buckets of the same names.
 #[tokio::test(flavor = "multi_thread")]
 async fn archive_of_another_cluster_then_recovery_stopped() {
     let world = host().await;
@@ -247,7 +247,7 @@ async fn archive_of_another_cluster_then_recovery_stopped() {
     refused.fails_with(255, "no bucket has an object below `other/");
 }
 
-/// The endpoint leads to a replica that is behind, or somebody has removed what `restore` saw.
+/// The endpoint leads to a stale replica, or the objects that `restore` found were removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn known_end_of_wal_gone_then_recovery_stopped() {
     let world = host().await;
@@ -278,7 +278,7 @@ async fn known_end_of_wal_gone_then_recovery_stopped() {
     fetch(&name(5), &name(2)).await.ok();
 }
 
-/// The log of the copy is on a disk that is full.
+/// The copy's log is on a full disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn standard_error_not_writable_then_recovery_stopped() {
     let mut world = host().await;

@@ -1,4 +1,4 @@
-//! What a restore begins from: nothing that a bucket did not show is taken for absent.
+//! Choice of the backup to restore: an object that a bucket did not return is not absent.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,8 @@ use crate::postgres::Server;
 
 const FAILS: Fault = Fault::Error(503, "SlowDown");
 
-/// The bucket answers everything else: what it did not list may be newer than what the other has.
+/// The bucket responds to everything else: the objects that it did not list may be newer than the
+/// other bucket's.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_fails_during_one_listing_then_refused() {
     let world = World::new().await;
@@ -31,7 +32,7 @@ async fn bucket_fails_during_one_listing_then_refused() {
     world.run(&restore).await.ok();
 }
 
-/// An older backup is not what was asked for, as long as the newest may be readable later.
+/// An older backup is not restored while the newest may become readable.
 #[tokio::test(flavor = "multi_thread")]
 async fn manifest_unreachable_then_not_skipped() {
     let world = World::new().await;
@@ -56,7 +57,7 @@ async fn manifest_unreachable_then_not_skipped() {
     world.run(&restore).await.ok();
 }
 
-/// A proxy that answers with a page of its own must not pass for an empty archive.
+/// A proxy's own error page must not pass for an empty archive.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_manifest_readable_then_not_reported_as_empty() {
     let world = World::new().await;
@@ -78,7 +79,7 @@ async fn no_manifest_readable_then_not_reported_as_empty() {
     refused.fails_with(17, "cannot be read");
 }
 
-/// Its header is sound, and what `list` shows of it too.
+/// Its header is valid, and so is the part that `list` shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn manifest_damaged_inside_then_check_names_it() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! A restore that is interrupted, and run again.
+//! A restore that is interrupted and run again.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ async fn killed_then_only_missing_packs_fetched() {
         &side,
     ];
 
-    // The rest comes so slowly that it is killed within.
+    // The rest arrives slowly enough to kill the restore meanwhile.
     let faults = &world.near.faults;
     faults.add("GET", "/pack/", 3, Fault::SlowBody(1 << 30));
     faults.add("GET", "/pack/", 100, Fault::SlowBody(1000));
@@ -43,7 +43,8 @@ async fn killed_then_only_missing_packs_fetched() {
     killed.kill().await.unwrap();
     faults.clear();
     assert!(!Path::new(&copy).join("global/pg_control").exists());
-    // Bytes that a power loss turned to zeros, a file that grew, and one that is of no backup.
+    // Bytes that a power loss set to zero, a file that grew, and one that is not part of the
+    // backup.
     let grown = Path::new(&copy).join("bulk/0");
     let mut bytes = fs::read(&grown).unwrap();
     let zeros = bytes.len().min(8192);
@@ -111,7 +112,7 @@ async fn buckets_away_then_next_run_resumes() {
     assert!(said.said.contains("/pack/"), "{said:?}");
     faults.clear();
 
-    // A newer backup is not what the directory holds.
+    // A newer backup is not the one in the directory.
     world.run(&["backup"]).await.ok();
     let (all, listed) = (world.run(&["list", "--json"]).await.ok().json(), "backups");
     let newest = all[listed][1]["id"].as_str().unwrap().to_owned();
@@ -129,7 +130,7 @@ async fn buckets_away_then_next_run_resumes() {
         .await
         .fails_with(24, "pass the same mappings");
 
-    // One copy of a pack is damaged: the other bucket has it.
+    // One copy of a pack is damaged: the other bucket has a valid one.
     asked_now(&world.near);
     let first = world.near.objects();
     let pack = first
@@ -145,7 +146,7 @@ async fn buckets_away_then_next_run_resumes() {
     server.stop();
 }
 
-/// The first region gives nothing: that is found out once, and not for each pack.
+/// The first region returns errors: that is detected once, and not once per pack.
 #[tokio::test(flavor = "multi_thread")]
 async fn first_region_fails_then_few_packs_requested_there() {
     let (world, server) = with_packs().await;
@@ -158,12 +159,13 @@ async fn first_region_fails_then_few_packs_requested_there() {
         .run(&["restore", "--target-directory", &copy, &sides])
         .await
         .ok();
-    // As many as are read at once.
+    // As many as are read concurrently.
     assert!(asked_now(&world.near) <= 2, "{said:?}");
     server.stop();
 }
 
-/// A server with a backup of several packs: files of which PostgreSQL knows nothing make no WAL.
+/// Returns a server with a backup of several packs: files that PostgreSQL does not know produce no
+/// WAL.
 async fn with_packs() -> (World, Server) {
     let world = World::new().await;
     let server = Server::create(&world).await;
@@ -179,7 +181,7 @@ async fn with_packs() -> (World, Server) {
         random.read_exact(&mut bytes).unwrap();
         fs::write(format!("{bulk}/{number}"), bytes).unwrap();
     }
-    // What a restore that was killed at its very end leaves is of no backup.
+    // Leftovers of a restore that was killed at its very end are not part of the backup.
     for left in ["backup-agent.restore", "global/pg_control.unfinished"] {
         fs::write(world.path(&format!("data/{left}")), "{}").unwrap();
     }
@@ -211,14 +213,14 @@ fn packs(store: &Store) -> usize {
     keys.iter().filter(|key| key.contains("/pack/")).count()
 }
 
-/// Returns how many different packs were asked for since `seen` was empty.
+/// Returns the number of different packs requested since `seen` was empty.
 fn asked(store: &Store, seen: &mut BTreeSet<String>) -> usize {
     let requests = store.faults.take_requests().into_iter();
     seen.extend(requests.filter(|request| request.starts_with("GET") && request.contains("/pack/")));
     seen.len()
 }
 
-/// Returns how many different packs were asked for since the last time.
+/// Returns the number of different packs requested since the last call.
 fn asked_now(store: &Store) -> usize {
     asked(store, &mut BTreeSet::new())
 }

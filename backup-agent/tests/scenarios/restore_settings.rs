@@ -1,4 +1,4 @@
-//! What a copy does when it is started: what was asked, whatever its settings said before.
+//! Behavior of a restored server: as requested, whatever its restored settings are.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::agent::{World, wait_for};
 use crate::postgres::Server;
 
-/// Settings that an earlier restore, `ALTER SYSTEM` or a standby leaves, each of which changes where
-/// recovery ends, or acts on another server. `MARKS` is a directory that only they write to.
+/// Settings of an earlier restore, of `ALTER SYSTEM` or of a standby, each of which changes the end
+/// of recovery or affects another server. `MARKS` is a directory that only they write to.
 const INHERITED: &str = "\
 recovery_target = 'immediate'
 recovery_target_time = '2020-01-01 00:00:00+00'
@@ -82,7 +82,7 @@ async fn inherited_settings_then_overridden() {
         (copy.sql("SELECT pg_is_in_recovery()").await == "f").then_some(())
     })
     .await;
-    // It would wait for `nobody`, or for the primary's archive to take its WAL.
+    // It would wait for `nobody`, or for the primary's archive to accept its WAL.
     copy.sql("INSERT INTO kept VALUES ('on the copy')").await;
     copy.sql("SELECT pg_switch_wal()").await;
     copy.stop();
@@ -125,7 +125,7 @@ async fn target_then_copy_ends_as_asked() {
     server.stop();
 }
 
-/// Nothing is touched, and no bucket is asked: both are away.
+/// Nothing is changed, and no bucket is queried: both are away.
 #[tokio::test(flavor = "multi_thread")]
 async fn options_without_effect_then_refused() {
     let mut world = World::new().await;

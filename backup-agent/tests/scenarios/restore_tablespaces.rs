@@ -1,4 +1,4 @@
-//! A copy beside the server that it is a copy of: whose tablespaces are whose.
+//! Tablespaces of a copy on the host of the original.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ async fn tablespace_made_after_the_backup_then_live_files_kept() {
         .sql("CREATE TABLE kept TABLESPACE late AS SELECT 1 AS version, g FROM generate_series(1, 9000) g")
         .await;
     server.archive_all().await;
-    // What is in memory of the live server does not show what happens to its files.
+    // The live server's cache would hide changes to its files.
     server.sql("UPDATE kept SET version = 2; CHECKPOINT").await;
     let before = content(Path::new(&late));
 
@@ -40,7 +40,7 @@ async fn tablespace_made_after_the_backup_then_live_files_kept() {
     let live = "SELECT count(*), min(version) FROM kept";
     assert_eq!(server.sql(live).await, "9000|2");
 
-    // On another host the location is free, and the same recovery goes on.
+    // On another host the location is free, and the same recovery continues.
     server.stop();
     fs::rename(&late, world.path("elsewhere")).unwrap();
     fs::create_dir(&late).unwrap();
@@ -100,7 +100,7 @@ async fn tablespace_without_a_place_then_refused() {
     server.stop();
 }
 
-/// Starts a server that stops within recovery, and returns what it logged.
+/// Starts a server that stops during recovery, and returns its log.
 async fn start_fails(world: &World, directory: &str) -> String {
     let socket = world.directory.path().display();
     let log = Path::new(directory).with_extension("log");
@@ -119,7 +119,7 @@ async fn start_fails(world: &World, directory: &str) -> String {
         .output()
         .await
         .unwrap();
-    // It may answer as a standby for the moment in which recovery has not come that far.
+    // It may accept connections as a standby until recovery reaches that point.
     if started.status.success() {
         crate::agent::wait_for("the end of the server", async || {
             let pid = Path::new(directory).join("postmaster.pid");
@@ -130,7 +130,7 @@ async fn start_fails(world: &World, directory: &str) -> String {
     fs::read_to_string(log).unwrap()
 }
 
-/// Every file below a directory, with what it holds.
+/// Returns all files below a directory, with their content.
 fn content(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {

@@ -1,4 +1,4 @@
-//! One bad answer of S3 is tried again, whichever call it is the answer to.
+//! A single transient error of S3 is retried, whichever call fails.
 
 use std::fs;
 use std::process::Stdio;
@@ -11,10 +11,11 @@ use crate::wal::{host, object, segment, segment_of};
 
 const NAME: &str = "000000010000000000000003";
 
-/// The length of a body of which half is sent before the service sees that the rest does not follow.
+/// Length of a body whose first half is sent before the service can detect that the rest does not
+/// follow.
 const NOT_BUFFERED: u64 = 4 << 20;
 
-/// What S3 and the ways to it answer now and then, and ask to be called again for.
+/// Transient errors of S3 and of the network, after which the call should be repeated.
 const TRANSIENT: &[Fault] = &[
     Fault::Error(503, "SlowDown"),
     Fault::Error(500, "InternalError"),
@@ -109,7 +110,7 @@ async fn range_or_length_unknown_then_read_to_its_end() {
         assert_eq!(sent.len(), requests, "{faults:?}: {sent:?}");
     }
 
-    // The header alone is asked for too.
+    // The header is requested separately as well.
     asked(&[Fault::IgnoredRange]);
     world.run(&["wal", "push", &path]).await.ok();
     segment(&world, 1, 3, b"another");
@@ -147,7 +148,8 @@ async fn bucket_or_service_unknown_then_not_an_absent_object() {
     }
 }
 
-/// The temporary credentials of a role end while a command runs, and others lie in their place by then.
+/// The temporary credentials of a role expire while a command runs, and others replace them by
+/// then.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_expired_then_renewed_ones_used() {
     let world = one_bucket().await;
@@ -167,7 +169,7 @@ async fn credentials_expired_then_renewed_ones_used() {
             &["wal", "fetch", "--retry-timeout-secs", "20", NAME, &fetched],
         ),
     ] {
-        // The service knows only the pair that is written later.
+        // The service accepts only the key pair that is written later.
         write("AKIDOFBEFORE", "no-longer-valid");
         world
             .near
@@ -197,7 +199,7 @@ async fn credentials_expired_then_renewed_ones_used() {
     assert!(fs::read(&fetched).unwrap() == fs::read(&path).unwrap());
 }
 
-/// A world whose only bucket is the near one.
+/// Returns a world with the near bucket only.
 pub(crate) async fn one_bucket() -> World {
     let world = host().await;
     world.configure(|settings| {

@@ -1,4 +1,4 @@
-//! A server that does not go on: a backup fails and says so, and the next one finds the way free.
+//! A server that hangs: a backup fails and reports it, and does not block the next one.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,7 +26,7 @@ async fn checkpointer_hangs_then_backup_fails() {
     server.stop();
 }
 
-/// Any statement may wait for a lock, or on a backend that is frozen.
+/// Any statement may wait for a lock, or for a frozen backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn lock_is_never_released_then_backup_fails() {
     let world = World::new().await;
@@ -55,7 +55,7 @@ async fn lock_is_never_released_then_backup_fails() {
     server.stop();
 }
 
-/// A process that goes on when this is dropped.
+/// A frozen process, which resumes when this is dropped.
 struct Frozen(Pid);
 
 impl Frozen {

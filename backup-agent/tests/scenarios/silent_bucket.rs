@@ -1,4 +1,4 @@
-//! What a bucket holds that does not answer is not known: no command passes it for looked at.
+//! The content of an unresponsive bucket is unknown: no command reports it as checked.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::faults::Fault;
 use crate::postgres::Server;
 use crate::wal::{host, object, segment};
 
-/// What `check` looks at in each bucket.
+/// Checks of the objects in each bucket.
 const STORED: [&str; 5] = [
     "manifests",
     "backups in every bucket",
@@ -17,11 +17,11 @@ const STORED: [&str; 5] = [
     "histories",
 ];
 
-/// How long a WAL command waits for an answer that nothing shortens.
+/// Time that a WAL command waits for a response unless something shortens it.
 const ANSWER: Duration = Duration::from_secs(8);
 
-/// Twice what the answer to a first small call may take, and the work beside it. The bytes of this
-/// backup would get another 40 s.
+/// Twice the time of a response to a first small call, and of the work beside it. The transfer of
+/// this backup could take another 40 s.
 const FIRST_ANSWER_OF_AN_UPLOAD: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,7 @@ async fn bucket_away_then_no_check_of_stored_objects_passes() {
     server.stop();
 }
 
-/// A segment that only the silent bucket has is no gap, and is not passed over either.
+/// A segment that only the unresponsive bucket has is no gap, and is not ignored either.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_away_at_a_backup_then_older_wal_not_compared() {
     let mut world = World::new().await;
@@ -83,7 +83,7 @@ async fn bucket_does_not_list_its_wal_then_list_names_it() {
     assert_eq!(listed["silent-buckets"], serde_json::json!(["far"]));
 }
 
-/// One that accepts connections and says nothing gets no time for bytes that it does not take.
+/// A bucket that accepts connections and does not respond is not given the time of a transfer.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_silent_at_a_backup_then_skipped_at_its_first_timeout() {
     let mut world = World::new().await;
@@ -99,7 +99,7 @@ async fn bucket_silent_at_a_backup_then_skipped_at_its_first_timeout() {
     server.stop();
 }
 
-/// A standby asks again by itself, and its promotion asks for several files that are not there.
+/// A standby retries, and its promotion requests several absent files.
 #[tokio::test(flavor = "multi_thread")]
 async fn bucket_silent_and_file_absent_then_fetch_ends_early() {
     let mut world = host().await;

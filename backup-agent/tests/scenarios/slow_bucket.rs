@@ -1,4 +1,4 @@
-//! A bucket that crawls is left for one that does not; what nobody gives faster is read to its end.
+//! A very slow bucket is abandoned for a faster one, and read to the end if there is none.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::postgres::Server;
 /// The packs of a new cluster, about 3 MB, take minutes at this rate.
 const CRAWLING: Fault = Fault::SlowBody(20_000);
 
-/// Below the rate at which a bucket is left, and 15 s for the same packs.
+/// Below the rate at which a bucket is abandoned, and 15 s for the same packs.
 const SLOW: Fault = Fault::SlowBody(200_000);
 
-/// What a restore of them from a healthy bucket takes, many times over.
+/// Many times the duration of their restore from a healthy bucket.
 const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! One bucket in one region: a real S3 service on a loopback port, which can go away and come back.
+//! A bucket in one region: a real S3 service on a loopback port, which can become unavailable.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::faults::{Faults, Services};
 pub(crate) const ACCESS_KEY: &str = "AKIDLAB";
 pub(crate) const SECRET_KEY: &str = "secret-of-the-lab";
 
-/// A bucket and the service that has it.
+/// A bucket and its service.
 pub(crate) struct Store {
     pub(crate) bucket: String,
     pub(crate) address: SocketAddr,
@@ -54,12 +54,12 @@ impl Store {
             .spawn(accept(listener, services, self.faults.clone()));
     }
 
-    /// The region is lost: connections are refused.
+    /// Loses the region: connections are refused.
     pub(crate) async fn stop(&mut self) {
         self.running.shutdown().await;
     }
 
-    /// The region is lost, and connections lead nowhere: they are accepted and never answered.
+    /// Loses the region: connections are accepted, and no request is answered.
     pub(crate) async fn fall_silent(&mut self) {
         self.stop().await;
         let listener = self.bind();
@@ -84,7 +84,7 @@ impl Store {
         socket.listen(64).unwrap()
     }
 
-    /// Every object, by its key.
+    /// Returns all objects, with their keys.
     pub(crate) fn objects(&self) -> Vec<(String, PathBuf)> {
         let top = self.root.join(&self.bucket);
         let mut objects: Vec<_> = files(&top)
@@ -102,7 +102,7 @@ impl Store {
         self.objects().into_iter().map(|(key, _)| key).collect()
     }
 
-    /// Everything that lies on the disks of the service, the metadata beside the objects too.
+    /// Returns all files of the service, including the metadata beside the objects.
     pub(crate) fn everything(&self) -> Vec<PathBuf> {
         files(&self.root)
     }
@@ -116,7 +116,7 @@ async fn accept(listener: TcpListener, services: Services, faults: Faults) {
         let service = service_fn(move |request| faults.clone().answer(services.clone(), request));
         connections.spawn(async move {
             let http = Builder::new(TokioExecutor::new());
-            // A client that goes away in the middle is part of the scenarios.
+            // A client that disconnects in the middle is part of the scenarios.
             drop(http.serve_connection(TokioIo::new(socket), service).await);
         });
     }

@@ -1,4 +1,4 @@
-//! A timeline number that was reserved and never written lies between the archive's timelines.
+//! A timeline number that was reserved and never written is between the archive's timelines.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::agent::{World, give_to_postgres, wait_for};
 use crate::postgres::Server;
 
-/// What the agent writes for a number that was reserved and never used (`failover-ctl/src/data_directory/timeline_history.rs`).
+/// Text that the agent writes for a number that was reserved and never used
+/// (`failover-ctl/src/data_directory/timeline_history.rs`).
 const RESERVED: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +37,7 @@ async fn reserved_number_then_restore_reaches_newest_timeline() {
 async fn reserved_number_and_lost_region_then_standby_catches_up() {
     let (mut world, server) = across_a_reserved_number().await;
     server.stop();
-    // The region of the old primary is lost, and its bucket with it.
+    // The region of the old primary is lost, with its bucket.
     world.near.stop().await;
 
     let directory = world.path("standby");
@@ -54,8 +55,8 @@ async fn reserved_number_and_lost_region_then_standby_catches_up() {
 
 const ROWS: &str = "SELECT string_agg(t, ',' ORDER BY t) FROM kept";
 
-/// A server whose first timeline was left for the third: its backup is of 1, and its archive has no
-/// history of 2.
+/// Returns a server whose first timeline was followed by the third: its backup is on 1, and its
+/// archive has no history of 2.
 async fn across_a_reserved_number() -> (World, Server) {
     let world = World::new().await;
     let server = Server::create(&world).await;

@@ -1,4 +1,4 @@
-//! The archive of the log, with segments made by hand: no server is needed to tell them apart.
+//! WAL archive, with generated segments: these scenarios need no server.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use crate::retries::one_bucket;
 
 const SYSTEM_ID: u64 = 7_312_345_678_901_234_567;
 const SEGMENT: u64 = 1 << 20;
-/// What a silent bucket may cost four fetches: the first waits 3 s for its answer, the others 1 s each.
-/// The rest is three times the work.
+/// Maximum delay of four fetches due to an unresponsive bucket: the first waits 3 s for its
+/// response, the others 1 s each. The rest is three times the work.
 const SILENT_BUCKET_COSTS: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +113,7 @@ async fn region_dead_then_no_delay_and_later_backfilled() {
     world.near.fall_silent().await;
     let hedged = world.run(&["wal", "fetch", &name(1), &fetched]).await.ok();
     assert!(hedged.took < SILENT_BUCKET_COSTS, "{hedged:?}");
-    // The first that finds the bucket silent gives it a moment; those after it do not.
+    // The first fetch that finds the bucket unresponsive waits for a moment; later ones do not.
     let mut four = Duration::ZERO;
     for _ in 0..4 {
         let absent = world.run(&["wal", "fetch", &name(9), &fetched]).await;
@@ -148,7 +148,7 @@ async fn new_timeline_then_ancestor_segments_archived_first() {
     }
     let first = world.path("data/pg_wal/000000010000000000000002");
     world.run(&["wal", "push", &first]).await.ok();
-    // Timeline 2 begins inside of segment 4, so that 4 and 5 of timeline 1 are not whole.
+    // Timeline 2 begins inside of segment 4, so 4 and 5 of timeline 1 are incomplete.
     let history = world.path("data/pg_wal/00000002.history");
     fs::write(&history, "1\t0/480000\tno recovery target specified\n").unwrap();
     give_to_postgres(history.as_ref());
@@ -205,7 +205,7 @@ async fn private_key_in_recipients_then_refused_and_not_printed() {
     assert!(world.near.keys().is_empty());
 }
 
-/// S3 notices an error when it has begun to answer with 200, and has stored nothing.
+/// S3 detects an error after its response has begun with 200, and has stored nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn upload_fails_inside_200_or_loses_response_then_stored() {
     let world = one_bucket().await;
@@ -218,7 +218,7 @@ async fn upload_fails_inside_200_or_loses_response_then_stored() {
         ("POST", "uploadId=", Fault::LostAnswer),
     ];
     for (number, (method, part, fault)) in (1..).zip(faults) {
-        // More than is held in memory needs several parts.
+        // An object that is too large for memory needs several parts.
         let size = if part == "/wal/" { SEGMENT } else { 32 << 20 };
         let path = segment_of(&world, 1, number, size);
         world.near.faults.add(method, part, 1, fault);
@@ -230,7 +230,7 @@ async fn upload_fails_inside_200_or_loses_response_then_stored() {
     }
 }
 
-/// A host whose data directory has a control file and no server.
+/// Returns a host whose data directory has a control file and no server.
 pub(crate) async fn host() -> World {
     let world = World::new().await;
     for directory in ["data", "data/global", "data/pg_wal"] {
@@ -241,7 +241,7 @@ pub(crate) async fn host() -> World {
     let mut control = vec![0; 8192];
     control[..8].copy_from_slice(&SYSTEM_ID.to_le_bytes());
     control[8..12].copy_from_slice(&1300_u32.to_le_bytes());
-    // `floatFormat`, and the size of segments behind it.
+    // `floatFormat`, followed by the segment size.
     control[208..216].copy_from_slice(&1_234_567.0_f64.to_le_bytes());
     control[228..232].copy_from_slice(&u32::try_from(SEGMENT).unwrap().to_le_bytes());
     let path = world.path("data/global/pg_control");

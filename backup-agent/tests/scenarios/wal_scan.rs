@@ -1,4 +1,4 @@
-//! The scanner of WAL records, compared with what `pg_waldump` shows of a real server's WAL.
+//! Scanner of WAL records, compared with the output of `pg_waldump` for a real server's WAL.
 
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,7 @@ async fn write_wal(world: &World, place: &Path) -> (u32, i64) {
     server
         .sql("CREATE TABLE t AS SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 4000) g")
         .await;
-    // Records over many pages and over the end of a segment, an early end of one, and aborts.
+    // Records across many pages and across the end of a segment, an early end of one, and aborts.
     server
         .sql("SELECT pg_logical_emit_message(false, 'x', repeat('y', 3000000))")
         .await;
@@ -102,7 +102,7 @@ fn segments(pg_wal: &Path) -> Vec<String> {
     names
 }
 
-/// One line for each record, from segment `first` on.
+/// Returns one line for each record, from segment `first` on.
 async fn waldump(directory: &Path, first: &str) -> Vec<String> {
     let output = as_postgres("/usr/lib/postgresql/15/bin/pg_waldump")
         .arg("--path")
