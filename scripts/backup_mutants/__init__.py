@@ -1,10 +1,10 @@
-"""Known faults of backup-agent, as changes of its source: each finding of `docs/guides/look-for-faults.md` put back."""
+"""Known bugs of backup-agent as changes to its source: each reverts the fix of a finding in `docs/guides/look-for-faults.md`."""
 
 from typing import NamedTuple
 
 
 class Change(NamedTuple):
-    """A text that stands once in a file, and what stands there instead; `MUTANT` in it says whether the mutant is chosen."""
+    """Text that occurs once in a file, and its replacement, in which `MUTANT` is true if the mutant is selected."""
 
     file: str
     was: str
@@ -16,19 +16,19 @@ class Mutant(NamedTuple):
     finding: str
     changes: list
     seeds: tuple = ()  # histories that are known to catch it
-    test: str = ""  # a test that does, where none of them did; without one, other histories are played
+    test: str = ""  # a test that catches it, if no history does; without one, other histories are run
 
 
 def inside(file, place, statement):
-    """A change that executes `statement` right after `place` if the mutant is chosen."""
+    """Returns a change that executes `statement` right after `place` if the mutant is selected."""
     return Change(file, place, f"{place}\nif MUTANT {{ {statement} }}\n")
 
 
 def without(file, condition):
-    """A change that makes a condition false."""
+    """Returns a change that makes a condition false."""
     return Change(file, condition, f"!MUTANT && {condition}")
 
 
 def always(file, condition):
-    """A change that makes a condition true."""
+    """Returns a change that makes a condition true."""
     return Change(file, condition, f"MUTANT || {condition}")

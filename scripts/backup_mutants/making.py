@@ -1,4 +1,4 @@
-"""A6, A7, B7, B8, B10, B12 and B13: backups of another directory, without files, never, or in all of the memory."""
+"""A6, A7, B7, B8, B10, B12 and B13: backups of the wrong directory, with missing files, that never end, or with unbounded memory."""
 
 from backup_mutants import Change, Mutant, always, inside, without
 

@@ -1,4 +1,4 @@
-"""B2, B9, C and D: restores that one bad answer or object ends, and copies that do not do what was asked."""
+"""B2, B9, C and D: restores that a single bad response or object ends, and copies that ignore the request."""
 
 from backup_mutants import Change, Mutant, always, inside, without
 
@@ -14,7 +14,7 @@ MANIFEST = "causeway-core/src/backup/manifest"
 
 
 def inherited(name):
-    """A change that leaves a setting of the copy as it was restored."""
+    """Returns a change that leaves a setting of the copy as it was restored."""
     return Change(RECOVERY, f'        "{name}",\n', f'        if MUTANT {{ "recovery_target" }} else {{ "{name}" }},\n')
 
 

@@ -1,4 +1,4 @@
-"""B1, B3 to B6 and B11: archiving that stops, and a second copy that is not there or is not what it should be."""
+"""B1, B3 to B6 and B11: archiving that stops, and second copies that are missing or wrong."""
 
 from backup_mutants import Change, Mutant, always, inside, without
 
