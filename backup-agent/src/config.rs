@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn contradictory_settings_then_refused() {
-        for (find, replace, says) in [
+        for (find, replace, expected) in [
             ("cluster = \"main\"", "cluster = \"../x\"", "`cluster`"),
             (
                 "required-buckets = 1",
@@ -289,8 +289,8 @@ mod tests {
             let text = example().replace(find, replace);
             assert_ne!(text, example(), "`{find}` is in the example");
             let refused = read(&text).unwrap_err();
-            let said = causeway_runtime::telemetry::chain(&refused);
-            assert!(said.contains(says), "{said}");
+            let message = causeway_runtime::telemetry::chain(&refused);
+            assert!(message.contains(expected), "{message}");
         }
     }
 
@@ -308,8 +308,8 @@ mod tests {
 
         let refused = read(&broken).unwrap_err();
 
-        let said = format!("{refused} {refused:?}");
-        assert!(!said.contains(&private[15..]), "{said}");
+        let message = format!("{refused} {refused:?}");
+        assert!(!message.contains(&private[15..]), "{message}");
         assert!(matches!(
             refused,
             BackupConfigError::Recipients(KeyError::PrivateKey)

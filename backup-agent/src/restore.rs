@@ -63,7 +63,7 @@ pub(crate) struct RestoredBackup {
     pub(crate) reach: KnownReach,
 }
 
-/// Restores as `request` says. PostgreSQL is not started.
+/// Restores a backup as requested. PostgreSQL is not started.
 pub(crate) async fn restore(
     config: &Config,
     buckets: &Buckets,

@@ -14,8 +14,8 @@ pub(crate) enum WalFileError {
     Name(#[from] ParseLsnError),
     #[error("it does not begin with a WAL page")]
     NoHeader,
-    #[error("it is {found} bytes long, and its header specifies {said}")]
-    Length { found: u64, said: u64 },
+    #[error("it is {found} bytes long, and its header specifies {expected}")]
+    Length { found: u64, expected: u64 },
     #[error("it was written by cluster {found}, and this is cluster {ours}")]
     OtherCluster { found: u64, ours: u64 },
     #[error("it begins at {found}, and its name means {named}")]
@@ -85,7 +85,7 @@ impl SegmentHeader {
         if found_bytes != size.bytes() {
             return Err(WalFileError::Length {
                 found: found_bytes,
-                said: size.bytes(),
+                expected: size.bytes(),
             });
         }
         if self.system_id != system_id {

@@ -63,8 +63,8 @@ impl Session {
     async fn other_directory(&self, directory: &Path, mut why: String) -> Error {
         // Without `pg_read_all_settings` the setting is hidden, and the comparison does not need
         // it.
-        if let Ok(Some(said)) = self.visible_setting("data_directory").await {
-            why = format!("{why}; the server's own `data_directory` is `{said}`");
+        if let Ok(Some(own_path)) = self.visible_setting("data_directory").await {
+            why = format!("{why}; the server's own `data_directory` is `{own_path}`");
         }
         Error::OtherDirectory {
             path: directory.to_owned(),

@@ -34,8 +34,8 @@ pub(super) async fn choose_in_time(
             return Ok(chosen);
         };
         output::narrate(&format!(
-            "backup {} is passed over: a transaction in it ended at {}, after the target, though its server's clock \
-             said {} when the backup ended",
+            "backup {} is skipped: a transaction in it ended at {}, after the target, although its server's clock \
+             was at {} when the backup ended",
             chosen.id,
             display::timestamp(last),
             display::timestamp(chosen.stopped_at),

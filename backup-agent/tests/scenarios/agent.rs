@@ -28,8 +28,8 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) said: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
     pub(crate) took: Duration,
 }
 
@@ -41,14 +41,14 @@ impl Run {
     }
 
     #[track_caller]
-    pub(crate) fn fails_with(self, code: i32, says: &str) -> Self {
+    pub(crate) fn fails_with(self, code: i32, expected: &str) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
-        assert!(self.said.contains(says), "{self:?}");
+        assert!(self.stderr.contains(expected), "{self:?}");
         self
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
@@ -74,7 +74,7 @@ impl World {
         };
         let identity = world.path("identity.txt");
         let made = world.run(&["keygen", "--output", &identity]).await.ok();
-        world.settings = world.settings(made.out.trim());
+        world.settings = world.settings(made.stdout.trim());
         world.configure(str::to_owned);
         world
     }
@@ -154,8 +154,8 @@ impl World {
         } = self.command(args).output().await.unwrap();
         Run {
             code: status.code(),
-            out: String::from_utf8(stdout).unwrap(),
-            said: String::from_utf8(stderr).unwrap(),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
             took: began.elapsed(),
         }
     }

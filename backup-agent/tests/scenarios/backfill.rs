@@ -154,7 +154,7 @@ async fn backup_copied_slowly_then_wal_not_delayed() {
     assert_eq!((manifests(&world.near), manifests(&world.far)), (2, 1));
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
     assert!(
-        checked.out.contains("bucket `far` lacks the newest, "),
+        checked.stdout.contains("bucket `far` lacks the newest, "),
         "{checked:?}"
     );
     server.stop();
@@ -176,7 +176,7 @@ async fn bucket_emptied_then_named_until_it_is_filled() {
     refused.fails_with(27, "`wal backfill --all` copies everything");
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
     let named = "FAILED backups in every bucket: bucket `far` has none";
-    assert!(checked.out.contains(named), "{checked:?}");
+    assert!(checked.stdout.contains(named), "{checked:?}");
     world.run(&["wal", "backfill", "--all"]).await.ok();
     let stored = |store: &Store| -> Vec<String> {
         let keys = store.keys().into_iter();

@@ -21,10 +21,10 @@ async fn other_content_in_one_bucket_then_named_until_it_is_gone() {
         } else {
             "only a host with an identity can compare them"
         };
-        assert!(refused.said.contains(why), "{refused:?}");
+        assert!(refused.stderr.contains(why), "{refused:?}");
         assert!(
             refused
-                .out
+                .stdout
                 .contains("far: 0 objects copied, 1 lacking since"),
             "{refused:?}"
         );
@@ -82,7 +82,7 @@ async fn object_of_another_length_without_a_note_then_named() {
         let text = format!("`{name}` has another object under ");
         let refused = refused.fails_with(27, &text);
         let line = format!("{name}: 0 objects copied, 1 lacking");
-        assert!(refused.out.contains(&line), "{refused:?}");
+        assert!(refused.stdout.contains(&line), "{refused:?}");
     }
 }
 
@@ -108,7 +108,7 @@ async fn other_history_in_one_bucket_then_named() {
     let refused = world.run(&["wal", "backfill"]).await;
     let refused = refused.fails_with(27, "they contain different WAL");
     let line = "far: 0 objects copied, 1 lacking";
-    assert!(refused.out.contains(line), "{refused:?}");
+    assert!(refused.stdout.contains(line), "{refused:?}");
 }
 
 /// A conflicting object does not delay the copies of others.

@@ -23,7 +23,7 @@ async fn pack_missing_then_check_names_it_and_backfill_copies_it() {
         let checked = world.run(&["check"]).await.fails_with(22, "1 of");
         let named =
             "FAILED packs of the newest backup: bucket `far` lacks pack 00000001 of the newest";
-        assert!(checked.out.contains(named), "{checked:?}");
+        assert!(checked.stdout.contains(named), "{checked:?}");
         world.run(&["wal", "backfill"]).await.ok();
         assert!(contents(&world.far) == whole);
         world.run(&["check"]).await.ok();
@@ -63,14 +63,14 @@ async fn pack_of_another_length_then_named_until_it_is_gone() {
         let text = "/pack/00000001` has ";
         let refused = world.run(&["wal", "backfill"]).await.fails_with(27, text);
         let lengths = format!("1000 bytes in `{name}`");
-        assert!(refused.said.contains(&lengths), "{refused:?}");
+        assert!(refused.stderr.contains(&lengths), "{refused:?}");
         let line = format!("{name}: 0 objects copied, 1 lacking");
-        assert!(refused.out.contains(&line), "{refused:?}");
+        assert!(refused.stdout.contains(&line), "{refused:?}");
         let health = fs::read_to_string(world.path("state/health.json")).unwrap();
         assert!(health.contains("\"lacking-files\": 1"), "{health}");
         let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
         let named = format!("FAILED packs of the newest backup: bucket `{name}` has ");
-        assert!(checked.out.contains(&named), "{checked:?}");
+        assert!(checked.stdout.contains(&named), "{checked:?}");
 
         fs::remove_file(path).unwrap();
         world.run(&["wal", "backfill"]).await.ok();
@@ -99,15 +99,15 @@ async fn pack_in_no_bucket_then_named_and_no_manifest_copied() {
         let refused = refused.fails_with(27, "no bucket has every pack below");
         for name in ["near", "far"] {
             let line = format!("{name}: 0 objects copied, 1 lacking");
-            assert!(refused.out.contains(&line), "{refused:?}");
+            assert!(refused.stdout.contains(&line), "{refused:?}");
         }
         let is_of_newest = |key: &String| key.contains(&newest);
         assert!(!world.far.keys().iter().any(is_of_newest));
         let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
         let lacks = "FAILED packs of the newest backup: bucket `near` lacks pack 00000001";
-        assert!(checked.out.contains(lacks), "{checked:?}");
+        assert!(checked.stdout.contains(lacks), "{checked:?}");
         let nowhere = format!("pack 00000001 of backup {newest} is complete in no bucket");
-        assert_eq!(checked.out.contains(&nowhere), has_identity, "{checked:?}");
+        assert_eq!(checked.stdout.contains(&nowhere), has_identity, "{checked:?}");
     }
 }
 

@@ -315,7 +315,7 @@ async fn damaged_page_then_no_backup_damaged_pack_then_no_restore() {
 
     flip(Path::new(&world.path("data")).join(file).as_path(), 5000);
     let refused = world.run(&["backup"]).await.fails_with(18, ": 1 block (0)");
-    assert!(refused.said.contains("1 pages"), "{refused:?}");
+    assert!(refused.stderr.contains("1 pages"), "{refused:?}");
     server.stop();
 }
 
@@ -327,7 +327,7 @@ async fn bucket_away_then_check_names_the_bucket() {
 
     world.far.stop().await;
     let checked = world.run(&["check"]).await.fails_with(22, "8 of 19 checks");
-    assert!(checked.out.contains("FAILED bucket far"), "{checked:?}");
+    assert!(checked.stdout.contains("FAILED bucket far"), "{checked:?}");
     server.stop();
 }
 
@@ -355,10 +355,10 @@ async fn store_overwrites_then_check_names_it() {
     let (checked, ()) = tokio::join!(world.run(&["check"]), forget);
     let checked = checked.fails_with(22, "checks failed");
     let named = "FAILED conditional write in bucket near: it overwrote";
-    assert!(checked.out.contains(named), "{checked:?}");
+    assert!(checked.stdout.contains(named), "{checked:?}");
     assert!(
         checked
-            .out
+            .stdout
             .contains("ok     conditional write in bucket far"),
         "{checked:?}"
     );

@@ -49,7 +49,7 @@ async fn backup_expired_in_one_bucket_then_not_copied_back() {
     }
 
     let filled = world.run(&["wal", "backfill"]).await.ok();
-    assert!(filled.out.contains("omitted as expired"), "{filled:?}");
+    assert!(filled.stdout.contains("omitted as expired"), "{filled:?}");
     assert!(held(&world.far).is_empty(), "{filled:?}");
 
     world.run(&["wal", "backfill", "--all"]).await.ok();

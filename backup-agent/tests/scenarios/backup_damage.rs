@@ -43,7 +43,7 @@ async fn damaged_pages_then_all_named_and_stored_only_if_accepted() {
         format!("{broken}: 300 blocks (0-299)"),
         format!("{scratched}: 1 block (5)"),
     ] {
-        assert!(refused.said.contains(&named), "{refused:?}");
+        assert!(refused.stderr.contains(&named), "{refused:?}");
     }
     let refused = world.run(&["backup", "--accept-damaged", &broken]).await;
     refused.fails_with(18, &scratched);
@@ -83,9 +83,9 @@ async fn damaged_page_with_a_newer_lsn_then_named() {
     scratch(&path, 3, Some(began_at + 1));
     gate.open().await;
 
-    let (code, said) = running.ended().await;
-    assert_eq!(code, Some(18), "{said}");
-    assert!(said.contains(&format!("{table}: 1 block (3)")), "{said}");
+    let (code, stderr) = running.ended().await;
+    assert_eq!(code, Some(18), "{stderr}");
+    assert!(stderr.contains(&format!("{table}: 1 block (3)")), "{stderr}");
     server.stop();
 }
 

@@ -52,9 +52,9 @@ async fn primary_fails_over_during_the_backup_then_refused() {
     primary.sql("CHECKPOINT").await;
     running.signal(Signal::SIGCONT);
 
-    let (code, said) = running.ended().await;
-    assert_eq!(code, Some(19), "{said}");
-    assert!(said.contains("the primary failed over"), "{said}");
+    let (code, stderr) = running.ended().await;
+    assert_eq!(code, Some(19), "{stderr}");
+    assert!(stderr.contains("the primary failed over"), "{stderr}");
     assert_eq!(manifests(&world), 0);
     let again = world.run(&["backup", "--json"]).await.ok().json();
     assert_eq!(again["backup"]["timeline"], 2);
@@ -70,9 +70,9 @@ async fn standby_is_promoted_during_the_backup_then_refused() {
     standby.sql("SELECT pg_promote()").await;
     running.signal(Signal::SIGCONT);
 
-    let (code, said) = running.ended().await;
-    assert_eq!(code, Some(19), "{said}");
-    assert!(said.contains("the server was promoted"), "{said}");
+    let (code, stderr) = running.ended().await;
+    assert_eq!(code, Some(19), "{stderr}");
+    assert!(stderr.contains("the server was promoted"), "{stderr}");
     assert_eq!(manifests(&world), 0);
     drop(gate);
     primary.stop();

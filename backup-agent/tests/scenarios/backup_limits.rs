@@ -50,8 +50,8 @@ async fn connection_lost_and_buckets_silent_then_backup_ends() {
     })
     .await;
 
-    let (code, said) = running.ended().await;
-    assert_eq!(code, Some(13), "{said}");
+    let (code, stderr) = running.ended().await;
+    assert_eq!(code, Some(13), "{stderr}");
     server.stop();
 }
 
@@ -128,11 +128,11 @@ async fn large_manifest_then_list_and_check_stay_within_the_limit() {
         command.args(["-c", &limited, "sh"]).arg(&world.program);
         command.arg("--config").arg(&world.config).args(args);
         let ended = command.output().await.unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        let out = String::from_utf8_lossy(&ended.stdout);
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        let stdout = String::from_utf8_lossy(&ended.stdout);
         assert!(
             ended.status.success(),
-            "{args:?}: {}: {out}{said}",
+            "{args:?}: {}: {stdout}{stderr}",
             ended.status
         );
     }

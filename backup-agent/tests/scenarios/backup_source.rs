@@ -22,8 +22,8 @@ async fn copy_of_the_data_directory_then_refused() {
         at(&world, &copy, "postgres");
         world.run(&["backup"]).await.fails_with(12, why);
         let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
-        assert!(checked.out.contains("FAILED data directory"), "{checked:?}");
-        assert!(checked.out.contains(why), "{checked:?}");
+        assert!(checked.stdout.contains("FAILED data directory"), "{checked:?}");
+        assert!(checked.stdout.contains(why), "{checked:?}");
     };
 
     // Its content is the server's, but it is another directory.
@@ -266,7 +266,7 @@ async fn directory_not_readable_then_refused() {
         fs::set_permissions(&mine, Permissions::from_mode(mode)).unwrap();
         let refused = world.run(&["backup"]).await;
         let refused = refused.fails_with(30, named);
-        assert!(refused.said.contains("Permission denied"), "{refused:?}");
+        assert!(refused.stderr.contains("Permission denied"), "{refused:?}");
     }
     fs::set_permissions(&mine, Permissions::from_mode(0o700)).unwrap();
     world.run(&["backup"]).await.ok();

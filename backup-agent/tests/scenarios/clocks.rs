@@ -48,7 +48,7 @@ async fn backup_ended_by_a_clock_behind_then_older_one_chosen() {
         &between,
     ];
     let refused = world.run(&named).await.fails_with(20, "after the target");
-    assert!(refused.said.contains("its server's clock"), "{refused:?}");
+    assert!(refused.stderr.contains("its server's clock"), "{refused:?}");
     for (time, backup, rows) in [
         (&between, older["backup"]["id"].as_str().unwrap(), "1"),
         (&after, newer, "1,2"),

@@ -21,7 +21,7 @@ async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
     let refused = world.run(&restore).await;
     let refused = refused.fails_with(20, "the target does not select one");
     let reach = "no segment of timeline 2 is archived yet, and timeline 1 continues to";
-    assert!(refused.said.contains(reach), "{refused:?}");
+    assert!(refused.stderr.contains(reach), "{refused:?}");
     let asked = [&restore[..], &["--target-timeline=2"]].concat();
     world.run(&asked).await.ok();
     let copy = Server::start(world, Path::new(&directory), 5440).await;
@@ -43,7 +43,7 @@ async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
 
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
     let named = "FAILED newest backup on the newest timeline: no segment of timeline 2 is archived";
-    assert!(checked.out.contains(named), "{checked:?}");
+    assert!(checked.stdout.contains(named), "{checked:?}");
 
     // A backup of the branch is not used, and `check` reports that, until its timeline is requested
     // by its number.
@@ -51,7 +51,7 @@ async fn first_segment_not_archived_then_restore_ends_at_the_fork() {
     world.run(&["backup"]).await.ok();
     let checked = world.run(&["check"]).await.fails_with(22, "1 of");
     let named = "FAILED newest backup on the newest timeline: timeline 2 left timeline 1 before";
-    assert!(checked.out.contains(named), "{checked:?}");
+    assert!(checked.stdout.contains(named), "{checked:?}");
     old.stop();
     let directory = world.path("branch");
     world

@@ -18,7 +18,7 @@ pub(crate) struct Gate {
 /// A backup that is running.
 pub(crate) struct Running {
     child: Child,
-    said: Lines<BufReader<ChildStderr>>,
+    stderr: Lines<BufReader<ChildStderr>>,
 }
 
 impl Gate {
@@ -34,8 +34,8 @@ impl Gate {
         let mut psql = command.spawn().unwrap();
         let lock = b"BEGIN; LOCK TABLE pg_tablespace; SELECT 'locked';\n";
         psql.stdin.as_mut().unwrap().write_all(lock).await.unwrap();
-        let mut out = BufReader::new(psql.stdout.take().unwrap()).lines();
-        assert_eq!(out.next_line().await.unwrap().as_deref(), Some("locked"));
+        let mut stdout = BufReader::new(psql.stdout.take().unwrap()).lines();
+        assert_eq!(stdout.next_line().await.unwrap().as_deref(), Some("locked"));
         Self { psql }
     }
 
@@ -58,14 +58,14 @@ impl Running {
     pub(crate) fn start(world: &World) -> Self {
         let mut command = world.command(&["backup"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let said = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, said }
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, stderr }
     }
 
     /// Waits until it has begun, and returns its start position.
     pub(crate) async fn until_it_began(&mut self) -> u64 {
         loop {
-            let line = self.said.next_line().await.unwrap();
+            let line = self.stderr.next_line().await.unwrap();
             let line = line.expect("a backup that ends has begun");
             let lsn = line.split_once("lsn=").map(|(_, lsn)| lsn);
             if let Some(lsn) = lsn.filter(|_| line.contains("backup began")) {
@@ -89,11 +89,11 @@ impl Running {
 
     /// Waits until it ends, and returns its exit code and its output since then.
     pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
-        let mut said = String::new();
-        while let Some(line) = self.said.next_line().await.unwrap() {
-            said.push_str(&line);
-            said.push('\n');
+        let mut stderr = String::new();
+        while let Some(line) = self.stderr.next_line().await.unwrap() {
+            stderr.push_str(&line);
+            stderr.push('\n');
         }
-        (self.child.wait().await.unwrap().code(), said)
+        (self.child.wait().await.unwrap().code(), stderr)
     }
 }

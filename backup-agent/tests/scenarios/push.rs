@@ -111,7 +111,7 @@ async fn bucket_refuses_or_state_not_writable_then_push_succeeds() {
     let path = segment(&world, 1, 1, b"rows");
     let pushed = world.run(&["wal", "push", &path]).await.ok();
     assert!(
-        pushed.said.contains("missing object not recorded"),
+        pushed.stderr.contains("missing object not recorded"),
         "{pushed:?}"
     );
     assert_eq!(world.near.keys().len(), 1);
@@ -131,7 +131,7 @@ async fn segment_before_the_fork_lost_then_gap_shown_until_filled() {
     give_to_postgres(history.as_ref());
 
     let pushed = world.run(&["wal", "push", &history]).await.ok();
-    assert!(pushed.said.contains("lost"), "{pushed:?}");
+    assert!(pushed.stderr.contains("lost"), "{pushed:?}");
     let gap = "000000010000000000000002";
     assert_eq!(gaps(&world), [gap]);
     let shown = world.run(&["wal", "backfill"]).await;
@@ -220,7 +220,7 @@ async fn state_directory_full_or_closed_then_push_succeeds() {
     close_to_postgres(&state);
     let pushed = push(&world).await;
     assert!(
-        pushed.said.contains("missing object not recorded"),
+        pushed.stderr.contains("missing object not recorded"),
         "{pushed:?}"
     );
     give_to_postgres(&state);
@@ -229,7 +229,7 @@ async fn state_directory_full_or_closed_then_push_succeeds() {
     let pushed = push(&world).await;
     let is_noted = full.is_none();
     assert_ne!(
-        pushed.said.contains("missing object not recorded"),
+        pushed.stderr.contains("missing object not recorded"),
         is_noted,
         "{pushed:?}"
     );

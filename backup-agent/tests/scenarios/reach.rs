@@ -48,20 +48,20 @@ async fn segment_missing_then_every_command_names_it() {
     );
     let listed = world.run(&["list"]).await.ok();
     assert!(
-        listed.out.contains(&format!("GAP: `{missing}` is missing")),
+        listed.stdout.contains(&format!("GAP: `{missing}` is missing")),
         "{listed:?}"
     );
     // A host without an identity detects it as well.
     world.configure(|settings| settings.replace("identity-file", "#identity-file"));
     let listed = world.run(&["list"]).await.ok();
     assert!(
-        listed.out.contains(&format!("GAP: `{missing}` is missing")),
+        listed.stdout.contains(&format!("GAP: `{missing}` is missing")),
         "{listed:?}"
     );
     world.configure(str::to_owned);
     let checked = world.run(&["check"]).await.fails_with(22, "1 of");
     let named = format!("FAILED WAL without a gap: `{missing}` is missing");
-    assert!(checked.out.contains(&named), "{checked:?}");
+    assert!(checked.stdout.contains(&named), "{checked:?}");
 
     let directory = world.path("restored");
     world
@@ -97,11 +97,11 @@ async fn segment_missing_in_one_bucket_then_check_names_the_bucket() {
 
     let checked = world.run(&["check"]).await.fails_with(22, "1 of");
     assert!(
-        checked.out.contains("is there in bucket `far`"),
+        checked.stdout.contains("is there in bucket `far`"),
         "{checked:?}"
     );
     let listed = world.run(&["list"]).await.ok();
-    assert!(!listed.out.contains("GAP"), "{listed:?}");
+    assert!(!listed.stdout.contains("GAP"), "{listed:?}");
     server.stop();
 }
 
@@ -121,13 +121,13 @@ async fn target_past_the_end_then_refused_before_any_fetch() {
     let beyond = server.sql("SELECT pg_current_wal_lsn() + 1000").await;
 
     let directory = world.path("restored");
-    for (flag, target, says) in [
+    for (flag, target, expected) in [
         ("--target-time", &late, "ended after the target time"),
         ("--target-lsn", &beyond, "is after its last record"),
     ] {
         let args = ["restore", "--target-directory", &directory, flag, target];
-        let refused = world.run(&args).await.fails_with(20, says);
-        assert!(refused.said.contains("WAL complete to `"), "{refused:?}");
+        let refused = world.run(&args).await.fails_with(20, expected);
+        assert!(refused.stderr.contains("WAL complete to `"), "{refused:?}");
         assert!(!Path::new(&directory).exists());
     }
     for (flag, target) in [("--target-time", &between), ("--target-lsn", &within)] {
@@ -135,7 +135,7 @@ async fn target_past_the_end_then_refused_before_any_fetch() {
         let args = ["restore", "--target-directory", &directory, flag, target];
         let restored = world.run(&args).await.ok();
         assert!(
-            restored.said.contains("last transaction at 20"),
+            restored.stderr.contains("last transaction at 20"),
             "{restored:?}"
         );
     }
@@ -167,7 +167,7 @@ async fn history_lost_then_its_timeline_not_skipped() {
 
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
     assert!(
-        checked.out.contains("FAILED histories: timeline 2 has WAL"),
+        checked.stdout.contains("FAILED histories: timeline 2 has WAL"),
         "{checked:?}"
     );
     let directory = world.path("restored");
@@ -210,9 +210,9 @@ async fn manifest_unreadable_then_others_listed_and_restored() {
     assert_eq!(listed["unreadable"].as_array().unwrap().len(), 2);
     assert_eq!(listed["unreadable"][0]["id"], ids[1].as_str());
     let shown = world.run(&["list"]).await.ok();
-    assert!(shown.out.contains("UNREADABLE in far"), "{shown:?}");
+    assert!(shown.stdout.contains("UNREADABLE in far"), "{shown:?}");
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
-    assert!(checked.out.contains("FAILED manifests"), "{checked:?}");
+    assert!(checked.stdout.contains("FAILED manifests"), "{checked:?}");
     let named = [
         "restore",
         "--target-directory",
@@ -234,7 +234,7 @@ async fn manifest_unreadable_then_others_listed_and_restored() {
         .await
         .ok();
     assert!(
-        any.said.contains(&ids[1]),
+        any.stderr.contains(&ids[1]),
         "what was passed over is named: {any:?}"
     );
 }
@@ -255,7 +255,7 @@ async fn bucket_away_then_restore_needs_from() {
         .fails_with(14, "bucket `near` does not respond");
     let listed = world.run(&["list"]).await.ok();
     assert!(
-        listed.out.contains("bucket `near` DID NOT RESPOND"),
+        listed.stdout.contains("bucket `near` DID NOT RESPOND"),
         "{listed:?}"
     );
     let from = [

@@ -137,7 +137,7 @@ async fn bucket_not_answering_then_recovery_stopped() {
     world.far.stop().await;
     let absent = fetch(&world, "000000010000000000000004", Some("--recovery")).await;
     let absent = absent.fails_with(255, "start PostgreSQL again");
-    assert!(absent.said.contains("`far`"), "{absent:?}");
+    assert!(absent.stderr.contains("`far`"), "{absent:?}");
     // A standby retries, and must not be stopped.
     fetch(&world, "000000010000000000000004", None)
         .await
@@ -169,7 +169,7 @@ async fn damaged_in_one_bucket_then_other_and_in_both_then_stopped() {
 async fn host_not_usable_then_recovery_stopped() {
     let world = pushed(&[3]).await;
     let nowhere = world.path("nowhere/RECOVERYXLOG");
-    for (args, says) in [
+    for (args, expected) in [
         (
             vec!["wal", "fetch", "--recovery", THIRD, &nowhere],
             "could not write",
@@ -187,7 +187,7 @@ async fn host_not_usable_then_recovery_stopped() {
             "neither a bucket",
         ),
     ] {
-        world.run(&args).await.fails_with(255, says);
+        world.run(&args).await.fails_with(255, expected);
     }
     let identity = world.path("identity.txt");
     fs::set_permissions(&identity, Permissions::from_mode(0o000)).unwrap();

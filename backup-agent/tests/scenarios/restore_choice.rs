@@ -25,7 +25,7 @@ async fn bucket_fails_during_one_listing_then_refused() {
         world.near.faults.add("GET", listed, 1000, FAILS);
         let refused = world.run(&restore).await;
         assert_eq!(refused.code, Some(14), "{listed}: {refused:?}");
-        assert!(refused.said.contains("`near`"), "{listed}: {refused:?}");
+        assert!(refused.stderr.contains("`near`"), "{listed}: {refused:?}");
         assert!(!Path::new(&directory).exists(), "{listed}");
         world.near.faults.clear();
     }
@@ -73,7 +73,7 @@ async fn no_manifest_readable_then_not_reported_as_empty() {
     }
 
     let listed = world.run(&["list"]).await.fails_with(17, "cannot be read");
-    assert!(listed.out.contains("UNREADABLE in near"), "{listed:?}");
+    assert!(listed.stdout.contains("UNREADABLE in near"), "{listed:?}");
     let restore = ["restore", "--target-directory", &world.path("restored")];
     let refused = world.run(&restore).await;
     refused.fails_with(17, "cannot be read");
@@ -98,7 +98,7 @@ async fn manifest_damaged_inside_then_check_names_it() {
 
     let checked = world.run(&["check"]).await.fails_with(22, "1 of");
     let named = format!("FAILED manifests: backup {}", ids[0]);
-    assert!(checked.out.contains(&named), "{checked:?}");
+    assert!(checked.stdout.contains(&named), "{checked:?}");
     server.stop();
 }
 

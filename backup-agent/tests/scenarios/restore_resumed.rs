@@ -55,9 +55,9 @@ async fn killed_then_only_missing_packs_fetched() {
     fs::write(Path::new(&copy).join("base/of_another"), "x").unwrap();
 
     asked_now(&world.near);
-    let said = world.run(&restore).await.ok();
+    let ran = world.run(&restore).await.ok();
     let again = asked_now(&world.near);
-    assert!(again < packs, "{again} of {packs} packs: {said:?}");
+    assert!(again < packs, "{again} of {packs} packs: {ran:?}");
     assert!(!Path::new(&copy).join("base/of_another").exists());
     for place in [&copy, &world.path("copy-side")] {
         assert!(!Path::new(place).join("backup-agent.restore").exists());
@@ -108,8 +108,8 @@ async fn buckets_away_then_next_run_resumes() {
     let faults = &world.near.faults;
     faults.add("GET", "/pack/", 3, Fault::SlowBody(1 << 30));
     faults.add("GET", "/pack/", 1000, Fault::Error(503, "SlowDown"));
-    let said = world.run(&restore).await.fails_with(14, "the same command resumes it");
-    assert!(said.said.contains("/pack/"), "{said:?}");
+    let ran = world.run(&restore).await.fails_with(14, "the same command resumes it");
+    assert!(ran.stderr.contains("/pack/"), "{ran:?}");
     faults.clear();
 
     // A newer backup is not the one in the directory.
@@ -155,12 +155,12 @@ async fn first_region_fails_then_few_packs_requested_there() {
     let away = Fault::Error(503, "SlowDown");
     world.near.faults.add("GET", "/pack/", 1000, away);
     asked_now(&world.near);
-    let said = world
+    let ran = world
         .run(&["restore", "--target-directory", &copy, &sides])
         .await
         .ok();
     // As many as are read concurrently.
-    assert!(asked_now(&world.near) <= 2, "{said:?}");
+    assert!(asked_now(&world.near) <= 2, "{ran:?}");
     server.stop();
 }
 

@@ -46,7 +46,7 @@ async fn inherited_settings_then_overridden() {
     server.archive_all().await;
 
     let directory = world.path("copy");
-    let said = world
+    let ran = world
         .run(&[
             "restore",
             "--target-directory",
@@ -56,8 +56,8 @@ async fn inherited_settings_then_overridden() {
         ])
         .await
         .ok();
-    assert!(said.out.contains("and then pauses"), "{said:?}");
-    assert!(said.out.contains("does not archive"), "{said:?}");
+    assert!(ran.stdout.contains("and then pauses"), "{ran:?}");
+    assert!(ran.stdout.contains("does not archive"), "{ran:?}");
     let copy = Server::start_standby(&world, Path::new(&directory), 5433).await;
     let set = "SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings \
                WHERE name IN ('archive_mode', 'synchronous_standby_names', 'primary_slot_name', \
@@ -116,8 +116,8 @@ async fn target_then_copy_ends_as_asked() {
         if !target.is_empty() {
             args.extend(["--target-action", "promote"]);
         }
-        let said = world.run(&args).await.ok();
-        assert!(said.out.contains("and then is promoted"), "{said:?}");
+        let ran = world.run(&args).await.ok();
+        assert!(ran.stdout.contains("and then is promoted"), "{ran:?}");
         let copy = Server::start(&world, Path::new(&directory), 5433).await;
         assert_eq!(copy.sql(rows).await, expected, "{name}: {}", copy.log());
         copy.stop();
@@ -139,7 +139,7 @@ async fn options_without_effect_then_refused() {
     let map = |new: &str| format!("--tablespace-mapping=/old={new}");
     let twice = format!("--tablespace-mapping=/other={below_a}");
 
-    for (args, says) in [
+    for (args, expected) in [
         (vec!["--target-action=pause"], "needs a target"),
         (vec!["--target-action=shutdown"], "needs a target"),
         (vec!["--target-exclusive"], "needs `--target-time`"),
@@ -164,7 +164,7 @@ async fn options_without_effect_then_refused() {
     ] {
         let mut all = vec!["restore", "--target-directory", &copy];
         all.extend(args);
-        world.run(&all).await.fails_with(24, says);
+        world.run(&all).await.fails_with(24, expected);
     }
     world
         .run(&["restore", "--target-directory", &inside])
@@ -194,13 +194,13 @@ async fn own_conf_names_the_original_then_copy_starts() {
     world.run(&["backup"]).await.ok();
     server.archive_all().await;
     let directory = world.path("copy");
-    let said = world
+    let ran = world
         .run(&["restore", "--target-directory", &directory])
         .await
         .ok();
     assert!(
-        said.out.contains("may name another data directory"),
-        "{said:?}"
+        ran.stdout.contains("may name another data directory"),
+        "{ran:?}"
     );
     server.stop();
     let copy = Server::start(&world, Path::new(&directory), 5433).await;

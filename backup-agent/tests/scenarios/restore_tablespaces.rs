@@ -77,14 +77,14 @@ async fn tablespace_without_a_place_then_refused() {
     args.extend(["--tablespace-mapping", &of_nothing]);
     let refused = world.run(&args).await;
     refused.fails_with(24, "has no tablespace in");
-    for (mapping, code, says) in [
+    for (mapping, code, expected) in [
         (format!("{side}/x={side}-new"), 24, "has no tablespace in"),
         (format!("{side}={side}"), 21, "is not empty"),
         (format!("{side}={side}/below"), 24, "is inside the tablespace"),
     ] {
         let mut args = restore.to_vec();
         args.extend(["--tablespace-mapping", &mapping]);
-        world.run(&args).await.fails_with(code, says);
+        world.run(&args).await.fails_with(code, expected);
     }
     assert!(!Path::new(&copy).exists());
 

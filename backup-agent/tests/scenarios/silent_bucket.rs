@@ -34,7 +34,7 @@ async fn bucket_away_then_no_check_of_stored_objects_passes() {
 
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
     for name in STORED {
-        let line = checked.out.lines().find(|line| line.contains(name));
+        let line = checked.stdout.lines().find(|line| line.contains(name));
         let line = line.unwrap_or_else(|| panic!("no check of {name}: {checked:?}"));
         assert!(
             line.starts_with("FAILED") && line.contains("`far`"),
@@ -63,7 +63,7 @@ async fn bucket_away_at_a_backup_then_older_wal_not_compared() {
     assert_eq!(made["wal-not-compared"][0], "bucket `far` did not respond");
     let made = world.run(&["backup"]).await.ok();
     let named = "WAL of older backups NOT COMPARED: bucket `far` did not respond";
-    assert!(made.out.contains(named), "{made:?}");
+    assert!(made.stdout.contains(named), "{made:?}");
     server.stop();
 }
 
@@ -78,7 +78,7 @@ async fn bucket_does_not_list_its_wal_then_list_names_it() {
 
     let listed = world.run(&["list"]).await.ok();
     let named = "bucket `far` DID NOT RESPOND";
-    assert!(listed.out.contains(named), "{listed:?}");
+    assert!(listed.stdout.contains(named), "{listed:?}");
     let listed = world.run(&["list", "--json"]).await.ok().json();
     assert_eq!(listed["silent-buckets"], serde_json::json!(["far"]));
 }
@@ -93,7 +93,7 @@ async fn bucket_silent_at_a_backup_then_skipped_at_its_first_timeout() {
     server.archive_all().await;
 
     let made = world.run(&["backup"]).await.ok();
-    assert!(made.out.contains("NOT stored in far"), "{made:?}");
+    assert!(made.stdout.contains("NOT stored in far"), "{made:?}");
     eprintln!("measured: {:?} with a silent bucket", made.took);
     assert!(made.took < FIRST_ANSWER_OF_AN_UPLOAD, "{made:?}");
     server.stop();

@@ -28,7 +28,7 @@ async fn nearest_bucket_crawls_then_restored_from_the_next() {
     let restored = restored.expect("the healthy bucket is asked").ok();
 
     let named = restored
-        .said
+        .stderr
         .lines()
         .any(|line| line.contains("bucket=near") && line.contains("slow bucket abandoned for another"));
     assert!(named, "{restored:?}");
@@ -48,7 +48,7 @@ async fn every_bucket_slow_then_faster_one_read_to_its_end() {
         let restored = timeout(SOON, world.run(&args)).await;
         let restored = restored.expect("the faster bucket is followed").ok();
 
-        assert!(!restored.said.contains("bucket=far"), "{restored:?}");
+        assert!(!restored.stderr.contains("bucket=far"), "{restored:?}");
         eprintln!("measured: {:?}", restored.took);
     }
 }

@@ -84,7 +84,7 @@ async fn missing_damaged_or_unreachable_then_distinct_errors() {
     let mut flipped = sound.clone();
     flipped[sound.len() - 20] ^= 1;
     let cut = sound[..sound.len() - 30].to_vec();
-    for (damage, says) in [
+    for (damage, expected) in [
         (flipped, "was altered"),
         (cut, "was altered"),
         (sound[..200].to_vec(), "truncated"),
@@ -93,7 +93,7 @@ async fn missing_damaged_or_unreachable_then_distinct_errors() {
         fs::write(&near, &damage).unwrap();
         world.run(&fetch).await.ok();
         fs::write(&far, &damage).unwrap();
-        world.run(&fetch).await.fails_with(17, says);
+        world.run(&fetch).await.fails_with(17, expected);
         fs::write(&far, &sound).unwrap();
     }
 
@@ -199,7 +199,7 @@ async fn private_key_in_recipients_then_refused_and_not_printed() {
     let refused = world.run(&["wal", "push", &path]).await;
 
     let refused = refused.fails_with(10, "a private key");
-    assert!(!refused.said.contains(&private[16..]), "{refused:?}");
+    assert!(!refused.stderr.contains(&private[16..]), "{refused:?}");
     let again = ["keygen", "--output", &world.path("identity.txt")];
     world.run(&again).await.fails_with(23, "exists");
     assert!(world.near.keys().is_empty());

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn pack_missing_or_of_another_length_then_named() {
-        for (packs, says) in [
+        for (packs, expected) in [
             (&[(0, 10), (2, 20)][..], "lacks pack 00000001"),
             (&[(2, 20)], "lacks pack 00000000 and 1 more"),
             (&[(0, 10)], "has 10 of 40 bytes"),
@@ -116,7 +116,7 @@ mod tests {
         ] {
             let tally = tally_of(40, packs);
             let fault = tally.fault().unwrap();
-            assert!(fault.starts_with(says), "{fault}");
+            assert!(fault.starts_with(expected), "{fault}");
             assert!(!tally.is_complete());
         }
     }
