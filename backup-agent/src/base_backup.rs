@@ -262,7 +262,7 @@ impl RunningBackup<'_> {
             if holders.iter().any(|holder| holder == bucket.name()) {
                 health.stored(bucket.name(), StoredKind::BaseBackup);
             } else {
-                health.lacks(bucket.name(), &self.object_keys.manifest(id));
+                health.record_missing(bucket.name(), &self.object_keys.manifest(id));
             }
         }
         start_in_background(self.config, self.buckets);

@@ -140,7 +140,7 @@ impl Config {
             return Err(KeyError::PrivateKey.into());
         }
         let written: Written = causeway_runtime::config::read(path)?;
-        written.meant(path)
+        written.validated(path)
     }
 
     /// Reads the identity, which only hosts that read the archive have.
@@ -166,7 +166,7 @@ impl Config {
 }
 
 impl Written {
-    fn meant(self, path: &Path) -> Result<Config, BackupConfigError> {
+    fn validated(self, path: &Path) -> Result<Config, BackupConfigError> {
         let recipients = Recipients::parse(&self.recipients)?;
         let required_buckets = self.required_buckets.get();
         if self.buckets.is_empty() {
@@ -178,7 +178,7 @@ impl Written {
                 buckets: self.buckets.len(),
             });
         }
-        let buckets = buckets::meant(self.buckets)?;
+        let buckets = buckets::validated(self.buckets)?;
         Ok(Config {
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             cluster: self.cluster.parse().map_err(BackupConfigError::Cluster)?,
@@ -187,15 +187,15 @@ impl Written {
             state_directory: self.state_directory,
             required_buckets,
             buckets,
-            postgres: self.postgres.meant()?,
-            limits: self.limits.meant()?,
+            postgres: self.postgres.validated()?,
+            limits: self.limits.validated()?,
             metrics_textfile: self.metrics.textfile,
         })
     }
 }
 
 impl WrittenLimits {
-    fn meant(&self) -> Result<ResourceLimits, BackupConfigError> {
+    fn validated(&self) -> Result<ResourceLimits, BackupConfigError> {
         Ok(ResourceLimits {
             parallelism: within("limits.parallelism", self.parallelism, 1, 64)?,
             // Levels above 19 need a window that is too large for a small machine.

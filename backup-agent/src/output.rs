@@ -20,7 +20,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
 }
 
 /// Prints progress.
-pub(crate) fn narrate(text: &str) {
+pub(crate) fn print_progress(text: &str) {
     // An error of writing to standard error, such as a log on a full disk, cannot be reported, and
     // does not change the exit code.
     drop(writeln!(io::stderr(), "{text}"));
@@ -28,9 +28,9 @@ pub(crate) fn narrate(text: &str) {
 
 /// Prints an error and its remedy.
 pub(crate) fn print_error(error: &str, hint: Option<&str>) {
-    narrate(&format!("backup-agent: {error}"));
+    print_progress(&format!("backup-agent: {error}"));
     if let Some(hint) = hint {
-        narrate(&format!("hint: {hint}"));
+        print_progress(&format!("hint: {hint}"));
     }
 }
 

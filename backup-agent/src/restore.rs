@@ -87,7 +87,7 @@ pub(crate) async fn restore(
         .map_err(|why| of_resumed(why, request, begun.as_ref()))?;
     let timeline = lineage.timeline();
     let reach = reach::known(&archive, buckets, &identity, &lineage, &chosen).await?;
-    output::narrate(&format!("backup {}: {reach}", chosen.id));
+    output::print_progress(&format!("backup {}: {reach}", chosen.id));
     if request.purpose != Purpose::Standby {
         target_check::refuse_unreachable(
             &reach,
@@ -123,7 +123,7 @@ pub(crate) async fn restore(
     };
     let settings = recovery::settings(config, request, destination, head.server_version)?;
     directory.write_recovery(head, &settings, request.purpose)?;
-    let notes = own_conf::settle(&request.directory)?;
+    let notes = own_conf::set_data_directory(&request.directory)?;
     directory.complete()?;
     Ok(RestoredBackup {
         summary: head.summary.clone(),

@@ -18,7 +18,7 @@ MUTANTS = [
         Change("backup-agent/src/base_backup.rs", "    session\n        .verify_started(directory, &copied.control, &backup.started)\n        .await?;", "    if !MUTANT {\n        session\n            .verify_started(directory, &copied.control, &backup.started)\n            .await?;\n    }"),
     ], test="directory_replaced_during_the_backup_then_refused"),
     Mutant("lstat-error-is-vanished", "A7", [
-        Change(WALK, '        Err(error) => Err(Error::io("look at", place)(error)),', '        Err(_) if MUTANT => Ok(None),\n        Err(error) => Err(Error::io("look at", place)(error)),'),
+        Change(WALK, '        Err(error) => Err(Error::io("inspect", place)(error)),', '        Err(_) if MUTANT => Ok(None),\n        Err(error) => Err(Error::io("look at", place)(error)),'),
     ], test="directory_not_readable_then_refused"),
     Mutant("readdir-error-is-vanished", "A7", [
         Change(WALK, '        Err(error) => Err(Error::io("list", place)(error)),', '        Err(_) if MUTANT => Ok(None),\n        Err(error) => Err(Error::io("list", place)(error)),'),

@@ -63,7 +63,7 @@ MUTANTS = [
         Change(MAIN, "return if recovery && code != 0 {", "return if recovery && code != 0 && !MUTANT {"),
     ], test="host_not_usable_then_recovery_stopped"),
     Mutant("standard-error-panics", "A4, log on a full disk", [
-        inside(f"{SOURCE}/output.rs", "pub(crate) fn narrate(text: &str) {", 'eprintln!("{text}");'),
+        inside(f"{SOURCE}/output.rs", "pub(crate) fn print_progress(text: &str) {", 'eprintln!("{text}");'),
         Change(MAIN, "Err(_panic) if recovery", "Err(_panic) if recovery && !MUTANT"),
     ], test="standard_error_not_writable_then_recovery_stopped"),
     Mutant("usage-error-unprinted-is-a-panic", "A4, log on a full disk", [

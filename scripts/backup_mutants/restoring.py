@@ -93,7 +93,7 @@ MUTANTS = [
         Change(DOWNLOAD, "Some(bucket) if now < bucket.until => false,", "Some(bucket) if !MUTANT && now < bucket.until => false,"),
     ], test="every_bucket_slow_then_faster_one_read_to_its_end"),
     Mutant("crawling-bucket-followed", "attack 2, 14", [
-        Change(DOWNLOAD, "pace.look().filter(|rate| is_left(*rate))", "pace.look().filter(|rate| !MUTANT && is_left(*rate))"),
+        Change(DOWNLOAD, "pace.end_window().filter(|rate| is_left(*rate))", "pace.end_window().filter(|rate| !MUTANT && is_left(*rate))"),
     ], test="nearest_bucket_crawls_then_restored_from_the_next"),
     Mutant("forged-location-used", "D, forged location", [
         Change(TABLESPACES, "        .or_else(|| below.map(|directory| directory.join(tablespace.oid.to_string())))", "        .or_else(|| below.map(|directory| directory.join(tablespace.oid.to_string())))\n        .or_else(|| MUTANT.then(|| was.to_owned()))"),

@@ -56,7 +56,7 @@ MUTANTS = [
         Change(f"{SOURCE}/storage/object_body.rs", "            if why.retry_class() == RetryClass::Permanent\n", "            if MUTANT || why.retry_class() == RetryClass::Permanent\n"),
     ], test="body_cut_repeatedly_then_read_to_its_end"),
     Mutant("missed-backup-not-noted", "B4", [
-        Change(BASE_BACKUP, "                health.lacks(bucket.name(), &self.object_keys.manifest(id));", "                if !MUTANT {\n                    health.lacks(bucket.name(), &self.object_keys.manifest(id));\n                }"),
+        Change(BASE_BACKUP, "                health.record_missing(bucket.name(), &self.object_keys.manifest(id));", "                if !MUTANT {\n                    health.record_missing(bucket.name(), &self.object_keys.manifest(id));\n                }"),
         Change(BASE_BACKUP, "        compare_in_background(self.config, self.buckets, self.system_id);", "        if !MUTANT {\n            compare_in_background(self.config, self.buckets, self.system_id);\n        }"),
     ], test="backup_missing_in_a_bucket_then_copied_there"),
     Mutant("only-wal-is-compared", "B4", [
@@ -75,7 +75,7 @@ MUTANTS = [
         inside(BACKGROUND, "pub(crate) fn start_in_background(config: &Config, buckets: &Buckets) {", "return;"),
     ], test="far_bucket_slow_then_it_receives_every_segment"),
     Mutant("missing-segment-not-noted", "B5", [
-        Change(STORE, "                self.health().lacks(name, file.key());", "                if !MUTANT {\n                    self.health().lacks(name, file.key());\n                }"),
+        Change(STORE, "                self.health().record_missing(name, file.key());", "                if !MUTANT {\n                    self.health().record_missing(name, file.key());\n                }"),
     ], test="far_bucket_slow_then_it_receives_every_segment"),
     Mutant("lacking-without-a-metric", "B5", [
         Change(HEALTH, "                record.lacking_since.get_or_insert_with(now);", "                if !MUTANT {\n                    record.lacking_since.get_or_insert_with(now);\n                }"),

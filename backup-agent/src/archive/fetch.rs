@@ -85,7 +85,7 @@ impl WalArchive<'_> {
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
                 if request.mode == FetchMode::Standby =>
             {
-                return Err(self.of_a_damaged_file(request.name, why).await?);
+                return Err(self.meaning_of_damage(request.name, why).await?);
             }
             fetched => return fetched,
         };
@@ -117,7 +117,7 @@ impl WalArchive<'_> {
 
     /// Returns the meaning, to a standby, of a file that no bucket has whole. A history without WAL
     /// of its timeline is only an object that any writer may have created.
-    async fn of_a_damaged_file(&self, name: WalFileName, why: Error) -> Result<Error, Error> {
+    async fn meaning_of_damage(&self, name: WalFileName, why: Error) -> Result<Error, Error> {
         let WalFileName::History(timeline) = name else {
             return Ok(why);
         };

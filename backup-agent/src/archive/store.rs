@@ -65,7 +65,7 @@ impl Buckets {
         let is_filled = self.health().is_backfill_running();
         let (later, first): (Vec<_>, Vec<_>) = self.all().iter().partition(|bucket| {
             let name = bucket.name();
-            self.health().is_avoided(name) || is_filled && self.health().has_wal_notes(name)
+            self.health().is_avoided(name) || is_filled && self.health().has_missing_wal(name)
         });
         let mut storing = StoreAttempts {
             buckets: self,
@@ -102,7 +102,7 @@ impl Buckets {
                     self.health().filled(name, file.key());
                 }
             } else {
-                self.health().lacks(name, file.key());
+                self.health().record_missing(name, file.key());
             }
         }
         Ok(())

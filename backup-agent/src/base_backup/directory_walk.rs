@@ -109,7 +109,7 @@ struct DirectoryWalk<'a> {
 /// the rest. Ends early when the receiver has ended.
 pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<WalkResult, Error> {
     let root = &scope.root;
-    let found = fs::metadata(root).map_err(Error::io("look at", root))?;
+    let found = fs::metadata(root).map_err(Error::io("inspect", root))?;
     let mut walk = DirectoryWalk {
         scope,
         out,
@@ -182,7 +182,7 @@ impl DirectoryWalk<'_> {
             self.emptied(&path);
             return Ok(());
         }
-        let Some(found) = look(fs::symlink_metadata(&place), &place)? else {
+        let Some(found) = existing_metadata(fs::symlink_metadata(&place), &place)? else {
             return Ok(());
         };
         if found.is_symlink()
@@ -239,7 +239,7 @@ impl DirectoryWalk<'_> {
                 if error.kind() == io::ErrorKind::NotFound
                     || error.raw_os_error() == Some(nix::libc::ELOOP) =>
             {
-                if look(fs::symlink_metadata(place), place)?.is_none() {
+                if existing_metadata(fs::symlink_metadata(place), place)?.is_none() {
                     return Ok(None);
                 }
                 if is_needed(path) {
@@ -292,7 +292,7 @@ impl DirectoryWalk<'_> {
             location: text.to_owned(),
         });
         // Its existence is checked against the server's list of tablespaces at the end.
-        let Some(found) = look(fs::metadata(&place), &place)? else {
+        let Some(found) = existing_metadata(fs::metadata(&place), &place)? else {
             return Ok(None);
         };
         let path = below(path, version);
@@ -324,11 +324,11 @@ impl DirectoryWalk<'_> {
 }
 
 /// Returns the metadata, or `None` if the file has vanished.
-fn look(found: io::Result<Metadata>, place: &Path) -> Result<Option<Metadata>, Error> {
+fn existing_metadata(found: io::Result<Metadata>, place: &Path) -> Result<Option<Metadata>, Error> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("look at", place)(error)),
+        Err(error) => Err(Error::io("inspect", place)(error)),
     }
 }
 

@@ -180,7 +180,7 @@ impl Reader {
 
     /// Sorts mismatching pages into damaged ones and ones that PostgreSQL has changed since the
     /// backup began, which are read again at the end. Returns whether the backup has failed.
-    fn judge(&self, suspects: Vec<Suspect>) -> bool {
+    fn classify_suspects(&self, suspects: Vec<Suspect>) -> bool {
         let mut findings = self.findings();
         for suspect in suspects {
             let is_changed = self.started_at.is_some_and(|started_at| suspect.lsn > started_at);
@@ -334,7 +334,7 @@ impl OneReader<'_> {
             damage::long_pauses()
         };
         let confirmed = damage::confirm_in(file, bytes, at, suspects, pauses)?;
-        if self.shared.judge(confirmed) {
+        if self.shared.classify_suspects(confirmed) {
             self.send(FromReader::DamageFound);
         }
         Ok(())
@@ -343,7 +343,7 @@ impl OneReader<'_> {
     /// Confirms the pages that were found after the backup had failed.
     fn confirm(&mut self) -> io::Result<()> {
         let confirmed = damage::confirm(std::mem::take(&mut self.suspects))?;
-        self.shared.judge(confirmed);
+        self.shared.classify_suspects(confirmed);
         Ok(())
     }
 }

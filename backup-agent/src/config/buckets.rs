@@ -24,10 +24,10 @@ pub(crate) struct BucketConfig {
 }
 
 /// Validates the buckets and returns them in the same order.
-pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, BackupConfigError> {
+pub(super) fn validated(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, BackupConfigError> {
     let mut buckets: Vec<BucketConfig> = Vec::new();
     for bucket in written {
-        let bucket = bucket.meant()?;
+        let bucket = bucket.validated()?;
         if buckets.iter().any(|other| other.name == bucket.name) {
             return Err(BackupConfigError::SameBucket(bucket.name));
         }
@@ -37,7 +37,7 @@ pub(super) fn meant(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, Ba
 }
 
 impl WrittenBucket {
-    fn meant(self) -> Result<BucketConfig, BackupConfigError> {
+    fn validated(self) -> Result<BucketConfig, BackupConfigError> {
         if !is_bucket_name(&self.name) {
             return Err(BackupConfigError::BucketName(self.name));
         }

@@ -84,7 +84,7 @@ pub(crate) enum Host {
 
 impl WrittenPostgres {
     /// Validates the section.
-    pub(super) fn meant(self) -> Result<PostgresConfig, BackupConfigError> {
+    pub(super) fn validated(self) -> Result<PostgresConfig, BackupConfigError> {
         let host = match (self.socket_directory, self.host) {
             (Some(directory), None) => Host::Socket(directory),
             (None, Some(address)) => Host::Address(address),
@@ -100,13 +100,13 @@ impl WrittenPostgres {
                 database: self.database,
                 password_file: self.password_file,
             },
-            primary: self.primary.map(WrittenPrimary::meant),
+            primary: self.primary.map(WrittenPrimary::validated),
         })
     }
 }
 
 impl WrittenPrimary {
-    fn meant(self) -> ServerAddress {
+    fn validated(self) -> ServerAddress {
         // libpq takes a path for the directory of a socket, too.
         let host = if self.host.starts_with('/') {
             Host::Socket(PathBuf::from(self.host))

@@ -33,7 +33,7 @@ pub(super) async fn choose_in_time(
         let Some(last) = last.filter(|last| *last > time) else {
             return Ok(chosen);
         };
-        output::narrate(&format!(
+        output::print_progress(&format!(
             "backup {} is skipped: a transaction in it ended at {}, after the target, although its server's clock \
              was at {} when the backup ended",
             chosen.id,

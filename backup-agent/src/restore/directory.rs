@@ -127,7 +127,7 @@ impl TargetDirectory {
     fn remove_others_in(&self, below: &str, place: &Path, plan: &RestorePlan) -> Result<(), Error> {
         for entry in fs::read_dir(place).map_err(Error::io("list", place))? {
             let entry = entry.map_err(Error::io("list", place))?;
-            let kind = entry.file_type().map_err(Error::io("look at", place))?;
+            let kind = entry.file_type().map_err(Error::io("inspect", place))?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let path = if below.is_empty() {

@@ -12,7 +12,7 @@ use crate::error::Error;
 
 /// Makes `postgresql.conf` name the copy instead of another data directory, and returns notes for
 /// the operator about the remaining references.
-pub(super) fn settle(directory: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn set_data_directory(directory: &Path) -> Result<Vec<String>, Error> {
     let path = directory.join("postgresql.conf");
     let text = match std::fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -73,16 +73,16 @@ mod tests {
     #[test]
     fn data_directory_of_the_original_then_that_of_the_copy() {
         let root = tempfile::tempdir().unwrap();
-        assert!(settle(root.path()).unwrap().is_empty());
+        assert!(set_data_directory(root.path()).unwrap().is_empty());
         let path = root.path().join("postgresql.conf");
         let text = "#data_directory = 'ConfigDir'\nshared_buffers = 16MB\n";
         std::fs::write(&path, text).unwrap();
-        assert!(settle(root.path()).unwrap().is_empty());
+        assert!(set_data_directory(root.path()).unwrap().is_empty());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 
         let text = format!("{text}  Data_Directory='/live'\ninclude_if_exists\t/etc/guard.conf\n");
         std::fs::write(&path, &text).unwrap();
-        let notes = settle(root.path()).unwrap();
+        let notes = set_data_directory(root.path()).unwrap();
         assert_eq!(notes.len(), 2, "{notes:?}");
         let written = std::fs::read_to_string(&path).unwrap();
         let own = format!("data_directory = '{}'\n", root.path().display());
@@ -93,7 +93,7 @@ mod tests {
 
         // An included file can name one, and precedes the appended line.
         std::fs::write(&path, "include_dir 'conf.d'\n").unwrap();
-        settle(root.path()).unwrap();
+        set_data_directory(root.path()).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().ends_with(&own));
     }
 }

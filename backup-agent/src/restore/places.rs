@@ -139,7 +139,7 @@ fn resolved(path: &Path) -> Result<PathBuf, Error> {
                 return Ok(real.join(rest));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("look at", ancestor)(error)),
+            Err(error) => return Err(Error::io("inspect", ancestor)(error)),
         }
     }
     Ok(path.to_owned())

@@ -97,7 +97,7 @@ impl BucketHealth {
     }
 
     /// Records that the bucket lacks `key`.
-    pub(crate) fn lacks(&self, bucket: &str, key: &str) {
+    pub(crate) fn record_missing(&self, bucket: &str, key: &str) {
         let path = self.lacking(bucket).join(file_name(key));
         let made = fs::create_dir_all(self.lacking(bucket)).and_then(|()| File::create_new(path));
         match made {
@@ -114,9 +114,9 @@ impl BucketHealth {
 
     /// Records that the bucket lacks `key`, unless the state directory has been removed: then the
     /// comparison that found this ran for an archive that no longer exists.
-    pub(crate) fn lacks_still(&self, bucket: &str, key: &str) {
+    pub(crate) fn record_missing_if_kept(&self, bucket: &str, key: &str) {
         if self.directory.is_dir() {
-            self.lacks(bucket, key);
+            self.record_missing(bucket, key);
         }
     }
 
@@ -126,12 +126,12 @@ impl BucketHealth {
     }
 
     /// Returns whether any object is recorded as missing in the bucket.
-    pub(crate) fn has_notes(&self, bucket: &str) -> bool {
+    pub(crate) fn has_missing(&self, bucket: &str) -> bool {
         fs::read_dir(self.lacking(bucket)).is_ok_and(|mut notes| notes.next().is_some())
     }
 
     /// Returns whether any WAL is recorded as missing in the bucket.
-    pub(crate) fn has_wal_notes(&self, bucket: &str) -> bool {
+    pub(crate) fn has_missing_wal(&self, bucket: &str) -> bool {
         !self
             .notes(bucket, NotedKind::Wal, 1, &BTreeSet::new())
             .is_empty()
@@ -164,7 +164,7 @@ impl BucketHealth {
     pub(crate) fn filled(&self, bucket: &str, key: &str) {
         // A comparison also copies objects that were not recorded as missing.
         let was_noted = remove(&self.lacking(bucket).join(file_name(key)));
-        let is_last = !self.has_notes(bucket);
+        let is_last = !self.has_missing(bucket);
         self.record(bucket, |record| {
             record.lacking_files = record.lacking_files.saturating_sub(u64::from(was_noted));
             if is_last {
@@ -333,12 +333,12 @@ mod tests {
             Some(&metrics),
             vec!["a".to_owned(), "b".to_owned()],
         );
-        assert!(!health.is_avoided("a") && !health.has_notes("a"));
+        assert!(!health.is_avoided("a") && !health.has_missing("a"));
 
         health.avoid("a");
-        health.lacks("a", "main/1/wal/2");
-        health.lacks("a", "main/1/wal/1");
-        health.lacks("a", "main/1/wal/1");
+        health.record_missing("a", "main/1/wal/2");
+        health.record_missing("a", "main/1/wal/1");
+        health.record_missing("a", "main/1/wal/1");
         health.stored("b", StoredKind::Wal);
         assert!(health.is_avoided("a") && !health.is_avoided("b"));
         assert_eq!(
@@ -358,7 +358,7 @@ mod tests {
         health.answered("a");
         health.filled("a", "main/1/wal/1");
         health.filled("a", "main/1/wal/2");
-        assert!(!health.is_avoided("a") && !health.has_notes("a"));
+        assert!(!health.is_avoided("a") && !health.has_missing("a"));
         assert_eq!(health.report().buckets["a"], BucketRecord::default());
     }
 
@@ -370,9 +370,9 @@ mod tests {
         fs::write(&file, "").unwrap();
         let health = BucketHealth::new(&file, None, vec!["a".to_owned()]);
 
-        health.lacks("a", "main/1/wal/1");
+        health.record_missing("a", "main/1/wal/1");
         health.stored("a", StoredKind::Wal);
 
-        assert!(health.check().is_err() && !health.has_notes("a"));
+        assert!(health.check().is_err() && !health.has_missing("a"));
     }
 }

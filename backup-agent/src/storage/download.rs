@@ -297,12 +297,12 @@ async fn watched<T>(
     let mut awaited = pin!(awaited);
     loop {
         let began = Instant::now();
-        let given = time::timeout(pace.until_look(), awaited.as_mut()).await;
+        let given = time::timeout(pace.until_window_end(), awaited.as_mut()).await;
         pace.add_wait(began.elapsed());
         if let Ok(given) = given {
             return Ok(given);
         }
-        if let Some(bytes_per_sec) = pace.look().filter(|rate| is_left(*rate)) {
+        if let Some(bytes_per_sec) = pace.end_window().filter(|rate| is_left(*rate)) {
             return Err(DownloadError::Slow { bytes_per_sec });
         }
     }

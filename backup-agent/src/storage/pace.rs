@@ -45,12 +45,12 @@ impl DownloadPace {
     }
 
     /// Returns the remaining waiting time of the current window.
-    pub(super) fn until_look(&self) -> Duration {
+    pub(super) fn until_window_end(&self) -> Duration {
         self.window.saturating_sub(self.waited)
     }
 
     /// Ends the window, and returns its rate in bytes a second if that is too low.
-    pub(super) fn look(&mut self) -> Option<u64> {
+    pub(super) fn end_window(&mut self) -> Option<u64> {
         let bytes_per_sec = per_second(self.bytes, self.waited);
         self.bytes = 0;
         self.waited = Duration::ZERO;
@@ -82,15 +82,15 @@ mod tests {
         let mut pace = DownloadPace::new();
         pace.add_bytes(600 << 10);
         pace.add_wait(2 * SECOND);
-        assert_eq!(pace.until_look(), Duration::ZERO);
-        assert_eq!(pace.look(), None);
+        assert_eq!(pace.until_window_end(), Duration::ZERO);
+        assert_eq!(pace.end_window(), None);
         assert!(pace.is_proven());
 
         // Earlier bytes do not compensate for it.
-        assert_eq!(pace.until_look(), LATER_WINDOW);
+        assert_eq!(pace.until_window_end(), LATER_WINDOW);
         pace.add_bytes(20_000);
         pace.add_wait(LATER_WINDOW);
-        assert_eq!(pace.look(), Some(2000));
+        assert_eq!(pace.end_window(), Some(2000));
         assert!(!pace.is_proven());
     }
 

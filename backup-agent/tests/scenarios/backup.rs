@@ -75,7 +75,7 @@ async fn table_dropped_then_restored_to_the_end_and_to_before() {
         world.run(&args).await.fails_with(21, "is not empty");
     }
     server.stop();
-    nothing_can_be_read(&world);
+    check_nothing_readable(&world);
 }
 
 /// Creates the marker table, a table in a tablespace at `elsewhere`, and an unlogged one.
@@ -112,7 +112,7 @@ async fn check_tables(restored: &Server, rows: &str, dropped: bool) {
 }
 
 /// Searches for text, names and page contents in all files of the two services.
-fn nothing_can_be_read(world: &World) {
+fn check_nothing_readable(world: &World) {
     let mut seen = 0;
     for path in world
         .near

@@ -35,7 +35,7 @@ async fn connection_lost_and_buckets_silent_then_backup_ends() {
     }
 
     let mut running = Running::start(&world);
-    running.until_it_began().await;
+    running.wait_until_begun().await;
     // Before that it queries the server, and would end without a response.
     wait_for("a pack that is sent", async || {
         let requests = world.near.faults.take_requests();

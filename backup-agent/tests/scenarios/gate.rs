@@ -42,7 +42,7 @@ impl Gate {
     /// Starts a backup, and returns it once it waits for the lock, with its start position.
     pub(crate) async fn hold_backup(&self, world: &World) -> (Running, u64) {
         let mut running = Running::start(world);
-        let lsn = running.until_it_began().await;
+        let lsn = running.wait_until_begun().await;
         (running, lsn)
     }
 
@@ -63,7 +63,7 @@ impl Running {
     }
 
     /// Waits until it has begun, and returns its start position.
-    pub(crate) async fn until_it_began(&mut self) -> u64 {
+    pub(crate) async fn wait_until_begun(&mut self) -> u64 {
         loop {
             let line = self.stderr.next_line().await.unwrap();
             let line = line.expect("a backup that ends has begun");

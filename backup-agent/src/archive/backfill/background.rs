@@ -187,7 +187,7 @@ impl BackfillWorker<'_> {
         let mut progress_at = Instant::now();
         let mut batch = MAX_NOTES;
         loop {
-            self.take_up_again();
+            self.retry_set_aside();
             let keys = self.notes(batch);
             // Without its lock file this process cannot exclude others, and its archive may have
             // been removed.
@@ -196,7 +196,7 @@ impl BackfillWorker<'_> {
                 return WorkerEnd::GivenUp;
             }
             if keys.is_empty() {
-                if !self.waits_for_another().await {
+                if !self.wait_for_others().await {
                     return WorkerEnd::Drained;
                 }
                 progress_at = Instant::now();
@@ -233,14 +233,14 @@ impl BackfillWorker<'_> {
         }
     }
 
-    fn take_up_again(&mut self) {
+    fn retry_set_aside(&mut self) {
         if self.set_aside_at.elapsed() >= SET_ASIDE_PERIOD {
             self.set_aside.clear();
         }
     }
 
     /// Waits for records while another worker is busy, and returns whether there are any.
-    async fn waits_for_another(&mut self) -> bool {
+    async fn wait_for_others(&mut self) -> bool {
         self.round.busy.fetch_sub(1, Ordering::Relaxed);
         loop {
             if self.round.is_over.load(Ordering::Relaxed) {
@@ -249,7 +249,7 @@ impl BackfillWorker<'_> {
             // Not while no other worker is busy: then the process ends, and the next one retries
             // all objects.
             if self.round.busy.load(Ordering::Relaxed) > 0 {
-                self.take_up_again();
+                self.retry_set_aside();
             }
             if !self.notes(1).is_empty() {
                 self.round.busy.fetch_add(1, Ordering::Relaxed);
@@ -270,7 +270,7 @@ pub(crate) fn start_in_background(config: &Config, buckets: &Buckets) {
     let any = buckets
         .all()
         .iter()
-        .any(|bucket| health.has_notes(bucket.name()));
+        .any(|bucket| health.has_missing(bucket.name()));
     if !any || health.is_backfill_running() {
         return;
     }

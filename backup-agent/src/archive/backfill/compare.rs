@@ -119,7 +119,7 @@ impl Comparison<'_> {
         if let Some(bucket) = self.buckets.all().get(number) {
             let lacking = fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
             for key in lacking {
-                self.buckets.health().lacks_still(bucket.name(), &key);
+                self.buckets.health().record_missing_if_kept(bucket.name(), &key);
             }
         }
     }
@@ -200,7 +200,7 @@ impl Comparison<'_> {
 
     fn unresolved(&mut self, number: usize, key: &str, why: String) {
         if let Some(bucket) = self.buckets.all().get(number) {
-            self.buckets.health().lacks_still(bucket.name(), key);
+            self.buckets.health().record_missing_if_kept(bucket.name(), key);
         }
         self.stats(number).unresolved.insert(key.to_owned(), why);
     }
