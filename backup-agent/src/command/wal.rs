@@ -147,10 +147,9 @@ fn report(
         let before = drained.buckets.get(name);
         let copied = before.map_or(0, |before| before.copied) + stats.copied;
         let lacking = stats.lacking.max(before.map_or(0, |before| before.lacking));
-        let mut unresolved = stats.unresolved.clone();
-        for (key, why) in before.iter().flat_map(|before| &before.unresolved) {
-            unresolved.entry(key.clone()).or_insert_with(|| why.clone());
-        }
+        let mut unresolved =
+            before.map_or_else(BTreeMap::new, |before| before.unresolved.clone());
+        unresolved.extend(stats.unresolved.clone());
         let lacking = lacking + unresolved.len();
         let since = health.buckets.get(name).and_then(|bucket| bucket.lacking_since);
         let since = since.map_or_else(String::new, |since| format!(" since {}", display::seconds(since)));
