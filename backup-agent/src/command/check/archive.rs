@@ -29,7 +29,7 @@ use crate::storage::store_error::StoreError;
 /// WAL that follows them.
 pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<CheckOutcome> {
     let looked = match control_file::system_id(&config.postgres.data_directory) {
-        Ok(system_id) => look(config, buckets, system_id).await,
+        Ok(system_id) => check_stored_backups(config, buckets, system_id).await,
         Err(error) => Err(error),
     };
     match looked {
@@ -38,7 +38,7 @@ pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<CheckOutco
     }
 }
 
-async fn look(
+async fn check_stored_backups(
     config: &Config,
     buckets: &Buckets,
     system_id: u64,
