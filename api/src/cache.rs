@@ -201,7 +201,7 @@ impl<B: CacheBackend> Cache<B> {
         });
         let completed = time::timeout_at(deadline, reading).await;
         let value = completed.map_err(|_elapsed| Unavailable::Away)??.clone();
-        // Between two eras rows may come from a standby, which lacks the last ones.
+        // Rows that were read during a change of the era may be those of another server.
         let is_of_era = lookup
             .era
             .has_changed()

@@ -30,7 +30,6 @@ use crate::app::state::AppState;
 use crate::load_limit::{LoadLimit, overloaded};
 use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
-use crate::store::Store;
 
 const COMPANY_NAME: HeaderName = HeaderName::from_static("x-company-name");
 
@@ -53,14 +52,10 @@ const RESPONSE_HEADERS: [(HeaderName, HeaderValue); 5] = [
 const HSTS: HeaderValue = fixed("max-age=31536000");
 /// `Retry-After` of a 503 that does not set it itself, in seconds.
 const RETRY_AFTER: HeaderValue = fixed("1");
-/// Marks rows of a standby, which may lack the last writes.
-const STALE: HeaderValue = fixed("110 - \"Response is Stale\"");
 
 /// The probe of an earlier service. It is exempt from load shedding as the others are, but may ask the
 /// database, so the rate limit applies.
 const HELLO_PROBE: &str = "/hello/health";
-/// Prefixes of the routes whose answers are rows.
-const ROW_ROUTES: [&str; 4] = ["/hello/", "/users", "/members", "/beers"];
 /// The method labels of metrics; clients may invent others.
 const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"];
 
@@ -71,7 +66,6 @@ pub(crate) struct Middleware {
     rate_limit: Option<RateLimit>,
     company: HeaderValue,
     load_limit: Arc<LoadLimit>,
-    store: Arc<Store>,
     metrics: Metrics,
     draining: CancellationToken,
 }
@@ -84,7 +78,6 @@ impl Middleware {
             rate_limit: RateLimit::new(config.http.rate_limit),
             company: config.services.company.header.clone(),
             load_limit: Arc::clone(&state.load_limit),
-            store: Arc::clone(&state.store),
             metrics,
             draining: state.draining.clone(),
         }
@@ -102,17 +95,10 @@ impl Middleware {
         let context = RequestContext::new(route, peer, &self.trusted_proxies, &request);
         let _limited = (!context.is_probe()).then(|| self.load_limit.begin_limited());
         let has_body = !request.body().is_end_stream();
-        let mut response = match self.check(&context, &request) {
+        let response = match self.check(&context, &request) {
             Err(problem) => problem.into_response(),
             Ok(()) => router.answer(request).await,
         };
-        if let Some(age) = self.store.staleness()
-            && has_rows(context.route, &response)
-        {
-            let headers = response.headers_mut();
-            headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
-            headers.insert(header::WARNING, STALE);
-        }
         self.finish(context, has_body, response)
     }
 
@@ -216,16 +202,4 @@ impl Middleware {
             headers.insert(header::CONNECTION, fixed("close"));
         }
     }
-}
-
-/// Returns whether an answer is made of rows: a list, an object, or that there is none.
-fn has_rows(route: &str, response: &Response) -> bool {
-    let status = response.status();
-    let is_page = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    let is_list_of_members = route == "/" && !is_page;
-    (status.is_success() || status == StatusCode::NOT_FOUND)
-        && (is_list_of_members || ROW_ROUTES.iter().any(|prefix| route.starts_with(prefix)))
 }

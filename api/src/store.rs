@@ -138,10 +138,8 @@ impl Store {
     pub(crate) fn state(&self) -> State {
         let (role, writable) = match self.primary.view() {
             PrimaryState::Available(_) => ("primary", true),
-            PrimaryState::Reading(known) if known.status.timeline.is_some() => ("primary", false),
-            PrimaryState::Reading(_) | PrimaryState::Searching { read_only: true } => {
-                ("standby", false)
-            }
+            PrimaryState::Reading(_) => ("primary", false),
+            PrimaryState::Searching { read_only: true } => ("standby", false),
             PrimaryState::Suspected(_) | PrimaryState::Searching { read_only: false } => {
                 ("unknown", false)
             }
@@ -158,11 +156,6 @@ impl Store {
     /// run of a server that becomes the primary. Empty until the first has been found.
     pub(crate) fn era(&self) -> watch::Receiver<String> {
         self.primary.era.subscribe()
-    }
-
-    /// Returns the greatest age of rows that are read now, if a standby is read.
-    pub(crate) fn staleness(&self) -> Option<Duration> {
-        self.primary.staleness()
     }
 
     /// Brings the metrics of the connections up to date.

@@ -454,7 +454,7 @@ async fn era_changes_during_a_read_then_nothing_is_kept() {
     let read = async |changes: bool| {
         let rows = async || {
             if changes {
-                // A standby was read meanwhile, and now the same primary is back.
+                // Another server was the primary meanwhile, and now the first is back.
                 process.era.send_replace(String::new());
                 process.era.send_replace("0".to_owned());
             }

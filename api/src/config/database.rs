@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use percent_encoding::percent_decode_str;
 
 use super::environment::{Environment, SettingError};
-use super::values::{delay, duration, expected, secret, timeout, within};
+use super::values::{delay, expected, secret, timeout, within};
 
 /// Parameters of a URL, and the variable of the same meaning.
 const IN_URL: [(&str, &str); 9] = [
@@ -114,19 +114,6 @@ pub struct Database {
     /// as long, requests wait for the database for 1 s only.
     #[arg(long = "READY_DB_GRACE", default_value = "10s", value_parser = delay)]
     pub ready_grace: Duration,
-    /// Time without a primary after which a standby is read, such as `2s`. Answers then carry `Age`.
-    #[arg(
-        long = "READS_FROM_STANDBY",
-        default_value = "off",
-        value_parser = expected(
-            "`off`, or a time without a primary after which a standby is read, such as `2s`",
-            |text| match text {
-                "off" | "false" => Some(None),
-                _ => duration(text).map(Some),
-            }
-        )
-    )]
-    pub reads_from_standby: StandbyDelay,
     /// Maximum number of connections for writes and long reads, each used by one at a time, 1 to 500: a
     /// fifth for lists, half for inserts, the rest for birthdays. Fewer than three are not divided.
     #[arg(long = "DB_POOL_MAX", default_value = "16", value_parser = within(1..=500_usize))]
@@ -140,10 +127,6 @@ pub struct Database {
     #[arg(long = "MIGRATE", default_value = "on", ignore_case = true)]
     pub migrate: Migrate,
 }
-
-/// Time without a primary after which a standby is read, if it may be at all. Named, since clap takes a
-/// plain `Option` for an argument that may be missing.
-type StandbyDelay = Option<Duration>;
 
 /// One server that may be the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]

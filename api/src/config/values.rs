@@ -50,7 +50,7 @@ pub(super) fn flag(text: &str) -> Result<bool, &'static str> {
 }
 
 /// Parses seconds (`5`, `0.5`, `5s`), milliseconds (`500ms`) or minutes (`1m`), at most a day.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+fn duration(text: &str) -> Option<Duration> {
     const DAY: f64 = 86_400.0;
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
     let with_unit = |(suffix, unit)| Some((text.strip_suffix(suffix)?, unit));

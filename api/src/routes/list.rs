@@ -165,7 +165,6 @@ impl ListReader {
             return Ok((headers, [JSON], bytes).into_response());
         }
         let rest = RemainingPages {
-            is_marked: self.store.staleness().is_some(),
             reader: self.clone(),
             next,
             end,
@@ -192,8 +191,6 @@ struct RemainingPages<T: Listed, S> {
     /// The key after which the `Link` continues.
     end: Option<T::Key>,
     left: usize,
-    /// Whether the head says that the rows may be a standby's.
-    is_marked: bool,
     view: fn(T, &Config) -> S,
 }
 
@@ -214,9 +211,6 @@ impl<T: Listed, S: Serialize> RemainingPages<T, S> {
         let _turn = turn.map_err(name)?;
         let reading = store.page::<T>(Some(&after), i64::MAX, deadline);
         let read = reading.await.map_err(|error| name(unavailable(error)))?;
-        if store.staleness().is_some() && !self.is_marked {
-            return Err("the primary was lost, and a standby may lack rows");
-        }
         let Rows { mut rows, is_last } = read;
         let found = rows.len();
         rows.retain(|row| self.end.as_ref().is_none_or(|end| row.key() <= *end));

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
@@ -36,8 +35,6 @@ pub(super) struct ServerStatus {
     pub(super) timeline: Option<u32>,
     /// Its system identifier, where this role may query it.
     pub(super) system: Option<String>,
-    /// The age of the last commit that a standby has replayed.
-    pub(super) behind: Option<Duration>,
 }
 
 /// An open connection.
@@ -155,15 +152,12 @@ impl ServerStatus {
         });
         let column = |index| -> Option<&str> { row?.try_get(index).ok().flatten() };
         let text = |index| column(index).map(str::to_owned).ok_or(QueryError::NoStatus);
-        // A negative age comes from a clock behind the primary's, and counts as none.
-        let seconds = column(5).map(|age| age.parse().unwrap_or(0));
         Ok(Self {
             writable: column(0) == Some("off"),
             started_at: text(1)?,
             backend: text(2)?,
             timeline: column(3).and_then(|timeline| timeline.parse().ok()),
             system: column(4).map(str::to_owned),
-            behind: seconds.map(Duration::from_secs),
         })
     }
 

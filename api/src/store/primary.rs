@@ -27,16 +27,15 @@ pub(super) const KNOWN_ABSENCE: Duration = Duration::from_secs(1);
 /// After this many times the grace period of `/readyz` without a primary, no failover is expected.
 const FAILOVERS: u32 = 3;
 
-/// A server that accepts writes, or did when it was last queried; or one that may be read meanwhile.
+/// A server that accepts writes, or did when it was last queried; or a primary that only rejects them.
 #[derive(Debug)]
 pub(super) struct KnownServer {
     /// Rises whenever connections that were opened before must not be used again.
     pub(super) generation: u64,
     /// Where it is.
     pub(super) address: Address,
-    /// Its status, and when it was reported.
+    /// Its status when it was found.
     pub(super) status: ServerStatus,
-    pub(super) answered_at: Instant,
     /// Ends every connection of this generation.
     pub(super) ends: CancellationToken,
     /// The connection on which its status is queried.
@@ -55,13 +54,6 @@ impl KnownServer {
         }
         Ok(())
     }
-
-    /// Returns the greatest age of its rows, if it is a standby.
-    fn staleness(&self) -> Option<Duration> {
-        let behind = self.status.behind.unwrap_or(Duration::ZERO);
-        let is_standby = self.status.timeline.is_none();
-        is_standby.then(|| behind + self.answered_at.elapsed())
-    }
 }
 
 /// The known state of the primary.
@@ -71,7 +63,7 @@ pub(super) enum PrimaryState {
     Available(Arc<KnownServer>),
     /// It did not answer in time. Others are queried too, and no statement is sent to it.
     Suspected(Arc<KnownServer>),
-    /// There is none, and this server may be read.
+    /// It only rejects writes, and may be read.
     Reading(Arc<KnownServer>),
     /// There is none.
     Searching {
@@ -84,7 +76,7 @@ pub(super) enum PrimaryState {
 #[derive(Clone, Debug)]
 pub(super) struct Primary {
     pub(super) view: Arc<watch::Sender<PrimaryState>>,
-    /// The history and the run of the last primary. Empty before the first, and while a standby is read.
+    /// The history and the run of the last primary. Empty before the first.
     pub(super) era: Arc<watch::Sender<String>>,
     pub(super) last_writable: Arc<Mutex<Instant>>,
     /// Time when the current primary was found or last became responsive.
@@ -183,15 +175,6 @@ impl Primary {
         lock(&self.last_writable).elapsed()
     }
 
-    /// Returns the greatest age of rows that are read now, if a standby is read.
-    pub(super) fn staleness(&self) -> Option<Duration> {
-        let view = self.view.borrow();
-        let PrimaryState::Reading(known) = &*view else {
-            return None;
-        };
-        known.staleness()
-    }
-
     /// Returns the last error of each server.
     pub(super) fn server_errors(&self) -> String {
         let server_errors = lock(&self.server_errors);
@@ -256,14 +239,7 @@ impl Primary {
     pub(super) fn record_read_only(&self, readable: impl FnOnce() -> Option<Arc<KnownServer>>) {
         self.view.send_if_modified(|view| match view {
             PrimaryState::Searching { read_only } => {
-                let next = readable();
-                if next
-                    .as_ref()
-                    .is_some_and(|known| known.staleness().is_some())
-                {
-                    self.era.send_replace(String::new());
-                }
-                let next = next.map(PrimaryState::Reading);
+                let next = readable().map(PrimaryState::Reading);
                 let is_news = !*read_only || next.is_some();
                 *view = next.unwrap_or(PrimaryState::Searching { read_only: true });
                 is_news

@@ -33,7 +33,6 @@ const SECOND_PRIMARY_INTERVAL: Duration = Duration::from_secs(5);
 /// Finds the primary, and queries it.
 pub(super) struct PrimaryMonitor {
     servers: Vec<Server>,
-    reads_from_standby: Option<Duration>,
     connector: Connector,
     metrics: Metrics,
     primary: Primary,
@@ -48,7 +47,6 @@ impl PrimaryMonitor {
     pub(super) fn new(settings: &Database, connector: Connector, metrics: Metrics) -> Self {
         Self {
             servers: settings.servers.clone(),
-            reads_from_standby: settings.reads_from_standby,
             connector,
             metrics,
             primary: Primary::new(settings.ready_grace),
@@ -93,7 +91,6 @@ impl PrimaryMonitor {
             generation: self.generations.fetch_add(1, Ordering::Relaxed),
             address: address.clone(),
             status,
-            answered_at: Instant::now(),
             ends,
             monitor: Arc::clone(monitor),
         })

@@ -293,26 +293,3 @@ fn rows_stored_within_a_list_then_never_above_the_limit() {
     assert_eq!(rows(&again).len(), LONG as usize + 10);
     assert!(again.next().is_some());
 }
-
-#[test]
-fn list_of_the_primary_then_not_finished_by_a_standby() {
-    let mut primary = Server::primary();
-    let standby = Server::standby_of(&primary);
-    let settings = [("READS_FROM_STANDBY", "0")];
-    let program = Program::before(&[&primary, &standby], &settings);
-    fill_with_long(&primary, 1, LONG);
-    eventually("the standby has all", || {
-        standby.sql("SELECT count(*) FROM beers") == LONG.to_string()
-    });
-
-    let list = begin(&program, "HTTP/1.1");
-    primary.kill();
-    eventually("the standby is read", || {
-        let answer = program.get("/beers?limit=1");
-        answer.headers.contains_key("warning")
-    });
-    assert_broken_off(list);
-    let all = program.get("/beers");
-    assert_eq!(rows(&all).len(), LONG as usize);
-    assert_ne!(all.header("warning"), "");
-}

@@ -138,7 +138,7 @@ fn setting_invalid_then_error_names_remedy() {
          and `beers`, with commas"
     );
     let names = "PORT LISTEN VALIDATION_STATUS HELLO_LEAP_DAY PGSSLMODE PGSSLROOTCERT MIGRATE \
-                 LOG_FORMAT LOG_LEVEL REQUEST_TIMEOUT DB_POOL_MAX READS_FROM_STANDBY API_FAKE_TODAY \
+                 LOG_FORMAT LOG_LEVEL REQUEST_TIMEOUT DB_POOL_MAX API_FAKE_TODAY \
                  SHUTDOWN_DELAY API_SURFACES MEMBERS_KEYS LIST_MAX TRUSTED_PROXIES RATE_LIMIT_RPS \
                  MAX_INFLIGHT MAX_CONNECTIONS";
     for name in names.split(' ') {

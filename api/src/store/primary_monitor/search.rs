@@ -207,28 +207,16 @@ impl PrimaryMonitor {
         Ok(())
     }
 
-    /// Returns a read-only server, if it may be read now: a primary that only rejects writes has every row,
-    /// and a standby is read where `READS_FROM_STANDBY` allows it.
+    /// Returns a read-only server, if it may be read now: a primary that only rejects writes has every row.
     fn readable(
         &self,
         address: &Address,
         status: &ServerStatus,
         monitor: &Arc<Connection>,
     ) -> Option<Arc<KnownServer>> {
-        let is_primary = status.timeline.is_some();
-        let after = if is_primary {
-            KNOWN_ABSENCE
-        } else {
-            self.reads_from_standby?
-        };
-        let away_for = self.primary.away_for();
-        // Without a replay time, rows are as old as the absence of the primary, at least.
-        let behind = status.behind.or(Some(away_for));
-        let status = ServerStatus {
-            behind,
-            ..status.clone()
-        };
-        (away_for >= after).then(|| self.known(address, status, monitor, CancellationToken::new()))
+        let is_readable = status.timeline.is_some() && self.primary.away_for() >= KNOWN_ABSENCE;
+        let known = || self.known(address, status.clone(), monitor, CancellationToken::new());
+        is_readable.then(known)
     }
 
     fn note(&self, server: &Server, why: &QueryError) {

@@ -8,13 +8,4 @@ SELECT current_setting('transaction_read_only'), pg_postmaster_start_time()::tex
         substring(query_to_xml(
             'SELECT system_identifier FROM pg_control_system()', false, true, ''
         )::text FROM '>(\d+)<')
-    END,
-    -- A standby that has replayed no commit since its start has all from before its checkpoint.
-    ceil(extract(epoch FROM clock_timestamp() - coalesce(
-        pg_last_xact_replay_timestamp(),
-        CASE WHEN pg_is_in_recovery()
-            AND has_function_privilege('pg_control_checkpoint()', 'execute')
-        THEN substring(query_to_xml(
-            'SELECT checkpoint_time FROM pg_control_checkpoint()', false, true, ''
-        )::text FROM '>(\d[^<]+)<')::timestamptz END
-    )))::bigint
+    END
