@@ -1,6 +1,7 @@
--- The tables of the other three services, and what makes their POSTs safe to repeat.
+-- The tables of the other three services, of which an earlier service may have made some, and what makes
+-- their POSTs safe to repeat.
 
-CREATE TABLE members (
+CREATE TABLE IF NOT EXISTS members (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     name text NOT NULL,
     age integer NOT NULL CHECK (age BETWEEN 0 AND 150),
@@ -12,13 +13,13 @@ CREATE TABLE members (
 -- The list, page by page. Members that were deleted are not listed.
 CREATE INDEX members_created_at_id_idx ON members (created_at, id) WHERE deleted_at IS NULL;
 
-CREATE TABLE users (
+CREATE TABLE IF NOT EXISTS users (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL,
     email text NOT NULL UNIQUE
 );
 
-CREATE TABLE beers (
+CREATE TABLE IF NOT EXISTS beers (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL,
     style text,

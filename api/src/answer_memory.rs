@@ -7,7 +7,8 @@ use axum::body::Bytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{self, Instant};
 
-use crate::problem::{Kind, Problem};
+use crate::load_limit;
+use crate::problem::Problem;
 
 /// A quarter of a small container. A page of a list is at most 2 MiB, and 300 KiB of usual text.
 const LISTS_KIB: usize = 64 * 1024;
@@ -109,8 +110,5 @@ impl AnswerMemory {
 }
 
 fn overloaded() -> Problem {
-    Problem::new(
-        Kind::Overloaded,
-        "too many long answers are being read; try again in a moment",
-    )
+    load_limit::overloaded("too many long answers are being read")
 }

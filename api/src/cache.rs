@@ -32,7 +32,7 @@ use self::client::CacheClient;
 pub use self::redis::{CacheBackend, CacheError, Redis};
 use crate::config;
 use crate::metrics::Metrics;
-use crate::store::Unavailable;
+use crate::store::StoreError;
 
 /// Whether an answer came from the cache.
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -168,15 +168,15 @@ impl<B: CacheBackend> Cache<B> {
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] when there was no answer before `deadline`.
+    /// [`StoreError`] when there was no answer before `deadline`.
     pub async fn read<Read>(
         &self,
         key: Key,
         deadline: Instant,
         read: impl FnOnce() -> Read,
-    ) -> Result<(Option<String>, Source), Unavailable>
+    ) -> Result<(Option<String>, Source), StoreError>
     where
-        Read: Future<Output = Result<Option<String>, Unavailable>>,
+        Read: Future<Output = Result<Option<String>, StoreError>>,
     {
         let began = Instant::now();
         // Boxed: the future of a read is large, and would be part of every future that holds it.
@@ -200,7 +200,7 @@ impl<B: CacheBackend> Cache<B> {
             reading.await
         });
         let completed = time::timeout_at(deadline, reading).await;
-        let value = completed.map_err(|_elapsed| Unavailable::Away)??.clone();
+        let value = completed.map_err(|_elapsed| StoreError::Away)??.clone();
         // Rows that were read during a change of the era may be those of another server.
         let is_of_era = lookup
             .era
@@ -222,15 +222,11 @@ impl<B: CacheBackend> Cache<B> {
     ///
     /// # Errors
     ///
-    /// The error of `write`, or [`Unavailable::Bug`] when it panicked.
-    pub async fn change<T, E>(
+    /// The error of `write`, or [`StoreError::Bug`] when it panicked.
+    pub async fn change<T: Send + 'static>(
         &self,
-        write: impl Future<Output = Result<T, E>> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Unavailable> + Send + 'static,
-    {
+        write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let Some(used) = self.used.clone() else {
             return write.await;
         };
@@ -322,7 +318,7 @@ impl<B: CacheBackend> Used<B> {
         label: String,
         value: &str,
         began: Instant,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<(), StoreError> {
         let value = serde_json::from_str(value).map_err(bug)?;
         let entry = encode(&Entry { label, value })?;
         let spread = rand::random_range(1.0 - TTL_JITTER..=1.0 + TTL_JITTER);
@@ -335,11 +331,11 @@ impl<B: CacheBackend> Used<B> {
 }
 
 /// Returns the JSON of a value, which is also what a client receives.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<String, Unavailable> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(bug)
 }
 
-fn bug(error: impl std::fmt::Display) -> Unavailable {
+fn bug(error: impl std::fmt::Display) -> StoreError {
     error!(%error, "answer for the cache not encoded");
-    Unavailable::Bug
+    StoreError::Bug
 }

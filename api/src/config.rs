@@ -17,7 +17,7 @@ pub use self::database::{Database, Migrate, Server};
 use self::environment::Environment;
 pub use self::environment::{SettingError, option_name};
 pub use self::http::Http;
-pub use self::services::{Case, Company, Hello, MembersKeys, Services, Surface};
+pub use self::services::{Company, Hello, MembersKeys, Services, Surface};
 use self::values::expected;
 
 /// The settings.

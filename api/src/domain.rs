@@ -8,28 +8,26 @@ mod user;
 
 use serde::Serialize;
 
-pub use self::beer::{Beer, NewBeer, SEED};
-pub use self::birthday::{
-    LeapDay, MAX_USERNAME_CHARS, Username, day_in, days_to_birthday, greeting, parse_date,
-    parse_date_of_birth,
-};
-pub use self::member::{Member, NewMember, StoredMember};
-pub use self::user::{NewUser, User, parse_user_id};
+pub(crate) use self::beer::{Beer, NewBeer, SEED};
+pub use self::birthday::{LeapDay, day_in, days_to_birthday, parse_date};
+pub(crate) use self::birthday::{Username, greeting, parse_date_of_birth};
+pub(crate) use self::member::{Member, NewMember};
+pub(crate) use self::user::{NewUser, User, parse_user_id};
 
 /// A value that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Invalid {
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Invalid {
     /// The field, as clients name it.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
     /// The rule, for programs.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// The rule, for people.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Invalid {
     /// Names the rule that a field breaks. The message is a sentence that names the field.
-    pub fn new(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
             field,

@@ -72,7 +72,8 @@ pub async fn run(config: Config, tasks: Tasks) -> anyhow::Result<()> {
     serve(&state, &metrics, service, metrics_only, &serving);
 
     let preparing = async {
-        state.store.prepare_schema().await.context(NO_SCHEMA)?;
+        let prepared = state.store.prepare_schema(&state.config.database);
+        prepared.await.context(NO_SCHEMA)?;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let mode = tokio::select! {
@@ -107,7 +108,7 @@ pub async fn migrate(mut database: Database, tasks: Tasks) -> anyhow::Result<()>
     database.migrate = Migrate::AtStart;
     let store = Store::start(&database, Metrics::new()?, &tasks).context(NO_TLS)?;
     tokio::select! {
-        prepared = store.prepare_schema() => prepared.context(NO_SCHEMA)?,
+        prepared = store.prepare_schema(&database) => prepared.context(NO_SCHEMA)?,
         // PostgreSQL rolls a migration in progress back.
         _mode = signals.next() => bail!("stopped by a signal before the schema was up to date"),
     }

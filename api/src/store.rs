@@ -39,9 +39,9 @@ use self::ended_sessions::EndedSessions;
 use self::pool::Pool;
 use self::primary::{Primary, PrimaryState};
 use self::primary_monitor::PrimaryMonitor;
-pub use self::query_error::{NotStored, Unavailable};
+pub use self::query_error::StoreError;
 pub use self::schema::SchemaError;
-use crate::config::{Database, Migrate};
+use crate::config::Database;
 use crate::metrics::Metrics;
 
 /// The target of events that are logged at every level.
@@ -49,6 +49,7 @@ pub const ALWAYS_LOGGED: &str = "always";
 
 /// The time beyond `statement_timeout` in which a healthy server reports that timeout.
 const ANSWER_GRACE: Duration = Duration::from_millis(500);
+
 /// The data, wherever the primary is.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -62,8 +63,6 @@ pub struct Store {
     has_schema: Arc<watch::Sender<bool>>,
     /// The time for the answer to a statement, after which the server is frozen or cut off.
     answer_timeout: Duration,
-    migrate: Migrate,
-    startup_timeout: Duration,
 }
 
 /// The state of the database.
@@ -114,20 +113,12 @@ impl Store {
             metrics,
             has_schema: Arc::new(watch::Sender::new(false)),
             answer_timeout: settings.statement_timeout + ANSWER_GRACE,
-            migrate: settings.migrate,
-            startup_timeout: settings.startup_timeout,
         })
     }
 
     /// Brings the schema up to date, or waits until another program has.
-    pub(crate) async fn prepare_schema(&self) -> Result<(), SchemaError> {
-        schema::prepare(
-            &self.primary,
-            &self.connector,
-            self.migrate,
-            self.startup_timeout,
-        )
-        .await?;
+    pub(crate) async fn prepare_schema(&self, settings: &Database) -> Result<(), SchemaError> {
+        schema::prepare(&self.primary, &self.connector, settings).await?;
         self.has_schema.send_replace(true);
         // Tools wait for exactly this message.
         info!(target: ALWAYS_LOGGED, "SchemaUpToDate");

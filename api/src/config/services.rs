@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::values::{expected, within};
+use super::values::{expected, flag, within};
 use crate::domain::{LeapDay, day_in, parse_date};
 
 /// Settings of all services.
@@ -68,9 +68,10 @@ pub struct Hello {
     #[arg(
         long = "HELLO_CASE_INSENSITIVE",
         default_value = "false",
-        ignore_case = true
+        value_parser = flag,
+        action = clap::ArgAction::Set
     )]
-    pub case: Case,
+    pub case_insensitive: bool,
     /// Fixed day, for tests. Ignored with a warning unless `API_TEST_CLOCK` is `1`.
     #[arg(
         long = "API_FAKE_TODAY",
@@ -81,17 +82,6 @@ pub struct Hello {
     /// `1` lets `API_FAKE_TODAY` count.
     #[arg(long = "API_TEST_CLOCK", hide = true)]
     pub(super) test_clock: Option<String>,
-}
-
-/// Whether `John` and `john` are one person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Case {
-    /// They are one.
-    #[value(name = "true", aliases = ["1", "yes", "on"])]
-    Insensitive,
-    /// They are two.
-    #[value(name = "false", aliases = ["0", "no", "off"])]
-    Sensitive,
 }
 
 /// One of the services.

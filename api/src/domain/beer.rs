@@ -9,31 +9,29 @@ use super::{Invalid, field};
 const MAX_STYLE_CHARS: usize = 255;
 
 /// A beer to store.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewBeer {
-    /// The name, 1 to 255 characters.
-    pub name: String,
-    /// The style, such as `Lager`.
-    pub style: Option<String>,
+#[derive(Debug)]
+pub(crate) struct NewBeer {
+    /// 1 to 255 characters.
+    pub(crate) name: String,
+    /// Such as `Lager`.
+    pub(crate) style: Option<String>,
     /// Alcohol by volume in per cent, 0 to 100.
-    pub abv: Option<f64>,
+    pub(crate) abv: Option<f64>,
 }
 
 /// A stored beer, as clients see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Beer {
-    /// The identifier, from 1.
-    pub id: i64,
-    /// The name.
-    pub name: String,
-    /// The style.
-    pub style: Option<String>,
-    /// Alcohol by volume in per cent, to two places.
-    pub abv: Option<f64>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Beer {
+    /// From 1.
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) style: Option<String>,
+    /// In per cent, to two places.
+    pub(crate) abv: Option<f64>,
 }
 
 /// The beers that the earlier service seeded: name, style and alcohol by volume.
-pub const SEED: [(&str, &str, f64); 4] = [
+pub(crate) const SEED: [(&str, &str, f64); 4] = [
     ("Sapporo Premium", "Lager", 5.0),
     ("Kirin Ichiban", "Pale Lager", 5.0),
     ("Yebisu", "Premium Lager", 5.5),
@@ -41,12 +39,8 @@ pub const SEED: [(&str, &str, f64); 4] = [
 ];
 
 impl NewBeer {
-    /// Parses a beer.
-    ///
-    /// # Errors
-    ///
-    /// All rules that it breaks.
-    pub fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
+    /// Parses a beer, or returns every rule that it breaks.
+    pub(crate) fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
         let name = field::text("name", body.get("name"), field::MAX_NAME_CHARS);
         let style = field::optional_text("style", body.get("style"), MAX_STYLE_CHARS);
         let abv = abv(body.get("abv"));

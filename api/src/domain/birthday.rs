@@ -7,26 +7,23 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use serde_json::Value;
 
-use super::Invalid;
+use super::{Invalid, field};
 
 /// Maximum length of a username, in characters.
-pub const MAX_USERNAME_CHARS: usize = 100;
+const MAX_USERNAME_CHARS: usize = 100;
 
 /// The Gregorian calendar repeats after this many years, weekdays included.
 const CALENDAR_CYCLE_YEARS: i16 = 400;
 
 /// A name of one to [`MAX_USERNAME_CHARS`] ASCII letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Username(String);
+pub(crate) struct Username(String);
 
 impl Username {
     /// Parses a percent-decoded name.
-    ///
-    /// # Errors
-    ///
-    /// [`Invalid`] when it is empty, too long, or holds anything but ASCII letters.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Invalid> {
         let invalid = |code, message: &str| Invalid::new("username", code, message);
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             return Err(invalid(
@@ -44,13 +41,12 @@ impl Username {
     }
 
     /// Returns the name.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns the name in lower case, which is the same for all its spellings.
-    #[must_use]
-    pub fn folded(&self) -> Self {
+    pub(crate) fn folded(&self) -> Self {
         Self(self.0.to_ascii_lowercase())
     }
 }
@@ -63,12 +59,15 @@ impl fmt::Display for Username {
 
 /// Parses a date of birth: exactly `YYYY-MM-DD`, a day of the Gregorian calendar in the years 0001 to
 /// 9999, and before `today`.
-///
-/// # Errors
-///
-/// [`Invalid`], with the rule that it breaks.
-pub fn parse_date_of_birth(text: &str, today: Date) -> Result<Date, Invalid> {
+pub(crate) fn parse_date_of_birth(value: Option<&Value>, today: Date) -> Result<Date, Invalid> {
     let invalid = |code, message: &str| Invalid::new("dateOfBirth", code, message);
+    let text = field::required("dateOfBirth", value)?;
+    let text = text.as_str().ok_or_else(|| {
+        invalid(
+            "not-a-string",
+            "dateOfBirth must be a string, written YYYY-MM-DD",
+        )
+    })?;
     let date = parse_date(text).ok_or_else(|| {
         invalid(
             "not-a-date",
@@ -127,7 +126,7 @@ fn birthday_in(year: i16, born: Date, leap_day: LeapDay) -> i16 {
 }
 
 /// Returns the greeting of a person, `days` before their birthday.
-pub fn greeting(username: &Username, days: i16) -> String {
+pub(crate) fn greeting(username: &Username, days: i16) -> String {
     if days == 0 {
         return format!("Hello, {username}! Happy birthday!");
     }

@@ -11,44 +11,28 @@ use super::{Invalid, field};
 const MAX_AGE: i32 = 150;
 
 /// A member to store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewMember {
-    /// The name, 1 to 255 characters.
-    pub name: String,
-    /// The age in years, 0 to 150.
-    pub age: i32,
+#[derive(Debug)]
+pub(crate) struct NewMember {
+    /// 1 to 255 characters.
+    pub(crate) name: String,
+    /// In years, 0 to 150.
+    pub(crate) age: i32,
 }
 
 /// A stored member.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Member {
-    /// The identifier.
-    pub id: Uuid,
-    /// The name.
-    pub name: String,
-    /// The age in years.
-    pub age: i32,
-}
-
-/// A stored member with its times, as lists have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredMember {
-    /// The member.
-    pub member: Member,
-    /// Time at which it was stored.
-    pub created_at: Timestamp,
-    /// Time of its last change.
-    pub updated_at: Timestamp,
+#[derive(Debug, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) age: i32,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
 }
 
 impl NewMember {
-    /// Parses a member. Keys are case-insensitive, as in the earlier service; of several spellings in one
-    /// object, the last in byte order counts.
-    ///
-    /// # Errors
-    ///
-    /// All rules that it breaks.
-    pub fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
+    /// Parses a member, or returns every rule that it breaks. Keys are case-insensitive, as in the earlier
+    /// service; of several spellings in one object, the last in byte order counts.
+    pub(crate) fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
         let name = field::text("name", in_any_case(body, "name"), field::MAX_NAME_CHARS);
         let age = age(in_any_case(body, "age"));
         match (name, age) {

@@ -9,32 +9,26 @@ use super::{Invalid, field};
 const MAX_EMAIL_CHARS: usize = 320;
 
 /// A user to store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewUser {
-    /// The name, 1 to 255 characters.
-    pub name: String,
-    /// The address, at most 320 characters.
-    pub email: String,
+#[derive(Debug)]
+pub(crate) struct NewUser {
+    /// 1 to 255 characters.
+    pub(crate) name: String,
+    /// At most 320 characters.
+    pub(crate) email: String,
 }
 
 /// A stored user, as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// The identifier, from 1.
-    pub id: i64,
-    /// The name.
-    pub name: String,
-    /// The address.
-    pub email: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct User {
+    /// From 1.
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) email: String,
 }
 
 impl NewUser {
-    /// Parses a user.
-    ///
-    /// # Errors
-    ///
-    /// All rules that it breaks.
-    pub fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
+    /// Parses a user, or returns every rule that it breaks.
+    pub(crate) fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
         let name = field::text("name", body.get("name"), field::MAX_NAME_CHARS);
         let email = email(body.get("email"));
         match (name, email) {
@@ -45,11 +39,7 @@ impl NewUser {
 }
 
 /// Parses the id of a user; `None` is an integer that no user has.
-///
-/// # Errors
-///
-/// [`Invalid`] when it is not an integer.
-pub fn parse_user_id(text: &str) -> Result<Option<i64>, Invalid> {
+pub(crate) fn parse_user_id(text: &str) -> Result<Option<i64>, Invalid> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Invalid::new(

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use crate::about::About;
-use crate::config::{Case, Config, option_name};
+use crate::config::{Config, option_name};
 use crate::page::Page;
 
 /// Returns the OpenAPI document.
@@ -34,7 +34,7 @@ pub(crate) async fn info(State(config): State<Arc<Config>>) -> Json<Value> {
         "surfaces": services.surfaces.iter().map(option_name).collect::<Vec<_>>(),
         "today": hello.today(),
         "settings": {
-            "hello_case_insensitive": hello.case == Case::Insensitive,
+            "hello_case_insensitive": hello.case_insensitive,
             "hello_leap_day": option_name(&hello.leap_day),
             "list_max": services.list_max,
             "members_keys": option_name(&services.members_keys),

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::list::{ListReader, Page};
-use super::problems::{not_stored, unavailable};
 use super::request_key::request_key;
 use crate::body::read_object;
 use crate::config::Config;
@@ -30,15 +29,14 @@ pub(crate) async fn create(
     let key = request_key(request.headers())?;
     let beer = read_object(&load_limit, request, invalid, NewBeer::read).await?;
     let deadline = Instant::now() + config.http.request_timeout;
-    let stored = store.create_beer(key, &beer, deadline).await;
-    Ok((StatusCode::CREATED, Json(stored.map_err(not_stored)?)))
+    let stored = store.create_beer(key, &beer, deadline).await?;
+    Ok((StatusCode::CREATED, Json(stored)))
 }
 
 /// Returns beers in the order of their ids.
 pub(crate) async fn list(State(reader): State<ListReader>, uri: Uri) -> Result<Response, Problem> {
     let services = &reader.config.services;
-    let page = Page::read("beers", &uri, services.list_max)
-        .map_err(|broken| Problem::invalid(services.validation_status, &broken))?;
+    let page = Page::read("beers", &uri, services.list_max, services.validation_status)?;
     let deadline = Instant::now() + reader.config.http.request_timeout;
     reader
         .answer(&page, |beer: Beer, _config| beer, deadline)
@@ -51,7 +49,7 @@ pub(crate) async fn seed(
     State(store): State<Arc<Store>>,
 ) -> Result<Json<Value>, Problem> {
     let deadline = Instant::now() + config.http.request_timeout;
-    let inserted = store.seed_beers(deadline).await.map_err(unavailable)?;
+    let inserted = store.seed_beers(deadline).await?;
     let message = match inserted.len() {
         0 => "every beer was there already".to_owned(),
         1 => "1 beer inserted".to_owned(),

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use jiff::civil::Date;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::problems::unavailable;
 use crate::body::read_object;
 use crate::config::Config;
 use crate::domain::{Invalid, Username, days_to_birthday, greeting, parse_date_of_birth};
@@ -26,9 +24,6 @@ const PROBE: &str = "health";
 /// A liveness probe must not wait for a database; but with less than [`LEAST_TIME`] left it would not be
 /// asked for beside others.
 const PROBE_TIMEOUT: Duration = LEAST_TIME.saturating_mul(2);
-
-/// The headers of an answer, and a few more.
-const HEADERS: usize = 12;
 
 #[derive(Serialize)]
 struct Greeting {
@@ -52,32 +47,20 @@ pub(crate) async fn get(
         request_timeout
     };
     let deadline = Instant::now() + budget;
-    let finding = birthdays.date_of_birth(&username, hello.case, deadline);
+    let finding = birthdays.date_of_birth(&username, hello.case_insensitive, deadline);
     match finding.await {
         Ok(Some(born)) => {
             let days = days_to_birthday(born, hello.today(), hello.leap_day);
             let message = greeting(&username, days);
-            answer(&Greeting { message })
+            Ok(Json(Greeting { message }).into_response())
         }
         Ok(None) | Err(_) if is_probe => Ok("OK".into_response()),
         Ok(None) => Err(Problem::new(
             Kind::NotFound,
             format!("User {username} not found"),
         )),
-        Err(error) => Err(unavailable(error)),
+        Err(error) => Err(error.into()),
     }
-}
-
-/// Returns an answer with room for the headers that the middleware adds: growing the table is a good
-/// part of the work for such a short answer.
-fn answer(greeting: &Greeting) -> Result<Response, Problem> {
-    let body = serde_json::to_vec(greeting).map_err(|_error| Problem::internal())?;
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS);
-    let json = HeaderValue::from_static("application/json");
-    headers.insert(header::CONTENT_TYPE, json);
-    Ok(response)
 }
 
 /// Stores a person's date of birth.
@@ -91,7 +74,7 @@ pub(crate) async fn put(
     let hello = &config.hello;
     let username = parse_username(username);
     let read = |body: &Map<String, Value>| {
-        let born = date_of_birth(body.get("dateOfBirth"), hello.today());
+        let born = parse_date_of_birth(body.get("dateOfBirth"), hello.today());
         match (username, born) {
             (Ok(username), Ok(born)) => Ok((username, born)),
             (username, born) => Err(username.err().into_iter().chain(born.err()).collect()),
@@ -99,28 +82,20 @@ pub(crate) async fn put(
     };
     let invalid = config.services.validation_status;
     let (username, born) = read_object(&load_limit, request, invalid, read).await?;
+    let username = if hello.case_insensitive {
+        username.folded()
+    } else {
+        username
+    };
     let deadline = Instant::now() + config.http.request_timeout;
-    let storing = birthdays.put_date_of_birth(&username, hello.case, born, deadline);
-    storing.await.map_err(unavailable)?;
+    birthdays
+        .put_date_of_birth(username, born, deadline)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn parse_username(path: Result<Path<String>, PathRejection>) -> Result<Username, Invalid> {
-    match path {
-        Ok(Path(text)) => Username::parse(&text),
-        // What is percent-encoded is not UTF-8, and so no letters.
-        Err(_rejection) => Username::parse(""),
-    }
-}
-
-fn date_of_birth(value: Option<&Value>, today: Date) -> Result<Date, Invalid> {
-    let invalid = |code, message: &str| Invalid::new("dateOfBirth", code, message);
-    match value {
-        Some(Value::String(text)) => parse_date_of_birth(text, today),
-        Some(_) => Err(invalid(
-            "not-a-string",
-            "dateOfBirth must be a string, written YYYY-MM-DD",
-        )),
-        None => Err(invalid("required", "dateOfBirth is required")),
-    }
+    // Percent-encoded bytes that are not UTF-8 are no letters.
+    let text = path.map_or_else(|_rejection| String::new(), |Path(text)| text);
+    Username::parse(&text)
 }

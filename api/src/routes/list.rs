@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::FromRef;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use tracing::warn;
 use url::form_urlencoded;
 
-use super::problems::unavailable;
 use crate::answer_memory::AnswerMemory;
 use crate::app::state::AppState;
 use crate::config::Config;
@@ -44,13 +43,14 @@ pub(super) struct Page<K> {
 }
 
 impl<K: Serialize + DeserializeOwned> Page<K> {
-    /// Parses the page of `list` that a client asks for, of `list_max` rows where it names no limit, or returns
-    /// every rule that a parameter breaks.
+    /// Parses the page of `list` that a client asks for, of `list_max` rows where it names no limit. A parameter
+    /// that breaks a rule is rejected with the status `invalid`.
     pub(super) fn read(
         list: &'static str,
         uri: &Uri,
         list_max: usize,
-    ) -> Result<Self, Vec<Invalid>> {
+        invalid: StatusCode,
+    ) -> Result<Self, Problem> {
         let parameters = form_urlencoded::parse(uri.query().unwrap_or("").as_bytes());
         let mut page = Self {
             after: None,
@@ -81,7 +81,7 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         if broken.is_empty() {
             Ok(page)
         } else {
-            Err(broken)
+            Err(Problem::invalid(invalid, &broken))
         }
     }
 
@@ -145,7 +145,7 @@ impl ListReader {
     {
         let _turn = self.answer_memory.turn(T::turns(), deadline).await?;
         let reading = self.store.page(page.after.as_ref(), page.most(), deadline);
-        let Rows { mut rows, is_last } = reading.await.map_err(unavailable)?;
+        let Rows { mut rows, is_last } = reading.await?;
         let has_more = rows.len() > page.size;
         rows.truncate(page.size);
         let left = page.size - rows.len();
@@ -156,7 +156,7 @@ impl ListReader {
             let size = i64::try_from(page.size).unwrap_or(i64::MAX);
             let after = page.after.as_ref();
             let finding = self.store.list_end::<T>(after, size, deadline);
-            (finding.await.map_err(unavailable)?, last)
+            (finding.await?, last)
         };
         let headers = page.headers(end.as_ref())?;
         let json = encode_rows(rows, "[", next.is_none(), |row| view(row, &self.config))?;
@@ -210,7 +210,7 @@ impl<T: Listed, S: Serialize> RemainingPages<T, S> {
         let turn = answer_memory.turn(T::turns(), deadline).await;
         let _turn = turn.map_err(name)?;
         let reading = store.page::<T>(Some(&after), i64::MAX, deadline);
-        let read = reading.await.map_err(|error| name(unavailable(error)))?;
+        let read = reading.await.map_err(|error| name(error.into()))?;
         let Rows { mut rows, is_last } = read;
         let found = rows.len();
         rows.retain(|row| self.end.as_ref().is_none_or(|end| row.key() <= *end));

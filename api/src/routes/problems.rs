@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use crate::problem::{Kind, Problem};
-use crate::store::{NotStored, Unavailable};
+use crate::store::StoreError;
 
 /// Describes every kind of problem.
 pub(crate) async fn list() -> impl IntoResponse {
@@ -32,37 +32,31 @@ fn page(kind: Kind) -> Value {
     json!({ "type": kind.path(), "title": title, "status": status.as_u16() })
 }
 
-/// Returns the problem of a statement without a result.
-pub(super) fn unavailable(error: Unavailable) -> Problem {
-    match error {
-        Unavailable::Away => Problem::new(
-            Kind::DatabaseUnavailable,
-            "the database did not answer in time; try again in a moment",
-        ),
-        Unavailable::ReadOnly => Problem::new(
-            Kind::ReadOnly,
-            "the database accepts no writes at the moment; try again in a moment",
-        ),
-        Unavailable::Busy => Problem::new(
-            Kind::Overloaded,
-            "every connection to the database is in use; try again in a moment",
-        ),
-        Unavailable::Constraint(name) => Problem::new(
-            Kind::Constraint,
-            format!("the table's own rule `{name}` does not allow these values"),
-        ),
-        Unavailable::Bug => Problem::internal(),
-    }
-}
-
-/// Returns the problem of an insert that stored nothing.
-pub(super) fn not_stored(error: NotStored) -> Problem {
-    match error {
-        NotStored::Taken => Problem::new(Kind::EmailTaken, "Email already exists"),
-        NotStored::KeyReused => Problem::new(
-            Kind::KeyReused,
-            "this Idempotency-Key was used for another request; use a new key for a new request",
-        ),
-        NotStored::Unavailable(error) => unavailable(error),
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Away => Self::new(
+                Kind::DatabaseUnavailable,
+                "the database did not answer in time; try again in a moment",
+            ),
+            StoreError::ReadOnly => Self::new(
+                Kind::ReadOnly,
+                "the database accepts no writes at the moment; try again in a moment",
+            ),
+            StoreError::Busy => Self::new(
+                Kind::Overloaded,
+                "every connection to the database is in use; try again in a moment",
+            ),
+            StoreError::Constraint(name) => Self::new(
+                Kind::Constraint,
+                format!("the table's own rule `{name}` does not allow these values"),
+            ),
+            StoreError::Taken => Self::new(Kind::EmailTaken, "Email already exists"),
+            StoreError::KeyReused => Self::new(
+                Kind::KeyReused,
+                "this Idempotency-Key was used for another request; use a new key for a new request",
+            ),
+            StoreError::Bug => Self::internal(),
+        }
     }
 }

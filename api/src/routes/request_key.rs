@@ -25,7 +25,8 @@ pub(super) fn request_key(headers: &HeaderMap) -> Result<Uuid, Problem> {
         let broken = Invalid::new("Idempotency-Key", code, message);
         Err(Problem::invalid(StatusCode::BAD_REQUEST, &[broken]))
     };
-    let key = unquoted(text(first).trim());
+    let key = text(first);
+    let key = unquoted(key.trim());
     if given.next().is_some() {
         return broken("repeated", "Idempotency-Key must be sent once");
     }
@@ -33,7 +34,7 @@ pub(super) fn request_key(headers: &HeaderMap) -> Result<Uuid, Problem> {
         let message = "Idempotency-Key must have 1 to 255 characters";
         return broken("length", message);
     }
-    match Uuid::try_parse(&key) {
+    match Uuid::try_parse(key) {
         Ok(key) if key.is_nil() => broken(
             "nil",
             "Idempotency-Key must not be the nil UUID, which many clients send by mistake",
@@ -51,12 +52,9 @@ fn text(value: &HeaderValue) -> Cow<'_, str> {
 }
 
 /// Removes the quotation marks that the draft of the header requires.
-fn unquoted(text: &str) -> String {
+fn unquoted(text: &str) -> &str {
     let inner = text
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));
-    inner.map_or_else(
-        || text.to_owned(),
-        |inner| inner.replace("\\\"", "\"").replace("\\\\", "\\"),
-    )
+    inner.unwrap_or(text)
 }

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
 use super::list::{JSON, ListReader, Page};
-use super::problems::{not_stored, unavailable};
 use super::request_key::request_key;
 use crate::body::read_object;
 use crate::cache::{Cache, Key, encode};
@@ -19,7 +18,7 @@ use crate::domain::{NewUser, User, parse_user_id};
 use crate::load_limit::LoadLimit;
 use crate::problem::{Kind, Problem};
 use crate::store::lists::Listed as _;
-use crate::store::{Store, Unavailable};
+use crate::store::{Store, StoreError};
 
 /// The status for values that break a rule, chosen by the framework of the earlier service.
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
@@ -36,8 +35,7 @@ pub(crate) async fn create(
     let user = read_object(&load_limit, request, INVALID, NewUser::read).await?;
     let deadline = Instant::now() + config.http.request_timeout;
     let storing = async move { store.create_user(key, &user, deadline).await };
-    let stored = cache.change(storing).await;
-    stored.map(Json).map_err(not_stored)
+    Ok(Json(cache.change(storing).await?))
 }
 
 /// Returns users in the order of their ids. Only the whole list is cached, if it fits into one page.
@@ -51,19 +49,17 @@ pub(crate) async fn list(
         store,
         answer_memory,
     } = &reader;
-    let page = Page::read("users", &uri, config.services.list_max)
-        .map_err(|broken| Problem::invalid(INVALID, &broken))?;
+    let page = Page::read("users", &uri, config.services.list_max, INVALID)?;
     let deadline = Instant::now() + config.http.request_timeout;
     // Only a request that asks the database takes a turn: waiting for a locked table stops no other.
     let listing = async || {
         let turn = answer_memory.turn(User::turns(), deadline).await;
-        let _turn = turn.map_err(|_too_many| Unavailable::Busy)?;
+        let _turn = turn.map_err(|_too_many| StoreError::Busy)?;
         let users = store.page::<User>(None, page.most(), deadline).await?;
         users.is_last.then(|| encode(&users.rows)).transpose()
     };
     let (users, source) = if page.is_whole() {
-        let reading = cache.read(Key::AllUsers, deadline, listing);
-        reading.await.map_err(unavailable)?
+        cache.read(Key::AllUsers, deadline, listing).await?
     } else {
         (None, cache.bypass())
     };
@@ -98,8 +94,7 @@ pub(crate) async fn get(
                 let user = store.user(id, deadline).await?;
                 user.as_ref().map(encode).transpose()
             };
-            let reading = cache.read(Key::User(id), deadline, finding);
-            reading.await.map_err(unavailable)?
+            cache.read(Key::User(id), deadline, finding).await?
         }
         None => (None, cache.bypass()),
     };

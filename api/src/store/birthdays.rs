@@ -14,9 +14,8 @@ pub(crate) use super::batcher::LEAST_TIME;
 use super::batcher::{BatchRunner, Batcher};
 use super::lock::lock;
 use super::queries::{self, Effect, Query};
-use super::query_error::{QueryError, Unavailable, read, read_all};
+use super::query_error::{QueryError, StoreError, read, read_all};
 use super::server_clock::ServerClock;
-use crate::config::Case;
 use crate::domain::Username;
 
 /// The most reads of the clock for one batch.
@@ -40,14 +39,14 @@ impl Birthdays {
         }
     }
 
-    /// Returns the date of birth of a person, if it is stored.
+    /// Returns the date of birth of a person, if it is stored, under this name or any spelling of it.
     pub(crate) async fn date_of_birth(
         &self,
         username: &Username,
-        case: Case,
+        any_case: bool,
         deadline: Instant,
-    ) -> Result<Option<Date>, Unavailable> {
-        if case == Case::Insensitive {
+    ) -> Result<Option<Date>, StoreError> {
+        if any_case {
             let name = username.folded();
             let query = &queries::HELLO_GET_ANY_CASE;
             let rows = self.store.run(query, &[&name.as_str()], deadline).await?;
@@ -62,15 +61,14 @@ impl Birthdays {
         }
     }
 
-    /// Stores the date of birth of a person. On success it is committed. After [`Unavailable`] it may have
+    /// Stores the date of birth of a person. On success it is committed. After [`StoreError`] it may have
     /// been, but will not be after a later write is acknowledged.
     pub(crate) async fn put_date_of_birth(
         &self,
-        username: &Username,
-        case: Case,
+        username: Username,
         date_of_birth: Date,
         deadline: Instant,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<(), StoreError> {
         let arrived = Instant::now();
         let mut retry = self.store.retry(BirthdayWriter::QUERY, deadline);
         // One for all attempts: a later attempt must not replace a date that was stored since.
@@ -81,10 +79,7 @@ impl Birthdays {
             }
         };
         let mut birthday = Birthday {
-            username: match case {
-                Case::Sensitive => username.clone(),
-                Case::Insensitive => username.folded(),
-            },
+            username,
             date_of_birth,
             arrived,
             since,

@@ -16,7 +16,7 @@ use tracing::{debug, error};
 use super::Store;
 use super::pool::{Pool, PooledConnection};
 use super::queries::{ConnectionKind, Effect, Query};
-use super::query_error::{ErrorClass, QueryError, Unavailable};
+use super::query_error::{ErrorClass, QueryError, StoreError};
 
 /// The pauses between two attempts. A request that waits for a primary is woken when there is one.
 const RETRY: RetryPolicy = RetryPolicy {
@@ -37,14 +37,14 @@ pub(super) struct Retry<'a> {
 impl Retry<'_> {
     /// Waits until it is time for another attempt, or returns what to tell the client where that would be
     /// of no use, or too late.
-    pub(super) async fn pause(&mut self, error: &QueryError) -> Result<(), Unavailable> {
+    pub(super) async fn pause(&mut self, error: &QueryError) -> Result<(), StoreError> {
         let (query, metrics) = (self.query, &self.store.metrics);
         if query.effect == Effect::Writes && error.is_unknown_outcome() {
             metrics.db_commit_unknown.inc();
         }
         debug!(stmt = query.name, error = chain(error), "statement failed");
         if let Some(name) = error.constraint() {
-            return Err(Unavailable::Constraint(name.to_owned()));
+            return Err(StoreError::Constraint(name.to_owned()));
         }
         let reason = match error.class() {
             ErrorClass::ServerLost => "server-lost",
@@ -59,7 +59,7 @@ impl Retry<'_> {
                     error = chain(error),
                     "statement rejected"
                 );
-                return Err(Unavailable::Bug);
+                return Err(StoreError::Bug);
             }
         };
         let pause = self.backoff.next_pause();
@@ -79,7 +79,7 @@ impl Store {
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
-    ) -> Result<Vec<Row>, Unavailable> {
+    ) -> Result<Vec<Row>, StoreError> {
         let mut retry = self.retry(query, deadline);
         loop {
             match self.attempt(query, params, deadline).await {

@@ -12,9 +12,9 @@ use tracing::error;
 /// The constraint by which a second request under one key fails.
 const KEY_CONSTRAINT: &str = "api_requests_pkey";
 
-/// Why there is no answer from the database.
+/// Why a request has no result from the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unavailable {
+pub enum StoreError {
     /// No server answers, or none in time.
     Away,
     /// Servers answer, but none accepts writes.
@@ -23,19 +23,12 @@ pub enum Unavailable {
     Busy,
     /// The table has this rule, which the values break.
     Constraint(String),
-    /// A mistake in this program; the log has it.
-    Bug,
-}
-
-/// Why a request made no row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotStored {
     /// Another row has the value that must be unique.
     Taken,
     /// The key belongs to a request that asked for something else.
     KeyReused,
-    /// The database has no answer.
-    Unavailable(Unavailable),
+    /// A mistake in this program; the log has it.
+    Bug,
 }
 
 /// Why a statement has no result.
@@ -193,7 +186,7 @@ impl QueryError {
     }
 }
 
-impl From<&QueryError> for Unavailable {
+impl From<&QueryError> for StoreError {
     fn from(error: &QueryError) -> Self {
         let is_read_only = matches!(error, QueryError::NoPrimary { read_only: true });
         if is_read_only || error.class() == ErrorClass::ServerReadOnly {
@@ -203,12 +196,6 @@ impl From<&QueryError> for Unavailable {
         } else {
             Self::Away
         }
-    }
-}
-
-impl From<Unavailable> for NotStored {
-    fn from(why: Unavailable) -> Self {
-        Self::Unavailable(why)
     }
 }
 
@@ -280,10 +267,10 @@ pub(super) fn read<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, 
 pub(super) fn read_all<T>(
     rows: &[Row],
     read: impl Fn(&Row) -> Result<T, PostgresError>,
-) -> Result<Vec<T>, Unavailable> {
+) -> Result<Vec<T>, StoreError> {
     let all: Result<Vec<T>, _> = rows.iter().map(read).collect();
     all.map_err(|error| {
         error!(%error, "row unreadable");
-        Unavailable::Bug
+        StoreError::Bug
     })
 }

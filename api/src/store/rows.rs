@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::lists::{Listed, listed_by_id};
 use super::queries::Query;
-use super::query_error::{NotStored, Unavailable, read_all};
+use super::query_error::{StoreError, read_all};
 use super::{Store, queries};
-use crate::domain::{Beer, Member, NewBeer, NewMember, NewUser, SEED, StoredMember, User};
+use crate::domain::{Beer, Member, NewBeer, NewMember, NewUser, SEED, User};
 
 /// The beginning of the year 1, in seconds since 1970. PostgreSQL cannot store the earliest times that
 /// `Timestamp` can.
@@ -20,13 +20,13 @@ const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 type Read<T> = Result<T, tokio_postgres::Error>;
 
 impl Store {
-    /// Stores a member once for `key`. After [`Unavailable`] the member may have been stored.
+    /// Stores a member once for `key`. After [`StoreError`] the member may have been stored.
     pub(crate) async fn create_member(
         &self,
         key: Uuid,
         NewMember { name, age }: &NewMember,
         deadline: Instant,
-    ) -> Result<Member, NotStored> {
+    ) -> Result<Member, StoreError> {
         let params: [&(dyn ToSql + Sync); 3] = [&key, name, age];
         self.once(&queries::MEMBER_CREATE, &params, deadline).await
     }
@@ -37,7 +37,7 @@ impl Store {
         key: Uuid,
         NewUser { name, email }: &NewUser,
         deadline: Instant,
-    ) -> Result<User, NotStored> {
+    ) -> Result<User, StoreError> {
         let params: [&(dyn ToSql + Sync); 3] = [&key, name, email];
         self.once(&queries::USER_CREATE, &params, deadline).await
     }
@@ -47,7 +47,7 @@ impl Store {
         &self,
         id: i64,
         deadline: Instant,
-    ) -> Result<Option<User>, Unavailable> {
+    ) -> Result<Option<User>, StoreError> {
         let rows = self.run(&queries::USER_GET, &[&id], deadline).await?;
         Ok(read_all(&rows, user)?.pop())
     }
@@ -58,13 +58,13 @@ impl Store {
         key: Uuid,
         NewBeer { name, style, abv }: &NewBeer,
         deadline: Instant,
-    ) -> Result<Beer, NotStored> {
+    ) -> Result<Beer, StoreError> {
         let params: [&(dyn ToSql + Sync); 4] = [&key, name, style, abv];
         self.once(&queries::BEER_CREATE, &params, deadline).await
     }
 
     /// Stores those of the seed beers whose name no beer has, and returns them.
-    pub(crate) async fn seed_beers(&self, deadline: Instant) -> Result<Vec<Beer>, Unavailable> {
+    pub(crate) async fn seed_beers(&self, deadline: Instant) -> Result<Vec<Beer>, StoreError> {
         let names = SEED.map(|(name, _style, _abv)| name);
         let styles = SEED.map(|(_name, style, _abv)| style);
         let strengths = SEED.map(|(_name, _style, abv)| abv);
@@ -77,7 +77,7 @@ impl Store {
 listed_by_id!(User, USERS_LIST, USERS_LIST_END, user);
 listed_by_id!(Beer, BEERS_LIST, BEERS_LIST_END, beer);
 
-impl Listed for StoredMember {
+impl Listed for Member {
     type Key = (Timestamp, Uuid);
     const PAGE: &'static Query = &queries::MEMBERS_LIST;
     const END: &'static Query = &queries::MEMBERS_LIST_END;
@@ -90,11 +90,9 @@ impl Listed for StoredMember {
 
     fn read(row: &Row) -> Read<Self> {
         Ok(Self {
-            member: Member {
-                id: row.try_get(0)?,
-                name: row.try_get(1)?,
-                age: row.try_get(2)?,
-            },
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            age: row.try_get(2)?,
             created_at: row.try_get(3)?,
             updated_at: row.try_get(4)?,
         })
@@ -105,7 +103,7 @@ impl Listed for StoredMember {
     }
 
     fn key(&self) -> Self::Key {
-        (self.created_at, self.member.id)
+        (self.created_at, self.id)
     }
 }
 

@@ -15,7 +15,7 @@ use super::connect::{Connector, WarnThrottle};
 use super::primary::Primary;
 use super::queries::Effect;
 use super::query_error::QueryError;
-use crate::config::Migrate;
+use crate::config::{Database, Migrate};
 
 /// The name and the text of each step of the schema, numbered from 1. Steps are forward only, and each
 /// works beside the release before it.
@@ -84,13 +84,12 @@ fn hint(error: &tokio_postgres::Error) -> String {
 pub(super) async fn prepare(
     primary: &Primary,
     connector: &Connector,
-    migrate: Migrate,
-    patience: Duration,
+    settings: &Database,
 ) -> Result<(), SchemaError> {
-    let mut deadline = Instant::now() + patience;
+    let mut deadline = Instant::now() + settings.startup_timeout;
     let mut warn_throttle = WarnThrottle::default();
     loop {
-        let error = match attempt(primary, connector, migrate, patience, deadline).await {
+        let error = match attempt(primary, connector, settings, deadline).await {
             Ok(()) => return Ok(()),
             Err(error) if !error.may_pass() => return Err(error),
             Err(error) => error,
@@ -100,7 +99,7 @@ pub(super) async fn prepare(
             warn!(error, "schema not up to date");
         }
         if matches!(error, SchemaError::Missing) {
-            deadline = Instant::now() + patience;
+            deadline = Instant::now() + settings.startup_timeout;
         } else if Instant::now() + PAUSE >= deadline {
             return Err(error);
         }
@@ -111,11 +110,10 @@ pub(super) async fn prepare(
 async fn attempt(
     primary: &Primary,
     connector: &Connector,
-    migrate: Migrate,
-    waited: Duration,
+    settings: &Database,
     deadline: Instant,
 ) -> Result<(), SchemaError> {
-    let unreachable = |server_errors| SchemaError::Unreachable(waited, server_errors);
+    let unreachable = |errors| SchemaError::Unreachable(settings.startup_timeout, errors);
     let away = |error| unreachable(chain(&error));
     let known = match primary.known(Effect::Reads, deadline).await {
         Ok(known) => known,
@@ -140,7 +138,7 @@ async fn attempt(
         connection.client.batch_execute("RESET ALL").await.ok();
         return Err(SchemaError::Pooled(error.to_string()));
     }
-    bring_up_to_date(&mut connection.client, migrate).await
+    bring_up_to_date(&mut connection.client, settings.migrate).await
 }
 
 impl From<tokio_postgres::Error> for SchemaError {
@@ -194,7 +192,7 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
             let adopt = include_str!("queries/schema_adopt.sql");
             transaction.batch_execute(adopt).await?;
         }
-        transaction.batch_execute(&keep_adopted(sql)).await?;
+        transaction.batch_execute(sql).await?;
         let record = include_str!("queries/schema_record.sql");
         let checksum = checksum(sql);
         let params: [&(dyn ToSql + Sync); 3] = [&version, &name, &checksum];
@@ -209,15 +207,6 @@ fn checksum(sql: &str) -> String {
     let digest = Sha256::digest(sql);
     let add = |text: String, byte: &u8| text + &format!("{byte:02x}");
     digest.iter().fold(String::new(), add)
-}
-
-/// Returns a migration that does not create the tables that were adopted.
-fn keep_adopted(sql: &str) -> String {
-    let adopted = ["members", "users", "beers"].iter();
-    adopted.fold(sql.to_owned(), |sql, table| {
-        let create = |how| format!("CREATE TABLE {how}{table} (");
-        sql.replace(&create(""), &create("IF NOT EXISTS "))
-    })
 }
 
 /// Returns the number, the name and the text of each migration that is not applied.

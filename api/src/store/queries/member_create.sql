@@ -8,7 +8,7 @@ WITH asked AS (
 ), made AS (
     INSERT INTO members (name, age)
     SELECT $2::text, $3::integer WHERE NOT EXISTS (SELECT FROM known)
-    RETURNING id, name, age
+    RETURNING id, name, age, created_at, updated_at
 ), remembered AS (
     INSERT INTO api_requests (key, route, body_sha256, status, answer)
     SELECT $1::uuid, 'POST /members', asked.body_sha256, 200, to_jsonb(made)
