@@ -18,7 +18,6 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Longer bodies are received for as many requests at once as may be in progress. Those of this service
 /// have a few hundred bytes.
 const SHORT_BODY_BYTES: usize = 4 * 1024;
-/// Time within which a body has to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOW_BODY: &str = "the body did not arrive within 10 s";
 

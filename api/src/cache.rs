@@ -29,7 +29,7 @@ use tokio::time::{self, Instant};
 use tracing::error;
 
 use self::client::CacheClient;
-pub use self::redis::{CacheBackend, CacheError, Redis};
+pub use self::redis::{CacheBackend, Redis};
 use crate::config;
 use crate::metrics::Metrics;
 use crate::store::StoreError;

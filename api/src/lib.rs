@@ -4,7 +4,6 @@
 //! [`domain`], and reaches PostgreSQL through [`store`], the only module that speaks SQL and knows the
 //! primary.
 
-mod about;
 mod answer_memory;
 mod body;
 mod load_limit;
@@ -34,7 +33,6 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::about::About;
 use crate::answer_memory::AnswerMemory;
 use crate::app::route_table;
 use crate::app::state::AppState;
@@ -43,6 +41,7 @@ use crate::config::{Config, Database, Migrate};
 use crate::load_limit::LoadLimit;
 use crate::metrics::Metrics;
 use crate::middleware::Middleware;
+use crate::routes::about::About;
 use crate::serve::{ConnectionLimit, Server};
 use crate::shutdown::{ShutdownMode, Signals};
 use crate::store::Store;
@@ -52,6 +51,8 @@ use crate::store::birthdays::Birthdays;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_SCHEMA: &str = "could not prepare the database";
 const NO_TLS: &str = "could not prepare TLS";
+const NO_CACHE: &str =
+    "could not prepare the cache: `REDIS_TLS_CA_FILE` is not a readable file of CA certificates";
 
 /// Serves until a signal asks to stop, and then finishes the requests in progress.
 ///
@@ -124,7 +125,7 @@ fn start(config: Config, metrics: &Metrics, tasks: &Tasks) -> anyhow::Result<App
     let expiring = store.clone();
     tasks.start("request expiry", |stop| expiring.expire_requests(stop));
     let redis = config.cache.redis.as_ref().map(Redis::new).transpose();
-    let redis = redis.context("could not prepare the cache")?;
+    let redis = redis.context(NO_CACHE)?;
     let cache = Cache::start(
         redis,
         config.cache.clone(),

@@ -4,6 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use api::config::Config;
 use api::healthcheck;
 use api::store::SchemaError;
@@ -61,13 +62,7 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> E
 fn settings() -> anyhow::Result<Config> {
     let config = Config::from_environment(environment())?;
     let level = format!("{},{}=info", config.log.level, api::store::ALWAYS_LOGGED);
-    let unusable = |_error| {
-        anyhow::anyhow!(
-            "`LOG_LEVEL` is `{}`, which is not a level: use error, warn, info, debug or trace",
-            config.log.level
-        )
-    };
-    telemetry::start(&level, config.log.format).map_err(unusable)?;
+    telemetry::start(&level, config.log.format).context("`LOG_LEVEL` is not usable")?;
     Ok(config)
 }
 

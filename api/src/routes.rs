@@ -1,6 +1,5 @@
 //! The handlers, one file per service.
 
-mod accept;
 mod list;
 mod request_key;
 

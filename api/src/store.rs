@@ -35,7 +35,6 @@ use tokio::sync::watch;
 use tracing::info;
 
 use self::connect::Connector;
-use self::ended_sessions::EndedSessions;
 use self::pool::Pool;
 use self::primary::{Primary, PrimaryState};
 use self::primary_monitor::PrimaryMonitor;
@@ -88,7 +87,7 @@ impl Store {
         let connector = Connector::new(settings, tasks.clone())?;
         let monitor = PrimaryMonitor::new(settings, connector.clone(), metrics.clone());
         let primary = monitor.start(tasks);
-        let ended = EndedSessions::start(primary.clone(), tasks);
+        let ended = ended_sessions::start(primary.clone(), tasks);
         let pool = |size, shared, connector| {
             let (primary, metrics) = (primary.clone(), metrics.clone());
             Pool::new((size, shared), connector, primary, metrics, ended.clone())

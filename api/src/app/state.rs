@@ -6,11 +6,11 @@ use axum::extract::FromRef;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::about::About;
 use crate::answer_memory::AnswerMemory;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::load_limit::LoadLimit;
+use crate::routes::about::About;
 use crate::store::Store;
 use crate::store::birthdays::Birthdays;
 

@@ -17,11 +17,6 @@ pub trait CacheBackend: Debug + Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = RedisResult<Self::Connection>> + Send;
 }
 
-/// Settings of Redis that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("`REDIS_TLS_CA_FILE` is not a readable file of CA certificates")]
-pub struct CacheError(#[from] RedisError);
-
 /// A Redis server.
 #[derive(Debug)]
 pub struct Redis {
@@ -30,7 +25,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub(crate) fn new(settings: &config::Redis) -> Result<Self, CacheError> {
+    pub(crate) fn new(settings: &config::Redis) -> RedisResult<Self> {
         let tcp = TcpSettings::default().set_nodelay(true);
         let address = settings.connection()?.set_tcp_settings(tcp);
         let client = match &settings.root_cert {

@@ -131,7 +131,7 @@ pub struct Database {
 /// One server that may be the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// A name, resolved at each connection, an address, or the directory of a Unix socket.
+    /// A name, resolved at each connection, or an address.
     pub host: String,
     /// The port.
     pub port: u16,

@@ -38,6 +38,16 @@ pub(super) struct SettingValue {
     is_of_url: bool,
 }
 
+impl SettingValue {
+    fn new(name: &str, value: &str, is_of_url: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            is_of_url,
+        }
+    }
+}
+
 /// The variables of a process.
 pub(super) struct Environment {
     variables: BTreeMap<String, String>,
@@ -75,11 +85,7 @@ impl Environment {
     /// Overrides a setting, named by the first of its variables, by a part of the URL in `url`.
     pub(super) fn override_by(&mut self, url: &str, variable: &'static str, value: &str) {
         if !value.is_empty() {
-            let part = SettingValue {
-                name: url.to_owned(),
-                value: value.to_owned(),
-                is_of_url: true,
-            };
+            let part = SettingValue::new(url, value, true);
             self.url_parts.insert(variable, part);
         }
     }
@@ -96,7 +102,7 @@ impl Environment {
         for name in names {
             if let Some(value) = self.variables.get(*name) {
                 let value = if is_secret { value } else { value.trim() };
-                found.push(SettingValue::new(name, value));
+                found.push(SettingValue::new(name, value, false));
             }
             if is_secret {
                 found.extend(self.read_file(&format!("{name}_FILE"))?);
@@ -117,7 +123,7 @@ impl Environment {
             return Ok(None);
         };
         match Secret::from_file(Path::new(path.trim())) {
-            Ok(value) => Ok(Some(SettingValue::new(name, value.reveal()))),
+            Ok(value) => Ok(Some(SettingValue::new(name, value.reveal(), false))),
             Err(SecretFileError::Empty { .. }) => {
                 self.warn(format!(
                     "`{name}` is ignored: the file that it names is blank"
@@ -194,16 +200,6 @@ impl Environment {
                 SettingError(format!("`{name}` is `{value}`, which is not {expected}"))
             }
             None => SettingError(expected),
-        }
-    }
-}
-
-impl SettingValue {
-    fn new(name: &str, value: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            is_of_url: false,
         }
     }
 }

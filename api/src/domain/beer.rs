@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 
 use super::{Invalid, field};
 
-/// Maximum length of a style, in characters.
 const MAX_STYLE_CHARS: usize = 255;
 
 /// A beer to store.

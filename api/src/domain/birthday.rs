@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::{Invalid, field};
 
-/// Maximum length of a username, in characters.
 const MAX_USERNAME_CHARS: usize = 100;
 
 /// The Gregorian calendar repeats after this many years, weekdays included.
@@ -40,7 +39,6 @@ impl Username {
         Ok(Self(text.to_owned()))
     }
 
-    /// Returns the name.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

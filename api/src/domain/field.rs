@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::Invalid;
 
-/// Maximum length of any name, in characters.
 pub(super) const MAX_NAME_CHARS: usize = 255;
 
 /// Parses text of 1 to `max_chars` characters that is not blank.

@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::{Invalid, field};
 
-/// Maximum age, in years.
 const MAX_AGE: i32 = 150;
 
 /// A member to store.

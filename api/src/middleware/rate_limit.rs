@@ -16,7 +16,6 @@ const DROP_INTERVAL: u32 = 16_384;
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     limiter: DefaultKeyedRateLimiter<Ipv6Addr>,
-    clock: DefaultClock,
     requests: AtomicU32,
 }
 
@@ -26,7 +25,6 @@ impl RateLimit {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?);
         Some(Self {
             limiter: DefaultKeyedRateLimiter::keyed(quota),
-            clock: DefaultClock::default(),
             requests: AtomicU32::new(0),
         })
     }
@@ -39,7 +37,7 @@ impl RateLimit {
             self.limiter.shrink_to_fit();
         }
         let taken = self.limiter.check_key(&network_of(client));
-        taken.map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+        taken.map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 }
 

@@ -34,7 +34,6 @@ pub(crate) struct PeerInfo {
     pub(crate) is_reserved: bool,
 }
 
-/// One request.
 pub(super) struct RequestContext {
     began: Instant,
     /// The route's template, as in metrics.

@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Maximum length of an id that is accepted.
 const MAX_ID_BYTES: usize = 128;
 
 /// Returns the caller's id, if it is short and has no special characters.

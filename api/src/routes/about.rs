@@ -3,16 +3,39 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use crate::about::About;
 use crate::config::{Config, option_name};
-use crate::page::Page;
+use crate::openapi;
+use crate::page::{self, Page};
 
-/// Returns the OpenAPI document.
+/// The description of this instance. It depends on the settings only, and is written once.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) document: Bytes,
+    /// The page at `/docs`.
+    pub(crate) docs: Page,
+    /// The page at `/`.
+    pub(crate) home: Page,
+}
+
+impl About {
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        let document = openapi::document(config, config.hello.today())?;
+        let services = &config.services;
+        let surfaces: Vec<String> = services.surfaces.iter().map(option_name).collect();
+        Ok(Self {
+            document: serde_json::to_vec(&document)?.into(),
+            docs: page::docs(&document),
+            home: page::home(&services.company.name, &surfaces),
+        })
+    }
+}
+
 pub(crate) async fn document(State(about): State<Arc<About>>) -> impl IntoResponse {
     let json = (header::CONTENT_TYPE, "application/json");
     ([json], about.document.clone())

@@ -18,7 +18,6 @@ use crate::load_limit::LoadLimit;
 use crate::problem::Problem;
 use crate::store::Store;
 
-/// Stores a beer.
 pub(crate) async fn create(
     State(config): State<Arc<Config>>,
     State(load_limit): State<Arc<LoadLimit>>,

@@ -60,7 +60,6 @@ pub(crate) async fn health(
     (status(is_ready), Json(answer))
 }
 
-/// Returns the metrics.
 pub(crate) async fn metrics(
     State(registry): State<Registry>,
     State(answer_memory): State<Arc<AnswerMemory>>,

@@ -61,7 +61,6 @@ impl Serialize for MemberView {
     }
 }
 
-/// Stores a member.
 pub(crate) async fn create(
     State(config): State<Arc<Config>>,
     State(load_limit): State<Arc<LoadLimit>>,

@@ -23,7 +23,6 @@ use crate::store::{Store, StoreError};
 /// The status for values that break a rule, chosen by the framework of the earlier service.
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 
-/// Stores a user.
 pub(crate) async fn create(
     State(config): State<Arc<Config>>,
     State(load_limit): State<Arc<LoadLimit>>,
@@ -77,7 +76,6 @@ pub(crate) async fn list(
     Ok(([source.header()], answer).into_response())
 }
 
-/// Returns one user.
 pub(crate) async fn get(
     State(config): State<Arc<Config>>,
     State(store): State<Arc<Store>>,

@@ -34,16 +34,13 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs batches of one kind of request.
 pub(super) trait BatchRunner: std::fmt::Debug + Send + Sync + 'static {
-    /// The statement.
     const QUERY: &'static Query;
 
     /// The most statements under way at once.
     const STATEMENTS: usize;
 
-    /// A request.
     type Item: std::fmt::Debug + Send + Sync + 'static;
 
-    /// The answer to one.
     type Answer: std::fmt::Debug + Send + 'static;
 
     /// Returns the row that a request writes, if it writes.

@@ -12,6 +12,7 @@ use tokio_postgres::types::ToSql;
 use super::Store;
 pub(crate) use super::batcher::LEAST_TIME;
 use super::batcher::{BatchRunner, Batcher};
+use super::execute::RETRY;
 use super::lock::lock;
 use super::queries::{self, Effect, Query};
 use super::query_error::{QueryError, StoreError, read, read_all};
@@ -52,11 +53,15 @@ impl Birthdays {
             let rows = self.store.run(query, &[&name.as_str()], deadline).await?;
             return Ok(read_all(&rows, |row| row.try_get(0))?.into_iter().next());
         }
-        let mut retry = self.store.retry(BirthdayReader::QUERY, deadline);
+        let (query, mut backoff) = (BirthdayReader::QUERY, RETRY.backoff());
         loop {
             match self.reads.submit(username.clone(), deadline).await {
                 Ok(found) => return Ok(found),
-                Err(error) => retry.pause(&error).await?,
+                Err(error) => {
+                    self.store
+                        .pause(query, &error, &mut backoff, deadline)
+                        .await?
+                }
             }
         }
     }
@@ -70,12 +75,16 @@ impl Birthdays {
         deadline: Instant,
     ) -> Result<(), StoreError> {
         let arrived = Instant::now();
-        let mut retry = self.store.retry(BirthdayWriter::QUERY, deadline);
+        let (query, mut backoff) = (BirthdayWriter::QUERY, RETRY.backoff());
         // One for all attempts: a later attempt must not replace a date that was stored since.
         let since = loop {
             match self.writes.runner.server_clock(deadline).await {
                 Ok(clock) => break clock.shown,
-                Err(error) => retry.pause(&error).await?,
+                Err(error) => {
+                    self.store
+                        .pause(query, &error, &mut backoff, deadline)
+                        .await?
+                }
             }
         };
         let mut birthday = Birthday {
@@ -91,7 +100,9 @@ impl Birthdays {
                 Ok(PutOutcome::Rejected { since }) => birthday.since = since,
                 Err(error) => {
                     birthday.rewrite |= error.is_unknown_outcome();
-                    retry.pause(&error).await?;
+                    self.store
+                        .pause(query, &error, &mut backoff, deadline)
+                        .await?;
                 }
             }
         }

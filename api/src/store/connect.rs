@@ -35,7 +35,6 @@ const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time for a connection to close when the program ends.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// The timeout of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pauses between logins at a server that refuses them.
@@ -60,7 +59,6 @@ struct Refusal {
     warn_throttle: WarnThrottle,
 }
 
-/// Opens connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     config: Config,
@@ -76,14 +74,13 @@ pub(super) struct Connector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) server: Server,
-    ip: Option<IpAddr>,
+    ip: IpAddr,
 }
 
 impl Address {
     /// Returns whether both lead to the same IP address and port, under whatever name.
     pub(super) fn is_at(&self, other: &Self) -> bool {
-        let is_same_ip = self.ip.is_some() && self.ip == other.ip;
-        self == other || is_same_ip && self.server.port == other.server.port
+        self.ip == other.ip && self.server.port == other.server.port
     }
 }
 
@@ -105,10 +102,7 @@ impl WarnThrottle {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.ip {
-            Some(ip) => SocketAddr::new(ip, self.server.port).fmt(f),
-            None => self.server.fmt(f),
-        }
+        SocketAddr::new(self.ip, self.server.port).fmt(f)
     }
 }
 
@@ -156,21 +150,17 @@ impl Connector {
             .replace("{idle}", &millis(IDLE_IN_TRANSACTION_TIMEOUT))
     }
 
-    /// Resolves the name of a server.
     pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, QueryError> {
-        let found = |ip| Address {
-            server: server.clone(),
-            ip,
-        };
-        if server.host.starts_with('/') {
-            return Ok(vec![found(None)]);
-        }
         let name = (server.host.as_str(), server.port);
         let looked_up = time::timeout(self.connect_timeout, tokio::net::lookup_host(name));
         let unresolved = |source| QueryError::Unresolved(server.host.clone(), source);
         let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
         let addresses = looked_up.await.map_err(out_of_time)?.map_err(unresolved)?;
-        Ok(addresses.map(|address| found(Some(address.ip()))).collect())
+        let found = addresses.map(|address| Address {
+            server: server.clone(),
+            ip: address.ip(),
+        });
+        Ok(found.collect())
     }
 
     /// Opens a connection, which ends when it is dropped or `ends` is cancelled.
@@ -221,10 +211,10 @@ impl Connector {
         ends: &CancellationToken,
     ) -> Result<(Connection, ServerStatus), QueryError> {
         let mut config = self.config.clone();
-        config.host(&address.server.host).port(address.server.port);
-        if let Some(ip) = address.ip {
-            config.hostaddr(ip);
-        }
+        config
+            .host(&address.server.host)
+            .hostaddr(address.ip)
+            .port(address.server.port);
         let number: u64 = rand::random();
         let session_name = format!("api/{} {number:016x}", env!("CARGO_PKG_VERSION"));
         config.application_name(&session_name);

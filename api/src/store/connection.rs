@@ -37,7 +37,6 @@ pub(super) struct ServerStatus {
     pub(super) system: Option<String>,
 }
 
-/// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -100,7 +99,6 @@ impl Connection {
         self.ends.is_cancelled()
     }
 
-    /// Queries the status of the server.
     pub(super) async fn query_status(&self) -> Result<ServerStatus, QueryError> {
         let status = ServerStatus::read(&self.client.simple_query(ROLE).await?)?;
         if status.backend != self.backend {

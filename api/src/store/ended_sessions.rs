@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use causeway_runtime::shutdown::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{self, Instant};
 use tokio_postgres::types::ToSql;
@@ -19,48 +20,33 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 /// The same for a session that ended [`LONG_AGO`], whose backend is terminated.
 const ASK_SELDOM_EVERY: Duration = Duration::from_millis(500);
 const LONG_AGO: Duration = Duration::from_secs(1);
-/// The timeout of that question.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The queue of closed connections.
-#[derive(Clone, Debug)]
-pub(super) struct EndedSessions(mpsc::UnboundedSender<Ended>);
-
+/// The session of a closed connection.
 #[derive(Debug)]
-struct Ended {
-    session: String,
-    server: Server,
-    at: Instant,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct EndedSession {
+    pub(super) name: String,
+    pub(super) server: Server,
+    pub(super) at: Instant,
+    /// Its place in the pool.
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
-impl EndedSessions {
-    /// Starts asking the primary.
-    pub(super) fn start(primary: Primary, tasks: &causeway_runtime::shutdown::Tasks) -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        tasks.start("ended sessions", |stop| async move {
-            stop.run_until_cancelled(watch(receiver, &primary)).await;
-        });
-        Self(sender)
-    }
-
-    /// Keeps a permit until the server has ended the session.
-    pub(super) fn add(&self, session: String, server: Server, permit: OwnedSemaphorePermit) {
-        let ended = Ended {
-            session,
-            server,
-            at: Instant::now(),
-            _permit: permit,
-        };
-        // The task has ended only when the program ends.
-        self.0.send(ended).ok();
-    }
+/// Starts asking the primary. The permit of a session is kept until the server has ended it.
+pub(super) fn start(primary: Primary, tasks: &Tasks) -> mpsc::UnboundedSender<EndedSession> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tasks.start("ended sessions", |stop| async move {
+        stop.run_until_cancelled(watch(receiver, &primary)).await;
+    });
+    sender
 }
 
-async fn watch(mut receiver: mpsc::UnboundedReceiver<Ended>, primary: &Primary) {
+async fn watch(mut receiver: mpsc::UnboundedReceiver<EndedSession>, primary: &Primary) {
     let mut sessions = Vec::new();
     loop {
-        let ages = sessions.iter().map(|session: &Ended| session.at.elapsed());
+        let ages = sessions
+            .iter()
+            .map(|session: &EndedSession| session.at.elapsed());
         let pause = match ages.min() {
             None => Duration::MAX,
             Some(age) if age < LONG_AGO => ASK_EVERY,
@@ -72,19 +58,19 @@ async fn watch(mut receiver: mpsc::UnboundedReceiver<Ended>, primary: &Primary) 
         }
         let asked = time::timeout(ASK_TIMEOUT, left(&sessions, primary)).await;
         if let Ok(Some((server, left))) = asked {
-            sessions.retain(|ended| ended.server != server || left.contains(&ended.session));
+            sessions.retain(|ended| ended.server != server || left.contains(&ended.name));
         }
     }
 }
 
 /// Returns the server that is used, and the sessions of which it still has a backend.
-async fn left(sessions: &[Ended], primary: &Primary) -> Option<(Server, BTreeSet<String>)> {
+async fn left(sessions: &[EndedSession], primary: &Primary) -> Option<(Server, BTreeSet<String>)> {
     let deadline = Instant::now() + ASK_TIMEOUT;
     let known = primary.known(Effect::Reads, deadline).await.ok()?;
     let server = &known.address.server;
-    let names = |of: &dyn Fn(&&Ended) -> bool| {
+    let names = |of: &dyn Fn(&&EndedSession) -> bool| {
         let these = sessions.iter().filter(|ended| ended.server == *server);
-        let these = these.filter(of).map(|ended| ended.session.as_str());
+        let these = these.filter(of).map(|ended| ended.name.as_str());
         these.collect::<Vec<_>>()
     };
     let all = names(&|_| true);

@@ -19,28 +19,41 @@ use super::queries::{ConnectionKind, Effect, Query};
 use super::query_error::{ErrorClass, QueryError, StoreError};
 
 /// The pauses between two attempts. A request that waits for a primary is woken when there is one.
-const RETRY: RetryPolicy = RetryPolicy {
+pub(super) const RETRY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_millis(25),
     max_backoff: Duration::from_millis(400),
 };
 /// A read without an answer by now is sent again elsewhere: its backend may be frozen.
 const HEDGE_AFTER: Duration = Duration::from_millis(250);
 
-/// The pauses between the attempts of one statement.
-pub(super) struct Retry<'a> {
-    store: &'a Store,
-    query: &'static Query,
-    deadline: Instant,
-    backoff: RetryBackoff,
-}
+impl Store {
+    /// Runs a statement until it has an answer or `deadline` has come.
+    pub(super) async fn run(
+        &self,
+        query: &'static Query,
+        params: &[&(dyn ToSql + Sync)],
+        deadline: Instant,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut backoff = RETRY.backoff();
+        loop {
+            match self.attempt(query, params, deadline).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => self.pause(query, &error, &mut backoff, deadline).await?,
+            }
+        }
+    }
 
-impl Retry<'_> {
     /// Waits until it is time for another attempt, or returns what to tell the client where that would be
     /// of no use, or too late.
-    pub(super) async fn pause(&mut self, error: &QueryError) -> Result<(), StoreError> {
-        let (query, metrics) = (self.query, &self.store.metrics);
+    pub(super) async fn pause(
+        &self,
+        query: &Query,
+        error: &QueryError,
+        backoff: &mut RetryBackoff,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
         if query.effect == Effect::Writes && error.is_unknown_outcome() {
-            metrics.db_commit_unknown.inc();
+            self.metrics.db_commit_unknown.inc();
         }
         debug!(stmt = query.name, error = chain(error), "statement failed");
         if let Some(name) = error.constraint() {
@@ -62,41 +75,14 @@ impl Retry<'_> {
                 return Err(StoreError::Bug);
             }
         };
-        let pause = self.backoff.next_pause();
-        if Instant::now() + pause >= self.deadline {
+        let pause = backoff.next_pause();
+        if Instant::now() + pause >= deadline {
             return Err(error.into());
         }
-        metrics.db_retries.with_label_values(&[reason]).inc();
+        let retries = &self.metrics.db_retries;
+        retries.with_label_values(&[reason]).inc();
         time::sleep(pause).await;
         Ok(())
-    }
-}
-
-impl Store {
-    /// Runs a statement until it has an answer or `deadline` has come.
-    pub(super) async fn run(
-        &self,
-        query: &'static Query,
-        params: &[&(dyn ToSql + Sync)],
-        deadline: Instant,
-    ) -> Result<Vec<Row>, StoreError> {
-        let mut retry = self.retry(query, deadline);
-        loop {
-            match self.attempt(query, params, deadline).await {
-                Ok(rows) => return Ok(rows),
-                Err(error) => retry.pause(&error).await?,
-            }
-        }
-    }
-
-    /// Returns the pauses between the attempts of a statement.
-    pub(super) fn retry(&self, query: &'static Query, deadline: Instant) -> Retry<'_> {
-        Retry {
-            store: self,
-            query,
-            deadline,
-            backoff: RETRY.backoff(),
-        }
     }
 
     /// Runs a statement once, and a read once more elsewhere if it has no answer soon.

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{self, Instant};
 
 use super::connect::Connector;
 use super::connection::Connection;
-use super::ended_sessions::EndedSessions;
+use super::ended_sessions::EndedSession;
 use super::lock::lock;
 use super::primary::{KnownServer, Primary};
 use super::queries::Effect;
@@ -38,7 +38,7 @@ pub(super) struct Pool {
     connector: Connector,
     primary: Primary,
     metrics: Metrics,
-    ended: EndedSessions,
+    ended: mpsc::UnboundedSender<EndedSession>,
     /// For each server, a permit for each connection that it may have a backend of.
     permits: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     size: usize,
@@ -59,7 +59,7 @@ pub(super) struct PrimaryConnection {
     expires_at: Instant,
     is_silent: AtomicBool,
     permit: Option<OwnedSemaphorePermit>,
-    ended: EndedSessions,
+    ended: mpsc::UnboundedSender<EndedSession>,
 }
 
 /// A connection that a statement has acquired. [`PooledConnection::release`] returns it to the pool,
@@ -79,7 +79,7 @@ impl Pool {
         connector: Connector,
         primary: Primary,
         metrics: Metrics,
-        ended: EndedSessions,
+        ended: mpsc::UnboundedSender<EndedSession>,
     ) -> Arc<Self> {
         let turns = if shared { Semaphore::MAX_PERMITS } else { size };
         Arc::new(Self {
@@ -282,8 +282,14 @@ impl PrimaryConnection {
 impl Drop for PrimaryConnection {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            let session = self.connection.session_name.clone();
-            self.ended.add(session, self.server.clone(), permit);
+            let ended = EndedSession {
+                name: self.connection.session_name.clone(),
+                server: self.server.clone(),
+                at: Instant::now(),
+                permit,
+            };
+            // The task has ended only when the program ends.
+            self.ended.send(ended).ok();
         }
     }
 }
@@ -297,7 +303,6 @@ impl PooledConnection {
         }
     }
 
-    /// Ends the connection.
     pub(super) fn close(mut self) {
         self.is_done = true;
         self.opened.connection.end();

@@ -32,7 +32,6 @@ const FAILOVERS: u32 = 3;
 pub(super) struct KnownServer {
     /// Rises whenever connections that were opened before must not be used again.
     pub(super) generation: u64,
-    /// Where it is.
     pub(super) address: Address,
     /// Its status when it was found.
     pub(super) status: ServerStatus,
@@ -165,7 +164,6 @@ impl Primary {
         self.view.subscribe().wait_for(is_left).await.ok();
     }
 
-    /// Returns the current state.
     pub(super) fn view(&self) -> PrimaryState {
         self.view.borrow().clone()
     }
@@ -175,7 +173,6 @@ impl Primary {
         lock(&self.last_writable).elapsed()
     }
 
-    /// Returns the last error of each server.
     pub(super) fn server_errors(&self) -> String {
         let server_errors = lock(&self.server_errors);
         let each = server_errors

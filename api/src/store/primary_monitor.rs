@@ -56,7 +56,6 @@ impl PrimaryMonitor {
         }
     }
 
-    /// Starts the task.
     pub(super) fn start(self, tasks: &Tasks) -> Primary {
         let primary = self.primary.clone();
         tasks.start("primary", |stop| async move {

@@ -14,7 +14,6 @@ const HEDGES: usize = 2;
 pub(crate) struct Query {
     /// The name in metrics.
     pub(super) name: &'static str,
-    /// The text.
     pub(super) sql: &'static str,
     /// Whether it changes data, so that its outcome can be unknown.
     pub(super) effect: Effect,

@@ -258,12 +258,10 @@ pub(super) fn is_permanent(error: &PostgresError) -> bool {
     }
 }
 
-/// Reads a column.
 pub(super) fn read<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, QueryError> {
     row.try_get(index).map_err(QueryError::Unreadable)
 }
 
-/// Reads every row.
 pub(super) fn read_all<T>(
     rows: &[Row],
     read: impl Fn(&Row) -> Result<T, PostgresError>,

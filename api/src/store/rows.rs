@@ -42,7 +42,6 @@ impl Store {
         self.once(&queries::USER_CREATE, &params, deadline).await
     }
 
-    /// Returns a user.
     pub(crate) async fn user(
         &self,
         id: i64,

@@ -36,7 +36,6 @@ const LOCK_KEY: i64 = 0x6361_7573_6577_6179;
 const SESSION: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
 /// The encodings that store every UTF-8 text; `SQL_ASCII` does not convert.
 const HOLDS_EVERY_TEXT: [&str; 2] = ["UTF8", "SQL_ASCII"];
-/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A schema that could not be brought up to date.
