@@ -91,7 +91,7 @@ impl Config {
         config.cache.redis = redis;
         config.reject_contradictions(&environment)?;
         config.ignore_outweighed(&mut environment);
-        config.warnings = environment.into_warnings();
+        config.warnings = environment.warnings;
         Ok(config)
     }
 

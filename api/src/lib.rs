@@ -10,6 +10,7 @@ mod load_limit;
 mod middleware;
 mod openapi;
 mod page;
+mod problem;
 mod routes;
 mod serve;
 mod shutdown;
@@ -20,7 +21,6 @@ pub mod config;
 pub mod domain;
 pub mod healthcheck;
 pub mod metrics;
-pub mod problem;
 pub mod store;
 
 use std::sync::Arc;

@@ -154,7 +154,7 @@ impl Middleware {
             headers.insert(header::CONTENT_TYPE, json);
             *response.body_mut() = Body::from(document);
         }
-        let (status, elapsed) = (response.status(), context.elapsed());
+        let (status, elapsed) = (response.status(), context.began.elapsed());
         self.count(&context, status, elapsed);
         context.log(status, elapsed, problem.as_ref());
         // The rest of the body would have to be read before another request.

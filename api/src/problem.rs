@@ -13,16 +13,16 @@ macro_rules! kinds {
     ($($kind:ident, $name:literal, $status:ident, $title:literal;)*) => {
         /// A kind of problem.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Kind {
-            $(#[doc = $title] $kind,)*
+        pub(crate) enum Kind {
+            $($kind,)*
         }
 
         impl Kind {
             /// Every kind, for their pages.
-            pub const ALL: &[Self] = &[$(Self::$kind),*];
+            pub(crate) const ALL: &[Self] = &[$(Self::$kind),*];
 
             /// Returns the kind's name, which metrics and logs use, its status and its title.
-            pub fn describe(self) -> (&'static str, StatusCode, &'static str) {
+            pub(crate) fn describe(self) -> (&'static str, StatusCode, &'static str) {
                 match self {
                     $(Self::$kind => ($name, StatusCode::$status, $title),)*
                 }
@@ -59,15 +59,15 @@ kinds! {
 
 impl Kind {
     /// Returns the path of the page that describes it, which is its `type`.
-    pub fn path(self) -> String {
+    pub(crate) fn path(self) -> String {
         format!("/problems/{}", self.describe().0)
     }
 }
 
 /// One problem. The middleware adds the request that it belongs to.
 #[derive(Clone, Debug)]
-pub struct Problem {
-    kind: Kind,
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
     status: StatusCode,
     detail: String,
     errors: Vec<Invalid>,
@@ -93,7 +93,7 @@ struct Document<'a> {
 impl Problem {
     /// Returns a problem of this kind. `detail` describes this occurrence, and nothing of the inside of the
     /// service.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let (_name, status, _title) = kind.describe();
         Self {
             kind,
@@ -105,7 +105,7 @@ impl Problem {
     }
 
     /// Returns the problem of values that break rules.
-    pub fn invalid(status: StatusCode, broken: &[Invalid]) -> Self {
+    pub(crate) fn invalid(status: StatusCode, broken: &[Invalid]) -> Self {
         let messages: Vec<&str> = broken
             .iter()
             .map(|invalid| invalid.message.as_str())
@@ -118,23 +118,17 @@ impl Problem {
     }
 
     /// Returns the problem of a bug, which the log describes.
-    pub fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         Self::new(Kind::Internal, "the service failed; its log has the reason")
     }
 
     /// Tells the caller to retry after `wait`.
-    #[must_use]
-    pub fn retry_after(self, wait: Duration) -> Self {
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         Self {
             retry_after: Some(seconds.max(1)),
             ..self
         }
-    }
-
-    /// Returns the kind.
-    pub fn kind(&self) -> Kind {
-        self.kind
     }
 
     /// Returns the document for the request `request_id` to `instance`, a part of `trace_id`.

@@ -127,7 +127,7 @@ impl Server {
         let _open = GaugeGuard::add(&self.metrics.http_connections, 1);
         let peer = PeerInfo {
             address: peer.ip(),
-            is_reserved: slot.is_reserved(),
+            is_reserved: slot.is_reserved,
         };
         let state = Arc::new(ConnectionState::default());
         let answer_memory = Arc::clone(&self.answer_memory);
@@ -147,7 +147,7 @@ impl Server {
             .header_read_timeout(None)
             // A client may close its side after the request, and is answered all the same.
             .half_close(true)
-            .keep_alive(!slot.is_reserved())
+            .keep_alive(!slot.is_reserved)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
         let stopped = async {
@@ -176,7 +176,7 @@ impl Server {
             Some(problem) => Some(self.middleware.early_response(peer, problem).await),
             None => None,
         };
-        close(stream, early_response, &ended, slot.is_reserved()).await?;
+        close(stream, early_response, &ended, slot.is_reserved).await?;
         ended.map_err(io::Error::other)
     }
 }

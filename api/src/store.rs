@@ -65,16 +65,15 @@ pub struct Store {
 }
 
 /// The state of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
     /// `primary`, `standby`, or `unknown` when no server answers.
-    pub role: &'static str,
-    /// Whether the database accepts writes.
-    pub writable: bool,
+    pub(crate) role: &'static str,
+    pub(crate) writable: bool,
     /// The time since it last accepted writes.
-    pub away_for: Duration,
+    pub(crate) away_for: Duration,
     /// Whether the schema is up to date.
-    pub has_schema: bool,
+    pub(crate) has_schema: bool,
 }
 
 impl Store {
@@ -85,8 +84,7 @@ impl Store {
         tasks: &Tasks,
     ) -> Result<Self, TlsError> {
         let connector = Connector::new(settings, tasks.clone())?;
-        let monitor = PrimaryMonitor::new(settings, connector.clone(), metrics.clone());
-        let primary = monitor.start(tasks);
+        let primary = PrimaryMonitor::start(settings, connector.clone(), metrics.clone(), tasks);
         let ended = ended_sessions::start(primary.clone(), tasks);
         let pool = |size, shared, connector| {
             let (primary, metrics) = (primary.clone(), metrics.clone());

@@ -55,7 +55,7 @@ pub(super) struct Environment {
     url_parts: BTreeMap<&'static str, SettingValue>,
     /// Values in use, by the first variable of each setting.
     used: BTreeMap<String, SettingValue>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Environment {
@@ -149,10 +149,6 @@ impl Environment {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
-    }
-
-    pub(super) fn into_warnings(self) -> Vec<String> {
-        self.warnings
     }
 
     /// Parses the settings that `T` declares as arguments: the long name of each, and then its aliases,

@@ -35,7 +35,7 @@ pub(crate) struct PeerInfo {
 }
 
 pub(super) struct RequestContext {
-    began: Instant,
+    pub(super) began: Instant,
     /// The route's template, as in metrics.
     pub(super) route: &'static str,
     pub(super) method: Method,
@@ -70,10 +70,6 @@ impl RequestContext {
         }
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
     pub(super) fn id(&self) -> &str {
         // Ids that are not ASCII are not accepted.
         self.request_id.to_str().unwrap_or("")
@@ -95,7 +91,7 @@ impl RequestContext {
         let method = self.method.as_str();
         let (path, status, ms) = (self.uri.path(), status.as_u16(), elapsed.as_millis());
         let client = self.client.address;
-        let problem = problem.map(|problem| problem.kind().describe().0);
+        let problem = problem.map(|problem| problem.kind.describe().0);
         let (id, trace_id) = (self.id(), self.trace_id());
         let span_id = self.span.as_ref().map(|span| span.span_id.as_str());
         macro_rules! line {
@@ -116,7 +112,7 @@ impl RequestContext {
     fn level(&self, status: StatusCode, problem: Option<&Problem>) -> Level {
         // Load shedding is counted: a line for each rejected request would cost more than its answer.
         let was_shed = problem
-            .is_some_and(|problem| matches!(problem.kind(), Kind::Overloaded | Kind::RateLimited));
+            .is_some_and(|problem| matches!(problem.kind, Kind::Overloaded | Kind::RateLimited));
         match () {
             () if was_shed => Level::DEBUG,
             // A probe that reports an unready service has not failed.

@@ -35,7 +35,7 @@ pub(crate) async fn create(
 /// Returns beers in the order of their ids.
 pub(crate) async fn list(State(reader): State<ListReader>, uri: Uri) -> Result<Response, Problem> {
     let services = &reader.config.services;
-    let page = Page::read("beers", &uri, services.list_max, services.validation_status)?;
+    let page = Page::read("beers", &uri, services, services.validation_status)?;
     let deadline = Instant::now() + reader.config.http.request_timeout;
     reader
         .answer(&page, |beer: Beer, _config| beer, deadline)

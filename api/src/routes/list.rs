@@ -17,7 +17,7 @@ use url::form_urlencoded;
 
 use crate::answer_memory::AnswerMemory;
 use crate::app::state::AppState;
-use crate::config::Config;
+use crate::config::{Config, Services};
 use crate::domain::Invalid;
 use crate::problem::Problem;
 use crate::store::Store;
@@ -43,19 +43,19 @@ pub(super) struct Page<K> {
 }
 
 impl<K: Serialize + DeserializeOwned> Page<K> {
-    /// Parses the page of `list` that a client asks for, of `list_max` rows where it names no limit. A parameter
-    /// that breaks a rule is rejected with the status `invalid`.
+    /// Parses the page of `list` that a client asks for. A parameter that breaks a rule is rejected with the
+    /// status `invalid`.
     pub(super) fn read(
         list: &'static str,
         uri: &Uri,
-        list_max: usize,
+        services: &Services,
         invalid: StatusCode,
     ) -> Result<Self, Problem> {
         let parameters = form_urlencoded::parse(uri.query().unwrap_or("").as_bytes());
         let mut page = Self {
             after: None,
             list,
-            size: list_max,
+            size: services.list_max,
             path: uri.path().to_owned(),
             others: Vec::new(),
         };
@@ -199,7 +199,7 @@ impl<T: Listed, S: Serialize> RemainingPages<T, S> {
         let Some(after) = self.next.take() else {
             return Ok(None);
         };
-        let name = |problem: Problem| problem.kind().describe().0;
+        let name = |problem: Problem| problem.kind.describe().0;
         let ListReader {
             config,
             store,

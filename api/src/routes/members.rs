@@ -82,12 +82,7 @@ pub(crate) async fn create(
 /// Returns members in the order in which they were stored.
 pub(crate) async fn list(State(reader): State<ListReader>, uri: Uri) -> Result<Response, Problem> {
     let services = &reader.config.services;
-    let page = Page::read(
-        "members",
-        &uri,
-        services.list_max,
-        services.validation_status,
-    )?;
+    let page = Page::read("members", &uri, services, services.validation_status)?;
     let deadline = Instant::now() + reader.config.http.request_timeout;
     let view = |member: Member, config: &Config| MemberView {
         member,

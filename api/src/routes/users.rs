@@ -48,7 +48,7 @@ pub(crate) async fn list(
         store,
         answer_memory,
     } = &reader;
-    let page = Page::read("users", &uri, config.services.list_max, INVALID)?;
+    let page = Page::read("users", &uri, &config.services, INVALID)?;
     let deadline = Instant::now() + config.http.request_timeout;
     // Only a request that asks the database takes a turn: waiting for a locked table stops no other.
     let listing = async || {

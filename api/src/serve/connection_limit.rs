@@ -30,7 +30,7 @@ pub(crate) struct ConnectionLimit {
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     limit: Arc<ConnectionLimit>,
-    is_reserved: bool,
+    pub(super) is_reserved: bool,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -74,10 +74,6 @@ impl ConnectionLimit {
 }
 
 impl ConnectionSlot {
-    pub(super) fn is_reserved(&self) -> bool {
-        self.is_reserved
-    }
-
     /// Returns the limit that a regular slot is a part of.
     pub(super) fn limit(&self) -> Option<Arc<ConnectionLimit>> {
         (!self.is_reserved).then(|| Arc::clone(&self.limit))

@@ -32,7 +32,11 @@ pub(crate) struct Birthdays {
 
 impl Birthdays {
     pub(crate) fn start(store: &Store, tasks: &Tasks) -> Self {
-        let writer = BirthdayWriter::new(store.clone());
+        let writer = BirthdayWriter {
+            store: store.clone(),
+            clock: Mutex::default(),
+            unsettled_until: Mutex::new(Instant::now()),
+        };
         Self {
             reads: Batcher::start(BirthdayReader(store.clone()), &store.primary, tasks),
             writes: Batcher::start(writer, &store.primary, tasks),
@@ -195,14 +199,6 @@ impl BatchRunner for BirthdayReader {
 }
 
 impl BirthdayWriter {
-    fn new(store: Store) -> Self {
-        Self {
-            store,
-            clock: Mutex::default(),
-            unsettled_until: Mutex::new(Instant::now()),
-        }
-    }
-
     /// Returns the clock of the primary, as it was last read: with every write, and otherwise by a statement
     /// of its own. A clock that was set forward makes the writes under way late, and each of those reads it.
     async fn server_clock(&self, deadline: Instant) -> Result<ServerClock, QueryError> {

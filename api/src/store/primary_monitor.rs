@@ -44,22 +44,25 @@ pub(super) struct PrimaryMonitor {
 }
 
 impl PrimaryMonitor {
-    pub(super) fn new(settings: &Database, connector: Connector, metrics: Metrics) -> Self {
-        Self {
+    /// Starts the task, and returns the state that it keeps.
+    pub(super) fn start(
+        settings: &Database,
+        connector: Connector,
+        metrics: Metrics,
+        tasks: &Tasks,
+    ) -> Primary {
+        let primary = Primary::new(settings.ready_grace);
+        let monitor = Self {
             servers: settings.servers.clone(),
             connector,
             metrics,
-            primary: Primary::new(settings.ready_grace),
+            primary: primary.clone(),
             before: None,
             generations: AtomicU64::new(1),
             other_primaries: Mutex::default(),
-        }
-    }
-
-    pub(super) fn start(self, tasks: &Tasks) -> Primary {
-        let primary = self.primary.clone();
+        };
         tasks.start("primary", |stop| async move {
-            let _stopped: Option<Infallible> = stop.run_until_cancelled(self.run()).await;
+            let _stopped: Option<Infallible> = stop.run_until_cancelled(monitor.run()).await;
         });
         primary
     }
