@@ -30,7 +30,6 @@ use tracing::error;
 
 use self::client::CacheClient;
 pub use self::redis::{CacheBackend, Redis};
-use crate::config;
 use crate::metrics::Metrics;
 use crate::store::StoreError;
 
@@ -132,18 +131,18 @@ impl<B: CacheBackend> Cache<B> {
     /// Starts using `backend`, if there is one, for the data of the current `era`.
     pub fn start(
         backend: Option<B>,
-        settings: config::Cache,
+        ttl: Duration,
         era: watch::Receiver<String>,
         metrics: Metrics,
         tasks: &Tasks,
     ) -> Self {
         let used = backend.map(|backend| {
             Arc::new(Used {
-                client: CacheClient::new(backend, settings.prefix),
+                client: CacheClient::new(backend),
                 reads: Mutex::default(),
                 lists: Semaphore::new(LISTS_AT_ONCE),
                 era,
-                ttl: settings.ttl,
+                ttl,
             })
         });
         if let Some(used) = used.clone() {

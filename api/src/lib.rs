@@ -126,13 +126,7 @@ fn start(config: Config, metrics: &Metrics, tasks: &Tasks) -> anyhow::Result<App
     tasks.start("request expiry", |stop| expiring.expire_requests(stop));
     let redis = config.cache.redis.as_ref().map(Redis::new).transpose();
     let redis = redis.context(NO_CACHE)?;
-    let cache = Cache::start(
-        redis,
-        config.cache.clone(),
-        store.era(),
-        metrics.clone(),
-        tasks,
-    );
+    let cache = Cache::start(redis, config.cache.ttl, store.era(), metrics.clone(), tasks);
     let in_flight = metrics.http_requests_in_flight.clone();
     let load_limit = LoadLimit::new(in_flight, config.http.max_inflight)?;
     Ok(AppState {

@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use api::cache::{Cache, CacheBackend, Key, Source};
-use api::config;
 use api::metrics::Metrics;
 use api::store::StoreError;
 use causeway_runtime::shutdown::Tasks;
@@ -112,18 +111,7 @@ impl Process {
         let era = watch::Sender::new("0".to_owned());
         let metrics = Metrics::new().unwrap();
         let tasks = model.world().tasks.clone();
-        let settings = config::Cache {
-            redis: None,
-            ttl: TTL,
-            prefix: String::new(),
-        };
-        let cache = Cache::start(
-            Some(model.clone()),
-            settings,
-            era.subscribe(),
-            metrics,
-            &tasks,
-        );
+        let cache = Cache::start(Some(model.clone()), TTL, era.subscribe(), metrics, &tasks);
         Self { cache, era }
     }
 

@@ -22,7 +22,6 @@ use tracing::{debug, info, warn};
 
 use super::redis::CacheBackend;
 
-/// The generation, under the prefix.
 const GENERATION: &str = "users:gen";
 /// Wide, so that a count that was lost and begins at zero meets a number of before with a chance of one
 /// in a million million; and there is room for four million of them below 2^63, where it begins anew.
@@ -39,7 +38,6 @@ const PROBE: &str = "users:none";
 #[derive(Debug)]
 pub(super) struct CacheClient<B: CacheBackend> {
     backend: B,
-    prefix: String,
     connection: watch::Sender<CacheConnection<B>>,
 }
 
@@ -63,10 +61,9 @@ struct Session<B: CacheBackend> {
 }
 
 impl<B: CacheBackend> CacheClient<B> {
-    pub(super) fn new(backend: B, prefix: String) -> Self {
+    pub(super) fn new(backend: B) -> Self {
         Self {
             backend,
-            prefix,
             connection: watch::Sender::new(CacheConnection::Connecting),
         }
     }
@@ -87,7 +84,7 @@ impl<B: CacheBackend> CacheClient<B> {
         // Read first: other requests may raise it before this answer arrives.
         let floor = session.floor.load(Ordering::Relaxed);
         let mut look = cmd("MGET");
-        look.arg(self.name(GENERATION)).arg(self.name(key));
+        look.arg(GENERATION).arg(key);
         // The stored generation may be any bytes.
         let (generation, value): (Option<Vec<u8>>, _) = session.run(&look).await?;
         let text = generation.and_then(|bytes| String::from_utf8(bytes).ok());
@@ -105,7 +102,7 @@ impl<B: CacheBackend> CacheClient<B> {
         if let Some(session) = self.session().await {
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
             let mut set = cmd("SET");
-            set.arg(self.name(key)).arg(value).arg("PX").arg(millis);
+            set.arg(key).arg(value).arg("PX").arg(millis);
             let stored = match session.run::<()>(&set).await {
                 // A full server still answers, and smaller values may fit.
                 Err(error) if error.code() == Some("OOM") => Ok(()),
@@ -145,11 +142,10 @@ impl<B: CacheBackend> CacheClient<B> {
 
     /// Raises the generation. Where there is none, or one that cannot be raised, it becomes `by`.
     async fn raise(&self, session: &Session<B>, by: i64) -> RedisResult<i64> {
-        let name = self.name(GENERATION);
-        match session.run(cmd("INCRBY").arg(&name).arg(by)).await {
+        match session.run(cmd("INCRBY").arg(GENERATION).arg(by)).await {
             // What is there is no number, or none that can be raised.
             Err(error) if error.code().is_some() => {
-                let set: RedisResult<()> = session.run(cmd("SET").arg(&name).arg(by)).await;
+                let set: RedisResult<()> = session.run(cmd("SET").arg(GENERATION).arg(by)).await;
                 set.map(|()| by)
             }
             raised => raised,
@@ -266,10 +262,6 @@ impl<B: CacheBackend> CacheClient<B> {
                 None
             }
         }
-    }
-
-    fn name(&self, key: &str) -> String {
-        format!("{}{key}", self.prefix)
     }
 }
 

@@ -20,9 +20,6 @@ pub struct Cache {
     /// Time for which an answer is kept, give or take a tenth.
     #[arg(long = "CACHE_TTL", default_value = "60s", value_parser = timeout)]
     pub ttl: Duration,
-    /// Prefix of every key. Deployments that share one Redis need one each.
-    #[arg(long = "CACHE_PREFIX", default_value = "")]
-    pub prefix: String,
 }
 
 /// Settings of a Redis server. They are read only where it has a host: Docker's links set the port of
@@ -53,7 +50,7 @@ pub struct Redis {
     /// Password of the user.
     #[arg(long = "REDIS_PASSWORD", hide_env_values = true, value_parser = secret())]
     password: Option<Secret>,
-    /// Number of the database.
+    /// Number of the database. Deployments that share one Redis need one each.
     #[arg(long = "REDIS_DB", default_value = "0", value_parser = within(0..=u16::MAX))]
     db: u16,
     /// Time within which a connection opens, TLS and password included.

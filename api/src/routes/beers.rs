@@ -49,10 +49,6 @@ pub(crate) async fn seed(
 ) -> Result<Json<Value>, Problem> {
     let deadline = Instant::now() + config.http.request_timeout;
     let inserted = store.seed_beers(deadline).await?;
-    let message = match inserted.len() {
-        0 => "every beer was there already".to_owned(),
-        1 => "1 beer inserted".to_owned(),
-        count => format!("{count} beers inserted"),
-    };
+    let message = format!("beers inserted: {}", inserted.len());
     Ok(Json(json!({ "message": message, "inserted": inserted })))
 }
