@@ -18,7 +18,6 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::{BodyExt as _, Collected};
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use self::rate_limit::RateLimit;
@@ -27,6 +26,7 @@ use self::request_id::REQUEST_ID;
 use self::trace::TRACEPARENT;
 use crate::app::router::AppRouter;
 use crate::app::state::AppState;
+use crate::config::Config;
 use crate::load_limit::{LoadLimit, overloaded};
 use crate::metrics::Metrics;
 use crate::problem::{Kind, Problem};
@@ -62,9 +62,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OP
 /// Handles requests around the router. The layers of the router cost several allocations each.
 #[derive(Debug)]
 pub(crate) struct Middleware {
-    trusted_proxies: Vec<IpNet>,
+    config: Arc<Config>,
     rate_limit: Option<RateLimit>,
-    company: HeaderValue,
     load_limit: Arc<LoadLimit>,
     metrics: Metrics,
     draining: CancellationToken,
@@ -72,11 +71,9 @@ pub(crate) struct Middleware {
 
 impl Middleware {
     pub(crate) fn new(state: &AppState, metrics: Metrics) -> Self {
-        let config = &state.config;
         Self {
-            trusted_proxies: config.http.trusted_proxies.clone(),
-            rate_limit: RateLimit::new(config.http.rate_limit),
-            company: config.services.company.header.clone(),
+            config: Arc::clone(&state.config),
+            rate_limit: RateLimit::new(state.config.http.rate_limit),
             load_limit: Arc::clone(&state.load_limit),
             metrics,
             draining: state.draining.clone(),
@@ -92,8 +89,7 @@ impl Middleware {
     ) -> Response {
         let _in_progress = self.load_limit.begin_request();
         let route = router.template(request.uri().path());
-        let context = RequestContext::new(route, peer, &self.trusted_proxies, &request);
-        let _limited = (!context.is_probe()).then(|| self.load_limit.begin_limited());
+        let context = RequestContext::new(route, peer, &self.config.http.trusted_proxies, &request);
         let has_body = !request.body().is_end_stream();
         let response = match self.check(&context, &request) {
             Err(problem) => problem.into_response(),
@@ -107,7 +103,7 @@ impl Middleware {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = Uri::from_static("*");
         *request.method_mut() = Method::from_bytes(b"-").unwrap_or(Method::GET);
-        let context = RequestContext::new(None, peer, &self.trusted_proxies, &request);
+        let context = RequestContext::new(None, peer, &self.config.http.trusted_proxies, &request);
         // The rest of the head is still unread.
         let has_body = true;
         let response = self.finish(context, has_body, problem.into_response());
@@ -185,7 +181,8 @@ impl Middleware {
         for (name, value) in RESPONSE_HEADERS {
             headers.entry(name).or_insert(value);
         }
-        headers.insert(COMPANY_NAME, self.company.clone());
+        let company = &self.config.services.company;
+        headers.insert(COMPANY_NAME, company.header.clone());
         headers.insert(REQUEST_ID, context.request_id);
         if is_unavailable {
             headers.entry(header::RETRY_AFTER).or_insert(RETRY_AFTER);

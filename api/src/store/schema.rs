@@ -203,9 +203,7 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
 }
 
 fn checksum(sql: &str) -> String {
-    let digest = Sha256::digest(sql);
-    let add = |text: String, byte: &u8| text + &format!("{byte:02x}");
-    digest.iter().fold(String::new(), add)
+    hex::encode(Sha256::digest(sql))
 }
 
 /// Returns the number, the name and the text of each migration that is not applied.
