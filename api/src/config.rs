@@ -13,7 +13,7 @@ use clap::{Args, Command};
 use tracing::level_filters::LevelFilter;
 
 pub use self::cache::{Cache, Redis};
-pub use self::database::{Database, Migrate, Server};
+pub use self::database::{Database, Server};
 use self::environment::Environment;
 pub use self::environment::{SettingError, option_name};
 pub use self::http::Http;
@@ -96,26 +96,12 @@ impl Config {
     }
 
     fn reject_contradictions(&self, environment: &Environment) -> Result<(), SettingError> {
-        let names = ["DB_STATEMENT_TIMEOUT", "REQUEST_TIMEOUT"];
-        if names.iter().all(|name| environment.is_set(name))
-            && self.database.statement_timeout > self.http.request_timeout
-        {
-            let [statement, request] = names;
+        let (statement, request) = ("DB_STATEMENT_TIMEOUT", "REQUEST_TIMEOUT");
+        let are_set = environment.is_set(statement) && environment.is_set(request);
+        if are_set && self.database.statement_timeout > self.http.request_timeout {
             let reason = "a statement may not take longer than the request that it is for; lower \
                           the first or raise the second";
             return Err(SettingError::contradiction(statement, request, reason));
-        }
-        let http = &self.http;
-        if let Some(metrics) = http
-            .metrics_listen
-            .filter(|it| http.addresses().contains(it))
-        {
-            let reason = format!("both are `{metrics}`; unset the first to serve `/metrics` there");
-            return Err(SettingError::contradiction(
-                "METRICS_LISTEN",
-                "LISTEN",
-                &reason,
-            ));
         }
         Ok(())
     }

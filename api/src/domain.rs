@@ -28,11 +28,10 @@ pub(crate) struct Invalid {
 impl Invalid {
     /// Names the rule that a field breaks. The message is a sentence that names the field.
     pub(crate) fn new(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
         Self {
             field,
             code,
-            message,
+            message: message.into(),
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::answer_memory::AnswerMemory;
 use crate::app::route_table;
 use crate::app::state::AppState;
 use crate::cache::{Cache, Redis};
-use crate::config::{Config, Database, Migrate};
+use crate::config::{Config, Database};
 use crate::load_limit::LoadLimit;
 use crate::metrics::Metrics;
 use crate::middleware::Middleware;
@@ -106,7 +106,7 @@ pub async fn run(config: Config, tasks: Tasks) -> anyhow::Result<()> {
 /// The reason why the schema is not up to date afterwards.
 pub async fn migrate(mut database: Database, tasks: Tasks) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
-    database.migrate = Migrate::AtStart;
+    database.migrate = true;
     let store = Store::start(&database, Metrics::new()?, &tasks).context(NO_TLS)?;
     tokio::select! {
         prepared = store.prepare_schema(&database) => prepared.context(NO_SCHEMA)?,

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use causeway_runtime::postgres::{RootCertificates, SslMode};
 use causeway_runtime::secret::Secret;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use percent_encoding::percent_decode_str;
 
 use super::environment::{Environment, SettingError};
-use super::values::{delay, expected, secret, timeout, within};
+use super::values::{delay, expected, flag, secret, timeout, within};
 
 /// Parameters of a URL, and the variable of the same meaning.
 const IN_URL: [(&str, &str); 9] = [
@@ -124,8 +124,8 @@ pub struct Database {
     #[arg(long = "DB_SHARED_CONNECTIONS", default_value = "4", value_parser = within(1..=64_usize))]
     pub shared_connections: usize,
     /// `off` where `api migrate` brings the schema up to date, as the role that owns it.
-    #[arg(long = "MIGRATE", default_value = "on", ignore_case = true)]
-    pub migrate: Migrate,
+    #[arg(long = "MIGRATE", default_value = "on", value_parser = flag, action = clap::ArgAction::Set)]
+    pub migrate: bool,
 }
 
 /// One server that may be the primary.
@@ -135,17 +135,6 @@ pub struct Server {
     pub host: String,
     /// The port.
     pub port: u16,
-}
-
-/// The program that brings the schema up to date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Migrate {
-    /// This program, at its start.
-    #[value(name = "on", aliases = ["true", "1", "yes"])]
-    AtStart,
-    /// Another one; this program waits for the tables.
-    #[value(aliases = ["false", "0", "no"])]
-    Off,
 }
 
 impl std::fmt::Display for Server {

@@ -40,12 +40,12 @@ pub(super) fn delay(text: &str) -> Result<Duration, &'static str> {
     duration(text).ok_or("a time, such as `0`, `5`, `5s` or `500ms`")
 }
 
-/// Parses `true` or `false`.
+/// Parses a switch.
 pub(super) fn flag(text: &str) -> Result<bool, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("`true` or `false`"),
+        _ => Err("`true`, `on`, `false` or `off`"),
     }
 }
 

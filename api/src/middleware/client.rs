@@ -64,12 +64,7 @@ fn forwarded_proto(headers: &HeaderMap) -> Option<&[u8]> {
 /// Parses an address, to which some proxies add the port.
 fn parse(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(text);
-    let address = bare
-        .parse()
-        .or_else(|_| text.parse().map(|address: SocketAddr| address.ip()));
-    Some(address.ok()?.to_canonical())
+    let with_port = |_| text.parse().map(|address: SocketAddr| address.ip());
+    let address: IpAddr = text.parse().or_else(with_port).ok()?;
+    Some(address.to_canonical())
 }

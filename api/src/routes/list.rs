@@ -21,7 +21,7 @@ use crate::config::{Config, Services};
 use crate::domain::Invalid;
 use crate::problem::Problem;
 use crate::store::Store;
-use crate::store::lists::{Listed, Rows};
+use crate::store::lists::Listed;
 
 pub(super) const JSON: (HeaderName, HeaderValue) = (
     header::CONTENT_TYPE,
@@ -145,7 +145,7 @@ impl ListReader {
     {
         let _turn = self.answer_memory.turn(T::turns(), deadline).await?;
         let reading = self.store.page(page.after.as_ref(), page.most(), deadline);
-        let Rows { mut rows, is_last } = reading.await?;
+        let (mut rows, is_last) = reading.await?;
         let has_more = rows.len() > page.size;
         rows.truncate(page.size);
         let left = page.size - rows.len();
@@ -210,8 +210,8 @@ impl<T: Listed, S: Serialize> RemainingPages<T, S> {
         let turn = answer_memory.turn(T::turns(), deadline).await;
         let _turn = turn.map_err(name)?;
         let reading = store.page::<T>(Some(&after), i64::MAX, deadline);
-        let read = reading.await.map_err(|error| name(error.into()))?;
-        let Rows { mut rows, is_last } = read;
+        let read = reading.await.map_err(|error| name(error.into()));
+        let (mut rows, is_last) = read?;
         let found = rows.len();
         rows.retain(|row| self.end.as_ref().is_none_or(|end| row.key() <= *end));
         let last = rows.last().map(T::key);

@@ -25,8 +25,11 @@ pub(super) fn request_key(headers: &HeaderMap) -> Result<Uuid, Problem> {
         let broken = Invalid::new("Idempotency-Key", code, message);
         Err(Problem::invalid(StatusCode::BAD_REQUEST, &[broken]))
     };
-    let key = text(first);
-    let key = unquoted(key.trim());
+    let text = text(first);
+    // The draft of the header requires quotation marks.
+    let quoted = text.trim().strip_prefix('"');
+    let unquoted = quoted.and_then(|rest| rest.strip_suffix('"'));
+    let key = unquoted.unwrap_or(text.trim());
     if given.next().is_some() {
         return broken("repeated", "Idempotency-Key must be sent once");
     }
@@ -49,12 +52,4 @@ fn text(value: &HeaderValue) -> Cow<'_, str> {
     let bytes = value.as_bytes();
     let latin_1 = || bytes.iter().copied().map(char::from).collect::<String>();
     std::str::from_utf8(bytes).map_or_else(|_| latin_1().into(), Cow::from)
-}
-
-/// Removes the quotation marks that the draft of the header requires.
-fn unquoted(text: &str) -> &str {
-    let inner = text
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    inner.unwrap_or(text)
 }

@@ -54,8 +54,8 @@ pub(crate) async fn list(
     let listing = async || {
         let turn = answer_memory.turn(User::turns(), deadline).await;
         let _turn = turn.map_err(|_too_many| StoreError::Busy)?;
-        let users = store.page::<User>(None, page.most(), deadline).await?;
-        users.is_last.then(|| encode(&users.rows)).transpose()
+        let (users, is_last) = store.page::<User>(None, page.most(), deadline).await?;
+        is_last.then(|| encode(&users)).transpose()
     };
     let (users, source) = if page.is_whole() {
         cache.read(Key::AllUsers, deadline, listing).await?

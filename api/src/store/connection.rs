@@ -149,7 +149,8 @@ impl ServerStatus {
             None
         });
         let column = |index| -> Option<&str> { row?.try_get(index).ok().flatten() };
-        let text = |index| column(index).map(str::to_owned).ok_or(QueryError::NoStatus);
+        let no_status = || QueryError::OtherServer("it did not report its status".to_owned());
+        let text = |index| column(index).map(str::to_owned).ok_or_else(no_status);
         Ok(Self {
             writable: column(0) == Some("off"),
             started_at: text(1)?,

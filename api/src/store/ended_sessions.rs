@@ -17,8 +17,7 @@ use crate::config::Server;
 
 /// How often the server is asked whether it still has a backend of a session.
 const ASK_EVERY: Duration = Duration::from_millis(20);
-/// The same for a session that ended [`LONG_AGO`], whose backend is terminated.
-const ASK_SELDOM_EVERY: Duration = Duration::from_millis(500);
+/// The backend of a session that ended this long ago is terminated.
 const LONG_AGO: Duration = Duration::from_secs(1);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 

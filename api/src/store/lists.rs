@@ -64,29 +64,20 @@ macro_rules! listed_by_id {
 }
 pub(super) use listed_by_id;
 
-/// A part of a list.
-#[derive(Debug)]
-pub(crate) struct Rows<T> {
-    pub(crate) rows: Vec<T>,
-    /// Whether the list ends with these.
-    pub(crate) is_last: bool,
-}
-
 impl Store {
-    /// Returns at most `most` rows from the first after `after`.
+    /// Returns at most `most` rows from the first after `after`, and whether the list ends with them.
     pub(crate) async fn page<T: Listed>(
         &self,
         after: Option<&T::Key>,
         most: i64,
         deadline: Instant,
-    ) -> Result<Rows<T>, StoreError> {
+    ) -> Result<(Vec<T>, bool), StoreError> {
         let most = most.min(PAGE_ROWS);
         let rows = self.list::<T>(T::PAGE, after, most, deadline).await?;
         let found = read_all(&rows, |row| row.try_get::<_, i64>("found"))?;
         let found = found.first().copied().unwrap_or(0);
         let is_last = found < most && i64::try_from(rows.len()).is_ok_and(|rows| rows == found);
-        let rows = read_all(&rows, T::read)?;
-        Ok(Rows { rows, is_last })
+        Ok((read_all(&rows, T::read)?, is_last))
     }
 
     /// Returns the key of the row that is `size` after `after`, if there are more behind it.

@@ -49,8 +49,6 @@ pub(super) enum QueryError {
     /// The server did not report its status in time.
     #[error("PostgreSQL did not answer within {0:?}")]
     Silent(Duration),
-    #[error("PostgreSQL did not report its status")]
-    NoStatus,
     #[error(
         "another session answers than before: this is a pooler that keeps none, such as PgBouncer \
          with `pool_mode=transaction`; connect to PostgreSQL, or set `pool_mode=session`"
@@ -71,7 +69,7 @@ pub(super) enum QueryError {
     /// The server that was the primary accepts no writes.
     #[error("the server accepts no writes")]
     ReadOnly,
-    /// The server is of another database, or of a timeline that was left.
+    /// The server is of another database, of a timeline that was left, or none of PostgreSQL.
     #[error("{0}")]
     OtherServer(String),
     /// No server accepts writes.
@@ -120,7 +118,7 @@ impl QueryError {
                 ErrorClass::ServerSilent
             }
             Self::ReadOnly => ErrorClass::ServerReadOnly,
-            Self::OtherServer(_) | Self::Pooled | Self::NoStatus => ErrorClass::ServerLost,
+            Self::OtherServer(_) | Self::Pooled => ErrorClass::ServerLost,
             Self::Ended => ErrorClass::ConnectionSpent,
             Self::Unreadable(_) => ErrorClass::Bug,
             Self::OutOfTime(_)
@@ -150,9 +148,7 @@ impl QueryError {
             Self::Ended => "io",
             Self::Unreadable(_) => "decoding",
             Self::Unreplicated => "01",
-            Self::NoPrimary { .. } | Self::ReadOnly | Self::OtherServer(_) | Self::NoStatus => {
-                "no_primary"
-            }
+            Self::NoPrimary { .. } | Self::ReadOnly | Self::OtherServer(_) => "no_primary",
             Self::PoolExhausted => "pool",
             Self::NoSchema => "schema",
         }

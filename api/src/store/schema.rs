@@ -15,7 +15,7 @@ use super::connect::{Connector, WarnThrottle};
 use super::primary::Primary;
 use super::queries::Effect;
 use super::query_error::QueryError;
-use crate::config::{Database, Migrate};
+use crate::config::Database;
 
 /// The name and the text of each step of the schema, numbered from 1. Steps are forward only, and each
 /// works beside the release before it.
@@ -167,7 +167,7 @@ impl SchemaError {
 
 /// Applies the missing migrations, unless `migrate` is off. Where none is missing, no lock is taken, and a
 /// role that may only read the list of migrations suffices.
-async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), SchemaError> {
+async fn bring_up_to_date(client: &mut Client, migrate: bool) -> Result<(), SchemaError> {
     let encoding = client.query_one("SHOW server_encoding", &[]).await?;
     let encoding: String = encoding.try_get(0)?;
     if !HOLDS_EVERY_TEXT.contains(&encoding.as_str()) {
@@ -176,7 +176,7 @@ async fn bring_up_to_date(client: &mut Client, migrate: Migrate) -> Result<(), S
     if missing(client).await?.is_empty() {
         return Ok(());
     }
-    if migrate == Migrate::Off {
+    if !migrate {
         return Err(SchemaError::Missing);
     }
     client.batch_execute(SESSION).await?;
