@@ -201,10 +201,7 @@ impl<B: CacheBackend> Cache<B> {
         let completed = time::timeout_at(deadline, reading).await;
         let value = completed.map_err(|_elapsed| StoreError::Away)??.clone();
         // Rows that were read during a change of the era may be those of another server.
-        let is_of_era = lookup
-            .era
-            .has_changed()
-            .is_ok_and(|has_changed| !has_changed);
+        let is_of_era = matches!(lookup.era.has_changed(), Ok(false));
         if let Some(value) = value.as_ref().filter(|_| is_first && is_of_era) {
             used.store(key, lookup.label, value, began).await?;
         }

@@ -5,8 +5,6 @@ use serde_json::{Map, Value};
 
 use super::{Invalid, field};
 
-const MAX_STYLE_CHARS: usize = 255;
-
 /// A beer to store.
 #[derive(Debug)]
 pub(crate) struct NewBeer {
@@ -41,7 +39,7 @@ impl NewBeer {
     /// Parses a beer, or returns every rule that it breaks.
     pub(crate) fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
         let name = field::text("name", body.get("name"), field::MAX_NAME_CHARS);
-        let style = field::optional_text("style", body.get("style"), MAX_STYLE_CHARS);
+        let style = field::optional_text("style", body.get("style"), field::MAX_NAME_CHARS);
         let abv = abv(body.get("abv"));
         match (name, style, abv) {
             (Ok(name), Ok(style), Ok(abv)) => Ok(Self { name, style, abv }),

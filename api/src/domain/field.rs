@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Invalid;
 
+/// Also of the style of a beer.
 pub(super) const MAX_NAME_CHARS: usize = 255;
 
 /// Parses text of 1 to `max_chars` characters that is not blank.

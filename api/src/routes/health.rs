@@ -31,7 +31,7 @@ pub(crate) async fn ready(
     State(draining): State<CancellationToken>,
 ) -> (StatusCode, Json<Value>) {
     let state = store.state();
-    let is_ready = is_ready(&config, state, &draining);
+    let (status, is_ready) = readiness(&config, state, &draining);
     let answer = json!({
         "status": if is_ready { "ready" } else { "not-ready" },
         "database": {
@@ -42,7 +42,7 @@ pub(crate) async fn ready(
         "cache": cache.status(),
         "draining": draining.is_cancelled(),
     });
-    (status(is_ready), Json(answer))
+    (status, Json(answer))
 }
 
 /// Reports readiness as the earlier beers service did.
@@ -52,12 +52,12 @@ pub(crate) async fn health(
     State(draining): State<CancellationToken>,
 ) -> (StatusCode, Json<Value>) {
     let state = store.state();
-    let is_ready = is_ready(&config, state, &draining);
+    let (status, is_ready) = readiness(&config, state, &draining);
     let answer = json!({
         "status": if is_ready { "healthy" } else { "unhealthy" },
         "database": if state.writable { "ok" } else { "unavailable" },
     });
-    (status(is_ready), Json(answer))
+    (status, Json(answer))
 }
 
 pub(crate) async fn metrics(
@@ -75,15 +75,15 @@ pub(crate) async fn metrics(
     Ok(Response::from_parts(head, text.into()))
 }
 
-fn is_ready(config: &Config, state: StoreState, draining: &CancellationToken) -> bool {
+fn readiness(
+    config: &Config,
+    state: StoreState,
+    draining: &CancellationToken,
+) -> (StatusCode, bool) {
     let is_reachable = state.writable || state.away_for <= config.database.ready_grace;
-    !draining.is_cancelled() && state.has_schema && is_reachable
-}
-
-fn status(is_ready: bool) -> StatusCode {
-    if is_ready {
-        StatusCode::OK
+    if !draining.is_cancelled() && state.has_schema && is_reachable {
+        (StatusCode::OK, true)
     } else {
-        StatusCode::SERVICE_UNAVAILABLE
+        (StatusCode::SERVICE_UNAVAILABLE, false)
     }
 }

@@ -268,7 +268,7 @@ impl BatchRunner for BirthdayWriter {
         first_ends: Instant,
         deadline: Instant,
     ) -> Result<Vec<PutOutcome>, QueryError> {
-        let clock = self.server_clock(deadline).await?;
+        let mut clock = self.server_clock(deadline).await?;
         let began = Instant::now();
         let late_at = first_ends.min(began + self.store.answer_timeout);
         let rewrite_all = began < *lock(&self.unsettled_until);
@@ -295,7 +295,6 @@ impl BatchRunner for BirthdayWriter {
                 *until = until.max(late_at);
             }
         })?;
-        let mut clock = clock;
         let mut rejected = Rejected::new();
         for row in &rows {
             match (read(row, 0)?, read(row, 2)?) {

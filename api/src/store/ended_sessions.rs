@@ -16,7 +16,7 @@ use super::queries::{self, Effect};
 use crate::config::Server;
 
 /// How often the server is asked whether it still has a backend of a session.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+const ASK_EVERY: Duration = Duration::from_millis(50);
 /// The backend of a session that ended this long ago is terminated.
 const LONG_AGO: Duration = Duration::from_secs(1);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,13 +43,10 @@ pub(super) fn start(primary: Primary, tasks: &Tasks) -> mpsc::UnboundedSender<En
 async fn watch(mut receiver: mpsc::UnboundedReceiver<EndedSession>, primary: &Primary) {
     let mut sessions = Vec::new();
     loop {
-        let ages = sessions
-            .iter()
-            .map(|session: &EndedSession| session.at.elapsed());
-        let pause = match ages.min() {
-            None => Duration::MAX,
-            Some(age) if age < LONG_AGO => ASK_EVERY,
-            Some(_) => ASK_SELDOM_EVERY,
+        let pause = if sessions.is_empty() {
+            Duration::MAX
+        } else {
+            ASK_EVERY
         };
         let more = receiver.recv_many(&mut sessions, usize::MAX);
         if time::timeout(pause, more).await == Ok(0) {

@@ -17,7 +17,7 @@ use crate::config::Server;
 use crate::store::connect::{Address, WarnThrottle};
 use crate::store::connection::{Connection, ServerStatus};
 use crate::store::lock::lock;
-use crate::store::primary::{KNOWN_ABSENCE, KnownServer, PrimaryState};
+use crate::store::primary::{KNOWN_ABSENCE, KnownServer};
 use crate::store::query_error::QueryError;
 
 /// The time without a primary after which another database is taken for its successor, as after an
@@ -50,11 +50,7 @@ impl PrimaryMonitor {
         let mut throttle = WarnThrottle::default();
         loop {
             time::sleep(COUNT_INTERVAL).await;
-            let state = self.primary.view();
-            if matches!(
-                state,
-                PrimaryState::Searching { read_only: true } | PrimaryState::Reading(_)
-            ) {
+            if let Some(QueryError::NoPrimary { read_only: true }) = self.primary.absence() {
                 let seconds = COUNT_INTERVAL.as_secs_f64();
                 self.metrics.db_read_only_seconds.inc_by(seconds);
             }
