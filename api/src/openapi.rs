@@ -79,17 +79,12 @@ fn before(today: Date) -> String {
 
 /// Returns the settings that the marks refer to.
 fn settings(config: &Config) -> BTreeSet<String> {
+    let services = &config.services;
     let mut settings = BTreeSet::from([
-        format!(
-            "MEMBERS_KEYS={}",
-            option_name(&config.services.members_keys)
-        ),
-        format!(
-            "VALIDATION_STATUS={}",
-            config.services.validation_status.as_u16()
-        ),
+        format!("MEMBERS_KEYS={}", option_name(&services.members_keys)),
+        format!("VALIDATION_STATUS={}", services.validation_status.as_u16()),
     ]);
-    for surface in &config.services.surfaces {
+    for surface in &services.surfaces {
         settings.insert(format!("API_SURFACES={}", option_name(surface)));
     }
     if config.http.metrics_listen.is_none() {

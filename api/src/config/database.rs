@@ -224,15 +224,12 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
         ("port", &*ports),
         ("user", user),
         ("password", password),
+        ("dbname", database),
     ];
 
     let pairs = query.split('&').filter(|part| !part.is_empty());
     let pairs = pairs.map(|part| part.split_once('=').unwrap_or((part, "")));
-    for (key, value) in address
-        .into_iter()
-        .chain([("dbname", database)])
-        .chain(pairs)
-    {
+    for (key, value) in address.into_iter().chain(pairs) {
         let value = percent_decode_str(value)
             .decode_utf8()
             .map_err(|_not_utf8| form())?;

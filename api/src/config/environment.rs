@@ -187,11 +187,9 @@ impl Environment {
         let name = argument.split(' ').next().unwrap_or(argument);
         match self.used.get(name) {
             // The value may hold a part of a password.
-            Some(SettingValue {
-                name,
-                is_of_url: true,
-                ..
-            }) => SettingError::hidden(name, &format!("a part of it is not {expected}")),
+            Some(used) if used.is_of_url => {
+                SettingError::hidden(&used.name, &format!("a part of it is not {expected}"))
+            }
             Some(SettingValue { name, value, .. }) => {
                 SettingError(format!("`{name}` is `{value}`, which is not {expected}"))
             }

@@ -160,8 +160,7 @@ impl TimedStream {
         let since = *self.unread_since.get_or_insert_with(Instant::now);
         loop {
             let now = Instant::now();
-            let is_short = self.answer_memory.is_short();
-            let timeout = if is_short {
+            let timeout = if self.answer_memory.is_short() {
                 ANSWER_TIMEOUT_AT_LIMIT
             } else {
                 ANSWER_TIMEOUT

@@ -1,7 +1,7 @@
 //! The address of a server, and opening a connection to it: TLS, timeouts, and its status.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -70,18 +70,11 @@ pub(super) struct Connector {
     pub(super) tasks: Tasks,
 }
 
-/// The address of a server: its name, for TLS, and the IP address that the name resolved to.
+/// The address of a server: its name, for TLS, and the socket address that the name resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) server: Server,
-    ip: IpAddr,
-}
-
-impl Address {
-    /// Returns whether both lead to the same IP address and port, under whatever name.
-    pub(super) fn is_at(&self, other: &Self) -> bool {
-        self.ip == other.ip && self.server.port == other.server.port
-    }
+    pub(super) resolved: SocketAddr,
 }
 
 impl Default for WarnThrottle {
@@ -102,7 +95,7 @@ impl WarnThrottle {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        SocketAddr::new(self.ip, self.server.port).fmt(f)
+        self.resolved.fmt(f)
     }
 }
 
@@ -156,9 +149,9 @@ impl Connector {
         let unresolved = |source| QueryError::Unresolved(server.host.clone(), source);
         let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
         let addresses = looked_up.await.map_err(out_of_time)?.map_err(unresolved)?;
-        let found = addresses.map(|address| Address {
+        let found = addresses.map(|resolved| Address {
             server: server.clone(),
-            ip: address.ip(),
+            resolved,
         });
         Ok(found.collect())
     }
@@ -213,7 +206,7 @@ impl Connector {
         let mut config = self.config.clone();
         config
             .host(&address.server.host)
-            .hostaddr(address.ip)
+            .hostaddr(address.resolved.ip())
             .port(address.server.port);
         let number: u64 = rand::random();
         let session_name = format!("api/{} {number:016x}", env!("CARGO_PKG_VERSION"));

@@ -180,7 +180,7 @@ impl PrimaryMonitor {
     /// Queries the other servers from time to time, until one is on a higher timeline than the primary.
     async fn watch_second_primaries(&self, known: &KnownServer) -> Arc<KnownServer> {
         // A name may resolve to several addresses of the primary, which need no second connection.
-        let mut own = vec![known.address.clone()];
+        let mut own = vec![known.address.resolved];
         loop {
             time::sleep(SECOND_PRIMARY_INTERVAL).await;
             for server in &self.servers {
@@ -188,7 +188,7 @@ impl PrimaryMonitor {
                     continue;
                 };
                 for address in addresses {
-                    if own.iter().any(|known| known.is_at(&address)) {
+                    if own.contains(&address.resolved) {
                         continue;
                     }
                     let ends = CancellationToken::new();
@@ -199,7 +199,7 @@ impl PrimaryMonitor {
                     let other = self.known(&address, status, &Arc::new(connection), ends);
                     if !self.is_second_primary(known, &other) {
                         if other.status.writable {
-                            own.push(address);
+                            own.push(address.resolved);
                         }
                     } else if other.status.system == known.status.system
                         && other.status.timeline > known.status.timeline
