@@ -64,7 +64,7 @@ impl Birthdays {
                 Err(error) => {
                     self.store
                         .pause(query, &error, &mut backoff, deadline)
-                        .await?
+                        .await?;
                 }
             }
         }
@@ -87,7 +87,7 @@ impl Birthdays {
                 Err(error) => {
                     self.store
                         .pause(query, &error, &mut backoff, deadline)
-                        .await?
+                        .await?;
                 }
             }
         };
