@@ -72,29 +72,8 @@ impl<B: CacheBackend> CacheClient<B> {
     /// asked.
     pub(super) async fn look_up(&self, key: &str) -> Option<(i64, Option<Vec<u8>>)> {
         let session = self.session().await?;
-        let found = self.look_up_in(&session, key).await;
+        let found = session.look_up(key).await;
         self.account(&session, found)
-    }
-
-    async fn look_up_in(
-        &self,
-        session: &Session<B>,
-        key: &str,
-    ) -> RedisResult<(i64, Option<Vec<u8>>)> {
-        // Read first: other requests may raise it before this answer arrives.
-        let floor = session.floor.load(Ordering::Relaxed);
-        let mut look = cmd("MGET");
-        look.arg(GENERATION).arg(key);
-        // The stored generation may be any bytes.
-        let (generation, value): (Option<Vec<u8>>, _) = session.run(&look).await?;
-        let text = generation.and_then(|bytes| String::from_utf8(bytes).ok());
-        let generation = text.and_then(|text| text.parse().ok());
-        if let Some(generation) = generation.filter(|generation| *generation >= floor) {
-            session.floor.fetch_max(generation, Ordering::Relaxed);
-            return Ok((generation, value));
-        }
-        warn!("cache generation lost; starting a new one");
-        Ok((self.begin_generation(session).await?, value))
     }
 
     /// Stores `value` for `ttl`.
@@ -120,7 +99,7 @@ impl<B: CacheBackend> CacheClient<B> {
             let Some(session) = self.session().await else {
                 return;
             };
-            match self.raise(&session, 1).await {
+            match session.raise(1).await {
                 Ok(generation) => {
                     session.floor.fetch_max(generation, Ordering::Relaxed);
                     return;
@@ -130,25 +109,6 @@ impl<B: CacheBackend> CacheClient<B> {
                     self.end(&session);
                 }
             }
-        }
-    }
-
-    /// Raises the generation to a number that no stored value carries.
-    async fn begin_generation(&self, session: &Session<B>) -> RedisResult<i64> {
-        let generation = self.raise(session, rand::random_range(DISTANCE)).await?;
-        session.floor.store(generation, Ordering::Relaxed);
-        Ok(generation)
-    }
-
-    /// Raises the generation. Where there is none, or one that cannot be raised, it becomes `by`.
-    async fn raise(&self, session: &Session<B>, by: i64) -> RedisResult<i64> {
-        match session.run(cmd("INCRBY").arg(GENERATION).arg(by)).await {
-            // What is there is no number, or none that can be raised.
-            Err(error) if error.code().is_some() => {
-                let set: RedisResult<()> = session.run(cmd("SET").arg(GENERATION).arg(by)).await;
-                set.map(|()| by)
-            }
-            raised => raised,
         }
     }
 
@@ -188,7 +148,7 @@ impl<B: CacheBackend> CacheClient<B> {
             if time::timeout(PROBE_INTERVAL, ended).await.is_ok() {
                 return;
             }
-            let probed = self.look_up_in(session, PROBE).await;
+            let probed = session.look_up(PROBE).await;
             self.account(session, probed);
         }
     }
@@ -202,7 +162,7 @@ impl<B: CacheBackend> CacheClient<B> {
         // The generation is raised after every write that bypassed the cache. A later write waits for the
         // session, and raises it again.
         self.connection.send_replace(CacheConnection::Connecting);
-        self.begin_generation(&session).await?;
+        session.begin_generation().await?;
         self.connection
             .send_replace(CacheConnection::Up(Arc::clone(&session)));
         Ok(session)
@@ -269,5 +229,42 @@ impl<B: CacheBackend> Session<B> {
     /// Runs a command. The commands of many follow each other without waiting.
     async fn run<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         command.query_async(&mut self.connection.clone()).await
+    }
+
+    /// Returns the current generation and the value under `key`.
+    async fn look_up(&self, key: &str) -> RedisResult<(i64, Option<Vec<u8>>)> {
+        // Read first: other requests may raise it before this answer arrives.
+        let floor = self.floor.load(Ordering::Relaxed);
+        let mut look = cmd("MGET");
+        look.arg(GENERATION).arg(key);
+        // The stored generation may be any bytes.
+        let (generation, value): (Option<Vec<u8>>, _) = self.run(&look).await?;
+        let text = generation.and_then(|bytes| String::from_utf8(bytes).ok());
+        let generation = text.and_then(|text| text.parse().ok());
+        if let Some(generation) = generation.filter(|generation| *generation >= floor) {
+            self.floor.fetch_max(generation, Ordering::Relaxed);
+            return Ok((generation, value));
+        }
+        warn!("cache generation lost; starting a new one");
+        Ok((self.begin_generation().await?, value))
+    }
+
+    /// Raises the generation to a number that no stored value carries.
+    async fn begin_generation(&self) -> RedisResult<i64> {
+        let generation = self.raise(rand::random_range(DISTANCE)).await?;
+        self.floor.store(generation, Ordering::Relaxed);
+        Ok(generation)
+    }
+
+    /// Raises the generation. Where there is none, or one that cannot be raised, it becomes `by`.
+    async fn raise(&self, by: i64) -> RedisResult<i64> {
+        match self.run(cmd("INCRBY").arg(GENERATION).arg(by)).await {
+            // What is there is no number, or none that can be raised.
+            Err(error) if error.code().is_some() => {
+                let set: RedisResult<()> = self.run(cmd("SET").arg(GENERATION).arg(by)).await;
+                set.map(|()| by)
+            }
+            raised => raised,
+        }
     }
 }

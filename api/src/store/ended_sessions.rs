@@ -28,7 +28,7 @@ pub(super) struct EndedSession {
     pub(super) server: Server,
     pub(super) at: Instant,
     /// Its place in the pool.
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// Starts asking the primary. The permit of a session is kept until the server has ended it.

@@ -286,7 +286,7 @@ impl Drop for PrimaryConnection {
                 name: self.connection.session_name.clone(),
                 server: self.server.clone(),
                 at: Instant::now(),
-                permit,
+                _permit: permit,
             };
             // The task has ended only when the program ends.
             self.ended.send(ended).ok();
