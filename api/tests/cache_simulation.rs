@@ -411,7 +411,7 @@ proptest! {
     /// wherever the generation could be raised, and elsewhere when the time to live has passed. What
     /// a failover lost is not seen again either.
     #[test]
-    fn any_history_then_no_answer_older_than_an_acknowledged_write(
+    fn any_history_then_no_read_older_than_acknowledged_write(
         events in histories(),
         trouble in prop_oneof![Just(0_u8), 1..40_u8],
         seed in any::<u64>(),
@@ -437,7 +437,7 @@ proptest! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn era_changes_during_a_read_then_nothing_is_kept() {
+async fn generation_changes_during_read_then_nothing_cached() {
     let process = Process::new(&Model::new(0, 1));
     let read = async |changes: bool| {
         let rows = async || {
@@ -458,7 +458,7 @@ async fn era_changes_during_a_read_then_nothing_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn write_while_a_session_begins_then_it_is_seen() {
+async fn write_while_session_opens_then_seen() {
     let millis = Duration::from_millis;
     let model = Model::new(0, 1);
     let there = Process::new(&model);

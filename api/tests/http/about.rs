@@ -43,7 +43,7 @@ fn described(document: &Answer) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_kind_of_problem_is_one_that_the_document_has() {
+fn problem_type_in_code_then_in_openapi() {
     let program = Program::without_database(&[]);
     let responses = program.get("/openapi.json").json()["components"]["responses"].to_string();
     for kind in program.get("/problems").json().as_array().unwrap() {
@@ -59,7 +59,7 @@ fn every_kind_of_problem_is_one_that_the_document_has() {
 }
 
 #[test]
-fn the_document_is_one_of_openapi_whatever_the_settings() {
+fn settings_vary_then_openapi_document_valid() {
     let dir = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
     for (index, settings) in [
@@ -104,7 +104,7 @@ fn the_document_is_one_of_openapi_whatever_the_settings() {
 }
 
 #[test]
-fn date_of_birth_then_before_today_in_the_document_too() {
+fn date_of_birth_today_then_rejected_as_in_openapi() {
     let today = [("API_FAKE_TODAY", "2026-03-01"), ("API_TEST_CLOCK", "1")];
     let program = Program::without_database(&today);
     let expected = "^(?!0000)(?:[0-1][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]\
@@ -117,7 +117,7 @@ fn date_of_birth_then_before_today_in_the_document_too() {
 }
 
 #[test]
-fn the_company_is_named_wherever_the_service_speaks_of_itself() {
+fn company_name_set_then_in_header_pages_and_openapi() {
     let name = "<script>alert(1)</script> & \"Söhne\"";
     let escaped = "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;Söhne&quot;";
     let program = Program::without_database(&[("COMPANY_NAME", name)]);
@@ -146,7 +146,7 @@ fn the_company_is_named_wherever_the_service_speaks_of_itself() {
 }
 
 #[test]
-fn pages_hold_all_they_need_and_may_load_nothing_else() {
+fn page_requested_then_self_contained_under_csp() {
     let program = Program::without_database(&[]);
     for page in [get(&program, "/docs", "*/*"), get(&program, "/", BROWSER)] {
         assert_eq!(page.status, 200);
@@ -199,7 +199,7 @@ fn sha256(text: &str) -> String {
 }
 
 #[test]
-fn the_docs_show_every_operation_of_the_document() {
+fn docs_page_requested_then_every_operation_shown() {
     let program = Program::without_database(&[]);
     let document = program.get("/openapi.json").json();
     let docs = program.get("/docs").body;
@@ -226,7 +226,7 @@ fn only_users() -> Program {
 }
 
 #[test]
-fn a_browser_gets_a_page_at_the_root_and_a_program_never() {
+fn root_requested_then_html_only_for_browsers() {
     let with_members = Program::without_database(&[]);
     let without = only_users();
 
@@ -278,7 +278,7 @@ fn a_browser_gets_a_page_at_the_root_and_a_program_never() {
 }
 
 #[test]
-fn the_info_says_what_a_client_may_know_and_no_secret() {
+fn info_requested_then_no_secret_in_it() {
     let program = Program::without_database(&[
         ("API_SURFACES", "users,hello"),
         ("API_TEST_CLOCK", "1"),

@@ -8,7 +8,7 @@ use crate::postgres::Server;
 use crate::program::Program;
 
 #[test]
-fn stores_beers_and_lists_them() {
+fn beers_stored_then_listed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     assert_eq!(program.get("/beers").body, "[]");
@@ -44,7 +44,7 @@ fn stores_beers_and_lists_them() {
 }
 
 #[test]
-fn seeding_stores_each_beer_once_however_often_and_how_many_ask() {
+fn seeded_repeatedly_and_concurrently_then_each_beer_once() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let by_hand = program.post("/beers", r#"{"name":"Yebisu"}"#);
@@ -83,7 +83,7 @@ fn seeding_stores_each_beer_once_however_often_and_how_many_ask() {
 }
 
 #[test]
-fn refuses_what_breaks_a_rule() {
+fn field_invalid_then_rejected() {
     let program = Program::without_database(&[]);
     let broken = |body: &str| {
         let answer = program.post("/beers", body);

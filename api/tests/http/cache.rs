@@ -64,7 +64,7 @@ fn cache_status(program: &Program) -> String {
 }
 
 #[test]
-fn a_list_that_is_too_long_is_not_kept_and_every_answer_says_where_it_is_from() {
+fn list_above_cache_limit_then_not_cached_and_source_in_header() {
     let (server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     server.sql(
@@ -85,7 +85,7 @@ fn a_list_that_is_too_long_is_not_kept_and_every_answer_says_where_it_is_from() 
 }
 
 #[test]
-fn the_second_read_is_a_hit() {
+fn read_repeated_then_cache_hit() {
     let (server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     let ann = create(&program, "ann");
@@ -127,7 +127,7 @@ fn the_second_read_is_a_hit() {
 }
 
 #[test]
-fn without_a_server_every_read_is_a_bypass() {
+fn no_redis_then_every_read_bypasses_cache() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     create(&program, "ann");
@@ -138,7 +138,7 @@ fn without_a_server_every_read_is_a_bypass() {
 }
 
 #[test]
-fn a_write_is_seen_at_once_in_every_replica() {
+fn row_written_then_read_by_every_replica() {
     let (server, redis) = (Server::primary(), Redis::start());
     let here = before(&server, &redis, &PATIENT);
     let there = before(&server, &redis, &PATIENT);
@@ -153,7 +153,7 @@ fn a_write_is_seen_at_once_in_every_replica() {
 }
 
 #[test]
-fn a_value_from_before_a_write_does_not_count_though_it_is_stored_after_it() {
+fn stale_value_cached_after_write_then_ignored() {
     let (server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     assert!(names(&program).is_empty());
@@ -165,7 +165,7 @@ fn a_value_from_before_a_write_does_not_count_though_it_is_stored_after_it() {
 }
 
 #[test]
-fn what_redis_lost_or_garbled_is_a_miss_and_then_a_hit() {
+fn cached_value_lost_or_corrupt_then_miss_and_then_hit() {
     let (server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     create(&program, "ann");
@@ -210,7 +210,7 @@ fn what_redis_lost_or_garbled_is_a_miss_and_then_a_hit() {
 }
 
 #[test]
-fn redis_may_go_and_come_back_empty() {
+fn redis_restarts_empty_then_cache_refilled() {
     let (server, mut redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     create(&program, "ann");
@@ -236,7 +236,7 @@ fn redis_may_go_and_come_back_empty() {
 }
 
 #[test]
-fn a_snapshot_from_before_a_write_is_not_believed() {
+fn snapshot_older_than_write_then_not_cached() {
     let (server, mut redis) = (Server::primary(), Redis::start());
     let here = before(&server, &redis, &PATIENT);
     let there = before(&server, &redis, &PATIENT);
@@ -258,7 +258,7 @@ fn a_snapshot_from_before_a_write_is_not_believed() {
 }
 
 #[test]
-fn a_frozen_redis_slows_nobody_down() {
+fn redis_frozen_then_requests_not_delayed() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let (server, redis) = (Server::primary(), Redis::start());
     // So long that it shows who has waited.
@@ -290,7 +290,7 @@ fn a_frozen_redis_slows_nobody_down() {
 }
 
 #[test]
-fn an_invalidation_that_failed_is_made_good() {
+fn invalidation_failed_then_retried() {
     let (server, redis) = (Server::primary(), Redis::start());
     let here = before(&server, &redis, &[]);
     let there = before(&server, &redis, &PATIENT);
@@ -317,7 +317,7 @@ fn an_invalidation_that_failed_is_made_good() {
 }
 
 #[test]
-fn writes_go_on_then_nine_of_ten_reads_are_hits() {
+fn writes_continue_then_nine_of_ten_reads_are_hits() {
     const USERS: usize = 500;
     const WRITES: usize = 60;
     let (server, redis) = (Server::primary(), Redis::start());
@@ -363,7 +363,7 @@ fn writes_go_on_then_nine_of_ten_reads_are_hits() {
 }
 
 #[test]
-fn backends_end_then_no_replica_loses_what_is_kept() {
+fn backends_terminated_then_replicas_keep_their_cache() {
     let (server, redis) = (Server::primary(), Redis::start());
     let here = before(&server, &redis, &PATIENT);
     let there = before(&server, &redis, &PATIENT);
@@ -389,7 +389,7 @@ fn backends_end_then_no_replica_loses_what_is_kept() {
 }
 
 #[test]
-fn replica_starts_then_stored_users_are_still_hits() {
+fn replica_started_then_cached_users_still_hits() {
     let (server, redis) = (Server::primary(), Redis::start());
     let here = before(&server, &redis, &PATIENT);
     create(&here, "ann");
@@ -402,7 +402,7 @@ fn replica_starts_then_stored_users_are_still_hits() {
 }
 
 #[test]
-fn primary_restarts_then_users_and_list_are_read_anew() {
+fn primary_restarted_then_users_and_list_read_again() {
     let (mut server, redis) = (Server::primary(), Redis::start());
     let program = before(&server, &redis, &PATIENT);
     create(&program, "ann");
@@ -423,7 +423,7 @@ fn primary_restarts_then_users_and_list_are_read_anew() {
 }
 
 #[test]
-fn failover_loses_a_user_then_no_answer_has_it() {
+fn failover_loses_a_user_then_not_served_from_cache() {
     let (mut old, redis) = (Server::primary(), Redis::start());
     let mut new = Server::standby_of(&old);
     let port = redis.address.port().to_string();
@@ -459,7 +459,7 @@ fn failover_loses_a_user_then_no_answer_has_it() {
 }
 
 #[test]
-fn logs_in_as_a_user_and_does_without_when_refused() {
+fn redis_rejects_login_then_cache_bypassed() {
     let (server, redis) = (Server::primary(), Redis::guarded("battery"));
     let port = redis.address.port();
     let right = format!("redis://api:battery@127.0.0.1:{port}");
@@ -479,7 +479,7 @@ fn logs_in_as_a_user_and_does_without_when_refused() {
 }
 
 #[test]
-fn sessions_that_cannot_be_used_then_few_are_begun() {
+fn redis_sessions_unusable_then_few_opened() {
     let (server, redis) = (Server::primary(), Redis::guarded("battery"));
     let login = [("REDIS_USER", "api"), ("REDIS_PASSWORD", "battery")];
     let program = before(&server, &redis, &[&login[..], &PATIENT].concat());
@@ -517,7 +517,7 @@ fn does_without(program: &Program, why: &str) {
 }
 
 #[test]
-fn verifies_who_the_server_is() {
+fn redis_certificate_unverified_then_not_used() {
     let server = Server::primary();
     let (redis, its_authority) = Redis::with_tls();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -547,7 +547,7 @@ fn verifies_who_the_server_is() {
 }
 
 #[test]
-fn an_authority_that_is_no_certificate_ends_the_program() {
+fn redis_ca_certificate_invalid_then_program_exits() {
     let settings = [
         ("REDIS_URL", "rediss://localhost"),
         ("REDIS_TLS_CA_FILE", "/dev/null"),
@@ -562,7 +562,7 @@ fn an_authority_that_is_no_certificate_ends_the_program() {
 }
 
 #[test]
-fn many_who_miss_together_ask_the_database_once() {
+fn concurrent_misses_then_one_database_query() {
     let (server, redis) = (Server::primary(), Redis::start());
     let settings = [&PATIENT[..], &crate::postgres::PATIENT].concat();
     let program = before(&server, &redis, &settings);
@@ -594,7 +594,7 @@ fn many_who_miss_together_ask_the_database_once() {
 }
 
 #[test]
-fn table_locked_then_other_lists_and_a_cached_one_are_served() {
+fn table_locked_then_other_and_cached_lists_served() {
     let (server, redis) = (Server::primary(), Redis::start());
     let settings = [&PATIENT[..], &crate::postgres::PATIENT].concat();
     let program = before(&server, &redis, &settings);

@@ -8,7 +8,7 @@ fn exit_code(args: &[&str], settings: &[(&str, &str)]) -> Option<i32> {
 }
 
 #[test]
-fn migrating_ends_when_the_schema_is_up_to_date_and_listens_on_nothing() {
+fn migrate_then_exits_without_listening() {
     let server = Server::primary();
     let way = way_to(&[&server], OWNER);
     // The command outweighs the setting, which is for the service beside it.
@@ -26,7 +26,7 @@ fn migrating_ends_when_the_schema_is_up_to_date_and_listens_on_nothing() {
 }
 
 #[test]
-fn migrating_fails_with_the_codes_of_the_service() {
+fn migrate_fails_then_same_exit_codes_as_service() {
     let port = free_address().port().to_string();
     let nowhere = [("PGPORT", port.as_str()), ("DB_STARTUP_TIMEOUT", "300ms")];
     let mut migration = Program::run(&["migrate"], &nowhere);
@@ -42,7 +42,7 @@ fn migrating_fails_with_the_codes_of_the_service() {
 }
 
 #[test]
-fn a_health_check_asks_the_service_where_its_settings_say_it_is() {
+fn health_check_then_uses_configured_address() {
     let program = Program::without_database(&[]);
     let address = program.address.to_string();
     let wild = format!("0.0.0.0:{}", program.address.port());
@@ -61,7 +61,7 @@ fn a_health_check_asks_the_service_where_its_settings_say_it_is() {
 }
 
 #[test]
-fn a_service_that_is_not_there_or_does_not_answer_is_not_healthy() {
+fn service_absent_or_unresponsive_then_unhealthy() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap().to_string();
     for listen in [&silent, &free_address().to_string(), &"nonsense".to_owned()] {
@@ -76,7 +76,7 @@ fn a_service_that_is_not_there_or_does_not_answer_is_not_healthy() {
 }
 
 #[test]
-fn a_ready_service_passes_both_health_checks_until_it_stops() {
+fn service_ready_then_both_checks_pass_until_it_stops() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[("SHUTDOWN_DELAY", "10m")]);
     let address = program.address.to_string();

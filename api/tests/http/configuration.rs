@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use crate::program::Program;
 
 #[test]
-fn ends_before_it_listens_when_a_setting_cannot_be_right() {
+fn setting_invalid_then_exits_before_listening() {
     let mut program = Program::spawn(&[("PGHOST", "a,b,c"), ("PGPORT", "1,2")]);
 
     assert_eq!(program.wait().code(), Some(2));
@@ -20,7 +20,7 @@ fn ends_before_it_listens_when_a_setting_cannot_be_right() {
 }
 
 #[test]
-fn names_the_address_that_is_taken() {
+fn address_in_use_then_named_in_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut program = Program::spawn(&[("LISTEN", &address)]);
@@ -36,7 +36,7 @@ fn names_the_address_that_is_taken() {
 }
 
 #[test]
-fn warns_of_settings_that_disagree_without_their_values() {
+fn settings_conflict_then_warning_without_values() {
     let program =
         Program::without_database(&[("DB_PASSWORD", "hunter2"), ("PGPASSWORD", "hunter3")]);
     let log = program.log();

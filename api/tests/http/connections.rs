@@ -42,7 +42,7 @@ fn hold(program: &Program, count: usize) -> Vec<TcpStream> {
 }
 
 #[test]
-fn beyond_the_limit_probes_are_answered_and_others_refused() {
+fn connection_limit_reached_then_only_probes_served() {
     let program = Program::without_database(&[("MAX_CONNECTIONS", "4")]);
     let mut held = hold(&program, 4);
 
@@ -76,7 +76,7 @@ fn beyond_the_limit_probes_are_answered_and_others_refused() {
 }
 
 #[test]
-fn who_is_silent_for_long_makes_way() {
+fn limit_reached_then_longest_idle_evicted() {
     let program = Program::without_database(&[("MAX_CONNECTIONS", "2")]);
     let mut silent = hold(&program, 2);
     assert_eq!(program.get("/nowhere").status, 503);
@@ -93,7 +93,7 @@ fn who_is_silent_for_long_makes_way() {
 }
 
 #[test]
-fn full_reserve_then_the_oldest_is_evicted() {
+fn reserve_full_then_oldest_connection_evicted() {
     let program = Program::without_database(&[("MAX_CONNECTIONS", "1")]);
     let _first = hold(&program, 1);
     let silent: Vec<_> = (0..2 * RESERVE).map(|_| program.connect()).collect();
@@ -115,7 +115,7 @@ fn full_reserve_then_the_oldest_is_evicted() {
 
 /// Ten thousand who come and say nothing.
 #[test]
-fn a_crowd_costs_little_and_keeps_nobody_from_being_answered() {
+fn many_idle_connections_then_small_memory_and_others_served() {
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let many = usize::try_from(hard)
@@ -159,7 +159,7 @@ fn a_crowd_costs_little_and_keeps_nobody_from_being_answered() {
 }
 
 #[test]
-fn fewer_files_mean_fewer_connections_and_a_warning() {
+fn open_files_limited_then_fewer_connections_and_warning() {
     let program = Program::under_limit(300, &[("MAX_CONNECTIONS", "1000")]);
     let _crowd: Vec<_> = (0..400).map(|_| program.connect()).collect();
 

@@ -39,7 +39,7 @@ fn attack(program: &Program, arguments: &[&str]) -> usize {
 }
 
 #[test]
-fn nothing_is_answered_that_the_document_does_not_say() {
+fn random_requests_then_responses_as_in_openapi() {
     let server = Server::primary();
     let redis = Redis::start();
     let url = format!("redis://{}", redis.address);
@@ -50,7 +50,7 @@ fn nothing_is_answered_that_the_document_does_not_say() {
 }
 
 #[test]
-fn the_document_is_as_true_under_other_settings() {
+fn other_settings_then_responses_as_in_openapi() {
     let server = Server::primary();
     let settings = [
         ("API_SURFACES", "hello,members,beers"),
@@ -66,7 +66,7 @@ fn the_document_is_as_true_under_other_settings() {
 }
 
 #[test]
-fn without_a_database_every_answer_is_one_of_the_document_too() {
+fn no_database_then_responses_as_in_openapi() {
     let settings = [("REQUEST_TIMEOUT", "20ms"), ("API_SURFACES", "users,beers")];
     let program = Program::without_database(&settings);
 

@@ -106,7 +106,7 @@ fn synchronous(primary: &Server) {
 }
 
 #[test]
-fn writes_go_on_after_the_primary_is_killed_and_a_standby_promoted() {
+fn primary_killed_and_standby_promoted_then_writes_resume() {
     let mut primary = Server::primary();
     let standby = Server::standby_of(&primary);
     let program = Program::before(&[&primary, &standby], &PATIENT);
@@ -124,7 +124,7 @@ fn writes_go_on_after_the_primary_is_killed_and_a_standby_promoted() {
 }
 
 #[test]
-fn a_frozen_primary_is_left_for_one_that_answers() {
+fn primary_frozen_then_responding_server_used() {
     let primary = Server::primary();
     let standby = Server::standby_of(&primary);
     // A statement's time (5 s) is over long before a request's.
@@ -147,7 +147,7 @@ fn a_frozen_primary_is_left_for_one_that_answers() {
 }
 
 #[test]
-fn what_a_restarted_primary_may_hold_alone_is_not_acknowledged() {
+fn primary_restarted_then_unreplicated_row_not_acknowledged() {
     let server = Server::primary();
     let settings = [("DB_POOL_MAX", "1"), ("REQUEST_TIMEOUT", "3")];
     let program = Program::before(&[&server], &settings);
@@ -171,7 +171,7 @@ fn what_a_restarted_primary_may_hold_alone_is_not_acknowledged() {
 }
 
 #[test]
-fn a_primary_that_comes_back_as_a_standby_is_left() {
+fn primary_returns_as_standby_then_not_used() {
     let mut primary = Server::primary();
     let mut standby = Server::standby_of(&primary);
     let program = Program::before(&[&primary, &standby], &[]);
@@ -203,7 +203,7 @@ fn a_primary_that_comes_back_as_a_standby_is_left() {
 }
 
 #[test]
-fn a_restart_is_only_a_slow_answer() {
+fn primary_restarted_then_response_only_delayed() {
     let mut server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
 
@@ -219,7 +219,7 @@ fn a_restart_is_only_a_slow_answer() {
 }
 
 #[test]
-fn a_pause_is_only_a_slow_answer() {
+fn primary_paused_then_response_only_delayed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
 
@@ -237,7 +237,7 @@ fn a_pause_is_only_a_slow_answer() {
 }
 
 #[test]
-fn a_write_that_waits_for_a_standby_is_not_called_stored() {
+fn write_waits_for_standby_then_not_acknowledged() {
     let server = Server::primary();
     let program = Program::before(
         &[&server],
@@ -258,7 +258,7 @@ fn a_write_that_waits_for_a_standby_is_not_called_stored() {
 }
 
 #[test]
-fn a_table_that_is_locked_for_long_costs_an_honest_answer() {
+fn table_locked_for_long_then_error_response() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[("REQUEST_TIMEOUT", "3")]);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
@@ -289,7 +289,7 @@ fn a_table_that_is_locked_for_long_costs_an_honest_answer() {
 }
 
 #[test]
-fn a_single_connection_that_is_ended_is_not_noticed() {
+fn one_backend_terminated_then_no_request_fails() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
 
@@ -306,7 +306,7 @@ fn a_single_connection_that_is_ended_is_not_noticed() {
 }
 
 #[test]
-fn a_host_that_swallows_packets_costs_nothing() {
+fn host_drops_packets_then_no_delay() {
     let server = Server::primary();
     // Nobody answers here: the queue of connections is full, and the kernel drops what comes.
     let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

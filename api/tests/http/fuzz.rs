@@ -135,7 +135,7 @@ fn exchange(mut stream: TcpStream, request: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn no_mistake_in_a_request_is_a_mistake_of_ours() {
+fn malformed_requests_then_no_5xx() {
     let given = env::var("CAUSEWAY_FUZZ_SEED").ok();
     let seed: u64 = given.map_or_else(rand::random, |it| it.parse().unwrap());
     eprintln!("CAUSEWAY_FUZZ_SEED={seed}");

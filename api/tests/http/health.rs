@@ -4,7 +4,7 @@ use crate::postgres::{Server, eventually};
 use crate::program::Program;
 
 #[test]
-fn lives_without_a_database_and_is_ready_with_one() {
+fn no_database_then_live_but_not_ready() {
     let cut_off = Program::without_database(&[]);
     for path in ["/livez", "/healthz", "/-/health"] {
         assert_eq!(cut_off.get(path).json()["status"], "ok", "{path}");
@@ -26,7 +26,7 @@ fn lives_without_a_database_and_is_ready_with_one() {
 }
 
 #[test]
-fn stays_ready_for_a_while_without_its_database() {
+fn database_lost_then_ready_for_grace_period() {
     let mut server = Server::primary();
     let patient = Program::before(&[&server], &[("READY_DB_GRACE", "10m")]);
     let hasty = Program::before(&[&server], &[("READY_DB_GRACE", "0")]);
@@ -49,7 +49,7 @@ fn stays_ready_for_a_while_without_its_database() {
 }
 
 #[test]
-fn counts_what_it_does() {
+fn requests_served_then_counted_in_metrics() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     assert_eq!(program.put_date("John", "1990-06-16").status, 204);

@@ -17,7 +17,7 @@ fn message(program: &Program, name: &str) -> String {
 }
 
 #[test]
-fn greets_whom_it_knows() {
+fn user_stored_then_greeted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &TODAY);
 
@@ -52,7 +52,7 @@ fn greets_whom_it_knows() {
 }
 
 #[test]
-fn a_day_that_no_calendar_here_has_is_a_mistake_and_no_lost_server() {
+fn date_out_of_range_then_rejected_and_primary_kept() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     server.sql("INSERT INTO hello_users (username, date_of_birth) VALUES ('Far', 'infinity')");
@@ -68,7 +68,7 @@ fn a_day_that_no_calendar_here_has_is_a_mistake_and_no_lost_server() {
 }
 
 #[test]
-fn a_probe_is_answered_and_a_person_of_that_name_greeted() {
+fn name_equals_probe_path_then_both_served() {
     let server = Server::primary();
     let program = Program::before(&[&server], &TODAY);
 
@@ -86,7 +86,7 @@ fn a_probe_is_answered_and_a_person_of_that_name_greeted() {
 }
 
 #[test]
-fn probe_beside_other_requests_then_the_person_is_greeted() {
+fn probe_name_under_load_then_person_greeted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &TODAY);
     assert_eq!(program.put_date("health", "2000-06-15").status, 204);
@@ -110,7 +110,7 @@ fn probe_beside_other_requests_then_the_person_is_greeted() {
 }
 
 #[test]
-fn spellings_are_one_person_where_that_is_wanted() {
+fn names_case_insensitive_then_one_person() {
     let server = Server::primary();
     let sensitive = Program::before(&[&server], &TODAY);
     assert_eq!(sensitive.put_date("MARY", "1990-06-17").status, 204);
@@ -130,7 +130,7 @@ fn spellings_are_one_person_where_that_is_wanted() {
 }
 
 #[test]
-fn an_unchanged_date_writes_no_log() {
+fn date_unchanged_then_no_wal_written() {
     let server = Server::primary();
     let program = Program::before(&[&server], &TODAY);
     assert_eq!(program.put_date("John", "1990-06-16").status, 204);
@@ -142,7 +142,7 @@ fn an_unchanged_date_writes_no_log() {
 }
 
 #[test]
-fn refuses_what_breaks_a_rule() {
+fn field_invalid_then_rejected() {
     let program = Program::without_database(&TODAY);
     let refused = |name: &str, body: &str| {
         let answer = program.put(&format!("/hello/{name}"), body);
@@ -218,7 +218,7 @@ fn refuses_what_breaks_a_rule() {
 }
 
 #[test]
-fn other_members_and_other_names_for_json_are_fine() {
+fn unknown_fields_or_json_media_types_then_accepted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &TODAY);
     let body = "{\"name\":{\"x\":[1]},\"dateOfBirth\":\"1990-06-15\"}";
@@ -248,7 +248,7 @@ fn other_members_and_other_names_for_json_are_fine() {
 }
 
 #[test]
-fn the_status_of_a_broken_rule_can_be_chosen() {
+fn validation_status_configured_then_used() {
     let program = Program::without_database(&[("VALIDATION_STATUS", "422")]);
 
     let broken = program.put_date("John", "not a date");
@@ -260,7 +260,7 @@ fn the_status_of_a_broken_rule_can_be_chosen() {
 }
 
 #[test]
-fn a_leap_day_is_kept_as_configured() {
+fn leap_day_birthday_then_as_configured() {
     let server = Server::primary();
     let on = |leap_day| {
         let clock = [("API_TEST_CLOCK", "1"), ("API_FAKE_TODAY", "2025-02-28")];

@@ -31,7 +31,7 @@ fn count(server: &Server, table: &str) -> String {
 }
 
 #[test]
-fn a_key_that_is_sent_again_gets_the_first_answer() {
+fn key_repeated_then_first_response() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let replica = Program::before(&[&server], &[]);
@@ -79,7 +79,7 @@ fn a_key_that_is_sent_again_gets_the_first_answer() {
 }
 
 #[test]
-fn without_a_key_each_request_is_one_of_its_own() {
+fn no_key_then_each_request_executed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
 
@@ -100,7 +100,7 @@ fn without_a_key_each_request_is_one_of_its_own() {
 }
 
 #[test]
-fn an_email_that_was_refused_is_refused_again_under_its_key() {
+fn email_conflict_then_same_conflict_under_same_key() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     assert_eq!(program.post("/users", ANN).status, 200);
@@ -116,7 +116,7 @@ fn an_email_that_was_refused_is_refused_again_under_its_key() {
 }
 
 #[test]
-fn latin_1_keys_then_different() {
+fn latin_1_keys_differ_then_separate_requests() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let status = |key: &[u8], body: &str| {
@@ -136,7 +136,7 @@ fn latin_1_keys_then_different() {
 }
 
 #[test]
-fn any_text_is_a_key() {
+fn any_text_as_key_then_accepted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let long = "x".repeat(255);
@@ -161,7 +161,7 @@ fn any_text_is_a_key() {
 }
 
 #[test]
-fn empty_long_nil_or_repeated_key_then_refused() {
+fn key_empty_long_nil_or_repeated_then_rejected() {
     let program = Program::without_database(&[]);
     let long = "x".repeat(256);
 
@@ -182,7 +182,7 @@ fn empty_long_nil_or_repeated_key_then_refused() {
 }
 
 #[test]
-fn of_many_at_once_under_one_key_one_is_carried_out() {
+fn concurrent_requests_with_one_key_then_one_executed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
 
@@ -205,7 +205,7 @@ fn of_many_at_once_under_one_key_one_is_carried_out() {
 }
 
 #[test]
-fn a_connection_that_ends_before_the_commit_stores_one_row() {
+fn connection_lost_before_commit_then_one_row() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
     // What happens at the commit, takes a while once.
@@ -241,7 +241,7 @@ fn a_connection_that_ends_before_the_commit_stores_one_row() {
 }
 
 #[test]
-fn a_connection_that_ends_after_the_commit_stores_one_row() {
+fn connection_lost_after_commit_then_one_row() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
     server.forbid_expiry();
@@ -267,7 +267,7 @@ fn a_connection_that_ends_after_the_commit_stores_one_row() {
 }
 
 #[test]
-fn requests_across_a_failover_store_one_row_each() {
+fn requests_retried_across_failover_then_one_row_each() {
     let mut primary = Server::primary();
     let standby = Server::standby_of(&primary);
     primary.commits_wait_for("*");
@@ -329,7 +329,7 @@ fn store(program: &Program, writer: usize, stop: &AtomicBool) -> Vec<String> {
 }
 
 #[test]
-fn answers_are_forgotten_after_a_day() {
+fn response_older_than_a_day_then_deleted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     assert_eq!(post(&program, "/members", KEY, ANN).status, 200);

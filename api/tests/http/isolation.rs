@@ -11,7 +11,7 @@ use crate::program::Program;
 use crate::writes::{DATES, Stop, backend};
 
 #[test]
-fn shared_backend_frozen_then_reads_are_answered_elsewhere() {
+fn shared_backend_frozen_then_reads_use_another() {
     for (shared, readers) in [("4", 8), ("1", 8)] {
         let server = Server::primary();
         let settings = [&PATIENT[..], &[("DB_SHARED_CONNECTIONS", shared)]].concat();
@@ -36,7 +36,7 @@ fn shared_backend_frozen_then_reads_are_answered_elsewhere() {
 }
 
 #[test]
-fn row_locked_then_only_its_own_writes_wait() {
+fn row_locked_then_only_its_writes_wait() {
     let server = Server::primary();
     // A batch that waited for the lock, for as long as it may, would be too late for all.
     let program = Program::before(&[&server], &[("REQUEST_TIMEOUT", "1900ms")]);
@@ -87,7 +87,7 @@ fn row_locked_then_only_its_own_writes_wait() {
 }
 
 #[test]
-fn one_kind_waits_then_others_are_served() {
+fn one_request_kind_waits_then_others_served() {
     let server = Server::primary();
     let settings = [("DB_POOL_MAX", "5"), ("REQUEST_TIMEOUT", "1900ms")];
     let program = Program::before(&[&server], &settings);
@@ -181,17 +181,17 @@ fn ask_beside_a_lock(table: &str, path: &str) {
 }
 
 #[test]
-fn members_locked_then_what_is_elsewhere_is_answered() {
+fn members_locked_then_other_tables_served() {
     ask_beside_a_lock("members", "/members");
 }
 
 #[test]
-fn users_locked_then_what_is_elsewhere_is_answered() {
+fn users_locked_then_other_tables_served() {
     ask_beside_a_lock("users", "/users/1");
 }
 
 #[test]
-fn read_sent_again_fails_then_it_is_sent_once_more() {
+fn retried_read_fails_then_retried_again() {
     let server = Server::primary();
     let settings = [&PATIENT[..], &[("DB_SHARED_CONNECTIONS", "1")]].concat();
     let program = Program::before(&[&server], &settings);
@@ -214,7 +214,7 @@ fn read_sent_again_fails_then_it_is_sent_once_more() {
 }
 
 #[test]
-fn one_backend_stays_then_another_is_replaced_at_once() {
+fn one_backend_kept_then_other_replaced_at_once() {
     const ROUNDS: usize = 8;
     let server = Server::primary();
     let settings = [
@@ -243,7 +243,7 @@ fn one_backend_stays_then_another_is_replaced_at_once() {
 }
 
 #[test]
-fn session_left_then_it_is_ended_unless_it_has_written() {
+fn session_abandoned_then_terminated_unless_it_wrote() {
     let server = Server::primary();
     drop(Program::before(&[&server], &[]));
     let sessions = [

@@ -38,7 +38,7 @@ fn name(number: u32) -> String {
 }
 
 #[test]
-fn metrics_read_beside_requests_then_all_are_answered() {
+fn metrics_scraped_under_load_then_all_answered() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "8")]);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
@@ -62,7 +62,7 @@ fn metrics_read_beside_requests_then_all_are_answered() {
 }
 
 #[test]
-fn writes_at_the_same_time_share_a_commit_and_each_is_stored() {
+fn concurrent_writes_then_one_commit_and_each_stored() {
     const WRITERS: u32 = 64;
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
@@ -90,7 +90,7 @@ fn writes_at_the_same_time_share_a_commit_and_each_is_stored() {
 }
 
 #[test]
-fn one_name_may_come_many_times_at_once() {
+fn concurrent_writes_of_one_name_then_all_succeed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let together = Barrier::new(16);
@@ -111,7 +111,7 @@ fn one_name_may_come_many_times_at_once() {
 }
 
 #[test]
-fn reads_go_on_while_every_write_waits() {
+fn every_write_waits_then_reads_continue() {
     let server = Server::primary();
     let settings = [&PATIENT[..], &[("DB_POOL_MAX", "1")]].concat();
     let program = Program::before(&[&server], &settings);
@@ -134,7 +134,7 @@ fn reads_go_on_while_every_write_waits() {
 }
 
 #[test]
-fn a_table_that_is_locked_holds_up_no_read_of_another() {
+fn table_locked_then_reads_of_others_not_delayed() {
     let server = Server::primary();
     // So long that the read is seen to wait, and another is answered meanwhile.
     let settings = [("DB_SHARED_CONNECTIONS", "1"), ("REQUEST_TIMEOUT", "6s")];
@@ -162,7 +162,7 @@ fn a_table_that_is_locked_holds_up_no_read_of_another() {
 }
 
 #[test]
-fn reads_share_connections() {
+fn concurrent_reads_then_connections_shared() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "2")]);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
@@ -187,7 +187,7 @@ fn reads_share_connections() {
 }
 
 #[test]
-fn readers_on_a_connection_that_ends_are_answered_on_another() {
+fn shared_connection_lost_then_reads_use_another() {
     let server = Server::primary();
     let settings = [&PATIENT[..], &[("DB_SHARED_CONNECTIONS", "1")]].concat();
     let program = Program::before(&[&server], &settings);
@@ -219,7 +219,7 @@ fn readers_on_a_connection_that_ends_are_answered_on_another() {
 }
 
 #[test]
-fn a_commit_told_not_to_wait_for_its_standby_is_not_called_stored() {
+fn commit_stops_waiting_for_standby_then_not_acknowledged() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
     commits_wait(&server);
@@ -241,7 +241,7 @@ fn a_commit_told_not_to_wait_for_its_standby_is_not_called_stored() {
 }
 
 #[test]
-fn a_write_found_after_its_connection_ended_waits_for_the_standby_too() {
+fn write_found_after_connection_loss_then_waits_for_standby() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
     commits_wait(&server);
@@ -264,7 +264,7 @@ fn a_write_found_after_its_connection_ended_waits_for_the_standby_too() {
 }
 
 #[test]
-fn a_crowd_whose_time_is_over_costs_neither_connections_nor_trust() {
+fn many_timeouts_then_connections_and_primary_kept() {
     let server = Server::primary();
     // Long enough for four connections to be opened, which is how many are for what makes rows.
     let settings = [("DB_POOL_MAX", "8"), ("REQUEST_TIMEOUT", "4")];

@@ -8,7 +8,7 @@ use crate::postgres::{Server, eventually};
 use crate::program::{Program, read_answer};
 
 #[test]
-fn a_client_that_asks_too_much_is_told_when_to_ask_again() {
+fn rate_limit_exceeded_then_429_with_retry_after() {
     let program = Program::without_database(&[("RATE_LIMIT_RPS", "3")]);
 
     // Three at once, and three more in each second that passes.
@@ -37,7 +37,7 @@ fn a_client_that_asks_too_much_is_told_when_to_ask_again() {
 }
 
 #[test]
-fn without_a_limit_nobody_is_refused() {
+fn no_rate_limit_then_nothing_rejected() {
     let program = Program::without_database(&[("RATE_LIMIT_RPS", "0")]);
 
     for _ in 0..200 {
@@ -61,7 +61,7 @@ fn announce_body(program: &Program) -> TcpStream {
 }
 
 #[test]
-fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
+fn request_limit_reached_then_only_probes_served() {
     let settings = [("MAX_INFLIGHT", "2"), ("REQUEST_TIMEOUT", "10")];
     let program = Program::without_database(&settings);
     let mut late = announce_body(&program);
@@ -98,7 +98,7 @@ fn what_is_too_much_at_once_is_refused_but_not_the_probes() {
 }
 
 #[test]
-fn bodies_that_are_waited_for_then_others_are_answered() {
+fn slow_bodies_then_others_served() {
     let program = Program::without_database(&[("MAX_INFLIGHT", "2")]);
     let mut waiting: Vec<_> = (0..20).map(|_| announce_body(&program)).collect();
 
@@ -113,7 +113,7 @@ fn bodies_that_are_waited_for_then_others_are_answered() {
 }
 
 #[test]
-fn more_long_bodies_than_requests_then_refused() {
+fn long_bodies_above_limit_then_rejected() {
     let program = Program::without_database(&[("MAX_INFLIGHT", "2")]);
     let head = "PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
     let part = format!("{head}{}", " ".repeat(50_000));
@@ -133,7 +133,7 @@ fn more_long_bodies_than_requests_then_refused() {
 }
 
 #[test]
-fn a_connection_ends_with_a_request_whose_body_nobody_read() {
+fn body_unread_then_connection_closed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let said = |line: &str, body: &str| {
@@ -167,7 +167,7 @@ fn a_connection_ends_with_a_request_whose_body_nobody_read() {
 }
 
 #[test]
-fn a_request_names_one_host() {
+fn host_missing_or_repeated_then_rejected() {
     let program = Program::without_database(&[]);
     let status = |head: &str| {
         let bytes = format!("GET /livez {head}\r\nConnection: close\r\n\r\n");

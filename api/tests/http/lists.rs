@@ -55,7 +55,7 @@ fn rows(page: &Answer) -> Vec<Value> {
 }
 
 #[test]
-fn links_lead_through_every_row_once_and_in_order() {
+fn links_followed_then_every_row_once_in_order() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     fill(&server, 7);
@@ -96,7 +96,7 @@ fn links_lead_through_every_row_once_and_in_order() {
 }
 
 #[test]
-fn a_list_without_a_limit_is_never_cut_in_silence() {
+fn list_truncated_then_response_states_it() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[("LIST_MAX", "3")]);
     fill(&server, 7);
@@ -118,7 +118,7 @@ fn a_list_without_a_limit_is_never_cut_in_silence() {
 }
 
 #[test]
-fn a_page_has_a_thousand_rows_at_most_and_a_list_ten_thousand() {
+fn rows_above_maximum_then_page_and_list_bounded() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     fill(&server, 10_001);
@@ -133,7 +133,7 @@ fn a_page_has_a_thousand_rows_at_most_and_a_list_ten_thousand() {
 
 /// Pages end where their texts are too long as well, and none of that is to be seen.
 #[test]
-fn list_of_several_pages_then_whole_and_in_order() {
+fn list_of_several_pages_then_complete_and_in_order() {
     let server = Server::primary();
     let redis = Redis::start();
     let url = format!("redis://{}", redis.address);
@@ -181,7 +181,7 @@ fn list_of_several_pages_then_whole_and_in_order() {
 }
 
 #[test]
-fn refuses_what_is_no_limit_or_no_cursor() {
+fn limit_or_cursor_invalid_then_rejected() {
     let program = Program::without_database(&[]);
     for (list, status) in [
         ("/", 400),
@@ -206,7 +206,7 @@ fn refuses_what_is_no_limit_or_no_cursor() {
 }
 
 #[test]
-fn a_cursor_that_nobody_gave_leads_nowhere_bad() {
+fn cursor_forged_then_valid_page() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     fill(&server, 2);
@@ -264,7 +264,7 @@ fn assert_broken_off(mut stream: TcpStream) {
 }
 
 #[test]
-fn database_lost_within_a_list_then_reset() {
+fn database_lost_during_list_then_connection_reset() {
     let mut server = Server::primary();
     let program = Program::before(&[&server], &[("REQUEST_TIMEOUT", "1")]);
     fill_with_long(&server, 1, LONG);
@@ -280,7 +280,7 @@ fn database_lost_within_a_list_then_reset() {
 }
 
 #[test]
-fn rows_stored_within_a_list_then_never_above_the_limit() {
+fn rows_stored_during_list_then_within_limit() {
     let server = Server::primary();
     let most = (LONG + 10).to_string();
     let program = Program::before(&[&server], &[("LIST_MAX", &most)]);

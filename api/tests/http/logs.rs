@@ -49,7 +49,7 @@ fn json(line: &str) -> BTreeMap<String, String> {
 const HOSTILE: &str = "/a\"b\\c=level=error&%0amsg=forged\u{e4}";
 
 #[test]
-fn a_request_cannot_write_lines_or_fields_of_its_own() {
+fn request_with_line_breaks_then_one_log_line() {
     for format in ["logfmt", "json"] {
         let settings = [("LOG_FORMAT", format), ("LOG_LEVEL", "api=debug")];
         let program = Program::without_database(&settings);
@@ -77,7 +77,7 @@ fn a_request_cannot_write_lines_or_fields_of_its_own() {
 }
 
 #[test]
-fn a_setting_cannot_write_lines_or_fields_of_its_own() {
+fn setting_with_line_breaks_then_one_log_line() {
     let forged = "8080\nlevel=error msg=forged \"quoted\" \u{1b}[31m\tred\r\u{7f}\\";
     let mut program = Program::spawn(&[("PORT", forged)]);
 
@@ -90,7 +90,7 @@ fn a_setting_cannot_write_lines_or_fields_of_its_own() {
 }
 
 #[test]
-fn a_request_with_an_id_or_a_mistake_can_be_found() {
+fn request_with_id_or_error_then_in_log() {
     let program = Program::without_database(&[]);
     let lines_of = |answer: &Answer| {
         let id = format!("request_id={}", answer.header("x-request-id"));
@@ -110,7 +110,7 @@ fn a_request_with_an_id_or_a_mistake_can_be_found() {
 }
 
 #[test]
-fn a_probe_that_hears_no_is_no_failure() {
+fn probe_not_ready_then_not_logged_as_failure() {
     let program = Program::without_database(&[]);
 
     let no = program.get("/readyz");

@@ -14,7 +14,7 @@ fn keys(object: &str) -> Vec<&str> {
 }
 
 #[test]
-fn stores_members_and_lists_them_in_the_order_of_their_coming() {
+fn members_stored_then_listed_in_insertion_order() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     for path in ["/", "/members"] {
@@ -70,7 +70,7 @@ fn stores_members_and_lists_them_in_the_order_of_their_coming() {
 }
 
 #[test]
-fn members_that_were_deleted_are_not_listed() {
+fn members_deleted_then_not_listed() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     for name in ["Ann", "Bob"] {
@@ -86,7 +86,7 @@ fn members_that_were_deleted_are_not_listed() {
 }
 
 #[test]
-fn keys_are_spelled_as_configured() {
+fn key_case_configured_then_used() {
     let server = Server::primary();
     let spelled = |keys| Program::before(&[&server], &[("MEMBERS_KEYS", keys)]);
     let member = r#"{"name":"Ann","age":30}"#;
@@ -114,7 +114,7 @@ fn keys_are_spelled_as_configured() {
 }
 
 #[test]
-fn refuses_what_breaks_a_rule() {
+fn field_invalid_then_rejected() {
     let program = Program::without_database(&[]);
     let broken = |body: &str| {
         let answer = program.post("/", body);

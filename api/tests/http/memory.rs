@@ -83,7 +83,7 @@ fn ask(program: &Program, path: &str) -> TcpStream {
 }
 
 #[test]
-fn many_lists_of_the_longest_rows_then_within_the_limit() {
+fn many_lists_of_longest_rows_then_within_limit() {
     let server = Server::primary();
     let mut program = Program::before(&[&server], &[]);
     fill_with_the_longest(&server);
@@ -116,7 +116,7 @@ fn many_lists_of_the_longest_rows_then_within_the_limit() {
 }
 
 #[test]
-fn lists_that_nobody_reads_then_within_the_limit_and_others_are_served() {
+fn unread_lists_then_within_limit_and_others_served() {
     let server = Server::primary();
     let mut program = Program::before(&[&server], &[]);
     fill_with_the_longest(&server);
@@ -152,7 +152,7 @@ fn lists_that_nobody_reads_then_within_the_limit_and_others_are_served() {
 }
 
 #[test]
-fn memory_taken_by_unread_lists_then_they_make_way() {
+fn memory_full_of_unread_lists_then_evicted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     // One page, of whose 128 KiB JSON makes 1.5 MiB.
@@ -175,7 +175,7 @@ fn memory_taken_by_unread_lists_then_they_make_way() {
 
 /// What JSON takes in memory is thirty times its text, and a database that is away lets requests wait.
 #[test]
-fn many_bodies_of_many_values_then_within_the_limit() {
+fn many_bodies_of_many_values_then_within_limit() {
     let settings = [("REQUEST_TIMEOUT", "8s"), ("MAX_CONNECTIONS", "600")];
     let mut program = Program::without_database(&settings);
     let zeros = "0,".repeat(32_000);
@@ -214,7 +214,7 @@ fn connections(program: &Program, count: usize, text: &str) -> Vec<TcpStream> {
 
 /// Heads that never end, each as long as it may be, on every connection that there may be.
 #[test]
-fn many_heads_that_do_not_end_then_within_the_limit() {
+fn many_unfinished_heads_then_within_limit() {
     let mut program = Program::without_database(&[]);
     let head = format!(
         "GET /livez HTTP/1.1\r\nHost: a\r\nX: {}",
@@ -236,7 +236,7 @@ fn many_heads_that_do_not_end_then_within_the_limit() {
 
 /// Connections that have been sent much at once, on which nothing happens any more.
 #[test]
-fn many_idle_connections_after_full_buffers_then_within_the_limit() {
+fn many_idle_connections_with_full_buffers_then_within_limit() {
     let mut program = Program::without_database(&[]);
     let head = "GET /livez HTTP/1.1\r\nHost: a\r\nX: ";
     let requests = format!("{head}{}\r\n\r\n", "x".repeat(7_000)).repeat(30);

@@ -48,7 +48,7 @@ fn run(program: &Program) -> String {
 }
 
 #[test]
-fn every_step_works_and_works_again() {
+fn notebook_run_twice_then_every_step_succeeds() {
     let server = Server::primary();
     let redis = Redis::start();
     let url = format!("redis://{}", redis.address);
@@ -65,7 +65,7 @@ fn every_step_works_and_works_again() {
 }
 
 #[test]
-fn every_step_works_without_a_cache_and_under_other_settings() {
+fn notebook_with_other_settings_then_every_step_succeeds() {
     let server = Server::primary();
     let settings = [
         ("API_TEST_CLOCK", "1"),
@@ -85,7 +85,7 @@ fn every_step_works_without_a_cache_and_under_other_settings() {
 }
 
 #[test]
-fn is_kept_without_what_it_printed() {
+fn notebook_committed_then_without_outputs() {
     for cell in code(&notebook()) {
         assert_eq!(cell["outputs"], serde_json::json!([]), "{cell}");
         assert_eq!(cell["execution_count"], Value::Null, "{cell}");

@@ -59,7 +59,7 @@ impl Drop for PgBouncer {
 }
 
 #[test]
-fn a_pool_without_sessions_is_refused_with_a_sentence() {
+fn transaction_pooling_then_rejected_with_reason() {
     let server = Server::primary();
     drop(Program::before(&[&server], &[]));
     for mode in ["transaction", "statement"] {
@@ -80,7 +80,7 @@ fn a_pool_without_sessions_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn a_pool_of_sessions_is_a_server_like_any_other() {
+fn session_pooling_then_service_works() {
     let server = Server::primary();
     drop(Program::before(&[&server], &[]));
     let pooler = PgBouncer::before(&server, "session");

@@ -28,7 +28,7 @@ fn split_brains(program: &Program) -> Option<f64> {
 }
 
 #[test]
-fn of_two_writable_servers_the_promoted_one_is_taken() {
+fn two_writable_servers_then_newest_timeline_used() {
     let old = Server::primary();
     drop(Program::before(&[&old], &[]));
     let new = Server::standby_of(&old);
@@ -60,7 +60,7 @@ fn of_two_writable_servers_the_promoted_one_is_taken() {
 }
 
 #[test]
-fn an_old_primary_that_returns_is_seen_and_never_gone_back_to() {
+fn old_primary_returns_then_logged_and_never_used() {
     let mut old = Server::primary();
     let mut new = Server::standby_of(&old);
     let program = Program::before(
@@ -102,7 +102,7 @@ fn an_old_primary_that_returns_is_seen_and_never_gone_back_to() {
 }
 
 #[test]
-fn a_newer_primary_is_moved_to_while_the_old_one_answers() {
+fn newer_primary_found_then_used_although_old_responds() {
     let old = Server::primary();
     let mut new = Server::standby_of(&old);
     let program = Program::before(&[&old, &new], &[]);
@@ -131,7 +131,7 @@ fn a_newer_primary_is_moved_to_while_the_old_one_answers() {
 }
 
 #[test]
-fn a_server_of_another_database_is_refused() {
+fn server_of_another_cluster_then_rejected() {
     let mut ours = Server::primary();
     let other = Server::primary();
     drop(Program::before(&[&other], &[]));
@@ -166,7 +166,7 @@ fn set_read_only(server: &Server, setting: &str) {
 }
 
 #[test]
-fn a_primary_that_refuses_writes_is_read() {
+fn primary_read_only_then_reads_served() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     assert_eq!(program.put_date("Zoe", "1990-01-01").status, 204);
@@ -227,7 +227,7 @@ fn only_a_standby_left_then_reads_refused_until_its_promotion() {
 }
 
 #[test]
-fn a_refused_login_is_told_and_tried_less_and_less() {
+fn login_rejected_then_logged_and_retried_with_backoff() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     server.sql("ALTER SYSTEM SET log_connections = on");

@@ -6,7 +6,7 @@ use crate::postgres::Server;
 use crate::program::{Program, read_answer};
 
 #[test]
-fn every_error_is_a_problem_that_says_where_and_which_request() {
+fn error_response_then_problem_with_instance_and_request_id() {
     let program = Program::without_database(&[]);
 
     let lost = program.get("/nowhere?x=1");
@@ -29,7 +29,7 @@ fn every_error_is_a_problem_that_says_where_and_which_request() {
 }
 
 #[test]
-fn page_of_another_site_then_nothing_is_stored() {
+fn cross_site_request_then_nothing_stored() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let host = program.address.to_string();
@@ -88,7 +88,7 @@ fn page_of_another_site_then_nothing_is_stored() {
 }
 
 #[test]
-fn origin_without_its_default_port_then_compared_with_the_host() {
+fn origin_without_default_port_then_matches_host() {
     let program = Program::without_database(&[]);
     let is_refused = |host: &str, sent: &[(&str, &str)]| {
         let lines = sent
@@ -137,7 +137,7 @@ fn origin_without_its_default_port_then_compared_with_the_host() {
 }
 
 #[test]
-fn json_that_cannot_be_taken_then_said_by_name() {
+fn json_invalid_then_error_names_cause() {
     let program = Program::without_database(&[]);
     for (body, says) in [
         (r#"{"name":"Ann","age":1e400}"#, "too large"),
@@ -160,7 +160,7 @@ fn json_that_cannot_be_taken_then_said_by_name() {
 }
 
 #[test]
-fn what_is_too_long_is_told_so() {
+fn part_too_long_then_error_names_it() {
     let program = Program::without_database(&[]);
 
     let long = "x".repeat(70_000);
@@ -187,7 +187,7 @@ fn what_is_too_long_is_told_so() {
 }
 
 #[test]
-fn the_rest_of_a_body_that_is_too_long_is_not_waited_for() {
+fn body_too_long_then_rejected_before_its_end() {
     let program = Program::without_database(&[]);
     let announced = "Content-Length: 100000\r\n\r\n".to_owned();
     let half = format!("Content-Length: 100000\r\n\r\n{}", "x".repeat(50_000));
@@ -206,7 +206,7 @@ fn the_rest_of_a_body_that_is_too_long_is_not_waited_for() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_not_waited_for() {
+fn body_not_sent_then_408_within_timeout() {
     let program = Program::without_database(&[]);
     let mut stream = program.connect();
 
@@ -220,7 +220,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[test]
-fn half_a_head_is_not_waited_for_but_the_next_request_is() {
+fn head_unfinished_then_timed_out_unlike_idle_connection() {
     let program = Program::without_database(&[]);
     let mut idle = program.connect();
     let mut half = program.connect();
@@ -234,7 +234,7 @@ fn half_a_head_is_not_waited_for_but_the_next_request_is() {
 }
 
 #[test]
-fn each_type_leads_to_a_page() {
+fn problem_type_requested_then_page_served() {
     let program = Program::without_database(&[]);
 
     let list = program.get("/problems").json();
@@ -248,7 +248,7 @@ fn each_type_leads_to_a_page() {
 }
 
 #[test]
-fn every_answer_carries_the_company_and_a_request_id() {
+fn any_response_then_company_and_request_id_in_headers() {
     let program = Program::without_database(&[("COMPANY_NAME", "Bäckerei & Söhne")]);
 
     for path in ["/livez", "/nowhere", "/hello/j1", "/metrics"] {
@@ -272,7 +272,7 @@ fn every_answer_carries_the_company_and_a_request_id() {
 }
 
 #[test]
-fn without_a_database_it_says_so_in_time() {
+fn no_database_then_503_within_timeout() {
     let program = Program::without_database(&[]);
 
     for answer in [

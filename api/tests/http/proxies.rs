@@ -11,7 +11,7 @@ fn forwarded(program: &Program, proto: &str) -> String {
 }
 
 #[test]
-fn browsers_are_told_to_stay_with_tls_where_a_trusted_proxy_speaks_it() {
+fn trusted_proxy_terminates_tls_then_hsts_header() {
     let trusting = Program::without_database(&[TRUSTING]);
     let wary = Program::without_database(&[("TRUSTED_PROXIES", "10.0.0.0/8")]);
     let alone = Program::without_database(&[]);
@@ -26,7 +26,7 @@ fn browsers_are_told_to_stay_with_tls_where_a_trusted_proxy_speaks_it() {
 }
 
 #[test]
-fn the_client_is_the_rightmost_that_is_no_trusted_proxy() {
+fn forwarded_for_then_rightmost_untrusted_is_client() {
     let settings = [("LOG_LEVEL", "api=debug")];
     let trusting = Program::without_database(&[TRUSTING, settings[0]]);
     let alone = Program::without_database(&settings);
@@ -72,7 +72,7 @@ fn the_client_is_the_rightmost_that_is_no_trusted_proxy() {
 }
 
 #[test]
-fn each_client_behind_a_proxy_has_a_limit_of_its_own() {
+fn clients_behind_proxy_then_separate_rate_limits() {
     let program = Program::without_database(&[TRUSTING, ("RATE_LIMIT_RPS", "1")]);
     let status = |client: &str| {
         let names = [("X-Forwarded-For", client)];

@@ -18,7 +18,7 @@ fn refused(server: &Server, statements: &[&str]) {
 }
 
 #[test]
-fn the_service_reads_and_writes_rows_and_changes_nothing_else() {
+fn service_role_then_only_reads_and_writes_rows() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     assert_eq!(program.put_date("John", "1990-06-15").status, 204);
@@ -51,7 +51,7 @@ fn the_service_reads_and_writes_rows_and_changes_nothing_else() {
 }
 
 #[test]
-fn each_table_is_its_owners_and_open_to_the_service_as_far_as_it_needs() {
+fn tables_created_then_owned_by_owner_and_least_privilege() {
     let server = Server::primary();
     let _program = Program::before(&[&server], &[]);
 
@@ -73,7 +73,7 @@ fn each_table_is_its_owners_and_open_to_the_service_as_far_as_it_needs() {
 }
 
 #[test]
-fn nobody_else_is_let_in_and_the_service_into_no_other_data() {
+fn other_roles_and_databases_then_no_access() {
     let server = Server::primary();
     server.sql("CREATE DATABASE other");
     let elsewhere = ["-c", "\\connect other", "-c"];
@@ -91,7 +91,7 @@ fn nobody_else_is_let_in_and_the_service_into_no_other_data() {
 }
 
 #[test]
-fn the_file_can_be_run_again_and_takes_back_what_was_granted_by_hand() {
+fn roles_file_run_again_then_manual_grants_revoked() {
     let server = Server::primary();
     let _program = Program::before(&[&server], &[]);
     let rights = "SELECT array_agg((relname, relowner::regrole, relacl) ORDER BY relname)
@@ -112,7 +112,7 @@ fn the_file_can_be_run_again_and_takes_back_what_was_granted_by_hand() {
 }
 
 #[test]
-fn an_api_that_ran_as_one_role_can_be_given_two() {
+fn one_role_then_migrated_to_two() {
     let server = Server::without_roles();
     // What an extension made is nobody else's business.
     server.sql("CREATE EXTENSION pg_stat_statements");
@@ -131,7 +131,7 @@ fn an_api_that_ran_as_one_role_can_be_given_two() {
 }
 
 #[test]
-fn the_service_deletes_nothing_but_answers_that_are_too_old() {
+fn service_deletes_then_only_expired_responses() {
     let server = Server::primary();
     // It has made the schema; while it ran, it would delete too.
     drop(Program::before(&[&server], &[]));
@@ -151,7 +151,7 @@ fn the_service_deletes_nothing_but_answers_that_are_too_old() {
 }
 
 #[test]
-fn a_role_that_may_do_more_is_refused() {
+fn service_role_too_privileged_then_rejected() {
     let server = Server::without_roles();
     let superuser = ["-v", "owner=postgres"];
     let error = server.psql("postgres", &[&superuser[..], &["-f", ROLES]].concat());
@@ -168,7 +168,7 @@ fn a_role_that_may_do_more_is_refused() {
 }
 
 #[test]
-fn tables_of_later_migrations_are_open_to_the_service() {
+fn table_added_by_migration_then_service_has_access() {
     let server = Server::primary();
     let _program = Program::before(&[&server], &[]);
 
@@ -192,7 +192,7 @@ fn tables_of_later_migrations_are_open_to_the_service() {
 }
 
 #[test]
-fn the_service_alone_finds_a_schema_that_is_up_to_date_and_else_says_who_changes_it() {
+fn schema_outdated_then_error_names_role_that_migrates() {
     let server = Server::primary();
     let way = way_to(&[&server], SERVICE);
     let mut hasty = borrowed(&way);

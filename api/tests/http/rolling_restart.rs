@@ -42,7 +42,7 @@ struct Client {
 }
 
 #[test]
-fn no_request_fails_and_no_row_is_lost_or_doubled() {
+fn rolling_restart_then_no_failure_no_lost_or_duplicate_row() {
     let server = Server::primary();
     // Addresses from which nobody connects, so that no port is taken while an instance is away.
     let addresses = [2, 3].map(|it| SocketAddr::from(([127, 0, 0, it], free_address().port())));

@@ -8,7 +8,7 @@ use crate::postgres::{DATABASE, OWNER, SUPERUSER, Server, eventually, free_addre
 use crate::program::{Program, borrowed, way_to};
 
 #[test]
-fn says_when_the_schema_is_up_to_date() {
+fn schema_up_to_date_then_logged() {
     let server = Server::primary();
     let first = Program::before(&[&server], &[]);
     let second = Program::before(&[&server], &[]);
@@ -26,7 +26,7 @@ fn says_when_the_schema_is_up_to_date() {
 }
 
 #[test]
-fn ends_when_the_database_stays_away() {
+fn database_absent_then_exits() {
     let port = free_address().port().to_string();
     let settings = [
         ("PGHOST", "127.0.0.1"),
@@ -46,7 +46,7 @@ fn ends_when_the_database_stays_away() {
 }
 
 #[test]
-fn ends_when_the_password_is_wrong_and_does_not_show_it() {
+fn password_wrong_then_exits_without_showing_it() {
     let server = Server::primary();
     let settings = [("PGPASSWORD", "hunter2"), ("DB_STARTUP_TIMEOUT", "1")];
     let port = server.address.port().to_string();
@@ -67,7 +67,7 @@ fn ends_when_the_password_is_wrong_and_does_not_show_it() {
 }
 
 #[test]
-fn refuses_a_database_that_cannot_hold_every_name_and_touches_nothing() {
+fn encoding_latin1_then_rejected_and_unchanged() {
     let server = Server::primary();
     server.sql(&format!(
         "CREATE DATABASE narrow OWNER {OWNER} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
@@ -87,7 +87,7 @@ fn refuses_a_database_that_cannot_hold_every_name_and_touches_nothing() {
 }
 
 #[test]
-fn serves_a_database_that_keeps_bytes_as_they_come() {
+fn sql_ascii_database_then_served() {
     let server = Server::primary();
     server.sql(&format!(
         "CREATE DATABASE bytes OWNER {OWNER} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
@@ -100,7 +100,7 @@ fn serves_a_database_that_keeps_bytes_as_they_come() {
 }
 
 #[test]
-fn waits_for_a_server_that_accepts_no_writes() {
+fn server_read_only_at_start_then_waits() {
     let primary = Server::primary();
     let standby = Server::standby_of(&primary);
     let program = Program::start_before(&[&standby], &[("DB_STARTUP_TIMEOUT", "2")]);
@@ -123,7 +123,7 @@ fn waits_for_a_server_that_accepts_no_writes() {
 }
 
 #[test]
-fn leaves_the_schema_alone_when_told_to() {
+fn migrations_disabled_then_schema_unchanged() {
     let server = Server::primary();
     let idle = Program::start_before(
         &[&server],
@@ -140,7 +140,7 @@ fn leaves_the_schema_alone_when_told_to() {
 }
 
 #[test]
-fn refuses_a_history_that_is_not_its_own_and_works_beside_a_newer_one() {
+fn foreign_migrations_then_rejected_newer_then_accepted() {
     let server = Server::primary();
     drop(Program::before(&[&server], &[]));
 
@@ -159,7 +159,7 @@ fn refuses_a_history_that_is_not_its_own_and_works_beside_a_newer_one() {
 }
 
 #[test]
-fn makes_its_tables_where_the_owner_looks_first() {
+fn search_path_set_then_tables_in_first_schema() {
     let server = Server::primary();
     server.sql(&format!(
         "CREATE SCHEMA apart AUTHORIZATION {OWNER};
@@ -180,7 +180,7 @@ fn makes_its_tables_where_the_owner_looks_first() {
 }
 
 #[test]
-fn programs_that_start_at_once_migrate_once() {
+fn concurrent_starts_then_one_migration() {
     let server = Server::primary();
     let way = way_to(&[&server], OWNER);
     let mut programs = [(); 5].map(|()| Program::run(&["migrate"], &borrowed(&way)));
@@ -195,7 +195,7 @@ fn programs_that_start_at_once_migrate_once() {
 }
 
 #[test]
-fn a_migration_waits_for_another_for_a_while_and_then_asks_anew() {
+fn migration_lock_held_then_waits_and_retries() {
     let server = Server::primary();
     let lock = format!("pg_advisory_lock({})", 0x6361_7573_6577_6179_i64);
     let way = way_to(&[&server], OWNER);
@@ -227,7 +227,7 @@ fn migrate_earlier(server: &Server, made: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn tables_of_the_earlier_services_are_taken_over_with_their_rows() {
+fn tables_of_earlier_services_then_adopted_with_rows() {
     let server = Server::primary();
     server.sql(&format!("CREATE SCHEMA hello AUTHORIZATION {OWNER}"));
     // As 001's `sql/schema.sql`, gorm 1.21 and `SQLAlchemy` make them, and 003 its own.
@@ -296,7 +296,7 @@ fn tables_of_the_earlier_services_are_taken_over_with_their_rows() {
 }
 
 #[test]
-fn tables_own_rule_broken_then_a_conflict_that_names_it() {
+fn table_constraint_violated_then_conflict_names_it() {
     let server = Server::primary();
     let (code, log) = migrate_earlier(
         &server,
@@ -348,7 +348,7 @@ fn tables_own_rule_broken_then_a_conflict_that_names_it() {
 }
 
 #[test]
-fn birthday_that_breaks_a_rule_then_others_are_stored() {
+fn stored_birthday_invalid_then_others_stored() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     server
@@ -380,7 +380,7 @@ fn birthday_that_breaks_a_rule_then_others_are_stored() {
 }
 
 #[test]
-fn a_table_that_cannot_be_taken_over_is_told_at_once_with_what_to_do() {
+fn table_incompatible_then_error_with_remedy() {
     for (made, says, hint) in [
         (
             "CREATE TABLE users (username text, date_of_birth date)",
@@ -430,7 +430,7 @@ fn a_table_that_cannot_be_taken_over_is_told_at_once_with_what_to_do() {
 }
 
 #[test]
-fn that_the_schema_is_up_to_date_is_logged_at_every_level() {
+fn any_log_level_then_schema_up_to_date_logged() {
     let server = Server::primary();
     for level in ["warn", "error", "off", "api=debug"] {
         let program = Program::before(&[&server], &[("LOG_LEVEL", level)]);

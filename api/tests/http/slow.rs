@@ -22,7 +22,7 @@ fn drip(program: &Program, begin: &str) -> thread::JoinHandle<()> {
 }
 
 #[test]
-fn slow_heads_bodies_and_readers_then_others_are_served() {
+fn slow_heads_bodies_and_readers_then_others_served() {
     let server = Server::primary();
     let settings = [("MAX_CONNECTIONS", "200"), ("DB_POOL_MAX", "4")];
     let program = Program::before(&[&server], &settings);
@@ -59,7 +59,7 @@ fn slow_heads_bodies_and_readers_then_others_are_served() {
 }
 
 #[test]
-fn more_slow_heads_than_connections_then_probes_are_answered() {
+fn slow_heads_above_limit_then_probes_answered() {
     let program = Program::without_database(&[("MAX_CONNECTIONS", "20")]);
     let silent: Vec<_> = (0..10).map(|_| program.connect()).collect();
     let head = "GET /livez HTTP/1.1\r\nHost: a\r\nX: a";

@@ -16,7 +16,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
-fn drains_then_closes_and_ends_in_peace() {
+fn sigterm_then_drains_and_exits_0() {
     let server = Server::primary();
     // Many times what the requests need that come meanwhile; and less than a body may take (10 s).
     let mut program = Program::before(&[&server], &[("SHUTDOWN_DELAY", "4")]);
@@ -47,7 +47,7 @@ fn drains_then_closes_and_ends_in_peace() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_then_immediate_exit() {
     let mut program = Program::without_database(&[("SHUTDOWN_DELAY", "1000")]);
 
     program.signal(Signal::SIGTERM);
@@ -59,7 +59,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn an_interrupt_ends_it_at_once() {
+fn sigint_then_immediate_exit() {
     let mut program = Program::without_database(&[("SHUTDOWN_DELAY", "1000")]);
 
     program.signal(Signal::SIGINT);
@@ -67,7 +67,7 @@ fn an_interrupt_ends_it_at_once() {
 }
 
 #[test]
-fn what_cannot_finish_is_not_waited_for_longer_than_allowed() {
+fn request_unfinished_then_cut_off_at_shutdown_timeout() {
     let mut program = Program::without_database(&[("SHUTDOWN_TIMEOUT", "1")]);
     let mut stuck = program.connect();
     let head = "PUT /hello/John HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n";
@@ -92,7 +92,7 @@ fn what_cannot_finish_is_not_waited_for_longer_than_allowed() {
 }
 
 #[test]
-fn whoever_is_in_the_queue_when_it_closes_is_served() {
+fn connection_queued_at_shutdown_then_served() {
     let mut program = Program::without_database(&[]);
     // Stopped, it accepts nobody: the system does, on its behalf.
     program.signal(Signal::SIGSTOP);
@@ -123,7 +123,7 @@ fn whoever_is_in_the_queue_when_it_closes_is_served() {
 }
 
 #[test]
-fn a_connection_that_is_used_again_at_the_very_end_is_answered_or_closed_but_not_reset() {
+fn connection_reused_at_shutdown_then_answered_or_closed() {
     let mut program = Program::without_database(&[("SHUTDOWN_DELAY", "4")]);
     let mut open: Vec<_> = (0..40).map(|_| program.connect()).collect();
     for stream in &mut open {
@@ -168,7 +168,7 @@ fn a_connection_that_is_used_again_at_the_very_end_is_answered_or_closed_but_not
 }
 
 #[test]
-fn stops_in_peace_as_the_first_process_of_a_container() {
+fn sigterm_as_pid_1_then_exits_0() {
     let mut words = vec!["/usr/bin/unshare", "--pid", "--fork", "--kill-child"];
     if !nix::unistd::geteuid().is_root() {
         words.push("--map-root-user");

@@ -10,7 +10,7 @@ use crate::postgres::Server;
 use crate::program::Program;
 
 #[test]
-fn each_path_has_its_methods_and_no_other() {
+fn method_not_allowed_then_405_with_allow() {
     let program = Program::without_database(&[]);
     let paths: BTreeSet<&str> = TABLE.iter().map(|it| it.path).collect();
 
@@ -77,7 +77,7 @@ fn each_path_has_its_methods_and_no_other() {
 }
 
 #[test]
-fn slash_at_the_end_then_led_to_the_path_without() {
+fn trailing_slash_then_redirected() {
     let program = Program::without_database(&[("API_SURFACES", "users,hello,members")]);
 
     for (path, leads_to) in [
@@ -111,7 +111,7 @@ fn slash_at_the_end_then_led_to_the_path_without() {
 }
 
 #[test]
-fn services_can_be_switched_off() {
+fn surface_disabled_then_404() {
     let settings = [
         ("API_SURFACES", "hello, users"),
         ("COMPANY_NAME", "Bäckerei & \"Söhne\""),
@@ -139,7 +139,7 @@ fn services_can_be_switched_off() {
 }
 
 #[test]
-fn sql_and_markup_come_back_as_data() {
+fn sql_and_markup_stored_then_returned_as_data() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     let texts = [

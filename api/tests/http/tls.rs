@@ -54,7 +54,7 @@ fn migrate(
 }
 
 #[test]
-fn a_server_is_believed_as_far_as_it_proves_who_it_is() {
+fn server_certificate_then_verified_as_sslmode_says() {
     let mut server = Server::primary();
     let its_own = server.serve_tls();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ fn a_server_is_believed_as_far_as_it_proves_who_it_is() {
 }
 
 #[test]
-fn a_file_without_authorities_is_refused_before_anything_is_asked() {
+fn ca_file_without_certificates_then_rejected_at_start() {
     let server = Server::primary();
     let directory = tempfile::tempdir().unwrap();
     let nothing = directory.path().join("nothing.pem");

@@ -10,7 +10,7 @@ fn traceparent(flags: &str) -> String {
 }
 
 #[test]
-fn continues_the_callers_trace_in_answers_problems_and_the_log() {
+fn traceparent_sent_then_trace_continued() {
     let program = Program::without_database(&[("LOG_LEVEL", "api=debug")]);
 
     let given = traceparent("01");

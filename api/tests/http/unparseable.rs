@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::program::{Program, read_answer};
 
 #[test]
-fn bytes_that_are_no_request_then_400_and_the_end() {
+fn bytes_not_http_then_400_and_closed() {
     let program = Program::without_database(&[]);
     let post = "POST /members HTTP/1.1\r\nHost: a\r\n";
     for bad in [
@@ -40,7 +40,7 @@ fn bytes_that_are_no_request_then_400_and_the_end() {
 }
 
 #[test]
-fn a_head_without_measure_is_told_which_part_is_too_long() {
+fn head_too_long_then_error_names_part() {
     let program = Program::without_database(&[]);
     let host = "HTTP/1.1\r\nHost: a\r\n";
     for length in [9_000, 70_000, 300_000] {
@@ -63,7 +63,7 @@ fn a_head_without_measure_is_told_which_part_is_too_long() {
 }
 
 #[test]
-fn a_second_request_that_cannot_be_read_takes_nothing_from_the_first() {
+fn second_request_malformed_then_first_answered() {
     let program = Program::without_database(&[]);
 
     let answer = program.raw(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n");
@@ -72,7 +72,7 @@ fn a_second_request_that_cannot_be_read_takes_nothing_from_the_first() {
 }
 
 #[test]
-fn side_closed_after_a_head_then_answered() {
+fn write_half_closed_then_answered() {
     let program = Program::without_database(&[]);
     let say = |text: &str| {
         let mut stream = program.connect();
@@ -90,7 +90,7 @@ fn side_closed_after_a_head_then_answered() {
 
 /// One byte a second in a head and in a body, and nothing of a head: all end within their times.
 #[test]
-fn nobody_is_waited_for_byte_by_byte() {
+fn request_byte_by_byte_then_timed_out() {
     let program = Program::without_database(&[]);
     let drip = |begin: &str, drops: &str| {
         let mut stream = program.connect();
@@ -132,7 +132,7 @@ fn nobody_is_waited_for_byte_by_byte() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_let_go() {
+fn client_never_reads_then_disconnected() {
     let program = Program::without_database(&[]);
     let mut stream = program.connect();
     let requests = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);

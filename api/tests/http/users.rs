@@ -13,7 +13,7 @@ fn create(program: &Program, name: &str, email: &str) -> Answer {
 }
 
 #[test]
-fn stores_users_and_finds_them() {
+fn users_stored_then_found() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
     assert_eq!(program.get("/users").body, "[]");
@@ -39,7 +39,7 @@ fn stores_users_and_finds_them() {
 }
 
 #[test]
-fn an_id_that_is_no_integer_is_refused_and_one_of_nobody_not_found() {
+fn user_id_not_integer_then_rejected_unknown_then_404() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
 
@@ -79,7 +79,7 @@ fn an_id_that_is_no_integer_is_refused_and_one_of_nobody_not_found() {
 }
 
 #[test]
-fn refuses_what_breaks_a_rule() {
+fn field_invalid_then_rejected() {
     let program = Program::without_database(&[]);
     let broken = |body: &str| {
         let answer = program.post("/users", body);
@@ -127,7 +127,7 @@ fn refuses_what_breaks_a_rule() {
 }
 
 #[test]
-fn an_email_is_taken_once_however_many_ask() {
+fn concurrent_users_with_one_email_then_one_stored() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
 

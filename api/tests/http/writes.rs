@@ -319,7 +319,7 @@ fn backends_frozen_and_thawed_then_acknowledged_writes_stay() {
 }
 
 #[test]
-fn connections_cut_at_every_moment_then_acknowledged_writes_stay() {
+fn connections_cut_anytime_then_acknowledged_writes_stay() {
     let server = Server::primary();
     let proxy = TcpProxy::to(server.address);
     let program = Program::before(&[&server], &[("PGPORT", &proxy.port)]);
@@ -345,7 +345,7 @@ fn connections_cut_at_every_moment_then_acknowledged_writes_stay() {
 }
 
 #[test]
-fn commits_hang_then_connections_stay_within_their_limit() {
+fn commits_hang_then_connections_within_limit() {
     let server = Server::primary();
     let proxy = TcpProxy::to(server.address);
     let limits = [("DB_POOL_MAX", "5"), ("DB_SHARED_CONNECTIONS", "2")];
@@ -379,7 +379,7 @@ fn commits_hang_then_connections_stay_within_their_limit() {
 }
 
 #[test]
-fn primary_back_after_its_standby_then_connections_stay_within_their_limit() {
+fn primary_returns_then_connections_within_limit() {
     let primary = Server::primary();
     let standby = Server::standby_of(&primary);
     let proxy = TcpProxy::to(primary.address);
