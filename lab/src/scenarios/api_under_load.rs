@@ -44,7 +44,7 @@ enum Instances {
     OneIsLost,
 }
 
-/// Plays a story that ends with another primary, under load.
+/// Runs a scenario that ends with another primary, under load.
 async fn under_load(
     run: &mut ScenarioRun<'_>,
     instances: Instances,

@@ -19,12 +19,12 @@ const LEASE: Duration = Duration::from_millis(10_500);
 /// elsewhere after 2 s, and a resolver's copy of a record is 0.5 s old.
 const CLIENTS: Duration = Duration::from_millis(2_500);
 
-/// For how long a proven write counts (3 s), `policy.write-probe-timeout-secs` (15 s), and 1.5 s from the soft to the
-/// hard deadline of guard.
+/// Validity of a successful write probe (3 s), `policy.write-probe-timeout-secs` (15 s), and the time
+/// from the guard's stop deadline to its kill deadline (1.5 s).
 const HANG: Duration = Duration::from_millis(19_500);
 
-/// Returns the promise that no row is lost, and that writes are interrupted no longer than the
-/// protocol's timers and three times the work of a quiet machine.
+/// Expectation that no row is lost, and that downtime is at most the protocol's timers and three
+/// times the work of a quiet machine.
 pub const fn bound(timers: Duration, work: Duration) -> Expectation {
     Expectation {
         downtime: timers.saturating_add(work.saturating_mul(SLOWER)),
