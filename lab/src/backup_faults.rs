@@ -1,5 +1,5 @@
-//! `lab backup-faults`: histories of backups, promotions, kills and failing buckets, each on a server
-//! of its own, and restores that are compared with every row that the writer knows.
+//! `lab backup-faults`: histories of backups, promotions, kills and bucket outages, each on its own
+//! server, and restores whose rows are compared with the committed ones.
 
 mod bucket_contents;
 pub mod bucket_outage;
@@ -44,7 +44,7 @@ pub struct BackupFaultsOptions {
 ///
 /// # Errors
 ///
-/// When no server can be made, or nothing can be written to the directory for reports.
+/// When no template server can be created, or the report directory cannot be written.
 pub async fn run(
     options: &BackupFaultsOptions,
     progress: &ProgressReporter,
@@ -66,7 +66,7 @@ pub async fn run(
     Ok(held.await)
 }
 
-/// Runs one history, and reports the outcome.
+/// Runs one history, and reports its outcome.
 async fn one(
     seed: u64,
     templates: &ServerTemplates,
@@ -133,7 +133,7 @@ async fn all(runner: &mut ScheduleRunner, schedule: &BackupSchedule) -> anyhow::
     Ok(())
 }
 
-/// Writes the observations of a history to a directory.
+/// Writes the observations of a history to a directory of its own.
 fn keep(runner: &ScheduleRunner, schedule: &BackupSchedule, reports: &Path) -> anyhow::Result<()> {
     let kept = reports.join(schedule.seed.to_string());
     if kept.exists() {

@@ -1,4 +1,4 @@
-//! `lab chaos`: histories of random faults, each on a lab of its own, and the check of what was observed.
+//! `lab chaos`: histories of random faults, each on its own lab, and the check of the observations.
 
 mod agent_log;
 pub mod checker;
@@ -34,7 +34,7 @@ pub struct ChaosOptions {
     pub seeds: Vec<u64>,
     /// Number of labs that run in parallel.
     pub labs: u8,
-    /// The number of the first; any that are free if there is none.
+    /// Number of the first lab; any free ones if `None`.
     pub number: Option<u8>,
     /// Directory for the observations of histories.
     pub reports: PathBuf,
@@ -44,7 +44,7 @@ pub struct ChaosOptions {
 ///
 /// # Errors
 ///
-/// When nothing can be written to the directory for reports.
+/// When the report directory cannot be written.
 pub async fn run(options: &ChaosOptions, progress: &ProgressReporter) -> anyhow::Result<bool> {
     let reports = &options.reports;
     seeded_runs::make_reports(reports)?;
@@ -58,7 +58,7 @@ pub async fn run(options: &ChaosOptions, progress: &ProgressReporter) -> anyhow:
     Ok(held.await)
 }
 
-/// Runs one history on a lab of its own, and reports the outcome.
+/// Runs one history on a lab of its own, and reports its outcome.
 async fn one(
     number: Option<u8>,
     seed: u64,
@@ -99,7 +99,7 @@ async fn on_a_lab(
         Some(number) => LabLock::take(Topology::new(number, None)?)?,
         None => LabLock::any()?,
     };
-    // Without a disk of its own, its faults are not possible, and the history says so.
+    // A shared disk allows no disk faults: the history records them as not possible.
     let disks = if disks::can_attach(&claim.topology).await {
         DiskMode::Own
     } else {
@@ -180,7 +180,7 @@ fn keep(
     Ok(())
 }
 
-/// Returns when a node accepted writes, without the pauses of a moment.
+/// Returns the spans in which a node accepted writes, without gaps under a second.
 fn writable(at: &[Duration]) -> Vec<crate::workload::checker::TimeSpan> {
     let mut spans: Vec<crate::workload::checker::TimeSpan> = Vec::new();
     for span in crate::workload::checker::writable(at) {

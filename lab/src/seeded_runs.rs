@@ -19,8 +19,9 @@ pub(crate) enum RunOutcome<V> {
     Inconclusive(String),
 }
 
-/// Plays every seed with `play`, which is told which of the `workers` it is, and returns whether
-/// everything held in each. `again` plays them once more, and `reports` is where what was seen is kept.
+/// Runs every seed with `run_history`, which gets the index of its worker, and returns whether
+/// every property held. `rerun_command` returns the command that repeats the seeds; `reports` is
+/// the directory for observations.
 pub(crate) async fn play_all<V>(
     seeds: &[u64],
     workers: u8,
@@ -70,7 +71,7 @@ pub(crate) async fn play_all<V>(
     failed.is_empty()
 }
 
-/// Makes the directory for reports.
+/// Creates the report directory.
 pub(crate) fn make_reports(reports: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(reports)
         .with_context(|| format!("could not make `{}`", reports.display()))

@@ -1,4 +1,4 @@
-//! What the buckets hold, looked up on their disks, and what can be asked of a restore from it.
+//! Objects in the buckets, read from their disks, and the restore result that they allow.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,32 +9,32 @@ use super::timeline_model::{
     ReportedBackup, TimelineModel, TimelineModels, WalOffset, parse_segment,
 };
 
-/// The objects of some buckets, by their key without the cluster's part.
+/// Objects of some buckets, by key without the cluster prefix.
 #[derive(Debug, Default)]
 pub(super) struct BucketContents {
-    /// In any of them.
+    /// Keys in any of the buckets.
     listed: BTreeSet<String>,
-    /// Undamaged in any of them.
+    /// Keys with an undamaged object in any of the buckets.
     whole: BTreeSet<String>,
 }
 
-/// What a restore from these buckets can be held to.
+/// Result that a restore from these buckets must have.
 #[derive(Debug)]
 pub(super) struct RestoreExpectation<'a> {
-    /// The newest timeline that is there.
+    /// Newest timeline in the buckets.
     pub(super) branch: &'a TimelineModel,
-    /// Up to where the WAL reaches.
+    /// End of the WAL in the buckets.
     pub(super) reach: WalOffset,
-    /// How many rows must come back.
+    /// Number of rows that the restore must return.
     pub(super) demanded: usize,
-    /// The oldest usable backup.
+    /// Oldest usable backup.
     pub(super) first: Option<&'a ReportedBackup>,
-    /// Why it may fail; none if it must succeed.
+    /// Reason for which the restore may fail; `None` if it must succeed.
     pub(super) excuse: Option<String>,
 }
 
 impl FaultyBucket {
-    /// Returns the key of every object without the cluster's part, and its file.
+    /// Returns each object's key without the cluster prefix, and its file.
     pub(super) fn keys(&self) -> Vec<(String, std::path::PathBuf)> {
         let mut found = Vec::new();
         files(&self.objects, &mut found);
@@ -42,7 +42,7 @@ impl FaultyBucket {
             .into_iter()
             .filter_map(|path| {
                 let key = path.strip_prefix(&self.objects).ok()?.to_str()?;
-                // The cluster's name, and the system identifier.
+                // The prefix is the cluster name and the system identifier.
                 let key = key.splitn(3, '/').nth(2)?.to_owned();
                 Some((key, path))
             })
@@ -53,7 +53,7 @@ impl FaultyBucket {
 }
 
 impl BucketContents {
-    /// Looks at some buckets, of which some objects are damaged.
+    /// Reads the keys of some buckets, given the damaged objects.
     pub(super) fn of(
         site: &Sandbox,
         read: &[BucketName],
@@ -71,7 +71,7 @@ impl BucketContents {
         contents
     }
 
-    /// Tests whether an undamaged object of this key is there.
+    /// Tests whether an undamaged object has this key.
     pub(super) fn has(&self, key: &str) -> bool {
         self.whole.contains(key)
     }
@@ -85,7 +85,7 @@ impl BucketContents {
         of.iter().filter_map(|value| segment_of(value)).collect()
     }
 
-    /// Returns what a restore can be held to; none if nothing that was written is there.
+    /// Returns the expected restore result; `None` if the buckets have nothing of a known timeline.
     pub(super) fn view<'a>(
         &self,
         branches: &'a TimelineModels,
@@ -95,7 +95,7 @@ impl BucketContents {
         let listed = Self::segments(&self.listed);
         let histories = self.listed.iter().filter_map(|key| history_of(key));
         let with_history = histories.max().unwrap_or(1);
-        // A segment shows that there is a timeline even where its history lacks.
+        // A segment proves its timeline even without a history file.
         let newest = listed.iter().map(|key| key.0).fold(with_history, u32::max);
         let branch = branches.get(&newest)?;
         let usable: Vec<&ReportedBackup> = backups
@@ -131,14 +131,14 @@ impl BucketContents {
         })
     }
 
-    /// Returns an object that is damaged wherever it is.
+    /// Returns a key whose object is damaged in every bucket that has it.
     fn damage(&self) -> Option<String> {
         let damaged = self.listed.difference(&self.whole).next()?;
         Some(format!("`{damaged}` is damaged"))
     }
 }
 
-/// Returns the segment that a key is of.
+/// Returns the timeline and number of the segment with this key.
 pub(super) fn segment_of(key: &str) -> Option<(u32, u64)> {
     let name = key.strip_prefix("wal/")?.split_once('/')?.1;
     parse_segment(name)
@@ -149,7 +149,7 @@ fn history_of(key: &str) -> Option<u32> {
     u32::from_str_radix(name, 16).ok()
 }
 
-/// Tests whether a key is of an object of this kind.
+/// Tests whether a key names an object of this kind.
 pub(super) fn is_a(object: ObjectKind, key: &str) -> bool {
     match object {
         ObjectKind::Segment => segment_of(key).is_some(),

@@ -1,4 +1,4 @@
-//! How a bucket fails for a while: what a history draws, and what that means to the injector.
+//! Outage of a bucket, generated from a seed, as a profile for the fault injector.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::aws::s3_faults::{FaultProfile, S3Fault, SPORADIC};
 use crate::seeded_rng::SeededRng;
 
-/// How a bucket fails, and for how long; until it is healed if nothing is said.
+/// Faults of a bucket, for a limited time or until they are healed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketOutage {
-    /// How.
+    /// Faults that requests meet.
     pub profile: FaultProfile,
-    /// For how long.
+    /// Duration; until healed if `None`.
     pub lasts: Option<Duration>,
 }
 
@@ -24,7 +24,7 @@ const REFUSALS: [S3Fault; 6] = [
     S3Fault::Refused,
 ];
 
-/// Returns some weather.
+/// Generates an outage.
 pub(super) fn draw(rng: &mut SeededRng) -> BucketOutage {
     let profile = match rng.below(14) {
         0..=2 => FaultProfile::always(refusal(rng)),
@@ -38,12 +38,12 @@ pub(super) fn draw(rng: &mut SeededRng) -> BucketOutage {
         },
         _ => mixture(rng),
     };
-    // Most end by themselves; what does not is healed by the history, or lasts to its end.
+    // Three in four outages end automatically. The others last until a heal step or the end.
     let lasts = rng.percent(75).then(|| rng.between(200, 6_000));
     BucketOutage { profile, lasts }
 }
 
-/// Some requests fail, each in its own way, for as long as it lasts. All succeed when they are tried again.
+/// Generates a profile in which some requests fail, each with its own fault. A retry succeeds.
 fn mixture(rng: &mut SeededRng) -> FaultProfile {
     let mut chances = Vec::new();
     for _fault in 0..=rng.below(3) {

@@ -1,39 +1,39 @@
-//! The checker: what must hold in every history. It judges what came back against what the writer
-//! knows, and looks at nothing.
+//! Checker: properties of every history, checked on the restored rows and the committed ones,
+//! without I/O.
 
 use std::fmt;
 
 use super::timeline_model::TimelineModel;
 
-/// Something that does not hold.
+/// Violation of a property.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupViolation {
-    /// What should.
+    /// Violated property.
     pub property: BackupProperty,
-    /// What was seen instead.
+    /// Observation that violates it.
     pub seen: String,
 }
 
-/// What must hold.
+/// Property of every history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackupProperty {
-    /// What came back is exactly what was committed up to the target.
+    /// The restored rows are exactly those committed up to the target.
     RowsAreExact,
-    /// A restore from what is whole succeeds once nothing fails.
+    /// A restore from undamaged objects succeeds once the faults are healed.
     RestoreSucceeds,
-    /// A restore that fails says why.
+    /// A failed restore prints the reason.
     FailureSaysWhy,
-    /// What a command reports is so.
+    /// A successful command did what it reports.
     SuccessIsTrue,
-    /// A backup succeeds while nothing fails, or only a request here and there.
+    /// A backup succeeds without faults, and with sporadic ones.
     BackupSucceeds,
-    /// It is in each bucket then.
+    /// A backup without faults is stored in each bucket.
     EachBucketHasIt,
-    /// A backfill succeeds while nothing fails.
+    /// A backfill succeeds without faults.
     BackfillSucceeds,
-    /// Once nothing fails, everything is archived.
+    /// All WAL is archived once the faults are healed.
     ArchiveGoesOn,
-    /// A command ends, and so does recovery.
+    /// Every command ends, and so does recovery.
     CommandEnds,
 }
 
@@ -43,25 +43,25 @@ impl fmt::Display for BackupViolation {
     }
 }
 
-/// How many of a branch's rows must come back.
+/// Number of rows that a restore must return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedRows {
-    /// At least so many, as the WAL may reach farther than the writer knows.
+    /// At least this many: the WAL may contain more commits than the writer received.
     AtLeast(usize),
-    /// So many.
+    /// Exactly this many.
     Exactly(usize),
 }
 
-/// What a restored server holds.
+/// Content of a restored server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RestoredRows {
-    /// The numbers of its rows, in order.
+    /// Row numbers, in order.
     pub(super) rows: Vec<i64>,
-    /// The last number that a transaction wrote into the other table.
+    /// Last number that a transaction wrote to the second table.
     pub(super) counter: i64,
 }
 
-/// Returns what is wrong with what came back.
+/// Returns the difference between the restored and the committed rows; `None` if there is none.
 pub(super) fn judge(
     branch: &TimelineModel,
     expected: ExpectedRows,

@@ -1,4 +1,4 @@
-//! `backup-agent backup` and `wal backfill` in a history, and whether what they report is so.
+//! `backup-agent backup` and `wal backfill` in a history, and checks of their reports.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use super::sandbox::COMMAND_TIMEOUT;
 use super::schedule::BucketName;
 use super::timeline_model::ReportedBackup;
 
-/// The exit code of a backup whose WAL was not archived in time.
+/// Exit code of a backup whose WAL was not archived in time.
 const WAL_NOT_ARCHIVED: i32 = 19;
 
-/// Fills a bucket also with what is older than all that it holds: a history empties buckets.
+/// Backfill that includes objects older than all that a bucket has: a history empties buckets.
 const BACKFILL: [&str; 3] = ["wal", "backfill", "--all"];
 
 impl ScheduleRunner {
-    /// Runs `backup-agent`. Also says whether a request failed meanwhile.
+    /// Runs `backup-agent`, and returns its output and whether a request met a fault meanwhile.
     pub(super) async fn run(
         &mut self,
         arguments: &[&str],
@@ -103,7 +103,7 @@ impl ScheduleRunner {
     }
 
     pub(super) async fn backfill(&mut self) -> anyhow::Result<()> {
-        // What is archived meanwhile is the next one's.
+        // Segments archived during this backfill are left to the next one.
         let oldest = self
             .backups
             .iter()
@@ -155,7 +155,7 @@ impl ScheduleRunner {
     }
 }
 
-/// Tests whether each bucket must have what this key is of after a backfill.
+/// Tests whether each bucket must have this key after a backfill.
 fn is_expected(key: &str, backups: &[ReportedBackup], oldest: u64) -> bool {
     if let Some((_, segment)) = super::bucket_contents::segment_of(key) {
         return segment >= oldest >> 20;

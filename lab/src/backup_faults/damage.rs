@@ -1,4 +1,4 @@
-//! What a bucket loses, and what is damaged in it.
+//! Loss and damage of objects in a bucket.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ impl ScheduleRunner {
                 continue;
             }
             if path == root {
-                // A write that is under way may add to it meanwhile.
+                // A concurrent write may create files in the directory.
                 while fs::remove_dir_all(&path).is_err() && path.exists() {}
                 fs::create_dir_all(&path)?;
             } else if let Err(error) = fs::remove_file(&path)

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a history: started, asked, stopped and killed.
+//! PostgreSQL server of a history: starts, runs statements, stops and is killed.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -16,13 +16,13 @@ use super::sandbox::{LAB_WITHIN, Sandbox};
 use crate::cluster::process_table::{inside, tell};
 use crate::wait;
 
-/// How long a fast shutdown may take: it waits for what is being archived.
+/// Timeout of a fast shutdown, which waits for the archiver.
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a statement may take.
+/// Timeout of a statement.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// A server that was started. It is killed with this value.
+/// Started server. Dropping this value kills it.
 #[derive(Debug)]
 pub(super) struct PostgresServer {
     child: Child,
@@ -35,7 +35,7 @@ pub(super) struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Starts a server on a directory. It may not answer yet.
+    /// Starts a server on a data directory, without waiting for connections.
     pub(super) fn spawn(
         site: &Sandbox,
         data: &Path,
@@ -72,7 +72,7 @@ impl PostgresServer {
         })
     }
 
-    /// Starts a server, and waits until it answers.
+    /// Starts a server, and waits until it accepts connections.
     pub(super) async fn start(
         site: &Sandbox,
         data: &Path,
@@ -96,12 +96,12 @@ impl PostgresServer {
         Ok(server)
     }
 
-    /// Returns how a server ended.
+    /// Returns the exit status of a server that has ended.
     pub(super) fn exit(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// Returns a connection, the one that there is if it still works.
+    /// Returns an open connection: the existing one if it still works.
     pub(super) async fn client(&mut self) -> anyhow::Result<&Client> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             let mut settings = tokio_postgres::Config::new();
@@ -121,7 +121,7 @@ impl PostgresServer {
         self.client.as_ref().context("there is no connection")
     }
 
-    /// Runs a statement, and returns the rows that it gave, all as text.
+    /// Runs a statement, and returns its rows as text.
     pub(super) async fn rows(&mut self, sql: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
         let client = self.client().await?;
         let answer = time::timeout(ANSWER_WITHIN, client.simple_query(sql)).await;
@@ -149,7 +149,7 @@ impl PostgresServer {
             .with_context(|| format!("`{sql}` gave nothing"))
     }
 
-    /// Promotes a standby, and waits until it writes.
+    /// Promotes a standby, and waits until it accepts writes.
     pub(super) async fn promote(&mut self, site: &Sandbox) -> anyhow::Result<()> {
         self.rows("SELECT pg_promote(false)").await?;
         let began = time::Instant::now();
@@ -166,7 +166,7 @@ impl PostgresServer {
         Ok(())
     }
 
-    /// Stops it in good order; kills it if that takes too long.
+    /// Stops the server with a fast shutdown, and kills it after a timeout.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.client = None;
         tell(self.pid, Signal::SIGINT);
@@ -179,7 +179,7 @@ impl PostgresServer {
         self.kill().await
     }
 
-    /// Kills it with everything that it started, as the end of its host would.
+    /// Kills the server and all its processes, as a host failure would.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         tell(self.pid, Signal::SIGKILL);
         self.child.wait().await?;

@@ -1,4 +1,4 @@
-//! Promotions of a history: past reserved timelines, and two out of one segment.
+//! Promotions of a history: past reserved timelines, and of two servers from the same segment.
 
 use std::fs;
 
@@ -9,12 +9,12 @@ use super::runner::ScheduleRunner;
 use super::sandbox;
 use crate::cluster::files::give_to_postgres;
 
-/// What stands in the place of a timeline's history that was reserved and never written, as the agent
-/// of `failover-ctl` leaves it.
+/// Placeholder that the agent of `failover-ctl` writes as the history file of a timeline that it
+/// reserved and did not use.
 const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
 
 impl ScheduleRunner {
-    /// Starts the stopped server as a standby of the archive, and promotes it.
+    /// Starts the stopped server as a standby of the WAL archive, and promotes it.
     pub(super) async fn promote(
         &mut self,
         reserved: u32,
@@ -40,7 +40,7 @@ impl ScheduleRunner {
         let server = self.server.as_mut().context("no server runs")?;
         server.promote(&self.site).await?;
         let now = "SELECT timeline_id FROM pg_control_checkpoint()";
-        // The control file has the new timeline once its first checkpoint is done.
+        // The control file names the new timeline after its first checkpoint.
         self.server()?.rows("CHECKPOINT").await?;
         let timeline: u32 = self.server()?.value(now).await?.parse()?;
         let history = data.join(format!("pg_wal/{timeline:08X}.history"));
@@ -53,7 +53,7 @@ impl ScheduleRunner {
         self.compare().await
     }
 
-    /// This server is promoted; then a copy of it, made a few rows before, takes over.
+    /// Promotes this server, and then a copy that lacks its last rows.
     pub(super) async fn promote_twice(&mut self) -> anyhow::Result<()> {
         self.stop(false).await?;
         let (data, copy) = (self.site.data(), self.site.directory.join("copy"));
@@ -71,7 +71,7 @@ impl ScheduleRunner {
         fs::rename(&copy, &data)?;
         let taken = self.timeline - before.0;
         self.timeline = before.0;
-        // The timeline that it was left for keeps what is known of it.
+        // The old timeline keeps the rows recorded before the first promotion.
         self.branches.insert(before.0, before.1);
         self.tell("the copy takes over");
         let alone = [
@@ -82,7 +82,7 @@ impl ScheduleRunner {
         self.write(2, 200).await
     }
 
-    /// Promotes past numbers that others have taken.
+    /// Promotes past timelines that the first server has used.
     async fn promote_past(&mut self, taken: u32, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         let data = self.site.data();
         for number in 1..=taken {

@@ -1,4 +1,4 @@
-//! Restores, and lets PostgreSQL recover what was restored.
+//! Restores, and recovery of the restored server.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use super::sandbox::COMMAND_TIMEOUT;
 use super::schedule::{BucketName, PlannedRestore, TargetKind};
 use super::timeline_model::{self, RestorePoint, TimelineModel};
 
-/// The port of restored servers.
+/// Port of restored servers.
 const PORT: u16 = 5433;
 
-/// To where a restore goes, and what must come back.
+/// Arguments of a restore, and the expected rows.
 struct RestoreArguments {
     arguments: Vec<String>,
     expected: ExpectedRows,
 }
 
-/// How recovery ended.
+/// Result of recovery.
 #[derive(Debug)]
 enum RecoveryOutcome {
-    /// The server can be read.
+    /// Recovery reached its target: the server can be read.
     Done(RestoredRows),
-    /// PostgreSQL ended.
+    /// PostgreSQL exited.
     Stopped,
-    /// It goes on and on.
+    /// Recovery exceeded its time limit.
     Endless,
 }
 
 impl ScheduleRunner {
-    /// Restores, and judges what came back.
+    /// Restores a server, recovers it, and checks its rows.
     pub(super) async fn restore(
         &mut self,
         number: usize,
@@ -48,7 +48,7 @@ impl ScheduleRunner {
             .filter(|bucket| order.from.is_none_or(|from| from == *bucket))
             .collect();
         let contents = BucketContents::of(&self.site, &read, &self.damaged);
-        // What was reported to be archived may lie in the other bucket.
+        // A row archived in only one bucket is not required of the other.
         let confirmed = self
             .confirmed
             .filter(|_| order.from.is_none() && !self.lost && self.damaged.is_empty());
@@ -96,7 +96,7 @@ impl ScheduleRunner {
         }
     }
 
-    /// Fills the directory. Says whether that succeeded.
+    /// Fills the target directory, and returns whether `restore` succeeded.
     async fn fill(
         &mut self,
         directory: &Path,
@@ -120,9 +120,9 @@ impl ScheduleRunner {
             let (run, failed) = self.run(&arguments, kill.take()).await?;
             match run.code {
                 Some(0) => return Ok(true),
-                // The control file gets its name last: it was killed with nothing left to do.
+                // `pg_control` is renamed last: the killed restore was complete.
                 None if directory.join("global/pg_control").exists() => return Ok(true),
-                // It was killed, and is run again.
+                // A killed restore is run again.
                 None => continue,
                 Some(_) => {}
             }
@@ -148,7 +148,7 @@ impl ScheduleRunner {
         Ok(false)
     }
 
-    /// Starts PostgreSQL, again if it stopped while something failed, and returns what it has.
+    /// Starts PostgreSQL, and again if it exited during an outage, and returns its rows.
     async fn recover(
         &mut self,
         directory: &Path,
@@ -200,7 +200,7 @@ impl ScheduleRunner {
             if began.elapsed() > COMMAND_TIMEOUT {
                 self.site.heal();
             }
-            // It does not answer before it is consistent.
+            // Until consistency the server rejects connections.
             let answer = server.rows(state).await.unwrap_or_default();
             let answer: Vec<_> = answer.into_iter().flatten().flatten().collect();
             let answer: Vec<&str> = answer.iter().map(String::as_str).collect();
@@ -212,7 +212,7 @@ impl ScheduleRunner {
         Ok(RecoveryOutcome::Endless)
     }
 
-    /// Returns why PostgreSQL stopped, as its log has it.
+    /// Returns the last error in PostgreSQL's log, which is empty if there is none.
     fn why(&self, directory: &Path) -> String {
         let name = directory.file_name().unwrap_or_default().to_string_lossy();
         let path = self.site.directory.join(format!("log/{name}.log"));
@@ -221,7 +221,7 @@ impl ScheduleRunner {
             let says = ["FATAL", "PANIC", "error"]
                 .iter()
                 .any(|word| text.contains(word));
-            // What clients are told meanwhile is no reason.
+            // Rejected connections are no reason for the exit.
             says && !text.contains("the database system is")
         };
         let lines: Vec<&str> = text.lines().filter(says).collect();
@@ -238,7 +238,7 @@ async fn read(server: &mut PostgresServer) -> anyhow::Result<RestoredRows> {
     })
 }
 
-/// Returns what is asked of `restore`: the end of the WAL where no moment can be asked for.
+/// Chooses the target of a restore: the end of the WAL if no commit or restore point qualifies.
 fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArguments {
     let end = RestoreArguments {
         arguments: Vec::new(),
@@ -259,7 +259,7 @@ fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArgumen
         let possible =
             |point: &&RestorePoint| point.lsn > first.stop && point.lsn + 1_024 < view.reach;
         let points: Vec<_> = branch.points.iter().filter(possible).collect();
-        // A name does not say before which backup it is.
+        // A name alone does not select a backup before it.
         return pick(&points, order.pick).map_or(end, |point| {
             exactly(
                 point.rows,
@@ -267,7 +267,7 @@ fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArgumen
             )
         });
     }
-    // Recovery to a time or a position goes on until it sees a later commit or record.
+    // Recovery to a time or an LSN ends only at a later commit or record.
     let last = view.demanded.saturating_sub(1);
     let rows = branch.rows.iter().enumerate();
     let moments: Vec<_> = rows

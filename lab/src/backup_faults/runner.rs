@@ -1,4 +1,4 @@
-//! Plays the steps of a history on a server and two buckets.
+//! Runner of a history's steps, on one server and two buckets.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,14 +14,14 @@ use super::sandbox::{COMMAND_TIMEOUT, Sandbox};
 use super::schedule::{BackupSchedule, BackupStep, BucketName};
 use super::timeline_model::{ReportedBackup, TimelineModel, TimelineModels};
 
-/// How long it may take in all: the longest wait of `backup-agent` itself is a minute.
+/// Time limit of a command: the longest timeout of `backup-agent` is one minute.
 pub(super) const LONGEST: Duration = Duration::from_mins(2);
 
-/// How long it may take until everything is archived: after [`COMMAND_TIMEOUT`] nothing fails, and no bucket is
-/// left out for longer than 15 s.
+/// Timeout until all WAL is archived: faults are healed after [`COMMAND_TIMEOUT`], and a bucket is
+/// skipped for at most 15 s.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(45);
 
-/// A history that is being played.
+/// State of a running history.
 #[derive(Debug)]
 pub(super) struct ScheduleRunner {
     pub(super) site: Sandbox,
@@ -30,16 +30,16 @@ pub(super) struct ScheduleRunner {
     pub(super) timeline: u32,
     pub(super) next_row: i64,
     pub(super) backups: Vec<ReportedBackup>,
-    /// Objects that were damaged by the history.
+    /// Objects damaged by the history.
     pub(super) damaged: BTreeSet<(BucketName, String)>,
-    /// Whether a bucket lost something for good.
+    /// Whether a bucket lost objects.
     pub(super) lost: bool,
-    /// Whether a process that archives was killed, or failed: PostgreSQL then waits for up to a minute.
+    /// Whether an archive command was killed or failed: PostgreSQL then waits for up to a minute.
     pub(super) archiver_waits: bool,
-    /// On this timeline so many rows were reported to be archived.
+    /// Timeline and number of rows that were reported as archived.
     pub(super) confirmed: Option<(u32, usize)>,
     pub(super) violations: Vec<BackupViolation>,
-    /// What happened.
+    /// Events, one per line, with their times.
     pub(super) told: Vec<String>,
     pub(super) began: Instant,
     pub(super) required: usize,
@@ -97,7 +97,7 @@ impl ScheduleRunner {
             .context("no branch is written on")
     }
 
-    /// Does one thing.
+    /// Runs a step.
     pub(super) async fn step(&mut self, step: &BackupStep) -> anyhow::Result<()> {
         self.tell(step.to_string());
         match step {
@@ -135,9 +135,9 @@ impl ScheduleRunner {
         }
     }
 
-    /// Ends the segment.
+    /// Ends the current segment.
     async fn switch(&mut self) -> anyhow::Result<()> {
-        // Without a record there is nothing to end.
+        // `pg_switch_wal` does nothing without a new record.
         let sql = "SELECT pg_create_restore_point('tick'), pg_switch_wal()";
         self.server()?.rows(sql).await.map(drop)
     }
@@ -168,7 +168,7 @@ impl ScheduleRunner {
                 self.violated(BackupProperty::ArchiveGoesOn, seen);
                 return Ok(());
             }
-            // After three failures PostgreSQL waits for a minute, unless it is woken.
+            // After three failures PostgreSQL waits for a minute. A reload wakes its archiver.
             if nudged.elapsed() > Duration::from_millis(500) {
                 nudged = Instant::now();
                 self.server()?.rows("SELECT pg_reload_conf()").await?;
@@ -190,7 +190,7 @@ impl ScheduleRunner {
 
     async fn kill_postgres(&mut self) -> anyhow::Result<()> {
         let write = self.write(1, 200);
-        // Whether this row is committed is not known until the server is back.
+        // The row may be committed or not: the restarted server shows which.
         if let Ok(written) = time::timeout(Duration::from_millis(3), write).await {
             written?;
         }

@@ -1,5 +1,5 @@
-//! Where a history is played: a directory with a server's files, two buckets, and `backup-agent` as an
-//! installation has it.
+//! Environment of a history: a directory with a server's files, two buckets, and `backup-agent`
+//! installed as in production.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,49 +21,49 @@ use crate::cluster::postgres::bin_directory;
 use crate::cluster::process_table::tell;
 use crate::cluster::program::{Program, RunAs};
 
-/// The first part of every key.
+/// Cluster name, the first part of every key.
 const CLUSTER: &str = "lab";
 
-/// Where the stores listen; their addresses are the history's own.
+/// Port of the S3 endpoints; their addresses are unique to the history.
 const STORE_PORT: u16 = 9000;
 
-/// How long what the lab itself needs may take.
+/// Timeout of the lab's own preparations.
 pub(super) const LAB_WITHIN: Duration = Duration::from_secs(90);
 
-/// How long a command may take before its faults are healed, so that a history ends.
+/// Timeout of a command, after which its faults are healed so that a history ends.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A bucket, its objects on disk, and what injects its faults.
+/// Bucket, its objects on disk, and its fault injector.
 #[derive(Debug)]
 pub(super) struct FaultyBucket {
     pub(super) which: BucketName,
     pub(super) store: S3Server,
     pub(super) faults: Arc<FaultInjector>,
-    /// Where its objects are: below this, by their key.
+    /// Directory of the objects, as files named by key.
     pub(super) objects: PathBuf,
 }
 
-/// The place of one history. Its directory is removed with it, unless it is kept.
+/// Environment of one history. Dropping it removes its directory, except for a violated history.
 #[derive(Debug)]
 pub(super) struct Sandbox {
     pub(super) directory: PathBuf,
     pub(super) buckets: [FaultyBucket; 2],
-    /// What `backup-agent` finds in its environment, whoever starts it.
+    /// Environment variables of `backup-agent`.
     environment: BTreeMap<String, String>,
     keep: bool,
 }
 
-/// How a run of `backup-agent` ended.
+/// Result of a run of `backup-agent`.
 #[derive(Debug)]
 pub(super) struct AgentOutput {
-    /// Its exit code; none if it was killed.
+    /// Exit code; `None` if it was killed.
     pub(super) code: Option<i32>,
     pub(super) out: String,
     pub(super) said: String,
 }
 
 impl Sandbox {
-    /// Prepares the place of a history, with a server's files as the template has them.
+    /// Prepares the environment of a history, with a copy of the template server.
     pub(super) async fn new(schedule: &BackupSchedule, template: &Path) -> anyhow::Result<Self> {
         let seed = schedule.seed;
         let directory = PathBuf::from(format!(
@@ -81,7 +81,8 @@ impl Sandbox {
         let bucket = |which: BucketName, last: u8| -> anyhow::Result<FaultyBucket> {
             let root = directory.join("s3").join(which.to_string());
             let name = which.to_string();
-            // Each history has addresses of its own, so that none gets an answer of another's bucket.
+            // Each history has its own addresses, so that a pooled connection never reaches
+            // another's bucket.
             let [a, b] = rand::random::<[u8; 2]>();
             let address = ([127, 78 + (a & 31), b, last], STORE_PORT).into();
             let faults = Arc::new(FaultInjector::new(seed.wrapping_mul(2) + u64::from(last)));
@@ -146,7 +147,7 @@ impl Sandbox {
         write(&self.config(), &text)
     }
 
-    /// Appends what only this place's server has: where it archives.
+    /// Appends the archive and restore commands to the server's settings.
     fn write_server_settings(&self) -> anyhow::Result<()> {
         let agent = format!(
             "{} --config {}",
@@ -162,7 +163,7 @@ impl Sandbox {
         write(&path, &(text + &own))
     }
 
-    /// Keeps the directory.
+    /// Keeps the directory after the history.
     pub(super) fn keep(&mut self) {
         self.keep = true;
     }
@@ -191,7 +192,7 @@ impl Sandbox {
         }
     }
 
-    /// Returns how many requests met a fault so far.
+    /// Returns the number of requests that met a fault.
     pub(super) fn faults(&self) -> u64 {
         self.buckets
             .iter()
@@ -199,12 +200,12 @@ impl Sandbox {
             .sum()
     }
 
-    /// Tests whether a bucket fails now.
+    /// Tests whether a bucket is failing.
     pub(super) fn fails(&self) -> bool {
         self.buckets.iter().any(|bucket| bucket.faults.fails())
     }
 
-    /// Ends every fault.
+    /// Ends every outage.
     pub(super) fn heal(&self) {
         for bucket in &self.buckets {
             bucket.faults.heal();
@@ -228,7 +229,7 @@ impl Sandbox {
         }
     }
 
-    /// Returns one of PostgreSQL's programs, which may start `backup-agent`.
+    /// Returns the `postgres` program, with the environment that its `backup-agent` needs.
     pub(super) fn postgres(&self, arguments: Vec<String>, log: &str) -> anyhow::Result<Program> {
         Ok(Program {
             name: "postgres".to_owned(),
@@ -241,8 +242,8 @@ impl Sandbox {
         })
     }
 
-    /// Runs `backup-agent`, and kills it after a while if that is given. After `timeout` every fault
-    /// is healed; none if it does not end then either.
+    /// Runs `backup-agent`, optionally killing it after `killed_after`. Heals every fault after
+    /// `timeout`; returns `None` if the command still exceeds `longest`.
     pub(super) async fn run(
         &self,
         arguments: &[&str],
@@ -281,7 +282,7 @@ impl Sandbox {
         }))
     }
 
-    /// Ends every `backup-agent` of this place, also those that go on in the background.
+    /// Kills every `backup-agent` of this directory, background processes included.
     fn end_agents(&self) {
         let program = self.program();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -295,7 +296,7 @@ impl Sandbox {
         }
     }
 
-    /// Ends the stores, and what still asks them.
+    /// Kills the remaining `backup-agent` processes, and stops the S3 endpoints.
     pub(super) async fn stop(&self) {
         self.end_agents();
         for bucket in &self.buckets {
@@ -315,14 +316,14 @@ impl Drop for Sandbox {
     }
 }
 
-/// Returns the credentials of the stores, and the settings of `backup-agent` that the lab was started
-/// with, such as `BACKUP_AGENT_LOG`.
+/// Returns the S3 credentials, and the settings of `backup-agent` in the lab's own environment,
+/// such as `BACKUP_AGENT_LOG`.
 fn environment(credentials: &Credentials) -> BTreeMap<String, String> {
     let own = std::env::vars().filter(|(name, _)| name.starts_with("BACKUP_AGENT_"));
     own.chain(credentials.environment()).collect()
 }
 
-/// Copies a directory with everything in it.
+/// Copies a directory recursively.
 pub(super) async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let mut copy = Command::new("cp");
     copy.arg("-a").arg("--reflink=auto").arg(from).arg(to);

@@ -1,5 +1,4 @@
-//! Histories: what a server and its backups go through, and what is restored afterwards, as a seed
-//! decides.
+//! Histories generated from a seed: steps of a server and its backups, and the restores at the end.
 
 mod display;
 
@@ -8,134 +7,134 @@ use std::time::Duration;
 use super::bucket_outage::{self, BucketOutage};
 use crate::seeded_rng::SeededRng;
 
-/// A history.
+/// History.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupSchedule {
-    /// The seed that it comes from.
+    /// Seed that generates it.
     pub seed: u64,
-    /// In how many of the two buckets a thing must be.
+    /// Number of buckets that must store an object before it counts as stored.
     pub required_buckets: u8,
     /// Whether the server has a table that makes its packs larger than one part of an upload.
     pub ballast: bool,
-    /// What happens, in order.
+    /// Steps, in order.
     pub steps: Vec<BackupStep>,
-    /// What is restored then, in order.
+    /// Restores at the end, in order.
     pub restores: Vec<PlannedRestore>,
 }
 
 /// One of the two buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BucketName {
-    /// The first in the settings.
+    /// First bucket in the settings.
     Near,
-    /// The second.
+    /// Second bucket in the settings.
     Far,
 }
 
-/// One thing that happens.
+/// Step of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackupStep {
-    /// So many transactions commit; each writes so many bytes.
+    /// Commits transactions of one row each.
     Write {
-        /// How many.
+        /// Number of rows.
         rows: u64,
-        /// How much each.
+        /// Size of each row.
         bytes: u64,
     },
-    /// A transaction writes a row and is rolled back.
+    /// Rolls back a transaction that wrote a row.
     RollBack,
-    /// `pg_create_restore_point`.
+    /// Creates a restore point.
     RestorePoint,
-    /// The segment ends, and nobody waits for its archiving.
+    /// Ends the segment, without waiting for its archiving.
     Switch,
-    /// The segment ends, and everything is archived before anything else happens.
+    /// Ends the segment, and waits until all WAL is archived.
     ArchiveAll,
-    /// A base backup, which is killed after a while if that is given.
+    /// Takes a base backup.
     Backup {
-        /// After how long.
+        /// Time after which `backup` is killed.
         killed_after: Option<Duration>,
     },
-    /// The server is stopped, or killed, starts as a standby of the archive, and is promoted.
+    /// Stops or kills the server, starts it as a standby of the WAL archive, and promotes it.
     Promote {
-        /// How many timeline numbers are reserved before, and never written.
+        /// Number of timelines that are reserved before the promotion and not used.
         reserved: u32,
-        /// Whether it was killed.
+        /// Whether the server is killed.
         killed: bool,
     },
-    /// Two servers are promoted out of one segment: first this one, then an older copy of it.
+    /// Promotes two servers out of one segment: this one, then an older copy.
     PromoteTwice,
-    /// PostgreSQL is killed, and started again.
+    /// Kills PostgreSQL, and restarts it.
     KillPostgres,
-    /// A segment ends, and each process that archives is killed after a while.
+    /// Ends a segment, and kills each process that archives after a while.
     KillPush {
-        /// After how long.
+        /// Time until the kill.
         after: Duration,
     },
-    /// A bucket fails.
+    /// Starts an outage of a bucket.
     Fail(BucketName, BucketOutage),
-    /// Nothing fails any more.
+    /// Ends every outage.
     Heal,
-    /// Each bucket is given what the other has.
+    /// Copies to each bucket the objects that it lacks.
     Backfill,
-    /// A bucket loses everything.
+    /// Deletes everything in a bucket.
     Lose(BucketName),
-    /// An object is damaged or deleted.
+    /// Damages or deletes an object.
     Damage {
-        /// Where; in both buckets if nothing is said.
+        /// Bucket; both if `None`.
         which: Option<BucketName>,
-        /// Whether it is deleted, and not damaged.
+        /// Whether the object is deleted instead of damaged.
         deleted: bool,
-        /// What kind of object.
+        /// Kind of the object.
         of: ObjectKind,
-        /// Which of them.
+        /// Number that selects the object.
         pick: u64,
     },
 }
 
-/// A kind of object.
+/// Kind of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
-    /// A WAL segment.
+    /// WAL segment.
     Segment,
-    /// A pack of a base backup.
+    /// Pack of a base backup.
     Pack,
-    /// A manifest.
+    /// Manifest.
     Manifest,
-    /// A timeline history.
+    /// Timeline history.
     TimelineHistory,
 }
 
-/// To where a restore goes.
+/// Kind of a recovery target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
-    /// The end of the WAL.
+    /// End of the WAL.
     End,
-    /// The time of a commit.
+    /// Time of a commit.
     Time,
-    /// The position after a commit.
+    /// LSN after a commit.
     Lsn,
-    /// A transaction.
+    /// Transaction ID.
     Xid,
-    /// A restore point.
+    /// Named restore point.
     Name,
 }
 
-/// A restore.
+/// Restore at the end of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedRestore {
-    /// To where.
+    /// Kind of its target.
     pub target: TargetKind,
-    /// To which of the moments that are possible.
+    /// Number that selects the target among those that qualify.
     pub pick: u64,
-    /// From one bucket alone.
+    /// Only bucket to restore from; both if `None`.
     pub from: Option<BucketName>,
-    /// How the buckets fail while the directory is filled.
+    /// Outages while the directory is filled.
     pub while_filled: Vec<(BucketName, BucketOutage)>,
-    /// How the buckets fail while PostgreSQL recovers.
+    /// Outages during recovery.
     pub while_recovering: Vec<(BucketName, BucketOutage)>,
-    /// After how long `restore` is killed, and run again.
+    /// Time after which `restore` is killed and run again.
     pub killed_after: Option<Duration>,
-    /// Whether it is paused at the target, and not promoted.
+    /// Whether recovery pauses at the target instead of promoting.
     pub pauses: bool,
 }
 
@@ -175,7 +174,7 @@ enum StepKind {
 }
 
 impl BackupSchedule {
-    /// Returns the history of a seed: the same for the same seed, always.
+    /// Generates the history of a seed, always the same for the same seed.
     pub fn of(seed: u64) -> Self {
         let mut rng = SeededRng::new(seed);
         let required_buckets = if rng.percent(25) { 2 } else { 1 };

@@ -1,4 +1,4 @@
-//! The files of a small server, made once and copied for each history.
+//! Files of a small server, created once and copied for each history.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::cluster::files::{give_to_postgres, write};
 use crate::cluster::postgres::bin_directory;
 use crate::cluster::program::{Program, RunAs};
 
-/// As small as PostgreSQL can be, with segments of 1 MB, and the time of each commit on record.
+/// Minimal settings: segments of 1 MB, and commit timestamps.
 const SETTINGS: &str = "
 listen_addresses = ''
 fsync = off
@@ -31,7 +31,7 @@ log_line_prefix = '%m [%p] '
 timezone = 'UTC'
 ";
 
-/// One database, and the two tables that a writer fills in each transaction.
+/// One database, and the two tables that each transaction writes to.
 const STATEMENTS: &str = "\
 update pg_database set datistemplate = false;
 
@@ -49,20 +49,20 @@ insert into counter values (0);
 
 ";
 
-/// 10 MB that do not compress, so that a pack is larger than one part of an upload.
+/// 10 MB of incompressible data, so that a pack is larger than one part of an upload.
 const BALLAST: &str = "\
 create table ballast as select (select string_agg(sha512((i * 1000 + j)::text::bytea), '') from generate_series(1, 100) j) as noise from generate_series(1, 1600) i;
 
 ";
 
-/// The templates, which are removed with this value.
+/// Templates. Dropping this value removes them.
 #[derive(Debug)]
 pub(super) struct ServerTemplates {
     directory: PathBuf,
 }
 
 impl ServerTemplates {
-    /// Makes both templates.
+    /// Creates both templates.
     pub(super) async fn make() -> anyhow::Result<Self> {
         let directory = PathBuf::from(format!(
             "/tmp/causeway-backup-faults-{}",
@@ -78,7 +78,7 @@ impl ServerTemplates {
         Ok(templates)
     }
 
-    /// Returns the files of a server, with ballast or without.
+    /// Returns the directory of the template with or without ballast.
     pub(super) fn path(&self, ballast: bool) -> PathBuf {
         self.directory
             .join(if ballast { "ballast" } else { "small" })

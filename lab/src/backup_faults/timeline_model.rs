@@ -1,71 +1,71 @@
-//! What the writer knows: on each timeline which rows are committed, in which order, and where.
+//! Model of the written timelines: committed rows, in order, with their LSNs.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-/// The size of a segment of these servers.
+/// Segment size of these servers.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// A position in the WAL.
+/// Position in the WAL (LSN), as a number.
 pub(super) type WalOffset = u64;
 
-/// A committed row.
+/// Committed row.
 #[derive(Clone, Debug)]
 pub(super) struct CommittedRow {
     pub(super) number: i64,
-    /// Where it is committed; none if its acknowledgement was lost.
+    /// Commit; `None` if its acknowledgement was lost.
     pub(super) commit: Option<CommitRecord>,
 }
 
-/// Where a row is committed.
+/// Commit of a row.
 #[derive(Clone, Debug)]
 pub(super) struct CommitRecord {
-    /// After its commit, and before the next record of another row.
+    /// LSN after the commit record, and before the records of the next row.
     pub(super) lsn: WalOffset,
-    /// As its commit record has it.
+    /// Time in the commit record.
     pub(super) time: String,
     pub(super) xid: u64,
 }
 
-/// A restore point.
+/// Restore point.
 #[derive(Clone, Debug)]
 pub(super) struct RestorePoint {
     pub(super) name: String,
-    /// How many rows were committed before.
+    /// Number of rows committed before it.
     pub(super) rows: usize,
     pub(super) lsn: WalOffset,
 }
 
-/// What was committed on a timeline and those that it began from.
+/// Rows committed on a timeline and its ancestors.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimelineModel {
     pub(super) timeline: u32,
-    /// The timelines that it began from, oldest first, and where each was left.
+    /// Ancestors, oldest first, each with the LSN of its switch point.
     pub(super) ancestors: Vec<(u32, WalOffset)>,
-    /// Oldest first.
+    /// Rows, oldest first.
     pub(super) rows: Vec<CommittedRow>,
     pub(super) points: Vec<RestorePoint>,
 }
 
-/// A backup that was reported to be made.
+/// Backup that `backup-agent` reported as complete.
 #[derive(Clone, Debug)]
 pub(super) struct ReportedBackup {
     pub(super) id: String,
     pub(super) timeline: u32,
     pub(super) start: WalOffset,
     pub(super) stop: WalOffset,
-    /// How many rows were committed when it was reported.
+    /// Number of rows committed at its report.
     pub(super) rows: usize,
-    /// Its objects, in whichever bucket.
+    /// Keys of its objects, in any bucket.
     pub(super) keys: Vec<String>,
 }
 
-/// Every timeline that was written on.
+/// Every written timeline.
 pub(super) type TimelineModels = BTreeMap<u32, TimelineModel>;
 
 impl TimelineModel {
-    /// Returns the branch that begins here with a timeline, of which this is the history file.
+    /// Returns the model of a new timeline that starts here, from its history file.
     pub(super) fn begin(&self, timeline: u32, history: &str) -> anyhow::Result<Self> {
         let lines = history.lines().map(str::trim);
         let lines = lines.filter(|value| !value.is_empty() && !value.starts_with('#'));
@@ -83,7 +83,7 @@ impl TimelineModel {
         })
     }
 
-    /// Returns the newest timeline that has the segment of this number.
+    /// Returns the newest timeline that contains this segment.
     fn owner(&self, segment: u64) -> u32 {
         let before = self.ancestors.iter().rev();
         let mut owner = self.timeline;
@@ -96,8 +96,8 @@ impl TimelineModel {
         owner
     }
 
-    /// Returns the number of the last segment on the way to this timeline that `holds` it, and up to
-    /// where its WAL belongs to this branch.
+    /// Returns the number of the last available segment of this branch, and the LSN up to which it
+    /// belongs to the branch.
     fn last_segment(&self, segments: &[(u32, u64)]) -> Option<(u64, WalOffset)> {
         let mut owned = segments.iter().filter(|(timeline, segment)| {
             self.owner(*segment) == *timeline || self.left_in(*timeline) == Some(*segment)
@@ -112,25 +112,25 @@ impl TimelineModel {
         Some((*last, left_at.map_or(end, |(_, at)| (*at).min(end))))
     }
 
-    /// Returns the segment in which a timeline was left.
+    /// Returns the segment that contains the switch point of an ancestor.
     fn left_in(&self, timeline: u32) -> Option<u64> {
         let left = self.ancestors.iter().find(|(it, _)| *it == timeline);
         left.map(|(_, at)| at / SEGMENT_BYTES)
     }
 
-    /// Returns up to where the WAL reaches that these segments hold, gaps or not.
+    /// Returns the end of the WAL in these segments, with or without gaps.
     pub(super) fn reach(&self, segments: &[(u32, u64)]) -> Option<WalOffset> {
         self.last_segment(segments).map(|(_, end)| end)
     }
 
-    /// Returns how many rows are committed up to a position.
+    /// Returns the number of rows committed up to an LSN.
     pub(super) fn rows_until(&self, end: WalOffset) -> usize {
         let within =
             |row: &CommittedRow| row.commit.as_ref().is_some_and(|commit| commit.lsn <= end);
         self.rows.iter().rposition(within).map_or(0, |row| row + 1)
     }
 
-    /// Returns the first segment from `start` on that lacks, although a later one is there.
+    /// Returns the first missing segment from `start` on that has an available successor.
     pub(super) fn gap(&self, start: WalOffset, segments: &[(u32, u64)]) -> Option<String> {
         let (last, _) = self.last_segment(segments)?;
         let first = start / SEGMENT_BYTES;
@@ -145,7 +145,7 @@ impl TimelineModel {
         Some(segment_name(self.owner(lacking), lacking))
     }
 
-    /// Tests whether a backup is of this branch.
+    /// Tests whether a backup belongs to this branch.
     pub(super) fn has(&self, backup: &ReportedBackup) -> bool {
         backup.timeline == self.timeline
             || self
@@ -155,7 +155,7 @@ impl TimelineModel {
     }
 }
 
-/// Returns a position as PostgreSQL writes it, as a number.
+/// Parses an LSN in PostgreSQL's format.
 pub(super) fn parse_lsn(text: &str) -> anyhow::Result<WalOffset> {
     let what = || format!("`{text}` is no position");
     let (upper, lower) = text.split_once('/').with_context(what)?;
@@ -164,19 +164,19 @@ pub(super) fn parse_lsn(text: &str) -> anyhow::Result<WalOffset> {
     Ok(upper << 32 | lower)
 }
 
-/// Writes a position as PostgreSQL does.
+/// Formats an LSN as PostgreSQL does.
 pub(super) fn lsn(position: WalOffset) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xffff_ffff)
 }
 
-/// Returns a segment's file name.
+/// Returns the file name of a segment.
 fn segment_name(timeline: u32, segment: u64) -> String {
     let in_each = (1 << 32) / SEGMENT_BYTES;
     let (log, number) = (segment / in_each, segment % in_each);
     format!("{timeline:08X}{log:08X}{number:08X}")
 }
 
-/// Returns the timeline and the number of a segment's file name.
+/// Returns the timeline and number of a segment from its file name.
 pub(super) fn parse_segment(name: &str) -> Option<(u32, u64)> {
     if name.len() != 24 {
         return None;
@@ -191,7 +191,7 @@ pub(super) fn parse_segment(name: &str) -> Option<(u32, u64)> {
 mod tests {
     use super::*;
 
-    /// Timeline 1 was left in the middle of its segment 5, and timeline 3 began there.
+    /// Timeline 3 starts in the middle of segment 5 of timeline 1.
     fn branch() -> TimelineModel {
         let old = TimelineModel {
             timeline: 1,

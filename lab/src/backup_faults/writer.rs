@@ -1,4 +1,4 @@
-//! The writer: one transaction after the other, and what is known of each.
+//! Writer: runs one transaction at a time, and records the outcome of each.
 
 use anyhow::bail;
 
@@ -7,7 +7,7 @@ use super::runner::ScheduleRunner;
 use super::timeline_model::{CommitRecord, CommittedRow, RestorePoint, parse_lsn};
 
 impl ScheduleRunner {
-    /// Commits rows, one in a transaction.
+    /// Commits rows, each in its own transaction.
     pub(super) async fn write(&mut self, rows: u64, bytes: u64) -> anyhow::Result<()> {
         for _row in 0..rows {
             let number = self.next_row;
@@ -34,7 +34,7 @@ impl ScheduleRunner {
         Ok(())
     }
 
-    /// Writes a row that never commits.
+    /// Rolls back a transaction that wrote a row.
     pub(super) async fn roll_back(&mut self) -> anyhow::Result<()> {
         let number = -self.next_row;
         let insert = statement(number, 200);
@@ -52,8 +52,8 @@ impl ScheduleRunner {
         Ok(())
     }
 
-    /// Compares what a server that was started again has with what is known, and learns what became
-    /// of a row whose acknowledgement was lost.
+    /// Compares the rows of a restarted server with the recorded ones, and records rows whose
+    /// acknowledgement was lost.
     pub(super) async fn compare(&mut self) -> anyhow::Result<()> {
         let found = self
             .server()?
@@ -79,7 +79,7 @@ impl ScheduleRunner {
     }
 }
 
-/// Returns the statement that writes a row, and gives its transaction.
+/// Returns the statement that writes a row and returns its transaction ID.
 fn statement(number: i64, bytes: u64) -> String {
     let note = if bytes > 1_000 {
         let lines = bytes / 32;

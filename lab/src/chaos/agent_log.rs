@@ -1,4 +1,4 @@
-//! Reads from an agent's log when a problem stood.
+//! Spans of reported problems, read from an agent's log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::workload::checker::TimeSpan;
 
-/// Returns when a problem stood, by a clock that was zero when the wall clock showed `zero`.
+/// Returns the spans of reported problems, on a clock whose zero is the wall-clock time `zero`.
 pub(super) fn problems(log: &str, zero: Duration, end: Duration) -> Vec<TimeSpan> {
     let mut found = Vec::new();
     let mut open_problems: BTreeMap<&str, Duration> = BTreeMap::new();
@@ -24,7 +24,7 @@ pub(super) fn problems(log: &str, zero: Duration, end: Duration) -> Vec<TimeSpan
             let from = open_problems.remove(problem.unwrap_or_default());
             found.extend(from.map(|from| TimeSpan { from, to: at }));
         } else if line.contains("msg=\"agent started\"") {
-            // What the one before it saw stands no more than it does.
+            // A restart ends the problems of the previous process.
             let before = std::mem::take(&mut open_problems).into_values();
             found.extend(before.map(|from| TimeSpan { from, to: at }));
         }

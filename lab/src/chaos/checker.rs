@@ -1,4 +1,4 @@
-//! The checker: what must hold in every history. It judges what was seen and looks at nothing.
+//! Checker: properties of every history, checked on the observations, without I/O.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,58 +12,59 @@ use super::observations::{
 };
 use crate::workload::checker::{TimeSpan, split_brain_duration};
 
-/// How long after healing every node may take to do its part.
+/// Time limit for every node to recover after healing.
 pub const WHOLE_WITHIN: Duration = Duration::from_mins(2);
 
-/// How long a reason may take to be named.
+/// Time limit for a reason to be reported.
 pub const NAMED_WITHIN: Duration = Duration::from_secs(30);
 
-/// How old what `failover-ctl status` said may be: it is asked every few seconds, and waits for nodes that
-/// do not answer.
+/// Maximum age of an output of `failover-ctl status`, which is polled every few seconds and waits
+/// for nodes that do not respond.
 pub const STATUS_EVERY: Duration = Duration::from_secs(15);
 
-/// How long ago a write may be that shows that a node accepts writes.
+/// Maximum age of a write that proves a writable node.
 const LATELY: Duration = Duration::from_secs(2);
 
-/// The same for the API, which tries for 8 s to find a primary, and whose clients keep an address for 5 s.
+/// The same through the API, which searches for a primary for 8 s and whose clients cache an
+/// address for 5 s.
 const API_LATELY: Duration = Duration::from_secs(5);
 
-/// How long before a takeover a statement still speaks of it: the lease, and one look.
+/// Maximum age of a stated data loss at a takeover: the lease duration and one poll.
 const STATED_WITHIN: Duration = Duration::from_secs(25);
 
-/// How much earlier or later a claim may have been true: the looks are a second apart.
+/// Tolerance of the times of a claim: observations are a second apart.
 const SIDE: Duration = Duration::from_millis(2_500);
 
-/// Something that does not hold.
+/// Violation of a property.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChaosViolation {
-    /// What should.
+    /// Violated property.
     pub property: ChaosProperty,
-    /// What was seen instead.
+    /// Observation that violates it.
     pub seen: String,
 }
 
-/// What must hold.
+/// Property of every history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChaosProperty {
-    /// No two nodes accept writes at once.
+    /// Two nodes never accept writes at once.
     OneWriter,
-    /// Not more is lost than was stated before.
+    /// The data loss is at most what was stated before it.
     LossIsStated,
-    /// What is lost is saved on the node that had it.
+    /// Lost rows are saved on the node that had them.
     LossIsSaved,
-    /// After healing, one node accepts writes and every other follows it.
+    /// After healing, one node accepts writes and every other one streams from it.
     WholeAfterHealing,
-    /// While a node does not do its part, a metric says why.
+    /// A metric reports the reason while a node is out of service.
     MetricNamesReason,
-    /// While a node does not do its part, its log says why.
+    /// The log reports the reason while a node is out of service.
     LogNamesReason,
-    /// While a node does not do its part, `failover-ctl status` says why.
+    /// `failover-ctl status` reports the reason while a node is out of service.
     StatusNamesReason,
-    /// What a command reports is so.
+    /// A successful command did what it reports.
     ReportIsTrue,
-    /// A command ends.
+    /// Every command ends.
     CommandEnds,
 }
 
@@ -73,7 +74,7 @@ impl fmt::Display for ChaosViolation {
     }
 }
 
-/// Returns everything that does not hold.
+/// Returns every violation.
 pub fn check(observed: &Observations) -> Vec<ChaosViolation> {
     let mut found = Vec::new();
     found.extend(one_writer(observed));
@@ -122,8 +123,8 @@ fn loss_is_saved(observed: &Observations) -> Option<ChaosViolation> {
     (unsaved > 0).then(|| violation(ChaosProperty::LossIsSaved, seen))
 }
 
-/// Returns how many rows were stated to be lost at most: at each change of the writing node, the most of what
-/// was stated shortly before it.
+/// Returns the maximum data loss that was stated, in rows: for each change of the writing node, the
+/// highest statement shortly before it.
 pub fn stated(observed: &Observations) -> u64 {
     let mut writes: Vec<(Duration, &NodeId)> = observed
         .accepted
@@ -177,7 +178,7 @@ fn whole_after_healing(observed: &Observations) -> Option<ChaosViolation> {
     Some(violation(ChaosProperty::WholeAfterHealing, seen))
 }
 
-/// Returns why the platform is not whole at the second of two moments; none if it is.
+/// Returns why the platform has not recovered in the second of two rounds; `None` if it has.
 pub fn not_whole(
     observed: &Observations,
     one: &ObservationRound,
@@ -227,7 +228,7 @@ pub fn not_whole(
     None
 }
 
-/// Returns the node that accepts writes at a moment, and its server.
+/// Returns the node that accepts writes in a round, and its server.
 fn primary<'a>(
     observed: &Observations,
     round: &'a ObservationRound,
@@ -252,8 +253,8 @@ fn wrote(observed: &Observations, node: &NodeId, from: Duration, to: Duration) -
     at.is_some_and(|at| at.iter().any(|at| from <= *at && *at <= to))
 }
 
-/// Returns the first node that did not do its part for so long that its reason should have been named, and was
-/// not.
+/// Returns the first node that was out of service for longer than the time limit without a reported
+/// reason.
 fn reason_is_named(observed: &Observations, property: ChaosProperty) -> Option<ChaosViolation> {
     let timeout = if property == ChaosProperty::StatusNamesReason {
         NAMED_WITHIN + STATUS_EVERY
@@ -302,7 +303,7 @@ fn does_its_part(
     match primary(observed, round) {
         Some((primary, _)) if primary == node => true,
         Some((_, primary)) => follows(server, primary),
-        // Whoever receives from a server that accepts no writes is not to blame for that.
+        // A standby streams from its upstream even if that accepts no writes.
         None => server.in_recovery && server.receives,
     }
 }
@@ -314,7 +315,7 @@ fn is_named(
     node: &NodeId,
     seen: &ObservedNode,
 ) -> bool {
-    // An agent that does not answer is what a scrape that fails says, and what its log cannot.
+    // A failed scrape reports an agent that does not respond. Its log cannot.
     let agent = seen.agent.as_ref();
     if property == ChaosProperty::StatusNamesReason {
         let said = observed
@@ -332,7 +333,7 @@ fn is_named(
     agent.is_none() || spans.copied().any(|span| stands(&span))
 }
 
-/// Returns what is wrong with what a command reported.
+/// Returns the violation in the report of a command.
 fn judge(observed: &Observations, command: &CommandObservation) -> Option<ChaosViolation> {
     let Some(code) = command.code else {
         let seen = format!("`{}` did not end", command.typed);

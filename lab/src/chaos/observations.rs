@@ -1,4 +1,4 @@
-//! What was seen of the platform during a history. Nothing here looks or judges.
+//! Observations of the platform during a history, as data.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,126 +9,126 @@ use serde::Serialize;
 use crate::workload::checker::TimeSpan;
 use crate::workload::history::seconds;
 
-/// Everything that was seen, by the clock of the clients' memory.
+/// All observations, on the clock of the clients' history.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Observations {
-    /// All nodes, again and again.
+    /// Rounds over all nodes, in order.
     pub rounds: Vec<ObservationRound>,
-    /// When each node acknowledged a write, in order. A second host is a node of its own.
+    /// Times at which each node acknowledged a write, in order. A second host counts as a node.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
-    /// When a row was acknowledged through the API, whose name is found by DNS, in order.
+    /// Times at which the API, found by DNS, acknowledged a row, in order.
     pub through_api: Vec<Duration>,
-    /// What `failover-ctl` stated that may be lost.
+    /// Data losses stated by `failover-ctl`.
     pub stated: Vec<StatedRows>,
-    /// What `failover-ctl status` said.
+    /// Outputs of `failover-ctl status`.
     pub statuses: Vec<StatusObservation>,
-    /// What an operator asked for, and was told.
+    /// Commands of the operator, with their results.
     pub commands: Vec<CommandObservation>,
-    /// When a problem stood, as each agent's log tells.
+    /// Spans of the problems in each agent's log.
     pub logged: BTreeMap<NodeId, Vec<TimeSpan>>,
-    /// How many acknowledged rows the last primary lacks; none if there was no primary.
+    /// Number of acknowledged rows that the last primary lacks; `None` without a primary.
     pub rows_lost: Option<usize>,
-    /// How many of them are in no node's saves of diverged WAL.
+    /// Number of lost rows that no node's saved WAL contains.
     pub rows_unsaved: usize,
-    /// When everything was healed, and no command ran any more.
+    /// Time at which every fault was healed and every command had ended.
     #[serde(with = "seconds")]
     pub healed_at: Duration,
-    /// When it was looked for the last time.
+    /// Time of the last observation.
     #[serde(with = "seconds")]
     pub ended_at: Duration,
 }
 
-/// All nodes at one moment.
+/// All nodes in one round.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ObservationRound {
-    /// When.
+    /// Time of the round.
     #[serde(with = "seconds")]
     pub at: Duration,
-    /// Each of them.
+    /// Observations by node.
     pub nodes: BTreeMap<NodeId, ObservedNode>,
 }
 
-/// A node at one moment.
+/// Node in one round.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ObservedNode {
-    /// What its agent said; none if it did not answer.
+    /// Agent; `None` if it did not respond.
     pub agent: Option<AgentObservation>,
-    /// What its server said; none if it did not answer.
+    /// PostgreSQL; `None` if it did not respond.
     pub server: Option<ServerObservation>,
 }
 
-/// What an agent said.
+/// State of an agent.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AgentObservation {
     /// `role` of its status.
     pub role: String,
-    /// The problems that its status names.
+    /// Problems in its status.
     pub problems: Vec<String>,
-    /// The problems whose metric is 1.
+    /// Problems whose metric is 1.
     pub alerts: Vec<String>,
-    /// What else it says of itself, in words.
+    /// Standby setup and decision in its status.
     pub says: String,
 }
 
-/// What a server said.
+/// State of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ServerObservation {
-    /// It follows.
+    /// Whether it is in recovery.
     pub in_recovery: bool,
-    /// The timeline that it writes or receives; 0 if neither.
+    /// Timeline that it writes or receives; 0 if neither.
     pub timeline: u32,
-    /// How far it has written or replayed.
+    /// LSN that it has written or replayed.
     pub position: u64,
-    /// Its walreceiver streams.
+    /// Whether its walreceiver streams.
     pub receives: bool,
 }
 
-/// What was stated that may be lost.
+/// Stated data loss.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StatedRows {
-    /// When.
+    /// Time of the statement.
     #[serde(with = "seconds")]
     pub at: Duration,
-    /// The most rows.
+    /// Maximum number of lost rows.
     pub rows: u64,
 }
 
-/// What `failover-ctl status` said.
+/// Output of `failover-ctl status`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StatusObservation {
-    /// When it had answered.
+    /// Time of the output.
     #[serde(with = "seconds")]
     pub at: Duration,
-    /// For each node why it does not do its part: that it does not answer, or its problems.
+    /// Reasons by node out of service: no response, or its problems.
     pub reasons: BTreeMap<NodeId, Vec<String>>,
-    /// The verdict, as JSON.
+    /// Failover forecast, as JSON.
     pub verdict: String,
 }
 
-/// A command of an operator.
+/// Command of an operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct CommandObservation {
-    /// What was typed.
+    /// Arguments of `failover-ctl`.
     pub typed: String,
-    /// What it claims when it ends with 0.
+    /// Claim of a successful command.
     pub claim: CommandClaim,
-    /// When it began.
+    /// Start time.
     #[serde(with = "seconds")]
     pub from: Duration,
-    /// When it ended.
+    /// End time.
     #[serde(with = "seconds")]
     pub to: Duration,
-    /// How it ended; none if it had to be ended.
+    /// Exit code; `None` if the command exceeded its timeout.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Output.
     pub printed: String,
 }
 
-/// What a command claims when it ends with 0.
+/// Claim of a command that exits with 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CommandClaim {
-    /// Nothing.
+    /// No claim.
     Nothing,
     /// This node is primary and accepts writes.
     Primary(NodeId),
@@ -136,7 +136,7 @@ pub enum CommandClaim {
     Streams(NodeId),
     /// No operation is unfinished.
     NothingOpen {
-        /// What `failover-ctl history` showed afterwards: the operations that are unfinished.
+        /// Unfinished operations in `failover-ctl history` afterwards.
         left: Vec<String>,
     },
 }

@@ -1,4 +1,4 @@
-//! Looks at every node again and again while a history is played.
+//! Observer: polls every node during a history.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,19 +18,19 @@ use crate::cluster::node::Node;
 use crate::lab::Lab;
 use crate::workload::history::{History, WritePath};
 
-/// How often every node is looked at.
+/// Interval between two rounds over the nodes.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 
-/// How often `failover-ctl status` is asked.
+/// Interval between two runs of `failover-ctl status`.
 const STATUS_EVERY: Duration = Duration::from_secs(4);
 
-/// How long a server may take to say how it is.
+/// Timeout of a query on a server.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long `failover-ctl status` may take.
+/// Timeout of `failover-ctl status`.
 const STATUS_WITHIN: Duration = Duration::from_mins(1);
 
-/// What a server says of itself: whether it follows, its timeline, how far it is, and its walreceiver.
+/// State of a server: recovery, timeline, LSN and walreceiver.
 const QUESTION: &str = "\
 select pg_is_in_recovery(),
        case when pg_is_in_recovery() then coalesce((select received_tli from pg_stat_wal_receiver), 0)
@@ -38,7 +38,7 @@ select pg_is_in_recovery(),
        case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end,
        coalesce((select status from pg_stat_wal_receiver), '') = 'streaming'";
 
-/// What was seen until now, and who looks.
+/// Observations of a running history, and the tasks that collect them.
 #[derive(Clone, Debug)]
 pub(crate) struct Observer {
     lab: Arc<Lab>,
@@ -48,7 +48,7 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Begins to look.
+    /// Starts the tasks.
     pub(crate) fn start(lab: &Arc<Lab>, history: &History) -> Self {
         let observer = Self {
             lab: Arc::clone(lab),
@@ -66,18 +66,18 @@ impl Observer {
         observer
     }
 
-    /// Ends it.
+    /// Stops the tasks.
     pub(crate) async fn stop(&self) {
         self.tasks.stop(Duration::from_secs(2)).await;
     }
 
-    /// Gives access to what was seen.
+    /// Locks the observations.
     pub(crate) fn seen(&self) -> MutexGuard<'_, Observations> {
-        // It is only ever added to.
+        // A panic leaves them valid: they are only appended to.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what was seen, with when each node acknowledged a write.
+    /// Returns the observations, with the times of acknowledged writes.
     pub(crate) fn so_far(&self) -> Observations {
         let mut observed = self.seen().clone();
         let snapshot = self.history.snapshot();
@@ -142,7 +142,7 @@ impl Observer {
     }
 }
 
-/// Reads what `failover-ctl status --json` printed.
+/// Parses the output of `failover-ctl status --json`.
 fn status_seen(at: Duration, answer: &Value) -> StatusObservation {
     let nodes = answer.get("nodes").and_then(Value::as_array);
     let reasons = nodes.into_iter().flatten().filter_map(|entry| {
@@ -179,7 +179,7 @@ async fn agent(node: &Node) -> Option<AgentObservation> {
     })
 }
 
-/// Returns the problems that an agent's status names.
+/// Returns the problems in an agent's status.
 fn problems(status: &Value) -> Vec<String> {
     let listed = status.get("problems").and_then(Value::as_array);
     let names = listed.into_iter().flatten();

@@ -1,4 +1,4 @@
-//! The commands that an operator gives during a history, and what each claims.
+//! Commands of an operator during a history, and the claim of each.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::schedule::OperatorCommand;
 use crate::lab::Lab;
 use crate::workload::history::History;
 
-/// How long a command may take. Each has limits of its own, and the longest is that of `rejoin` here.
+/// Timeout of a command. Commands have their own timeouts, of which `rejoin` has the longest.
 const ENDS_WITHIN: Duration = Duration::from_mins(2);
 
-/// When the operator's process is killed: in the midst of a promotion.
+/// Time after which the operator's process is killed, during a promotion.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(2);
 
-/// How a shell shows that SIGKILL ended a program.
+/// Exit code that a shell reports for SIGKILL.
 const KILLED: i32 = 137;
 
-/// How long `rejoin` is told to wait.
+/// Timeout passed to `rejoin`.
 const REJOIN_SECS: &str = "60";
 
-/// Gives a command, waits for its end, and remembers what it reported.
+/// Runs a command, waits for its end, and records its result.
 pub(super) async fn give(
     lab: &Lab,
     history: &History,
@@ -42,7 +42,7 @@ pub(super) async fn give(
     let to = history.now();
     let (code, printed, stdout) = match outcome {
         Ok(it) => (it.code, format!("{}{}", it.stdout, it.stderr), it.stdout),
-        // That is no report, and nobody waits for another.
+        // A killed command reports nothing.
         Err(_) if cut_off => (Some(KILLED), "cut off".to_owned(), String::new()),
         Err(error) => (None, format!("{error:#}"), String::new()),
     };
@@ -68,7 +68,7 @@ pub(super) async fn give(
         }
     };
     let mut seen = observer.seen();
-    // A promotion is stated before it begins; a plan that is only shown speaks of the moment of its answer.
+    // A promotion states the loss before it starts; a plan states it at its output.
     let at = if order == OperatorCommand::PlanPromote {
         to
     } else {
@@ -102,7 +102,7 @@ fn typed(order: OperatorCommand, node: &NodeId) -> Vec<String> {
         OperatorCommand::PromoteStopping => {
             [&promote[..], &["--stop-instance"], &accepted].concat()
         }
-        // What was accepted for the command that was cut off is not accepted for this one.
+        // `resume` does not inherit the accepted risks of the killed command.
         OperatorCommand::Resume => [&["resume"][..], &accepted].concat(),
         OperatorCommand::Abandon => vec!["abandon"],
         OperatorCommand::Rejoin => rejoin.to_vec(),
@@ -111,7 +111,7 @@ fn typed(order: OperatorCommand, node: &NodeId) -> Vec<String> {
     typed.into_iter().map(str::to_owned).collect()
 }
 
-/// Returns what `resume` claims: that the target of the operation is primary, if that came of it.
+/// Returns the claim of `resume`: the operation's target is primary, if it was promoted.
 fn resumed(journal: &Value) -> CommandClaim {
     let text = |path| journal.pointer(path).and_then(Value::as_str);
     let target = text("/plan/to").and_then(|text| text.parse().ok());
@@ -121,7 +121,7 @@ fn resumed(journal: &Value) -> CommandClaim {
     }
 }
 
-/// Returns the most rows that a plan, or the journal of one, states.
+/// Returns the highest number of rows in a plan or a journal.
 fn rows_stated(answer: &Value) -> Option<u64> {
     match answer {
         Value::Object(of) => of
@@ -139,12 +139,12 @@ fn rows_stated(answer: &Value) -> Option<u64> {
     }
 }
 
-/// Returns the operations that `failover-ctl history` shows as unfinished.
+/// Returns the unfinished operations in `failover-ctl history`.
 async fn unfinished(lab: &Lab) -> Vec<String> {
     let history = lab.programs().failover_ctl(&["history", "--json"]);
     let history = match history.run(None, ENDS_WITHIN).await {
         Ok(history) => history,
-        // Not an empty list: that would confirm a claim that was not checked.
+        // An empty list would confirm a claim that was not checked.
         Err(error) => return vec![format!("unknown: {error:#}")],
     };
     let operations: Vec<Value> = match serde_json::from_str(&history) {

@@ -1,4 +1,4 @@
-//! Plays a history on a lab, and returns what was seen.
+//! Runner of a history on a lab.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,36 +24,35 @@ use crate::workload::history::{History, HistoryEvent};
 use crate::workload::rows::missing_rows;
 use crate::workload::writers::Writers;
 
-/// How many connections each of the writers has: a quarter of what the stories write, since two labs share
-/// a machine of two cores.
+/// Connections per writer: a quarter of a scenario's, since two labs share two cores.
 const CONNECTIONS: u64 = 1;
 
-/// How long the clients may take until they write.
+/// Timeout until the clients' first acknowledged row.
 const BEGINS_WITHIN: Duration = Duration::from_mins(2);
 
-/// For how many looks on end the platform has to be whole.
+/// Number of consecutive rounds in which the platform must have recovered.
 const WHOLE_FOR: usize = 3;
 
-/// How long it may take to compare the rows.
+/// Timeout of the comparison of rows.
 const COMPARED_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long after the platform is whole a node may take to save what only it has.
+/// Timeout after recovery for a node to save WAL that only it has.
 const SAVED_WITHIN: Duration = Duration::from_secs(30);
 
-/// A history that was played.
+/// Result of a history.
 #[derive(Debug)]
 pub(super) struct ChaosRun {
-    /// What was seen.
+    /// Observations.
     pub(super) observed: Observations,
-    /// What happened.
+    /// Events, in order.
     pub(super) events: Vec<HistoryEvent>,
 }
 
-/// Plays a history.
+/// Runs a history.
 ///
 /// # Errors
 ///
-/// When it cannot begin, or the lab cannot be healed: nothing is known of the platform then.
+/// When it cannot start, or the lab cannot be healed: the platform was not observed then.
 pub(super) async fn play(lab: &Arc<Lab>, schedule: &FaultSchedule) -> anyhow::Result<ChaosRun> {
     let history = History::default();
     let wall_at_zero = clock::wall().saturating_sub(history.now());
@@ -74,7 +73,7 @@ pub(super) async fn play(lab: &Arc<Lab>, schedule: &FaultSchedule) -> anyhow::Re
     let observer = Observer::start(lab, &history);
     let commands = Tasks::new();
     let played = events(lab, schedule, &history, &observer, &commands).await;
-    // Also what could not be played to its end is ended.
+    // Commands of an aborted history are stopped too.
     if played.is_err() {
         commands.stop(Duration::ZERO).await;
     }
@@ -101,7 +100,8 @@ pub(super) async fn play(lab: &Arc<Lab>, schedule: &FaultSchedule) -> anyhow::Re
     })
 }
 
-/// Lets everything happen, heals, and waits until the platform is whole or has had its time.
+/// Runs every event, heals, and waits until the platform has recovered or its time limit has
+/// passed.
 async fn events(
     lab: &Arc<Lab>,
     schedule: &FaultSchedule,
@@ -137,7 +137,7 @@ async fn events(
     let healed_at = history.record_event("everything is healed, and no command runs");
     observer.seen().healed_at = healed_at;
     let mut whole = 0;
-    // Two looks longer, so that the last look in time is among them.
+    // Two seconds more, so that the last round within the limit is included.
     while whole < WHOLE_FOR && history.now() < healed_at + WHOLE_WITHIN + Duration::from_secs(2) {
         time::sleep(Duration::from_millis(700)).await;
         let seen = observer.so_far();
@@ -161,7 +161,7 @@ async fn break_it(lab: &Lab, history: &History, kind: FaultKind) {
     let on = NodeSelector { node: on };
     match lab.break_with(&kind.fault(on)).await {
         Ok(done) => history.record_event(done),
-        // A process that is gone cannot be frozen: that is a history too.
+        // A process that has ended cannot be frozen: the history goes on without the fault.
         Err(error) => history.record_event(format!("{kind} was not possible: {error:#}")),
     };
 }
@@ -171,7 +171,7 @@ async fn heal(lab: &Lab, history: &History) -> anyhow::Result<()> {
     lab.heal().await
 }
 
-/// Returns which node is meant now.
+/// Returns the node that a selection means now.
 fn which(lab: &Lab, history: &History, who: ScheduledNode) -> Option<NodeId> {
     let accepted = history.snapshot().accepted;
     let last: BTreeMap<_, _> = accepted
@@ -197,7 +197,7 @@ fn which(lab: &Lab, history: &History, who: ScheduledNode) -> Option<NodeId> {
     Some(found?.spec.node.clone())
 }
 
-/// Returns the acknowledged rows that the primary lacks; none if there is no primary.
+/// Returns the acknowledged rows that the primary lacks; `None` without a primary.
 async fn lost(lab: &Lab, history: &History) -> Option<LostRows> {
     let tasks = Tasks::new();
     let database = lab.database();
@@ -217,7 +217,8 @@ async fn lost(lab: &Lab, history: &History) -> Option<LostRows> {
     lost
 }
 
-/// Returns how many lost rows are in no node's saves. A node that follows may still be saving.
+/// Returns the number of lost rows that no node's saved WAL contains. A rejoining node may still be
+/// saving.
 async fn unsaved(lab: &Lab, lost: &LostRows) -> usize {
     let saves: Vec<_> = lab
         .nodes()

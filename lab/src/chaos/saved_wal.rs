@@ -1,4 +1,4 @@
-//! Looks for rows that were lost in the WAL that was saved of diverged nodes.
+//! Search for lost rows in the saved WAL of diverged nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::path::Path;
 use crate::workload::history::WritePath;
 use crate::workload::rows::username;
 
-/// PostgreSQL's size of a page of WAL, and of the headers of a page and of the first one of a file.
+/// Sizes in PostgreSQL's WAL format: page, page header, and header of a segment's first page.
 const PAGE: usize = 8192;
 const HEADER: usize = 24;
 const FIRST_HEADER: usize = 40;
 
-/// The rows that were acknowledged and are on the primary no more, by the door that they came through.
+/// Acknowledged rows that the primary lacks, by write path.
 pub(super) type LostRows = BTreeMap<WritePath, BTreeSet<u64>>;
 
-/// Returns the lost rows that no file below these directories holds.
+/// Returns the lost rows that no file below these directories contains.
 pub(super) fn unsaved(directories: &[impl AsRef<Path>], lost: &LostRows) -> LostRows {
     let mut left = lost.clone();
     for directory in directories {
@@ -23,7 +23,7 @@ pub(super) fn unsaved(directories: &[impl AsRef<Path>], lost: &LostRows) -> Lost
     left
 }
 
-/// Returns how many rows these are.
+/// Returns the number of rows.
 pub(super) fn count(lost: &LostRows) -> usize {
     lost.values().map(BTreeSet::len).sum()
 }
@@ -48,7 +48,7 @@ fn search(directory: &Path, left: &mut LostRows) {
     }
 }
 
-/// Returns what the records of a file of WAL hold, without the headers of pages that they run across.
+/// Returns the records of a WAL file, without the page headers that they span.
 fn without_headers(file: &[u8]) -> Vec<u8> {
     let pages = file.chunks(PAGE).enumerate();
     let bodies = pages
@@ -56,7 +56,7 @@ fn without_headers(file: &[u8]) -> Vec<u8> {
     bodies.flatten().copied().collect()
 }
 
-/// A row of the ledger begins with its number, in the machine's order of bytes.
+/// A ledger row starts with its number, in native byte order.
 fn remove_by_number(log: &[u8], rows: &mut BTreeSet<u64>) {
     let (Some(first), Some(last)) = (rows.first().copied(), rows.last().copied()) else {
         return;

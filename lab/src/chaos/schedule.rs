@@ -1,4 +1,4 @@
-//! Histories: what breaks when, and what an operator does meanwhile, as a seed decides.
+//! Histories generated from a seed: faults, and commands of an operator.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,83 +6,84 @@ use std::time::Duration;
 use crate::fault::{Fault, NodeSelector, RegionSelector};
 use crate::seeded_rng::SeededRng;
 
-/// For how long faults come and operators act. Two leases: so that a takeover may be disturbed.
+/// Period of faults and commands. Two lease durations, so that faults also hit a takeover.
 const EVENTS_WITHIN: Duration = Duration::from_secs(25);
 
-/// How soon an operator acts after something has happened.
+/// Maximum delay of a command after a fault.
 const OPERATOR_WITHIN: Duration = Duration::from_secs(15);
 
-/// The longest time between two events of a quick succession.
+/// Maximum interval between two events in quick succession.
 const QUICK: Duration = Duration::from_secs(4);
 
-/// How long what stands at the end may last before it is healed.
+/// Range of the time from the last event to the heal, in milliseconds.
 const LASTS: (u64, u64) = (2_000, 20_000);
 
-/// A history.
+/// History.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultSchedule {
-    /// The seed that it comes from.
+    /// Seed that generates it.
     pub seed: u64,
-    /// What happens, in order.
+    /// Events, in order.
     pub events: Vec<ScheduledEvent>,
-    /// When everything is healed.
+    /// Time at which everything is healed.
     pub healed_at: Duration,
 }
 
-/// One thing that happens.
+/// Event of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduledEvent {
-    /// When, counted from the moment at which the clients write.
+    /// Time since the clients' first acknowledged row.
     pub at: Duration,
-    /// What.
+    /// Action.
     pub act: ScheduledAction,
 }
 
-/// What happens.
+/// Action of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduledAction {
-    /// Something breaks.
+    /// Injects a fault.
     Break(FaultKind),
-    /// Everything that broke until now is healed.
+    /// Heals every fault so far.
     Heal,
-    /// An operator gives a command.
+    /// Runs an operator's command on a node.
     Command(OperatorCommand, ScheduledNode),
 }
 
-/// What breaks.
+/// Kind of a fault.
 #[derive(Clone, Copy)]
 pub enum FaultKind {
-    /// One node.
+    /// Fault of one node.
     Node(NodeFault, ScheduledNode),
-    /// What all of them share.
+    /// Fault of a shared service.
     Shared(SharedFault),
 }
 
-/// Which node, when it comes to that.
+/// Node, selected when the event runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScheduledNode {
-    /// The node that took a write last.
+    /// Node with the latest acknowledged write.
     Primary,
-    /// The other node of its region, or else the first that is not the primary.
+    /// Other node of its region, or the first standby.
     Neighbour,
-    /// The node that is neither.
+    /// Remaining node.
     Third,
 }
 
-/// What an operator asks for.
+/// Command of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorCommand {
     /// `status`
     Status,
     /// `plan promote --to`
     PlanPromote,
-    /// `promote --to`, which accepts what is stated
+    /// `promote --to`, accepting the stated data loss
     Promote,
     /// The same with `--stop-instance`
     PromoteStopping,
-    /// The same as [`OperatorCommand::Promote`], and the operator's process is killed two seconds later
+    /// The same as [`OperatorCommand::Promote`], with the operator's process killed two seconds
+    /// later
     PromoteCutOff,
-    /// `resume`, which accepts what was accepted
+    /// `resume`, accepting the stated data loss
     Resume,
     /// `abandon`
     Abandon,
@@ -92,13 +93,13 @@ pub enum OperatorCommand {
     Rebuild,
 }
 
-/// A fault of one node.
+/// Constructor of a fault of one node.
 type NodeFault = fn(NodeSelector) -> Fault;
 
-/// A fault of what the nodes share.
+/// Constructor of a fault of a shared service.
 type SharedFault = fn() -> Fault;
 
-/// Every fault of one node, and how often it comes beside the others.
+/// Faults of one node, with their weights.
 const ON_A_NODE: &[(NodeFault, u64)] = &[
     (Fault::PostmasterKilled, 2),
     (Fault::NodeLost, 5),
@@ -133,7 +134,7 @@ const ON_A_NODE: &[(NodeFault, u64)] = &[
     (Fault::NodeIsolated, 3),
 ];
 
-/// Every fault of what the nodes share, and how often it comes beside the others.
+/// Faults of shared services, with their weights.
 const SHARED: &[(SharedFault, u64)] = &[
     (|| Fault::LeaseStoreDown, 2),
     (|| Fault::LeaseStoreSlow, 1),
@@ -146,7 +147,7 @@ const SHARED: &[(SharedFault, u64)] = &[
     (|| Fault::RegionLost(RegionSelector::default()), 2),
 ];
 
-/// Every command, and how often it is given beside the others.
+/// Commands, with their weights.
 const COMMANDS: &[(OperatorCommand, u64)] = &[
     (OperatorCommand::Status, 1),
     (OperatorCommand::PlanPromote, 2),
@@ -160,7 +161,7 @@ const COMMANDS: &[(OperatorCommand, u64)] = &[
 ];
 
 impl FaultSchedule {
-    /// Returns the history of a seed: the same for the same seed, always.
+    /// Generates the history of a seed, always the same for the same seed.
     pub fn of(seed: u64) -> Self {
         let mut chance = ScheduleRng(SeededRng::new(seed));
         let mut events = Vec::new();
@@ -187,7 +188,7 @@ impl FaultSchedule {
         }
         let broken: Vec<Duration> = events.iter().map(|event| event.at).collect();
         for _command in 0..chance.below(6) {
-            // An operator acts when something has happened.
+            // An operator acts after a fault.
             let after = broken.get(chance.index(broken.len()));
             let after = after.copied().unwrap_or_default();
             let at = after + chance.between(500, millis(OPERATOR_WITHIN));
@@ -199,7 +200,7 @@ impl FaultSchedule {
                     | OperatorCommand::PromoteCutOff
                     | OperatorCommand::PlanPromote
             );
-            // The neighbour takes over automatically, so a promotion is mostly of the other.
+            // The neighbour takes over automatically, so most promotions are of the third node.
             let usual = if promotes {
                 ScheduledNode::Third
             } else {
@@ -220,7 +221,7 @@ impl FaultSchedule {
 }
 
 impl FaultKind {
-    /// Returns the fault, on the node that is meant.
+    /// Returns the fault of the selected node.
     pub fn fault(self, on: NodeSelector) -> Fault {
         match self {
             Self::Node(fault, _) => fault(on),
@@ -228,7 +229,7 @@ impl FaultKind {
         }
     }
 
-    /// Returns which node is meant.
+    /// Returns the selection of the node.
     pub fn who(self) -> Option<ScheduledNode> {
         match self {
             Self::Node(_, who) => Some(who),
@@ -291,7 +292,7 @@ impl fmt::Display for FaultSchedule {
     }
 }
 
-/// What a seed decides of a history.
+/// Random choices of a history.
 struct ScheduleRng(SeededRng);
 
 impl ScheduleRng {
@@ -307,7 +308,7 @@ impl ScheduleRng {
         self.0.between(from, to)
     }
 
-    /// Returns a moment after `at`: soon after it, or any until the end.
+    /// Returns a time after `at`: soon after it, or any within the period.
     fn moment_after(&mut self, at: Duration) -> Duration {
         let end = millis(EVENTS_WITHIN);
         let at = millis(at);
@@ -328,7 +329,7 @@ impl ScheduleRng {
             return FaultKind::Shared(shared.unwrap_or(|| Fault::LeaseStoreDown));
         }
         let fault = self.weighted(ON_A_NODE).unwrap_or(Fault::NodeLost);
-        // A standby replays, and its WAL can be removed; a primary does neither.
+        // Only a standby replays and can lack removed WAL.
         let replays = matches!(
             fault(NodeSelector::default()),
             Fault::ReplaySlow(_) | Fault::ReplayPaused(_) | Fault::WalRemoved(_)
@@ -343,7 +344,7 @@ impl ScheduleRng {
         )
     }
 
-    /// Returns which node: mostly the usual one.
+    /// Selects a node, usually `usual`.
     fn who(&mut self, usual: ScheduledNode) -> ScheduledNode {
         match self.below(10) {
             0..=5 => usual,

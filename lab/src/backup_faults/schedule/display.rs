@@ -1,4 +1,4 @@
-//! Schedules as text.
+//! Text of a schedule.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Schedules of seeds: the same for the same seed, and with every step and target.
+//! Schedules: reproducible from their seeds, and with every step and target.
 
 use std::collections::BTreeSet;
 

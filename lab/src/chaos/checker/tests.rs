@@ -1,4 +1,4 @@
-//! Planted violations: each property fails when it should, and only then.
+//! Planted violations: each property fails on its violation, and only then.
 
 use std::collections::BTreeMap;
 
@@ -266,13 +266,13 @@ fn history() -> Observations {
     }
 }
 
-/// Has an agent name a problem.
+/// Adds a problem to an agent's status and metrics.
 fn name(seen: &mut ObservedNode) {
     let agent = seen.agent.as_mut().unwrap();
     agent.alerts = vec!["not-streaming".to_owned()];
 }
 
-/// Has log and status name a problem of a node all the time.
+/// Adds a problem of a node to log and status, for the whole history.
 fn said(history: &mut Observations, name: &str) {
     let always = TimeSpan {
         from: secs(0),

@@ -1,4 +1,4 @@
-//! Schedules of seeds: the same for the same seed, bounded, and with every fault and command.
+//! Schedules: reproducible from their seeds, bounded, and with every fault and command.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn same_seed_then_same_history() {
     assert_eq!(distinct.len(), 200);
 }
 
-/// A seed that was printed stays that history, in each release.
+/// A printed seed generates the same history in each release.
 #[test]
 fn known_seed_then_known_history() {
     let text = FaultSchedule::of(2).to_string();
