@@ -1,4 +1,4 @@
-//! AWS on loopback: S3 in this process, Route 53 and EC2 by moto, and a resolver beside them.
+//! AWS on loopback: S3 in this process, and Route 53 and EC2 by moto.
 
 pub mod ec2;
 pub mod plain_s3;
@@ -13,7 +13,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials as Provider, Region as Sdk
 use causeway_core::Region;
 use causeway_runtime::secret::Secret;
 
-/// The access key with which every program of one lab signs.
+/// Access key with which every program of a lab signs its requests.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     access_key: String,
@@ -29,7 +29,7 @@ impl Credentials {
         }
     }
 
-    /// Returns the variables through which a program is told.
+    /// Returns the environment variables of the credentials.
     pub fn environment(&self) -> Vec<(String, String)> {
         let secret = self.secret_key.reveal();
         [
@@ -41,7 +41,7 @@ impl Credentials {
         .to_vec()
     }
 
-    /// Returns a client of the store at `address`.
+    /// Returns an S3 client of the endpoint at `address`.
     pub fn s3(&self, region: &Region, address: SocketAddr) -> aws_sdk_s3::Client {
         let settings = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -53,7 +53,7 @@ impl Credentials {
         aws_sdk_s3::Client::from_conf(settings)
     }
 
-    /// Returns a client of Route 53 at `address`.
+    /// Returns a Route 53 client of the endpoint at `address`.
     pub fn route53(&self, address: SocketAddr) -> aws_sdk_route53::Client {
         let settings = aws_sdk_route53::Config::builder()
             .behavior_version(BehaviorVersion::latest())

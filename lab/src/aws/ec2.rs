@@ -1,4 +1,5 @@
-//! EC2, played by moto: an instance for each node, and a host that is gone once its instance is stopped.
+//! EC2, simulated by moto: an instance for each node, whose host is lost when the instance is
+//! stopped.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -18,14 +19,14 @@ use tokio::time;
 
 use crate::cluster::node::Node;
 
-/// How often it is looked whether an instance was stopped.
+/// Interval between two polls of the instance states.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long moto may take to answer: it runs one request at a time, and reads its table of instance
-/// types at the first, which took longer than 10 s at a load of 13.
+/// Timeout of moto: it runs one request at a time, and loads its table of instance types at the
+/// first one, which took longer than 10 s at a load of 13.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// EC2 in every region.
+/// EC2 client for every region.
 #[derive(Clone, Debug)]
 pub struct Ec2 {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -33,17 +34,17 @@ pub struct Ec2 {
 }
 
 impl Ec2 {
-    /// Returns a way to the EC2 that moto plays at `address`.
+    /// Returns a client of the moto at `address`.
     pub fn at(address: SocketAddr) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { client, address }
     }
 
-    /// Runs an instance, and returns its identifier.
+    /// Runs an instance, and returns its ID.
     ///
     /// # Errors
     ///
-    /// When EC2 does not answer with one.
+    /// When the response of EC2 has no instance ID.
     pub async fn run_instance(&self, region: &Region) -> anyhow::Result<String> {
         let answer = self
             .call(region, "RunInstances&ImageId=ami-0&MinCount=1&MaxCount=1")
@@ -53,22 +54,22 @@ impl Ec2 {
             .context("EC2 ran no instance")
     }
 
-    /// Starts an instance that was stopped.
+    /// Starts a stopped instance.
     ///
     /// # Errors
     ///
-    /// When EC2 refuses.
+    /// When EC2 rejects the request.
     pub async fn start_instance(&self, region: &Region, instance: &str) -> anyhow::Result<()> {
         self.call(region, &format!("StartInstances&InstanceId.1={instance}"))
             .await
             .map(drop)
     }
 
-    /// Returns the instances of a region that are stopped.
+    /// Returns the stopped instances of a region.
     ///
     /// # Errors
     ///
-    /// When EC2 does not answer.
+    /// When EC2 does not respond.
     pub async fn stopped(&self, region: &Region) -> anyhow::Result<BTreeSet<String>> {
         let filter = "Filter.1.Name=instance-state-name&Filter.1.Value.1=stopped";
         let answer = self
@@ -77,7 +78,7 @@ impl Ec2 {
         Ok(instances(&answer))
     }
 
-    /// Takes a node's host away when its instance is stopped, until the lab ends.
+    /// Ends all processes of a node while its instance is stopped, until the lab ends.
     pub fn watch(&self, nodes: &Arc<[Node]>, tasks: &Tasks) {
         let (ec2, nodes) = (self.clone(), Arc::clone(nodes));
         tasks.start("ec2", |stop| async move {
@@ -90,7 +91,7 @@ impl Ec2 {
                 for node in nodes.iter() {
                     let stopped = match ec2.stopped(&node.spec.region).await {
                         Ok(stopped) => stopped,
-                        // Not an empty set: a stopped instance would count as started.
+                        // An empty set would count a stopped instance as running.
                         Err(error) => {
                             tracing::debug!(error = format!("{error:#}"), "EC2 did not respond");
                             continue;
@@ -110,7 +111,8 @@ impl Ec2 {
     }
 
     async fn call(&self, region: &Region, action: &str) -> anyhow::Result<String> {
-        // moto finds the region and the service in the signature's scope, and checks no signature.
+        // moto reads region and service from the signature's scope, and does not verify the
+        // signature.
         let scope = format!("Credential=LAB/20260101/{region}/ec2/aws4_request");
         let request = Request::post(format!("http://{}/", self.address))
             .header(
@@ -135,7 +137,7 @@ impl Ec2 {
     }
 }
 
-/// Returns the identifiers of the instances that an answer names.
+/// Returns the instance IDs in a response.
 fn instances(answer: &str) -> BTreeSet<String> {
     let parts = answer.split("<instanceId>").skip(1);
     parts

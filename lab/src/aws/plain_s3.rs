@@ -1,5 +1,4 @@
-//! S3 with nothing between it and its clients, for `make bench-backup`: no turns, no faults, and a
-//! body is stored while it arrives.
+//! S3 without serialization and faults, for `make bench-backup`: a body is stored while it arrives.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,14 +14,14 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-/// How long a stop waits for requests under way.
+/// Timeout of requests in progress at shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves the buckets that are directories of `root`, until the process is told to end.
+/// Serves the buckets, which are subdirectories of `root`, until SIGTERM.
 ///
 /// # Errors
 ///
-/// When `root` is no directory, or the address is in use.
+/// When `root` is not a directory, or the address is in use.
 pub async fn serve(
     root: &Path,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! Route 53 and EC2, played by moto, and the zone that the platform owns in it.
+//! Route 53 and EC2, simulated by moto, and the platform's hosted zones.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ use crate::cluster::program::{Program, RunAs};
 use crate::cluster::topology::{API_NAME, Topology, WRITER_NAME, ZONE};
 use crate::wait;
 
-/// What moto lacks of Route 53, in moto's language.
+/// Parts of Route 53 that moto lacks, in Python.
 const RULES: &str = include_str!("moto_server.py");
 
-/// How long moto may take to answer first: it loads for half a second on an idle machine.
+/// Timeout of moto's first response: it loads for half a second on an idle machine.
 const READY_WITHIN: Duration = Duration::from_mins(3);
 
-/// How long clients may keep an answer: what `failover-ctl` sets too when it moves a record.
+/// TTL of the records, in seconds: the same as `failover-ctl` sets when it moves a record.
 pub const TTL_SECS: u32 = 5;
 
 /// Route 53 on loopback.
@@ -32,38 +32,38 @@ pub struct Route53 {
     client: aws_sdk_route53::Client,
     zones: Zones,
     process: Process,
-    /// Read by moto at each request.
+    /// File with the current fault, which moto reads at each request.
     behaviour: PathBuf,
 }
 
-/// The ids of the two zones, which have one name: what is inside is not seen from outside.
+/// IDs of the private and the public hosted zone, which have the same name.
 #[derive(Clone, Debug)]
 pub struct Zones {
-    /// The private one, with the writer's record.
+    /// Private zone, with the writer's record.
     pub private: String,
-    /// The public one, with the API's.
+    /// Public zone, with the API's record.
     pub public: String,
 }
 
-/// One record set: all values of one name and type.
+/// Record set: all values of one name and type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordSet {
-    /// The name, without the final dot.
+    /// Name, without the final dot.
     pub name: String,
-    /// The type, such as `A`.
+    /// Type, such as `A`.
     pub record_type: String,
-    /// How long an answer may be kept, in seconds.
+    /// TTL, in seconds.
     pub ttl_secs: u32,
-    /// The values as Route 53 writes them.
+    /// Values in the format of Route 53.
     pub values: Vec<String>,
 }
 
 impl Route53 {
-    /// Starts moto, and makes the zones.
+    /// Starts moto, and creates the zones.
     ///
     /// # Errors
     ///
-    /// When moto is not installed or does not come up.
+    /// When moto is not installed or does not start.
     pub async fn start(
         topology: &Topology,
         credentials: &Credentials,
@@ -89,32 +89,32 @@ impl Route53 {
         })
     }
 
-    /// Returns the ids of the zones.
+    /// Returns the zone IDs.
     pub fn zones(&self) -> &Zones {
         &self.zones
     }
 
-    /// Returns moto's process.
+    /// Returns the moto process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// Has Route 53 be `throttled`, `slow SECONDS` or `late SECONDS` from now on, or serve as it should.
+    /// Sets the fault of Route 53: `throttled`, `slow SECONDS`, `late SECONDS`, or none.
     ///
     /// # Errors
     ///
-    /// When that cannot be written down for it.
+    /// When the fault file cannot be written.
     pub fn behave(&self, how: Option<&str>) -> anyhow::Result<()> {
         let path = &self.behaviour;
         std::fs::write(path, how.unwrap_or_default())
             .with_context(|| format!("could not write `{}`", path.display()))
     }
 
-    /// Creates the writer's and the API's record, as Terraform does once.
+    /// Creates the writer's and the API's record, as Terraform does.
     ///
     /// # Errors
     ///
-    /// When Route 53 refuses.
+    /// When Route 53 rejects the change.
     pub async fn create_records(&self, writer: SocketAddr, api: SocketAddr) -> anyhow::Result<()> {
         let records = [
             (&self.zones.private, WRITER_NAME, writer),
@@ -132,11 +132,11 @@ impl Route53 {
         Ok(())
     }
 
-    /// Carries out one batch of changes in one zone, all or nothing.
+    /// Applies a change batch to a zone, atomically.
     ///
     /// # Errors
     ///
-    /// When Route 53 refuses, with its reason.
+    /// When Route 53 rejects the batch, with its reason.
     pub async fn change(
         &self,
         zone: &str,
@@ -165,7 +165,7 @@ impl Route53 {
     ///
     /// # Errors
     ///
-    /// When Route 53 does not answer.
+    /// When Route 53 does not respond.
     pub async fn records(&self) -> anyhow::Result<Vec<RecordSet>> {
         let mut records = Vec::new();
         for zone in [&self.zones.private, &self.zones.public] {
@@ -256,12 +256,12 @@ fn moto(topology: &Topology) -> anyhow::Result<Program> {
     })
 }
 
-/// Returns the file that says how Route 53 is to behave.
+/// Returns the file with the fault of Route 53.
 fn behaviour(topology: &Topology) -> PathBuf {
     topology.directory().join("route53-behaviour")
 }
 
-/// Returns the Python of the environment that moto is installed in.
+/// Returns the Python interpreter of moto's virtual environment.
 pub(crate) fn python_of_moto() -> anyhow::Result<PathBuf> {
     let server = std::env::var_os("CAUSEWAY_MOTO").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/moto_server"),

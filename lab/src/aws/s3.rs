@@ -1,10 +1,10 @@
-//! S3 in one region: an endpoint that can be taken away and brought back.
+//! S3 in one region: an endpoint that can be stopped and restarted.
 //!
-//! The objects are files, kept by `s3s-fs`. That crate looks at a condition, writes the object and
-//! then notes its `ETag`, each apart; here a write has the store to itself from its condition to its
-//! `ETag`, so that of two writers with one condition exactly one succeeds, as with S3. A request is
-//! read whole before it waits for its turn, so a client that is frozen midway holds up nobody, and
-//! is then carried out to its end, so a client that is cut off leaves no half of a write.
+//! `s3s-fs` stores objects as files. It evaluates a condition, writes the object and records its
+//! `ETag` in separate steps; here a write locks the store over all three, so that exactly one of
+//! two writers with the same condition succeeds, as with S3. A request is read completely before it
+//! takes the lock, so a frozen client delays no other, and then runs to completion, so a
+//! disconnected client leaves no partial write.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,22 +33,23 @@ use super::Credentials;
 use super::s3_faults::{FaultInjector, RequestKind, S3Fault};
 use super::s3_responses::{self, ConnectionEnds, refusal, slow_down};
 
-/// How long a stop waits for requests under way; they are short, and their clients are gone.
+/// Timeout of requests in progress at shutdown. They are short, and their clients have
+/// disconnected.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How a store serves those who reach it.
+/// Mode in which a store responds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceMode {
-    /// As it should.
+    /// Without faults.
     #[default]
     Well,
-    /// Two requests of three are refused with 503 Slow Down, and not carried out.
+    /// Two of three requests are rejected with 503 Slow Down, without effect.
     Throttled,
-    /// Every second request is carried out, and answered so much later.
+    /// The response to every second request is delayed by this time.
     Late(Duration),
 }
 
-/// The endpoint of S3 in one region.
+/// S3 endpoint of one region.
 #[derive(Debug)]
 pub struct S3Server {
     address: SocketAddr,
@@ -57,11 +58,12 @@ pub struct S3Server {
 }
 
 impl S3Server {
-    /// Returns a store with these buckets, whose objects lie below `root`. It does not serve yet.
+    /// Creates a store with these buckets, whose objects are stored below `root`. It is not
+    /// started.
     ///
     /// # Errors
     ///
-    /// When the directories cannot be made.
+    /// When the directories cannot be created.
     pub fn new(
         root: &Path,
         buckets: &[&str],
@@ -94,7 +96,7 @@ impl S3Server {
         })
     }
 
-    /// Returns the same store, in which `faults` decides the fate of each request.
+    /// Returns the same store with a fault injector for its requests.
     #[must_use]
     pub fn with_faults(mut self, faults: Arc<FaultInjector>) -> Self {
         if let Some(objects) = Arc::get_mut(&mut self.objects) {
@@ -103,12 +105,12 @@ impl S3Server {
         self
     }
 
-    /// Returns where it serves.
+    /// Returns the address of the endpoint.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Begins to serve. A store that serves goes on serving.
+    /// Starts the endpoint if it is not running.
     ///
     /// # Errors
     ///
@@ -136,12 +138,12 @@ impl S3Server {
         Ok(())
     }
 
-    /// Changes how it serves.
+    /// Changes the mode.
     pub fn behave(&self, service: ServiceMode) {
         self.objects.serves.send_replace(service);
     }
 
-    /// Returns in words whether and how it serves.
+    /// Returns the state of the endpoint in words.
     pub async fn state(&self) -> String {
         match (
             self.serving.lock().await.is_some(),
@@ -153,8 +155,8 @@ impl S3Server {
         }
     }
 
-    /// Ends every connection and refuses new ones, until the store is started again. The objects
-    /// stay.
+    /// Closes every connection and rejects new ones until the endpoint is started again. Objects
+    /// are kept.
     pub async fn stop(&self) {
         if let Some(tasks) = self.serving.lock().await.take() {
             tasks.stop(GRACE).await;
@@ -245,7 +247,7 @@ async fn answer(
     }
 }
 
-/// Returns the answer to a request that is not carried out.
+/// Returns the response to a rejected request.
 fn refused(fault: S3Fault) -> Option<HttpResponse> {
     match fault {
         S3Fault::SlowDown => Some(slow_down()),
@@ -283,7 +285,7 @@ impl S3Backend {
         }
     }
 
-    /// Returns what becomes of the answer to a request that was carried out.
+    /// Applies a fault to the response of an executed request.
     async fn spoil(
         &self,
         answer: HttpResponse,

@@ -1,4 +1,4 @@
-//! Fault injection into S3: which request meets which fault, as a seed decides, and what was counted.
+//! Fault injection into S3: selects the fault of each request from a seed, and counts faults.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,52 +11,52 @@ use tokio::time::Instant;
 
 use crate::seeded_rng::SeededRng;
 
-/// How many lines of its log an injector keeps: more than the requests of any history.
+/// Maximum number of log lines that an injector keeps: more than the requests of any history.
 const LOG_LINES: usize = 20_000;
 
-/// Of a thousand requests, how many fail at most where faults are sporadic: of ten tries of one request
+/// Maximum number of failed requests in a thousand if faults are sporadic: ten tries of one request
 /// all fail in one of 170,000 cases.
 pub const SPORADIC: u64 = 300;
 
-/// What goes wrong with a request.
+/// Fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum S3Fault {
-    /// 503 `SlowDown`, and not carried out.
+    /// 503 `SlowDown`, without effect.
     SlowDown,
-    /// 500 `InternalError`, and not carried out.
+    /// 500 `InternalError`, without effect.
     InternalError,
-    /// 400 `RequestTimeout`, and not carried out.
+    /// 400 `RequestTimeout`, without effect.
     RequestTimeout,
-    /// 400 `ExpiredToken`, and not carried out.
+    /// 400 `ExpiredToken`, without effect.
     ExpiredToken,
-    /// 403 `RequestTimeTooSkewed`, and not carried out: the host's clock is wrong.
+    /// 403 `RequestTimeTooSkewed`, without effect: the host's clock is wrong.
     ClockSkew,
-    /// Carried out, and answered so much later.
+    /// Response delayed by this time, after the request took effect.
     LateAnswer(Duration),
-    /// A write is carried out so much later: slow, and not down.
+    /// Write that takes effect after this time.
     LateWrite(Duration),
-    /// Bodies come and go at so many bytes a second.
+    /// Bodies limited to this many bytes per second, in both directions.
     SlowBody(u64),
-    /// The connection ends after so many percent of the body, of which `Content-Length` says more.
+    /// Connection closed after this percentage of the body, below its `Content-Length`.
     CutBody(u8),
-    /// Carried out, and the connection ends without an answer.
+    /// Connection closed without a response, after the request took effect.
     LostAnswer,
-    /// `CompleteMultipartUpload` answers 200 with an `<Error>`, and is not carried out.
+    /// Response 200 with an `<Error>` to `CompleteMultipartUpload`, without effect.
     ErrorIn200,
-    /// The same, and it is carried out.
+    /// The same, after the request took effect.
     ErrorIn200AfterEffect,
-    /// LIST does not show what is newer than this.
+    /// LIST without objects that are newer than this.
     StaleList(Duration),
-    /// The connection ends before the request is read.
+    /// Connection closed before the request is read.
     Refused,
-    /// The request is never answered.
+    /// Request without a response.
     Silent,
 }
 
-/// What kind of request it is.
+/// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RequestKind {
-    /// `GetObject`, whole or in part.
+    /// `GetObject`, with or without a range.
     Get,
     /// `HeadObject`.
     Head,
@@ -74,7 +74,7 @@ pub enum RequestKind {
     CompleteMultipart,
     /// `AbortMultipartUpload`.
     AbortMultipart,
-    /// Anything else.
+    /// Other request.
     Other,
 }
 
@@ -101,30 +101,30 @@ impl RequestKind {
         }
     }
 
-    /// Tests whether it changes what is stored.
+    /// Tests whether it changes stored objects.
     pub fn writes(self) -> bool {
         !matches!(self, Self::Get | Self::Head | Self::List | Self::Other)
     }
 }
 
-/// How a store fails for a while.
+/// Faults of a store for some time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultProfile {
-    /// Of a thousand requests, how many meet which fault.
+    /// Faults, each with its number of requests in a thousand.
     pub chances: Vec<(S3Fault, u64)>,
-    /// Above so many requests within a second, the rest meets [`S3Fault::SlowDown`].
+    /// Maximum number of requests per second; those above meet [`S3Fault::SlowDown`].
     pub most_per_second: Option<u32>,
 }
 
 impl FaultProfile {
-    /// Tests whether most requests are served well, and one that fails is served well when it is tried
-    /// again.
+    /// Tests whether faults are sporadic: most requests succeed, and so does the retry of a failed
+    /// one.
     pub fn is_sporadic(&self) -> bool {
         let together: u64 = self.chances.iter().map(|(_, chance)| chance).sum();
         self.most_per_second.is_none() && together <= SPORADIC
     }
 
-    /// Returns the profile in which every request meets `fault`.
+    /// Returns a profile in which every request meets `fault`.
     pub fn always(fault: S3Fault) -> Self {
         Self {
             chances: vec![(fault, 1_000)],
@@ -146,7 +146,7 @@ impl fmt::Display for FaultProfile {
     }
 }
 
-/// Decides the fate of each request, and remembers it.
+/// Fault injector: selects the fault of each request, and logs it.
 #[derive(Debug)]
 pub struct FaultInjector {
     seed: u64,
@@ -165,7 +165,7 @@ struct State {
 }
 
 impl FaultInjector {
-    /// Returns the injector of a seed, which injects nothing yet.
+    /// Creates the injector of a seed, without faults.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
@@ -185,7 +185,7 @@ impl FaultInjector {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails as `profile` says from now on, for as long as `lasts`, or until it is healed.
+    /// Injects the faults of `profile`, for the time `lasts` or until healed.
     pub fn fail(&self, profile: FaultProfile, lasts: Option<Duration>) {
         let mut state = self.state();
         let lasting = lasts.map_or("until healed".to_owned(), |duration| {
@@ -196,7 +196,7 @@ impl FaultInjector {
         state.profile = Some((profile, until));
     }
 
-    /// Fails no more.
+    /// Ends the faults.
     pub fn heal(&self) {
         let mut state = self.state();
         if state.profile.take().is_some() {
@@ -204,7 +204,7 @@ impl FaultInjector {
         }
     }
 
-    /// Tests whether requests fail now, and not only here and there.
+    /// Tests whether requests fail now, other than sporadically.
     pub fn fails(&self) -> bool {
         let mut state = self.state();
         state
@@ -212,22 +212,22 @@ impl FaultInjector {
             .is_some_and(|profile| !profile.is_sporadic())
     }
 
-    /// Returns how many requests of a kind came so far.
+    /// Returns the number of requests of a kind.
     pub fn count(&self, kind: RequestKind) -> u64 {
         self.state().counts.get(&kind).copied().unwrap_or(0)
     }
 
-    /// Returns how many requests met a fault so far that was not sporadic.
+    /// Returns the number of requests that met a fault that was not sporadic.
     pub fn faults(&self) -> u64 {
         self.state().faults
     }
 
-    /// Returns the fate of every request so far, a line each.
+    /// Returns the log: one line per request.
     pub fn log(&self) -> String {
         self.state().log.join("\n")
     }
 
-    /// Decides what a request meets.
+    /// Selects the fault of a request.
     pub(super) fn decide(&self, kind: RequestKind, request: &Parts) -> Option<S3Fault> {
         let mut state = self.state();
         let number = state.counts.entry(kind).or_insert(0);
@@ -244,14 +244,14 @@ impl FaultInjector {
         fate
     }
 
-    /// Notes that an object is new.
+    /// Records the time at which an object is stored.
     pub(super) fn created(&self, path: &str) {
         let now = Instant::now();
         self.state().created.insert(path.to_owned(), now);
     }
 
-    /// Returns the paths of the objects that are newer than `age`, and of all the others that were
-    /// stored while this injector was there.
+    /// Returns the paths of objects newer than `age`, and of all others stored since this injector
+    /// was created.
     pub(super) fn by_age(&self, age: Duration) -> (Vec<String>, Vec<String>) {
         let state = self.state();
         let is_new = |at: &Instant| at.elapsed() < age;
@@ -282,7 +282,7 @@ impl State {
         if profile.most_per_second.is_some_and(|most| so_far > most) {
             return Some(S3Fault::SlowDown);
         }
-        // By kind and number, so that requests beside each other do not change each other's fate.
+        // By kind and number: the faults of concurrent requests do not depend on their order.
         let of_kind = (kind as u64 + 1).wrapping_mul(0x1000_0000_01b3);
         let mut rng = SeededRng::new(seed ^ of_kind ^ (number << 20));
         let mut left = rng.below(1_000);

@@ -1,4 +1,4 @@
-//! Answers of an S3 that fails: refusals, bodies that are slow or cut, lists that are behind.
+//! Responses of a failing S3: errors, slow or truncated bodies, and stale lists.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,18 +12,18 @@ use hyper::{Response, StatusCode};
 use s3s::{Body, HttpResponse};
 use tokio::time;
 
-/// How often a slow body goes on.
+/// Interval between two chunks of a slow body.
 const SLOW_BODY_STEP: Duration = Duration::from_millis(100);
 
-/// How long the part of a body that is cut may take until it is sent.
+/// Timeout for sending the part before the truncation.
 const SENT_WITHIN: Duration = Duration::from_millis(50);
 
-/// The connection ends here, on purpose.
+/// Error that closes the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection ends here")]
 pub(super) struct ConnectionEnds;
 
-/// Returns an answer of S3 that refuses.
+/// Returns an S3 error response.
 pub(super) fn refusal(status: StatusCode, code: &str) -> HttpResponse {
     let text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
@@ -36,18 +36,18 @@ pub(super) fn refusal(status: StatusCode, code: &str) -> HttpResponse {
     response
 }
 
-/// Returns the answer to a client that asks too often.
+/// Returns the 503 Slow Down response.
 pub(super) fn slow_down() -> HttpResponse {
     refusal(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")
 }
 
-/// Returns the answer, of which the connection ends after so many percent of the body.
+/// Returns the response with its body truncated at a percentage.
 pub(super) async fn cut(answer: HttpResponse, percent: u8) -> HttpResponse {
     with_body(answer, |bytes| {
         let length = bytes.len() * usize::from(percent) / 100;
         let part = bytes.slice(..length.min(bytes.len()));
         let begin = stream::iter([Ok(Frame::data(part))]);
-        // Only what was sent before the end arrives: without a pause nothing would be.
+        // The part before the truncation is sent only after a pause.
         let end = stream::once(async {
             time::sleep(SENT_WITHIN).await;
             Err(ConnectionEnds)
@@ -57,7 +57,7 @@ pub(super) async fn cut(answer: HttpResponse, percent: u8) -> HttpResponse {
     .await
 }
 
-/// Returns the answer, whose body comes at so many bytes a second.
+/// Returns the response with its body limited to a rate in bytes per second.
 pub(super) async fn slow(answer: HttpResponse, bytes_per_second: u64) -> HttpResponse {
     let step = u64::try_from(SLOW_BODY_STEP.as_millis()).unwrap_or(u64::MAX);
     let at_once = usize::try_from(bytes_per_second * step / 1_000).unwrap_or(usize::MAX);
@@ -75,14 +75,14 @@ pub(super) async fn slow(answer: HttpResponse, bytes_per_second: u64) -> HttpRes
     .await
 }
 
-/// Returns how long a body of `bytes` takes at so many bytes a second.
+/// Returns the time that a body of `bytes` takes at a rate in bytes per second.
 pub(super) fn transfer(bytes: usize, bytes_per_second: u64) -> Duration {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     Duration::from_millis(bytes.saturating_mul(1_000) / bytes_per_second.max(1))
 }
 
-/// Returns the list without the objects that are `new`, and without the folders that hold nothing else.
-/// Both have the bucket's name before their key.
+/// Returns the list without the objects that are `new`, and without prefixes that contain only
+/// those. Both paths start with the bucket name.
 pub(super) async fn stale(
     answer: HttpResponse,
     bucket: &str,
@@ -104,7 +104,7 @@ pub(super) async fn stale(
     Response::from_parts(parts, whole(Bytes::from(text)))
 }
 
-/// Returns the text without the elements `name` whose first `inner` is hidden.
+/// Returns the text without the elements `name` whose first `inner` element is hidden.
 fn without(text: &str, name: &str, inner: &str, hidden: impl Fn(&str) -> bool) -> String {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let mut kept = String::new();

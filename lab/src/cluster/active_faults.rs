@@ -1,4 +1,4 @@
-//! What stands of the faults that are more than a signal, until it is healed.
+//! Faults that last until they are healed, and their processes.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use tokio::net::TcpListener;
 use crate::cluster::node::Node;
 use crate::cluster::process::Process;
 
-/// What a lab has to put away when it is healed.
+/// Processes and tasks that healing ends.
 #[derive(Debug, Default)]
 pub(crate) struct ActiveFaults {
-    /// Servers that nobody supervises.
+    /// Unmanaged PostgreSQL servers.
     pub(crate) by_hand: Vec<Process>,
-    /// Ports that are taken.
+    /// Listeners on occupied ports.
     pub(crate) ports: Vec<TcpListener>,
-    /// Whatever does harm again and again.
+    /// Tasks that repeat a fault.
     pub(crate) harm: Tasks,
     /// Second hosts.
     pub(crate) second_hosts: Vec<Node>,
 }
 
 impl ActiveFaults {
-    /// Ends all of it.
+    /// Ends every fault.
     ///
     /// # Errors
     ///
-    /// When a process is still there after seconds.
+    /// When a process does not end within seconds.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         std::mem::take(&mut self.harm)
             .stop(Duration::from_secs(5))

@@ -1,5 +1,5 @@
-//! Disks of nodes: each is a file system in memory that holds all of a node's directory. Mounting one
-//! needs root.
+//! Disks of nodes: file systems in memory, each with all of a node's directory. Mounting one needs
+//! root.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use tokio::process::Command;
 
 use crate::cluster::topology::Topology;
 
-/// Size of each disk: a database of 40 MB, the WAL of minutes, and room for a copy of diverged WAL.
+/// Size of a disk: a database of 40 MB, minutes of WAL, and room for a copy of diverged WAL.
 const DISK_SIZE: &str = "768m";
 
-/// What the nodes' directories lie on.
+/// Disks of the nodes' directories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DiskMode {
-    /// Whatever the lab's own directory lies on.
+    /// The disk of the lab's own directory.
     #[default]
     Shared,
-    /// A disk for each node, which can be filled and made read-only.
+    /// A disk per node, which can be filled and made read-only.
     Own,
 }
 
@@ -38,7 +38,7 @@ pub(crate) async fn attach(topology: &Topology) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tests whether a disk can be mounted: root in a container may not.
+/// Tests whether a disk can be mounted. Root in a container may not.
 pub(crate) async fn can_attach(topology: &Topology) -> bool {
     let directory = topology.directory().with_extension("disk");
     let tried = async {
@@ -80,7 +80,7 @@ pub(crate) fn detach(directory: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// When it fails, with what it wrote to standard error.
+/// When it fails, with its standard error.
 pub(crate) async fn run(program: &str, arguments: &[&str], path: &Path) -> anyhow::Result<()> {
     let output = Command::new(program).args(arguments).arg(path).output();
     let output = output

@@ -10,10 +10,10 @@ use crate::cluster::files::restrict;
 use crate::cluster::program::postgres_user;
 use crate::cluster::topology::Topology;
 
-/// The file by which a directory is known to be a lab's, and may be removed with all in it.
+/// Marker file of a lab's directory, which allows its removal.
 const MARKER: &str = ".causeway-lab";
 
-/// Makes the lab's directory, after removing what an earlier lab of this number left in it.
+/// Creates the lab's directory, and removes what an earlier lab with this number left in it.
 pub(crate) fn prepare(topology: &Topology) -> anyhow::Result<()> {
     let directory = topology.directory();
     remove(directory)?;
@@ -26,7 +26,7 @@ pub(crate) fn prepare(topology: &Topology) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes a lab's directory, and refuses to remove anything else.
+/// Removes a lab's directory, and no directory without the marker.
 pub(crate) fn remove(directory: &Path) -> anyhow::Result<()> {
     if !directory.exists() {
         return Ok(());

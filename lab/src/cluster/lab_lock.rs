@@ -9,20 +9,20 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::cluster::topology::Topology;
 
-/// The sole right to a lab's number, for as long as this value lives.
+/// Exclusive lock on a lab's number, released when dropped.
 #[derive(Debug)]
 pub struct LabLock {
-    /// What was claimed.
+    /// Topology of the locked number.
     pub topology: Topology,
     _lock: Flock<File>,
 }
 
 impl LabLock {
-    /// Claims a lab's number.
+    /// Locks a lab's number.
     ///
     /// # Errors
     ///
-    /// When another lab has it, or something else listens on one of its addresses.
+    /// When another lab holds it, or one of its addresses is in use.
     pub fn take(topology: Topology) -> anyhow::Result<Self> {
         let number = topology.number();
         let path = PathBuf::from(format!("/tmp/causeway-lab-{number}.lock"));
@@ -52,11 +52,11 @@ impl LabLock {
         })
     }
 
-    /// Claims the first number that is free, in its usual directory.
+    /// Locks the first free number, with its default directory.
     ///
     /// # Errors
     ///
-    /// When none is.
+    /// When no number is free.
     pub fn any() -> anyhow::Result<Self> {
         let mut why = None;
         for number in 1..=250 {

@@ -1,4 +1,4 @@
-//! One database node: its guard, its agent and whatever runs in its data directory.
+//! Database node: its guard, its agent and the processes in its data directory.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::cluster::programs::Programs;
 use crate::cluster::topology::NodeSpec;
 use crate::cluster::watchdog::WatchdogSettings;
 
-/// How long an agent may take to say how it is.
+/// Timeout of an agent's status.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A database node.
+/// Database node.
 #[derive(Debug)]
 pub struct Node {
-    /// Where it stands.
+    /// Its addresses and directories.
     pub spec: NodeSpec,
     /// Its agent.
     pub agent: Process,
@@ -33,7 +33,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Takes a node's programs under supervision. They are not started yet.
+    /// Creates the supervisors of a node's programs, without starting them.
     pub fn new(spec: &NodeSpec, programs: &Programs, tasks: &Tasks) -> Self {
         Self {
             spec: spec.clone(),
@@ -42,17 +42,17 @@ impl Node {
         }
     }
 
-    /// Starts guard and the agent, as systemd does when the host has booted.
+    /// Starts guard and agent, as systemd does at boot.
     pub fn start(&self) {
         self.guard.start();
         self.agent.start();
     }
 
-    /// Stops agent, guard and PostgreSQL where they are.
+    /// Freezes agent, guard and PostgreSQL.
     ///
     /// # Errors
     ///
-    /// When agent or guard does not run.
+    /// When agent or guard is not running.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.guard.signal(Signal::SIGSTOP)?;
         self.agent.signal(Signal::SIGSTOP)?;
@@ -60,30 +60,30 @@ impl Node {
         Ok(())
     }
 
-    /// Ends everything on the node at once, as when the host is gone. It stays so until the node is
-    /// started again.
+    /// Kills everything on the node at once, as a host failure does, until the node is started
+    /// again.
     ///
     /// # Errors
     ///
-    /// When something is still there after seconds.
+    /// When a process does not end within seconds.
     pub async fn lose(&self) -> anyhow::Result<()> {
         let data = self.spec.data();
-        // PostgreSQL first: without its postmaster and with its backends gone, nothing answers a
-        // client any more, whatever guard or the agent still say.
+        // PostgreSQL first: once postmaster and backends have ended, no client gets a response,
+        // whatever guard and agent still do.
         let (server, agent, guard) =
             tokio::join!(kill_inside(&data), self.agent.kill(), self.guard.kill());
         server.and(agent).and(guard)?;
-        // Guard may have started a server between the sweep and its own end.
+        // The guard may have started a server between the first kill and its own end.
         kill_inside(&data).await?;
-        // What systemd keeps in a RuntimeDirectory is gone after a boot.
+        // systemd deletes a RuntimeDirectory at boot.
         empty(&self.spec.guard())
     }
 
-    /// Returns the postmaster's process.
+    /// Returns the process ID of the postmaster.
     ///
     /// # Errors
     ///
-    /// When none is running.
+    /// When no postmaster is running.
     pub fn postmaster(&self) -> anyhow::Result<i32> {
         let path = self.spec.data().join("postmaster.pid");
         let text = std::fs::read_to_string(&path)
@@ -94,40 +94,40 @@ impl Node {
             .with_context(|| format!("`{}` begins with no process", path.display()))
     }
 
-    /// Kills the postmaster, and nothing else.
+    /// Kills the postmaster alone.
     ///
     /// # Errors
     ///
-    /// When none is running.
+    /// When no postmaster is running.
     pub fn kill_postmaster(&self) -> anyhow::Result<()> {
         let pid = self.postmaster()?;
         kill(Pid::from_raw(pid), Signal::SIGKILL)
             .with_context(|| format!("could not kill the postmaster (pid {pid})"))
     }
 
-    /// Runs a statement on the node's own server as the superuser, and returns its first value.
+    /// Runs a statement on the node's server as the superuser, and returns its first value.
     ///
     /// # Errors
     ///
-    /// When the server does not answer in time, or refuses.
+    /// When the server does not respond in time, or rejects the statement.
     pub async fn local_query(&self, statement: &str) -> anyhow::Result<Option<String>> {
         crate::cluster::sql::local(&self.spec, statement).await
     }
 
-    /// Returns what the agent says of itself.
+    /// Returns the agent's status.
     ///
     /// # Errors
     ///
-    /// When it does not answer.
+    /// When the agent does not respond.
     pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
         Ok(serde_json::from_slice(&self.get("/status").await?)?)
     }
 
-    /// Returns what the agent answers to a path.
+    /// Returns the agent's response to a GET of `path`.
     ///
     /// # Errors
     ///
-    /// When it does not respond in time, or responds with an error.
+    /// When the agent does not respond in time, or responds with an error.
     pub async fn get(&self, path: &str) -> anyhow::Result<bytes::Bytes> {
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
         let address = self.spec.agent();
@@ -144,11 +144,11 @@ impl Node {
             .context("the agent did not respond")?
     }
 
-    /// Tests whether the node receives the log from its primary, as its agent says.
+    /// Tests whether the node receives WAL from its primary, according to its agent.
     ///
     /// # Errors
     ///
-    /// When it does not, with what the agent says instead.
+    /// When it does not, with the agent's status.
     pub async fn streams(&self) -> Result<(), String> {
         let node = &self.spec.node;
         match self.status().await {
@@ -173,8 +173,8 @@ impl Node {
     }
 }
 
-/// Returns how guard is watched: as by its unit, which sets the limit of a guard whose server cannot
-/// write. Guard announces shorter ones itself.
+/// Returns the guard's watchdog, as in its systemd unit, with the limit for a guard whose server
+/// cannot write. The guard announces shorter limits itself.
 fn watched(spec: &NodeSpec) -> WatchdogSettings {
     WatchdogSettings {
         socket: spec.notify_socket(),

@@ -1,7 +1,7 @@
-//! The first node's database, and the settings that every node's PostgreSQL runs with.
+//! First node's database, and the PostgreSQL settings of every node.
 //!
-//! The lab starts no server of the platform: guard does. The first database is furnished in
-//! single-user mode, and the standbys are cloned by their own agents.
+//! Only the guard starts the platform's servers. The first database is created in single-user mode,
+//! and standbys are cloned by their own agents.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,16 +15,15 @@ use crate::cluster::program::{Program, RunAs, postgres_user};
 use crate::cluster::secrets::LabSecrets;
 use crate::cluster::topology::{NodeSpec, Topology};
 
-/// How long initdb and its like may take on a machine that is busy: they take two seconds on one
-/// that is idle.
+/// Timeout of initdb and single-user mode on a busy machine. They take two seconds on an idle one.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Returns where PostgreSQL's programs are: those of the release that the tests run against by
-/// default, or of another that this machine has, or what `CAUSEWAY_PG_BIN` names.
+/// Returns the directory of PostgreSQL's programs: `CAUSEWAY_PG_BIN`, or the release that the tests
+/// run against by default, or another installed one.
 ///
 /// # Errors
 ///
-/// When there are none.
+/// When PostgreSQL is not installed.
 pub fn bin_directory() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("CAUSEWAY_PG_BIN") {
         return Ok(PathBuf::from(named));
@@ -40,11 +39,11 @@ pub fn bin_directory() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Makes the directories of a node and writes PostgreSQL's settings, as an installation does.
+/// Creates a node's directories and PostgreSQL settings, as an installation does.
 ///
 /// # Errors
 ///
-/// When they cannot be made.
+/// When they cannot be created.
 pub fn install(topology: &Topology, spec: &NodeSpec) -> anyhow::Result<()> {
     for directory in [
         spec.directory.clone(),
@@ -75,8 +74,8 @@ pub fn write_settings(topology: &Topology, spec: &NodeSpec) -> anyhow::Result<()
     write(&path, &configuration(topology, spec))
 }
 
-/// Makes the platform's first database on a node: the cluster, its roles, and the database `app`
-/// with the tables that the lab's own clients write to.
+/// Creates the platform's first database on a node: the cluster, its roles, and the database `app`
+/// with the tables of the lab's clients.
 ///
 /// # Errors
 ///
@@ -110,7 +109,7 @@ pub async fn create(
     ];
     let initdb = initdb.map(str::to_owned).to_vec();
     let initdb = program("initdb", initdb);
-    // initdb asks for a superuser password only with scram for local connections, which are by peer.
+    // initdb requires a superuser password only with scram for local connections; these use peer.
     initdb.run(None, TIMEOUT).await?;
 
     for (database, statements) in [("postgres", roles(secrets)), ("app", TABLES.to_owned())] {
@@ -124,8 +123,7 @@ pub async fn create(
     Ok(())
 }
 
-/// Everybody proves who they are: over the network with a password, and by the socket as the
-/// operating system knows them.
+/// Network connections authenticate by password, and local ones by peer.
 const CLIENT_AUTHENTICATION: &str = "\
 # Written by the lab, read by PostgreSQL.
 local  all          postgres                peer  map=lab
@@ -134,7 +132,8 @@ host   replication  replicator  127.0.0.0/8 scram-sha-256
 host   all          all         127.0.0.0/8 scram-sha-256
 ";
 
-/// Returns who may be the superuser: the user that PostgreSQL runs as, and the lab's own.
+/// Returns the operating system users that may log in as superuser: PostgreSQL's own, and the
+/// lab's.
 fn user_map() -> anyhow::Result<String> {
     let oneself = User::from_uid(nix::unistd::Uid::effective())?
         .context("the user who runs the lab has no name")?;
@@ -203,8 +202,8 @@ include '{guard}'
     )
 }
 
-/// Returns the roles: who may replicate, rewind and use the application's database. `pg_rewind`
-/// needs four functions and no more (PostgreSQL's documentation of `pg_rewind`, Notes).
+/// Returns the roles for replication, rewind and the application. `pg_rewind` needs only these four
+/// functions (PostgreSQL's documentation of `pg_rewind`, Notes).
 fn roles(secrets: &LabSecrets) -> String {
     let statements = [
         format!(
@@ -215,7 +214,7 @@ fn roles(secrets: &LabSecrets) -> String {
             "create role rewinder login password '{}'",
             secrets.rewinder.reveal()
         ),
-        // So that a rewind need not wait for the new primary's first checkpoint.
+        // A rewind then does not wait for the new primary's first checkpoint.
         "grant pg_checkpoint to rewinder".to_owned(),
         "grant execute on function pg_ls_dir(text, boolean, boolean) to rewinder".to_owned(),
         "grant execute on function pg_stat_file(text, boolean) to rewinder".to_owned(),
@@ -239,8 +238,8 @@ alter table lab_probe owner to app;
 
 ";
 
-/// Returns statements as single-user mode reads them with `-j`: each ends with a semicolon, a line
-/// end and an empty line.
+/// Returns statements in the format of single-user mode with `-j`: each ends with a semicolon, a
+/// newline and an empty line.
 fn single_user(statements: &[String]) -> String {
     let mut text = statements.join(";\n\n");
     text.push_str(";\n\n");

@@ -1,4 +1,4 @@
-//! Programs as processes: started, waited for, stopped, and started again as systemd would.
+//! Programs as processes: started, stopped and restarted as systemd would.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::cluster::supervisor::{DesiredState, ProcessState, ProcessSupervisor};
 use crate::cluster::watchdog::WatchdogSettings;
 use crate::wait;
 
-/// A process under supervision. It is ended when this value is dropped.
+/// Supervised process. Dropping this value kills it.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -28,13 +28,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes a program under supervision. It is not started yet.
+    /// Creates the supervisor of a program, without starting it.
     pub fn new(program: Program, restart: RestartPolicy, tasks: &Tasks) -> Self {
         Self::supervised(program, restart, None, tasks)
     }
 
-    /// Takes a program under supervision that announces how long it may be silent, and ends with
-    /// everything that belongs to it when it is silent for longer. It is not started yet.
+    /// Creates the supervisor of a program that announces its watchdog limit. When the limit is
+    /// exceeded, all of its processes are killed. The program is not started.
     pub fn watched(mut program: Program, watched: WatchdogSettings, tasks: &Tasks) -> Self {
         program.environment.extend(watched.environment());
         Self::supervised(program, RestartPolicy::Always, Some(watched), tasks)
@@ -78,22 +78,22 @@ impl Process {
         &self.name
     }
 
-    /// Returns the file that holds what the process wrote.
+    /// Returns the log file of the process.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Returns the process's number, while there is a process.
+    /// Returns the process ID, if the process is running.
     pub fn pid(&self) -> Option<i32> {
         self.seen.borrow().pid
     }
 
-    /// Returns how often the program was started.
+    /// Returns the number of starts.
     pub fn starts(&self) -> u32 {
         self.seen.borrow().starts
     }
 
-    /// Returns in a few words how the process is.
+    /// Returns the state in words.
     pub fn state(&self) -> String {
         let seen = self.seen.borrow();
         match (seen.pid, &seen.last_exit) {
@@ -104,34 +104,34 @@ impl Process {
         }
     }
 
-    /// Asks for the program to run. It does so a moment later.
+    /// Requests a start, which follows shortly after.
     pub fn start(&self) {
         self.wanted.send_replace(DesiredState::Running);
     }
 
-    /// Kills the process at once and leaves it down until it is started again.
+    /// Kills the process, which stays down until it is started again.
     ///
     /// # Errors
     ///
-    /// When the process is not gone in time.
+    /// When the process does not end in time.
     pub async fn kill(&self) -> anyhow::Result<()> {
         self.end(Signal::SIGKILL, KILL_TIMEOUT).await
     }
 
-    /// Asks the process to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the process has ended.
     ///
     /// # Errors
     ///
-    /// When it is not gone within `grace`.
+    /// When it does not end within `grace`.
     pub async fn stop(&self, grace: Duration) -> anyhow::Result<()> {
         self.end(Signal::SIGTERM, grace).await
     }
 
-    /// Sends a signal. A process that this ends is started again if that is its way.
+    /// Sends a signal. A process that ends by it is restarted according to its policy.
     ///
     /// # Errors
     ///
-    /// When there is no process.
+    /// When no process is running.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let Some(pid) = self.pid() else {
             bail!(
@@ -143,17 +143,17 @@ impl Process {
             .with_context(|| format!("could not send {signal} to `{}` (pid {pid})", self.name))
     }
 
-    /// Makes the supervisor sleep, as when its host is paused, or wake up: while it sleeps, a silent
-    /// process is not ended.
+    /// Pauses the supervisor, as when its host is paused, or resumes it. While paused, it does not
+    /// enforce the watchdog limit.
     pub fn supervisor_sleeps(&self, asleep: bool) {
         self.asleep.send_replace(asleep);
     }
 
-    /// Waits until the process runs for the `starts`th time or a later one.
+    /// Waits for the `starts`th start or a later one.
     ///
     /// # Errors
     ///
-    /// When it does not, with the end of its log.
+    /// When it does not happen in time, with the end of the log.
     pub async fn started(&self, starts: u32, timeout: Duration) -> anyhow::Result<()> {
         let what = format!("`{}` to start", self.name);
         wait::until(&what, timeout, || async {
@@ -167,11 +167,11 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until the program was started once, whether or not it still runs.
+    /// Waits until the program has been started once, whether or not it still runs.
     ///
     /// # Errors
     ///
-    /// When it was not, within `timeout`.
+    /// When it is not started within `timeout`.
     pub async fn was_started(&self, timeout: Duration) -> anyhow::Result<()> {
         let what = format!("`{}` to be started", self.name);
         wait::until(&what, timeout, || async {
@@ -186,7 +186,7 @@ impl Process {
         Ok(())
     }
 
-    /// Returns the end of the log, for a message that says why something did not come up.
+    /// Returns the end of the log, for an error message.
     pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let mut lines: Vec<_> = text.lines().rev().take(5).collect();

@@ -14,7 +14,7 @@ use crate::wait;
 /// Time for a process to end after SIGKILL: the kernel only has to schedule it once.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends a signal to each of these processes that is still there.
+/// Sends a signal to each of these processes that still exists.
 pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
     for pid in pids {
         tell(*pid, signal);
@@ -33,7 +33,7 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state == 'T')
 }
 
-/// Returns a process's state and its parent.
+/// Returns the state of a process and its parent's ID.
 pub(crate) fn stat(pid: i32) -> Option<(char, i32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -42,14 +42,14 @@ pub(crate) fn stat(pid: i32) -> Option<(char, i32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
-/// Returns every process that this machine has.
+/// Returns every process of this machine.
 fn all() -> anyhow::Result<Vec<i32>> {
     let entries = std::fs::read_dir("/proc").context("could not list `/proc`")?;
     let pid = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().parse().ok();
     Ok(entries.flatten().filter_map(pid).collect())
 }
 
-/// Returns every child of a process, their children, and so on.
+/// Returns all descendants of a process.
 ///
 /// # Errors
 ///
@@ -70,8 +70,8 @@ pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
     Ok(found)
 }
 
-/// Returns every process whose working directory is `directory`: how a postmaster and all that it
-/// started are found, whoever their parent is by now.
+/// Returns every process whose working directory is `directory`. This finds a postmaster and its
+/// processes under any parent.
 ///
 /// # Errors
 ///
@@ -83,8 +83,8 @@ pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
     Ok(all()?.into_iter().filter(works_there).collect())
 }
 
-/// Sends a signal to every process whose working directory is `directory`. Returns how many there
-/// were.
+/// Sends a signal to every process whose working directory is `directory`, and returns their
+/// number.
 ///
 /// # Errors
 ///
@@ -97,11 +97,11 @@ pub fn signal_inside(directory: &Path, signal: Signal) -> anyhow::Result<usize> 
     Ok(found.len())
 }
 
-/// Kills every process whose working directory is `directory`, and waits until none is left.
+/// Kills every process whose working directory is `directory`, and waits until all have ended.
 ///
 /// # Errors
 ///
-/// When some are still there after five seconds.
+/// When a process is left after five seconds.
 pub async fn kill_inside(directory: &Path) -> anyhow::Result<()> {
     let what = format!("no process to be left in `{}`", directory.display());
     wait::until(&what, KILL_TIMEOUT, || async {

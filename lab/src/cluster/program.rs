@@ -1,4 +1,4 @@
-//! A program, how it is run, and as whom.
+//! Program with its arguments, environment and user.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,51 +12,51 @@ use nix::unistd::{Uid, User};
 use tokio::process::Command;
 use tokio::time;
 
-/// The user that a program runs as.
+/// User that a program runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunAs {
-    /// Whoever started the lab.
+    /// User that started the lab.
     Oneself,
-    /// `postgres` when the lab was started by root, since PostgreSQL refuses to run as root;
-    /// whoever started the lab otherwise.
+    /// `postgres` if root started the lab, since PostgreSQL refuses to run as root; otherwise the
+    /// user that started the lab.
     Postgres,
 }
 
-/// A program and how it is run.
+/// Program with its arguments, environment and user.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// The name of the process in messages, and of its log file.
+    /// Name of the process in messages, and of its log file.
     pub name: String,
-    /// The executable.
+    /// Path of the executable.
     pub executable: PathBuf,
-    /// Its arguments.
+    /// Arguments.
     pub arguments: Vec<OsString>,
-    /// Its whole environment, beside `PATH` and `HOME`.
+    /// Complete environment, except `PATH` and `HOME`.
     pub environment: BTreeMap<String, String>,
-    /// The user that it runs as.
+    /// User.
     pub run_as: RunAs,
-    /// The file that it finds at its standard input, opened by whoever started the lab; none for none.
+    /// File for standard input, opened by the user that started the lab.
     pub stdin: Option<PathBuf>,
-    /// The file to which its output is appended.
+    /// Log file, to which its output is appended.
     pub log: PathBuf,
 }
 
-/// How a program ended.
+/// Result of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramOutput {
-    /// Its exit code; none if a signal ended it.
+    /// Exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it wrote to standard output.
+    /// Standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
-/// Returns the user and group as which [`RunAs::Postgres`] runs, or nothing when that is oneself.
+/// Returns user and group of [`RunAs::Postgres`]; `None` if they are the current ones.
 ///
 /// # Errors
 ///
-/// When the lab runs as root on a machine that has no user `postgres`.
+/// When root runs the lab on a machine without the user `postgres`.
 pub fn postgres_user() -> anyhow::Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
@@ -70,12 +70,12 @@ pub fn postgres_user() -> anyhow::Result<Option<User>> {
 }
 
 impl Program {
-    /// Returns the command that runs the program. It dies with the thread that started it, so that
-    /// nothing is left behind however the lab ends.
+    /// Returns the command of the program. The program is killed with the thread that started it,
+    /// so that no process outlives the lab.
     ///
     /// # Errors
     ///
-    /// When the log cannot be written, or there is no user to run it as.
+    /// When the log file cannot be opened, or the user does not exist.
     pub fn command(&self) -> anyhow::Result<Command> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
@@ -112,11 +112,11 @@ impl Program {
         Ok(command)
     }
 
-    /// Runs the program to its end, and returns what it wrote to standard output.
+    /// Runs the program to its end, and returns its standard output.
     ///
     /// # Errors
     ///
-    /// When it fails, with what it wrote to standard error; or when `timeout` is over.
+    /// When it fails, with its standard error, or exceeds `timeout`.
     pub async fn run(&self, input: Option<&str>, timeout: Duration) -> anyhow::Result<String> {
         use tokio::io::AsyncWriteExt as _;
 
@@ -144,11 +144,11 @@ impl Program {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs the program to its end, and returns how it ended.
+    /// Runs the program to its end, and returns its result.
     ///
     /// # Errors
     ///
-    /// When it cannot be started, or `timeout` is over; then it is killed.
+    /// When it cannot be started, or exceeds `timeout` and is killed.
     pub async fn outcome(&self, timeout: Duration) -> anyhow::Result<ProgramOutput> {
         let name = &self.name;
         let mut command = self.command()?;

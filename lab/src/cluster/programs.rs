@@ -1,4 +1,4 @@
-//! The platform's programs as this lab runs them.
+//! Programs of the platform, as this lab runs them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use crate::cluster::program::{Program, RunAs};
 use crate::cluster::topology::{NodeSpec, Topology};
 use crate::cluster::{secrets, settings};
 
-/// The programs that production runs.
+/// Names of the programs that production runs.
 const NAMES: [&str; 3] = ["api", "backup-agent", "failover-ctl"];
 
-/// The programs, and the credentials that they are given.
+/// Programs of the platform, with their credentials.
 #[derive(Clone, Debug)]
 pub struct Programs {
     topology: Topology,
@@ -25,12 +25,12 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Brings the programs to where the user `postgres` may run them, and where a build that goes on
-    /// meanwhile does not replace them.
+    /// Copies the programs to a directory that the user `postgres` can read, and that a concurrent
+    /// build does not change.
     ///
     /// # Errors
     ///
-    /// When one has not been built.
+    /// When a program has not been built.
     pub fn install(topology: &Topology, credentials: &Credentials) -> anyhow::Result<Self> {
         let to = topology.programs();
         std::fs::create_dir_all(&to)?;
@@ -52,7 +52,7 @@ impl Programs {
 
     /// Returns a node's agent.
     pub fn agent(&self, spec: &NodeSpec) -> Program {
-        // As systemd would with `StandardInput=file:`: PostgreSQL's user cannot open the key.
+        // Like systemd's `StandardInput=file:`: PostgreSQL's user cannot open the key.
         Program {
             stdin: Some(secrets::command_signing_key(&self.topology)),
             ..self.on_node(spec, &["agent", "--key-from-stdin"])
@@ -71,7 +71,7 @@ impl Programs {
         self.by_person(&name, &settings, arguments)
     }
 
-    /// Returns `failover-ctl` as an operator runs it, from outside of both regions.
+    /// Returns `failover-ctl` as an operator outside both regions runs it.
     pub fn failover_ctl(&self, arguments: &[&str]) -> Program {
         let settings = settings::operator(&self.topology);
         self.by_person("operator", &settings, arguments)
@@ -82,16 +82,16 @@ impl Programs {
         self.backup_agent(&settings::backup_agent(spec), arguments)
     }
 
-    /// Returns `backup-agent` with these settings.
+    /// Returns `backup-agent` with this settings file.
     pub fn backup_agent(&self, settings: &Path, arguments: &[&str]) -> Program {
         self.program("backup-agent", "backup-agent", Some(settings), arguments)
     }
 
-    /// Makes a key pair for backups, and returns the public key.
+    /// Generates a key pair for backups, and returns the public key.
     ///
     /// # Errors
     ///
-    /// When the file of the private key is there already, or cannot be written.
+    /// When the private key's file exists, or cannot be written.
     pub async fn make_backup_keys(&self, identity: &Path) -> anyhow::Result<String> {
         let output = identity.display().to_string();
         let keygen = ["keygen", "--output", &output];
@@ -121,7 +121,7 @@ impl Programs {
             ("PGDATABASE", "app".to_owned()),
             ("PGSSLMODE", "disable".to_owned()),
             ("DB_STARTUP_TIMEOUT", "120".to_owned()),
-            // Whoever comes while there is no primary waits for it: 200 a second, for 8 s each.
+            // Requests wait up to 8 s for a primary, at 200 requests a second.
             ("MAX_INFLIGHT", "4096".to_owned()),
         ];
         let mut program = self.program(&format!("api-{region}"), "api", None, &[]);
@@ -138,7 +138,7 @@ impl Programs {
         self.program(&name, "failover-ctl", Some(&settings), arguments)
     }
 
-    /// Returns a command of a person, who may read the key that signs orders.
+    /// Returns a command that runs as the operator, who can read the command signing key.
     fn by_person(&self, name: &str, settings: &Path, arguments: &[&str]) -> Program {
         Program {
             run_as: RunAs::Oneself,
@@ -169,7 +169,7 @@ impl Programs {
         }
     }
 
-    /// Returns the variables that each program is given: the credentials of this lab's AWS.
+    /// Returns the environment variables of every program: the credentials of this lab's AWS.
     pub fn environment(&self) -> BTreeMap<String, String> {
         let mut variables: BTreeMap<_, _> = self.credentials.environment().into_iter().collect();
         if let Ok(filter) = std::env::var("CAUSEWAY_LAB_LOG") {
@@ -179,8 +179,8 @@ impl Programs {
     }
 }
 
-/// Returns the directory that the programs were built into: this program's own, or for a test the
-/// one above it, unless `CAUSEWAY_BIN` names another.
+/// Returns the directory of the built programs: `CAUSEWAY_BIN`, or this program's own, or in a test
+/// the one above it.
 pub(crate) fn built() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("CAUSEWAY_BIN") {
         return Ok(PathBuf::from(named));

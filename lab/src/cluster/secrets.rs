@@ -7,26 +7,26 @@ use causeway_runtime::secret::Secret;
 use crate::cluster::files::{give_to_postgres, restrict, write};
 use crate::cluster::topology::Topology;
 
-/// The passwords and keys of one lab.
+/// Passwords and keys of a lab.
 #[derive(Clone, Debug)]
 pub struct LabSecrets {
-    /// The password of the role that standbys stream as.
+    /// Password of the replication role.
     pub replicator: Secret,
-    /// The password of the role that `pg_rewind` reads as.
+    /// Password of the `pg_rewind` role.
     pub rewinder: Secret,
-    /// The password of the application.
+    /// Password of the application's role.
     pub app: Secret,
-    /// The key by which orders to agents are signed.
+    /// Command signing key.
     pub orders: Secret,
 }
 
-/// Who can read a backup: the public key that every host has, and the file of the private key that
-/// only those have who restore.
+/// Recipient of backups, which every host has, and the file of its identity, which only restoring
+/// hosts have.
 #[derive(Clone, Debug)]
 pub struct BackupKeys {
-    /// The public key.
+    /// Recipient (public key).
     pub recipient: String,
-    /// The private key's file.
+    /// File of the identity (private key).
     pub identity: PathBuf,
 }
 
@@ -45,8 +45,8 @@ impl LabSecrets {
         }
     }
 
-    /// Writes each secret to its own file: the key that signs orders for whoever started the lab, and the
-    /// others for PostgreSQL's user.
+    /// Writes each secret to a file of its own: the command signing key for the user that started
+    /// the lab, and the others for PostgreSQL's user.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl LabSecrets {
     }
 }
 
-/// Returns the file of the key that signs orders, which PostgreSQL's user cannot read.
+/// Returns the file of the command signing key, which PostgreSQL's user cannot read.
 pub fn command_signing_key(topology: &Topology) -> PathBuf {
     topology.directory().join("command-signing.key")
 }

@@ -1,4 +1,4 @@
-//! The settings files of the platform's programs, as an installation would write them.
+//! Settings files of the platform's programs, as an installation would have them.
 
 mod backup_agent;
 
@@ -18,27 +18,27 @@ use crate::cluster::topology::{
     API_NAME, CLUSTER, LEASE_BUCKET, NodeSpec, POSTGRES_PORT, Topology, WRITER_NAME,
 };
 
-/// Returns the file of an operator's `failover-ctl` settings.
+/// Returns the path of an operator's `failover-ctl` settings.
 pub fn operator(topology: &Topology) -> PathBuf {
     topology.directory().join("operator.toml")
 }
 
-/// Returns the file of an operator's `backup-agent` settings.
+/// Returns the path of an operator's `backup-agent` settings.
 pub fn operator_backup_agent(topology: &Topology) -> PathBuf {
     topology.directory().join("operator-backup-agent.toml")
 }
 
-/// Returns the file of `failover-ctl`'s settings on a node.
+/// Returns the path of `failover-ctl`'s settings on a node.
 pub fn failover_ctl(spec: &NodeSpec) -> PathBuf {
     spec.settings().join("failover-ctl.toml")
 }
 
-/// Returns the file of `backup-agent`'s settings on a node.
+/// Returns the path of `backup-agent`'s settings on a node.
 pub fn backup_agent(spec: &NodeSpec) -> PathBuf {
     spec.settings().join("backup-agent.toml")
 }
 
-/// Writes the settings of every program on every node, and those of an operator.
+/// Writes the settings of every program on every node, and an operator's.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub fn write_all(
     }
     let text = toml::to_string(&FailoverCtl::for_operator(topology, zones))?;
     write(&operator(topology), &text)?;
-    // An operator reads every backup: the settings of the first node, with the identity.
+    // An operator can read every backup: the first node's settings, with the identity.
     let first = topology.nodes.first().context("a lab without nodes")?;
     let text = for_restore(topology, first, backup_keys)?;
     write(&operator_backup_agent(topology), &text)
@@ -78,7 +78,7 @@ pub fn write_node(
     write(&backup_agent(spec), &toml::to_string(&text)?)
 }
 
-/// Returns the settings for a restore: those of a node, with the identity that decrypts backups.
+/// Returns the settings of a restore: a node's, with the identity that decrypts backups.
 ///
 /// # Errors
 ///
@@ -93,8 +93,8 @@ pub fn for_restore(
     Ok(toml::to_string(&settings)?)
 }
 
-/// Tests whether a host has the identity that decrypts backups. Hosts in the DR region do: they may have
-/// to catch up from the WAL archive when no other node is left.
+/// Tests whether a host has the identity that decrypts backups. Hosts of the DR region have it:
+/// they may need the WAL archive when no other node is left.
 fn can_read(topology: &Topology, spec: &NodeSpec) -> bool {
     spec.region == topology.dr
 }

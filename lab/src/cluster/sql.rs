@@ -1,4 +1,4 @@
-//! Questions to a node's own server, by its socket and as the superuser.
+//! Queries on a node's own server, through its socket and as the superuser.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use tokio_postgres::{NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::cluster::topology::{NodeSpec, POSTGRES_PORT};
 
-/// How long a server may take to answer: a checkpoint on a busy machine is the longest.
+/// Timeout of a statement: a checkpoint on a busy machine takes longest.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a statement, and returns the first value of its first row.
 ///
 /// # Errors
 ///
-/// When the server does not answer in time, or refuses.
+/// When the server does not respond in time, or rejects the statement.
 pub async fn local(spec: &NodeSpec, statement: &str) -> anyhow::Result<Option<String>> {
     let row = row(spec, statement, TIMEOUT).await?;
     Ok(row.and_then(|row| row.get(0).map(str::to_owned)))
@@ -25,7 +25,7 @@ pub async fn local(spec: &NodeSpec, statement: &str) -> anyhow::Result<Option<St
 ///
 /// # Errors
 ///
-/// When the server does not answer in time, or refuses.
+/// When the server does not respond in time, or rejects the statement.
 pub async fn row(
     spec: &NodeSpec,
     statement: &str,
@@ -41,7 +41,7 @@ pub async fn row(
     let ask = async {
         let (client, connection) = settings.connect(NoTls).await?;
         let answer = client.simple_query(statement);
-        // The connection ends with this answer, however the server is.
+        // The connection is closed after this query.
         tokio::select! {
             answer = answer => Ok(answer?),
             ended = connection => {

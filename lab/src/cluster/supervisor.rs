@@ -14,15 +14,15 @@ use crate::cluster::process_table::{signal_inside, tell};
 use crate::cluster::program::Program;
 use crate::cluster::watchdog::{Watchdog, WatchdogSettings, anything_left};
 
-/// How long the supervisor waits before it starts a program again, as `RestartSec=200ms` would.
+/// Delay before a restart, like `RestartSec=200ms`.
 pub(super) const RESTART_AFTER: Duration = Duration::from_millis(200);
 
-/// What happens when a program ends by itself.
+/// Restart policy of a program that ends unexpectedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartPolicy {
-    /// It is started again, as by systemd's `RestartPolicy=always`.
+    /// Restart, like systemd's `Restart=always`.
     Always,
-    /// It stays down.
+    /// No restart.
     Never,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum DesiredState {
     Ended(Signal),
 }
 
-/// What a supervisor last saw of its process.
+/// Last observed state of a supervised process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ProcessState {
     pub(super) pid: Option<i32>,
@@ -88,7 +88,8 @@ impl ProcessSupervisor {
         Ok((child.context("could not start it")?, watchdog))
     }
 
-    /// Waits until the process ends, by itself, as ordered, or because it was silent for too long.
+    /// Waits until the process ends: unexpectedly, by command, or because its watchdog limit was
+    /// exceeded.
     async fn look_after(&mut self, mut child: Child, mut watchdog: Option<Watchdog<'_>>) {
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         self.report.send_modify(|state| {
@@ -133,7 +134,7 @@ impl ProcessSupervisor {
     }
 }
 
-/// Returns once a process has been silent for too long, and its supervisor is awake.
+/// Returns when a process has exceeded its watchdog limit, and its supervisor is not paused.
 async fn expired(watchdog: Option<&mut Watchdog<'_>>, sleeping: &mut watch::Receiver<bool>) {
     let Some(watchdog) = watchdog else {
         return std::future::pending().await;
@@ -149,7 +150,7 @@ async fn expired(watchdog: Option<&mut Watchdog<'_>>, sleeping: &mut watch::Rece
     }
 }
 
-/// Ends what is left in a data directory after its guard was ended.
+/// Kills the processes left in a data directory after its guard was killed.
 async fn sweep(data: &Path) {
     for _round in 0..100 {
         if !anything_left(data) {

@@ -1,18 +1,18 @@
-//! Which nodes stand in which region, on which addresses and in which directories.
+//! Topology of a lab: regions, nodes, addresses and directories.
 //!
-//! A lab has a number `n`, and every address of it begins with `127.77.n`, so that several labs can
-//! stand side by side. The last byte says what answers there:
+//! A lab has a number `n`, and all its addresses start with `127.77.n`, so that several labs run
+//! side by side. The last byte selects the service:
 //!
-//! | last byte | what |
+//! | last byte | service |
 //! |---|---|
 //! | 2, 3, 4 | S3 of eu-west-1, eu-north-1 (the lease), eu-central-1 |
 //! | 5 | Route 53 and EC2 |
 //! | 11, 12, 13 | nodes a, b, c: PostgreSQL on 5432, the agent on 8009 |
 //! | 21, 22 | the API in eu-west-1 and in eu-central-1 |
-//! | 31, 32, 33 | the way of a, b, c to S3: the lease on 9000, the two backup buckets on 9001 and 9002 |
+//! | 31, 32, 33 | proxies of a, b, c to S3: the lease store on 9000, the backup buckets on 9001, 9002 |
 //! | 41, 42, 43 | a second host with the disk of a, b, c |
-//! | 53 | the resolver |
-//! | 112 … 132 | `1xy`: the way of node x to node y, on the same ports as y itself |
+//! | 53 | the DNS server |
+//! | 112 … 132 | `1xy`: proxy of node x to node y, on the ports of y |
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,62 +20,62 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use causeway_core::{NodeId, Region};
 
-/// Where PostgreSQL listens on its node.
+/// Port of PostgreSQL on each node.
 pub const POSTGRES_PORT: u16 = 5432;
-/// Where the agent listens on its node.
+/// Port of the agent on each node.
 pub const AGENT_PORT: u16 = 8009;
-/// Where S3 listens.
+/// Port of S3.
 pub const S3_PORT: u16 = 9000;
-/// Where the resolver listens: not on 53, which would need root.
+/// Port of the DNS server. Port 53 would need root.
 pub const DNS_PORT: u16 = 5300;
-/// Where Route 53 and EC2 listen.
+/// Port of Route 53 and EC2.
 pub const MOTO_PORT: u16 = 5000;
-/// Where the API listens.
+/// Port of the API.
 pub const API_PORT: u16 = 8080;
 
-/// The domain whose records the platform moves.
+/// Domain of the records that the platform moves.
 pub const ZONE: &str = "causeway.test";
-/// The name under which the writable database is found.
+/// DNS name of the primary.
 pub const WRITER_NAME: &str = "db.causeway.test";
-/// The name under which the API is found.
+/// DNS name of the API.
 pub const API_NAME: &str = "api.causeway.test";
-/// The name of the cluster.
+/// Name of the cluster.
 pub const CLUSTER: &str = "lab";
-/// The bucket that holds the lease.
+/// Bucket of the lease.
 pub const LEASE_BUCKET: &str = "causeway-lease";
 
-/// One lab: its number, its directory and what stands where.
+/// Topology of one lab.
 #[derive(Clone, Debug)]
 pub struct Topology {
     number: u8,
     directory: PathBuf,
-    /// The region whose nodes take over from one another by themselves.
+    /// Region in which standbys take over automatically.
     pub primary: Region,
-    /// The region that is promoted by command.
+    /// Region that is promoted by command.
     pub dr: Region,
-    /// The region of the lease.
+    /// Region of the lease store.
     pub third: Region,
-    /// The database nodes.
+    /// Database nodes.
     pub nodes: Vec<NodeSpec>,
 }
 
-/// Where one database node stands.
+/// Addresses and directories of a database node.
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
-    /// Its name.
+    /// Name.
     pub node: NodeId,
-    /// Its region.
+    /// Region.
     pub region: Region,
-    /// Its availability zone.
+    /// Availability zone.
     pub zone: String,
-    /// Its EC2 instance, as the settings name it.
+    /// ID of its EC2 instance in the settings.
     pub instance: String,
-    /// 1 for the first node, and so on.
+    /// Number of the node, from 1.
     position: u8,
-    /// The last byte of its host's address.
+    /// Last byte of its host's address.
     host: u8,
     lab: u8,
-    /// The directory of everything that is its own.
+    /// Directory of the node.
     pub directory: PathBuf,
 }
 
@@ -126,12 +126,12 @@ impl Topology {
         self.number
     }
 
-    /// Returns the directory that holds everything of this lab.
+    /// Returns the lab's directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Returns the directory of the programs as this lab runs them.
+    /// Returns the directory of the copied programs.
     pub fn programs(&self) -> PathBuf {
         self.directory.join("bin")
     }
@@ -146,7 +146,7 @@ impl Topology {
         self.directory.join("secrets")
     }
 
-    /// Returns the socket on which `lab serve` is told what to do.
+    /// Returns the control socket of `lab serve`.
     pub fn control_socket(&self) -> PathBuf {
         self.directory.join("control")
     }
@@ -178,7 +178,7 @@ impl Topology {
         self.address(5, MOTO_PORT)
     }
 
-    /// Returns the address of the resolver.
+    /// Returns the address of the DNS server.
     pub fn dns(&self) -> SocketAddr {
         self.address(53, DNS_PORT)
     }
@@ -194,7 +194,7 @@ impl Topology {
         [self.primary.clone(), self.dr.clone()]
     }
 
-    /// Returns the place of a node.
+    /// Returns a node.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl Topology {
         found.with_context(|| format!("there is no node `{node}`: there are {}", names.join(", ")))
     }
 
-    /// Returns every address that the lab listens on, whether a program of it or the lab itself.
+    /// Returns every address on which the lab or its programs listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let mut all = vec![self.moto(), self.dns()];
         all.extend(self.stores().iter().map(|(region, _)| self.store(region)));
@@ -235,7 +235,8 @@ pub fn backup_bucket(region: &Region) -> String {
 }
 
 impl NodeSpec {
-    /// Returns a second host with the same name and settings, whose paths lead where this one's do.
+    /// Returns a second host with the same name and settings, whose proxies lead to the same
+    /// targets.
     #[must_use]
     pub fn second_host(&self) -> Self {
         let directory = format!("{}-clone", self.directory.display());
@@ -247,45 +248,45 @@ impl NodeSpec {
         }
     }
 
-    /// Returns what tells this host from a second one of the same name: `a`, or `a-clone`.
+    /// Returns the name that distinguishes this host from a second one: `a`, or `a-clone`.
     pub fn label(&self) -> String {
         let name = self.directory.file_name().unwrap_or_default();
         let name = name.to_string_lossy();
         name.strip_prefix("node-").unwrap_or(&name).to_owned()
     }
 
-    /// Returns where its PostgreSQL listens.
+    /// Returns the address of its PostgreSQL.
     pub fn postgres(&self) -> SocketAddr {
         self.address(self.host, POSTGRES_PORT)
     }
 
-    /// Returns where its agent listens.
+    /// Returns the address of its agent.
     pub fn agent(&self) -> SocketAddr {
         self.address(self.host, AGENT_PORT)
     }
 
-    /// Returns where this node finds the lease's store.
+    /// Returns the address at which this node reaches the lease store.
     pub fn lease_store(&self) -> SocketAddr {
         self.address(30 + self.position, S3_PORT)
     }
 
-    /// Returns where this node finds the backup bucket of a region.
+    /// Returns the address at which this node reaches a region's backup bucket.
     pub fn backup_store(&self, topology: &Topology, region: &Region) -> SocketAddr {
         let port = if *region == topology.primary { 1 } else { 2 };
         self.address(30 + self.position, S3_PORT + port)
     }
 
-    /// Returns where this node finds another's PostgreSQL, or its own.
+    /// Returns the address at which this node reaches a node's PostgreSQL.
     pub fn postgres_of(&self, other: &Self) -> SocketAddr {
         self.way_to(other, POSTGRES_PORT)
     }
 
-    /// Returns where this node finds another's agent, or its own.
+    /// Returns the address at which this node reaches a node's agent.
     pub fn agent_of(&self, other: &Self) -> SocketAddr {
         self.way_to(other, AGENT_PORT)
     }
 
-    /// Returns the directory of its settings, which lies outside of the data directory.
+    /// Returns its settings directory, which is outside the data directory.
     pub fn settings(&self) -> PathBuf {
         self.directory.join("conf")
     }
@@ -300,17 +301,17 @@ impl NodeSpec {
         self.directory.join("sock")
     }
 
-    /// Returns guard's runtime directory.
+    /// Returns the guard's runtime directory.
     pub fn guard(&self) -> PathBuf {
         self.directory.join("guard")
     }
 
-    /// Returns the socket on which the supervisor hears guard.
+    /// Returns the socket on which the supervisor receives the guard's messages.
     pub fn notify_socket(&self) -> PathBuf {
         self.directory.with_extension("notify")
     }
 
-    /// Returns the file that tells this host from a copy of its disk.
+    /// Returns the file that distinguishes this host from one with a copy of its disk.
     pub fn host_id(&self) -> PathBuf {
         self.settings().join("host-id")
     }

@@ -1,8 +1,8 @@
-//! The supervisor's half of `sd_notify(3)`: how long a program may be silent, as it announces itself.
+//! Supervisor's half of `sd_notify(3)`: enforces the watchdog limit that a program announces.
 //!
-//! This is what systemd does for a unit with `WatchdogSec`, `WatchdogSignal=SIGKILL` and
-//! `KillMode=control-group`. What a control group is to systemd is here every descendant of the program,
-//! and every process whose working directory is the data directory.
+//! This corresponds to a systemd unit with `WatchdogSec`, `WatchdogSignal=SIGKILL` and
+//! `KillMode=control-group`. In place of the control group it kills every descendant of the
+//! program, and every process whose working directory is the data directory.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,19 +16,19 @@ use tracing::{debug, warn};
 use crate::cluster::files::give_to_postgres;
 use crate::cluster::process_table::{descendants, inside, tell};
 
-/// A program that tells its supervisor how long it may be silent.
+/// Program that announces its watchdog limit.
 #[derive(Clone, Debug)]
 pub struct WatchdogSettings {
-    /// Where it sends its messages (`NOTIFY_SOCKET`).
+    /// Socket of its messages (`NOTIFY_SOCKET`).
     pub socket: PathBuf,
-    /// How long it may be silent until it says otherwise (`WatchdogSec`).
+    /// Initial watchdog limit (`WatchdogSec`).
     pub limit: Duration,
-    /// The directory whose processes end with it.
+    /// Directory whose processes are killed with the program.
     pub data: PathBuf,
 }
 
 impl WatchdogSettings {
-    /// Returns the variables that systemd gives to such a program.
+    /// Returns the environment variables that systemd sets for such a program.
     pub fn environment(&self) -> [(String, String); 2] {
         [
             (
@@ -43,7 +43,7 @@ impl WatchdogSettings {
     }
 }
 
-/// The time that is left to one process.
+/// Watchdog of one process.
 #[derive(Debug)]
 pub(crate) struct Watchdog<'a> {
     watched: &'a WatchdogSettings,
@@ -53,11 +53,11 @@ pub(crate) struct Watchdog<'a> {
 }
 
 impl<'a> Watchdog<'a> {
-    /// Listens for the messages of a process that is about to be started.
+    /// Opens the socket of a process, before the process starts.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub(crate) fn listen(watched: &'a WatchdogSettings) -> anyhow::Result<Self> {
         let path = &watched.socket;
         // A new socket has no messages of an earlier process.
@@ -77,7 +77,7 @@ impl<'a> Watchdog<'a> {
         })
     }
 
-    /// Returns once the process has been silent for longer than it may.
+    /// Returns when the process has exceeded its watchdog limit.
     pub(crate) async fn expired(&mut self) {
         let mut buffer = [0; 512];
         loop {
@@ -109,9 +109,9 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    /// Ends the process and everything that belongs to it, frozen or not.
+    /// Kills the process and everything that belongs to it, also if frozen.
     pub(crate) fn end_all(&self, pid: i32) {
-        // Found before their parent is gone: then they are somebody else's children.
+        // Descendants are collected first: later they have another parent.
         let mut all = descendants(pid).unwrap_or_default();
         tell(pid, Signal::SIGKILL);
         all.extend(inside(&self.watched.data).unwrap_or_default());
@@ -127,7 +127,7 @@ impl<'a> Watchdog<'a> {
     }
 }
 
-/// Tests whether anything of a program is left that ended with its watchdog.
+/// Tests whether a process of a killed program is left.
 pub(crate) fn anything_left(data: &Path) -> bool {
     inside(data).is_ok_and(|pids| !pids.is_empty())
 }

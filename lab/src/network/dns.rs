@@ -1,4 +1,4 @@
-//! A resolver that answers from what Route 53 holds, with the time to live that it says.
+//! DNS server with the records and TTLs of Route 53.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use tracing::{debug, warn};
 
 use crate::aws::route53::{RecordSet, Route53};
 
-/// How old the copy of the zone may be: Route 53's own servers know a change within a minute, and
-/// nothing in the lab should have to wait for that.
+/// Maximum age of the cached records. Route 53's name servers apply a change within a minute;
+/// nothing in the lab waits for that.
 const COPY_AGE: Duration = Duration::from_millis(500);
 
-/// The most aliases that are followed, so that two which name one another end.
+/// Maximum number of followed aliases, which ends a cycle.
 const MOST_ALIASES: usize = 8;
 
-/// Begins to answer on `address`, over UDP and TCP, until `tasks` are stopped.
+/// Serves DNS on `address`, over UDP and TCP, until `tasks` are stopped.
 ///
 /// # Errors
 ///
@@ -75,11 +75,11 @@ pub async fn serve(
     Ok(())
 }
 
-/// Asks a resolver for the addresses of a name, and returns them with the time to live.
+/// Resolves the addresses of a name, with their TTL.
 ///
 /// # Errors
 ///
-/// When it does not answer within a second, or knows no address.
+/// When the server does not respond within a second, or has no address.
 pub async fn look_up(resolver: SocketAddr, name: &str) -> anyhow::Result<(Vec<IpAddr>, Duration)> {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
@@ -142,8 +142,8 @@ impl DnsServer {
         }
     }
 
-    /// Returns the zone's records. When Route 53's API is away its servers go on answering, so the
-    /// last copy is used however old.
+    /// Returns the zone's records. Route 53's name servers work without its API, so the cached
+    /// records are used at any age while the API fails.
     async fn records(&self) -> Arc<Vec<RecordSet>> {
         let mut copy = self.copy.lock().await;
         if let Some(copy) = &*copy
@@ -175,7 +175,7 @@ fn stale(copy: Option<&ZoneCopy>) -> Arc<Vec<RecordSet>> {
         .unwrap_or_default()
 }
 
-/// Returns the answer to a question from these records.
+/// Returns the response to a query from these records.
 fn answer(question: &Message, records: &[RecordSet]) -> Message {
     let mut reply = Message::new(
         question.metadata.id,
@@ -229,7 +229,7 @@ fn answer(question: &Message, records: &[RecordSet]) -> Message {
     reply
 }
 
-/// Returns a record that lets nobody remember for more than a second that there is none.
+/// Returns the SOA record, which limits negative caching to one second.
 fn start_of_authority(name: &Name) -> Option<Record> {
     let zone = name.base_name();
     let server = Name::from_ascii("ns.causeway.test.").ok()?;

@@ -1,4 +1,4 @@
-//! A name as a client knows it: looked up, and believed for as long as the answer says.
+//! DNS name as a client uses it: resolved, and cached for its TTL.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::network::dns;
 
-/// A name, and where it pointed when it was last looked up. A clone is the same memory.
+/// DNS name with its cached addresses. Clones share the cache.
 #[derive(Clone, Debug)]
 pub struct DnsName {
     resolver: SocketAddr,
@@ -18,7 +18,7 @@ pub struct DnsName {
 }
 
 impl DnsName {
-    /// Returns a name that `resolver` knows.
+    /// Returns a name that `resolver` resolves.
     pub fn new(resolver: SocketAddr, name: &'static str) -> Self {
         Self {
             resolver,
@@ -27,11 +27,11 @@ impl DnsName {
         }
     }
 
-    /// Returns where the name points, asking again only when the last answer is too old.
+    /// Returns an address of the name, resolving it when the cached one has expired.
     ///
     /// # Errors
     ///
-    /// When it has no address, or nobody says.
+    /// When the name has no address, or the server does not respond.
     pub async fn address(&self) -> anyhow::Result<IpAddr> {
         let mut found = self.found.lock().await;
         if let Some((address, good_until)) = *found

@@ -1,4 +1,4 @@
-//! Every path between the hosts of one lab that a fault may cut.
+//! Every proxy between the hosts of a lab.
 
 use std::collections::BTreeMap;
 
@@ -9,44 +9,44 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::topology::Topology;
 use crate::network::proxy::{NetworkState, Proxy};
 
-/// What a path leads to, and from where.
+/// Ends of a path between two hosts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkPath {
-    /// From a node to the lease's store.
+    /// From a node to the lease store.
     Lease {
-        /// The node.
+        /// Node.
         from: NodeId,
     },
     /// From a node to the backup bucket of a region.
     Backups {
-        /// The node.
+        /// Node.
         from: NodeId,
-        /// The bucket's region.
+        /// Region of the bucket.
         to: Region,
     },
-    /// From a node to another's PostgreSQL.
+    /// From a node to another node's PostgreSQL.
     Postgres {
-        /// Who connects.
+        /// Connecting node.
         from: NodeId,
-        /// Whose PostgreSQL.
+        /// Node of the PostgreSQL.
         to: NodeId,
     },
-    /// From a node to another's agent.
+    /// From a node to another node's agent.
     Agent {
-        /// Who connects.
+        /// Connecting node.
         from: NodeId,
-        /// Whose agent.
+        /// Node of the agent.
         to: NodeId,
     },
 }
 
-/// The paths.
+/// Proxies of a lab.
 #[derive(Debug)]
 pub struct Proxies(BTreeMap<NetworkPath, Proxy>);
 
 impl Proxies {
-    /// Opens every path.
+    /// Starts every proxy.
     ///
     /// # Errors
     ///
@@ -89,14 +89,14 @@ impl Proxies {
         Ok(Self(proxies))
     }
 
-    /// Changes every path that `which` is true of.
+    /// Changes the state of every proxy whose path `which` selects.
     pub fn set(&self, state: NetworkState, which: impl Fn(&NetworkPath) -> bool) {
         for (_, proxy) in self.0.iter().filter(|(path, _)| which(path)) {
             proxy.set(state);
         }
     }
 
-    /// Returns the paths that do not carry everything, with what they do.
+    /// Returns the paths with a fault, and its state.
     pub fn disturbed(&self) -> Vec<(String, NetworkState)> {
         let proxies = self.0.values();
         let disturbed = proxies.filter(|proxy| proxy.state() != NetworkState::Open);
@@ -107,12 +107,12 @@ impl Proxies {
 }
 
 impl NetworkPath {
-    /// Tests whether it is this node's path to the lease.
+    /// Tests whether this is the node's path to the lease store.
     pub fn is_lease_of(&self, node: &NodeId) -> bool {
         matches!(self, Self::Lease { from } if from == node)
     }
 
-    /// Tests whether one end of the path is this node.
+    /// Tests whether this node is one end of the path.
     pub fn touches(&self, node: &NodeId) -> bool {
         match self {
             Self::Lease { from } | Self::Backups { from, .. } => from == node,

@@ -1,4 +1,4 @@
-//! A relay on one path between two hosts: it can be cut, made silent, or slowed.
+//! Proxy on one path between two hosts, which can be cut, made silent, or slowed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use tokio::sync::watch;
 use tokio::time;
 use tracing::debug;
 
-/// What a path does with what is sent along it.
+/// State of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkState {
-    /// Carries everything.
+    /// Forwards everything.
     #[default]
     Open,
-    /// Ends every connection and refuses new ones, as a host does whose program is gone.
+    /// Closes every connection and rejects new ones, like a host without the program.
     Refused,
-    /// Carries nothing and says nothing, as a network does that drops packets. What was sent
-    /// arrives once the path is open again, as TCP would send it again.
+    /// Forwards nothing, like a network that drops packets. Data arrives once the path is open
+    /// again, as TCP retransmits it.
     Silent,
-    /// Carries everything, each piece this many milliseconds late.
+    /// Forwards everything with this delay, in milliseconds.
     Slow(u64),
 }
 
-/// One path: whoever connects to `listen` speaks with `target`.
+/// Proxy from `listen` to `target`.
 #[derive(Debug)]
 pub struct Proxy {
     name: String,
@@ -37,11 +37,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Opens the path. It is a task of `tasks` until they are stopped.
+    /// Starts the proxy as a task of `tasks`.
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on.
+    /// When the address is in use.
     pub fn open(
         name: impl Into<String>,
         listen: SocketAddr,
@@ -67,17 +67,17 @@ impl Proxy {
         Ok(Self { name, state })
     }
 
-    /// Returns what the path joins, such as `b to a: replication`.
+    /// Returns the name of the path, such as `b to a: replication`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns what the path does at present.
+    /// Returns the state.
     pub fn state(&self) -> NetworkState {
         *self.state.borrow()
     }
 
-    /// Changes what the path does, also for the connections that stand.
+    /// Changes the state, for open connections too.
     pub fn set(&self, state: NetworkState) {
         self.state.send_replace(state);
     }
@@ -161,7 +161,7 @@ impl ProxyTask {
     }
 }
 
-/// Carries both directions until either side hangs up.
+/// Forwards both directions until either side closes.
 async fn join(
     near: TcpStream,
     target: SocketAddr,
@@ -190,7 +190,7 @@ async fn carry_one_way(
         let length = from.read(&mut piece).await?;
         let open = state.wait_for(|state| *state != NetworkState::Silent).await;
         let delay = open.map(|state| *state);
-        // What was on its way when the path fell silent is lost with a host that is gone.
+        // Data in flight on a silent path is lost with its host.
         if matches!(delay, Ok(NetworkState::Refused)) {
             return Err(std::io::ErrorKind::ConnectionReset.into());
         }
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// A path to a server that sends back what it is sent.
+    /// Proxy to an echo server.
     async fn path() -> Path {
         let tasks = Tasks::new();
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();

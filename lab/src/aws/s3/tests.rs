@@ -1,4 +1,4 @@
-//! The store as a client of S3 sees it, whole and with each fault.
+//! S3 as its clients receive it, with and without each fault.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;

@@ -50,7 +50,7 @@ impl BackupAgent {
             region: region.to_string(),
             endpoint: format!("http://{}", spec.backup_store(topology, region)),
         };
-        // The nearest bucket is written first and read first.
+        // The nearest bucket is written and read first.
         let mut nearest_first = topology.api_regions();
         nearest_first.sort_by_key(|region| *region != spec.region);
         Ok(Self {
