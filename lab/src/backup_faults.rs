@@ -140,7 +140,7 @@ fn keep(runner: &ScheduleRunner, schedule: &BackupSchedule, reports: &Path) -> a
         std::fs::remove_dir_all(&kept)?;
     }
     std::fs::create_dir_all(&kept)
-        .with_context(|| format!("could not make `{}`", kept.display()))?;
+        .with_context(|| format!("could not create `{}`", kept.display()))?;
     let directory = runner.site.directory.display();
     let mut text = format!("{schedule}\n\nevents in `{directory}`:\n");
     for line in &runner.told {

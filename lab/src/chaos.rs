@@ -141,7 +141,7 @@ fn keep(
         std::fs::remove_dir_all(kept)?;
     }
     std::fs::create_dir_all(kept)
-        .with_context(|| format!("could not make `{}`", kept.display()))?;
+        .with_context(|| format!("could not create `{}`", kept.display()))?;
     let mut text = format!("{schedule}\n\nevents on lab {}:\n", lab.topology().number());
     for event in &played.events {
         writeln!(text, "{:6.1} s  {}", event.at.as_secs_f64(), event.what)?;
@@ -157,12 +157,12 @@ fn keep(
     let unsaved = played.observed.rows_unsaved;
     writeln!(
         text,
-        "\nrows lost: {lost:?}, not saved: {unsaved}, stated: at most {stated}"
+        "\nrows lost: {lost:?}, not saved: {unsaved}, stated at most: {stated}"
     )?;
     for command in &played.observed.commands {
         writeln!(
             text,
-            "\n{:.1} s to {:.1} s: `{}` ended with {:?}\n{}",
+            "\n{:.1} s to {:.1} s: `{}` exited with {:?}\n{}",
             command.from.as_secs_f64(),
             command.to.as_secs_f64(),
             command.typed,
@@ -196,7 +196,7 @@ fn writable(at: &[Duration]) -> Vec<crate::workload::checker::TimeSpan> {
 
 fn keep_logs(lab: &Lab, kept: &Path) -> anyhow::Result<()> {
     let to = kept.join("log");
-    std::fs::create_dir_all(&to).with_context(|| format!("could not make `{}`", to.display()))?;
+    std::fs::create_dir_all(&to).with_context(|| format!("could not create `{}`", to.display()))?;
     for entry in std::fs::read_dir(lab.topology().logs())? {
         let entry = entry?;
         std::fs::copy(entry.path(), to.join(entry.file_name()))?;

@@ -381,7 +381,7 @@ async fn get(url: &str) -> anyhow::Result<()> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
     let answer = client.get(url.parse()?).await?;
     if !answer.status().is_success() {
-        bail!("`{url}` answered {}", answer.status());
+        bail!("`{url}` responded {}", answer.status());
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ impl Report {
     /// When they cannot be written.
     pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(directory)
-            .with_context(|| format!("could not make `{}`", directory.display()))?;
+            .with_context(|| format!("could not create `{}`", directory.display()))?;
         let json = serde_json::to_string_pretty(self)?;
         for (name, text) in [("report.json", json), ("report.html", self.page()?)] {
             let path = directory.join(name);

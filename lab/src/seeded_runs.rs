@@ -33,7 +33,7 @@ pub(crate) async fn play_all<V>(
     let began = Instant::now();
     if let (Some(first), Some(last)) = (seeds.first(), seeds.last()) {
         let again = again(*first);
-        progress.report(format!("seeds {first} to {last}: {again} runs them again"));
+        progress.report(format!("seeds {first} to {last}: repeat them with {command}"));
     }
     let mut left: Vec<u64> = seeds.to_vec();
     left.reverse();
@@ -74,5 +74,5 @@ pub(crate) async fn play_all<V>(
 /// Creates the report directory.
 pub(crate) fn make_reports(reports: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(reports)
-        .with_context(|| format!("could not make `{}`", reports.display()))
+        .with_context(|| format!("could not create `{}`", reports.display()))
 }

@@ -51,7 +51,7 @@ impl Ec2 {
             .await?;
         instances(&answer)
             .pop_first()
-            .context("EC2 ran no instance")
+            .context("the response of EC2 has no instance ID")
     }
 
     /// Starts a stopped instance.
@@ -103,7 +103,7 @@ impl Ec2 {
                     } else if known.insert(node.spec.node.clone())
                         && let Err(error) = node.lose().await
                     {
-                        tracing::error!(error = format!("{error:#}"), "a host did not end");
+                        tracing::error!(error = format!("{error:#}"), "host of a stopped instance not ended");
                     }
                 }
             }
@@ -129,9 +129,9 @@ impl Ec2 {
         };
         let (status, body) = time::timeout(TIMEOUT, asking)
             .await
-            .context("EC2 did not answer")??;
+            .context("EC2 did not respond")??;
         if !status.is_success() {
-            bail!("EC2 answered {status}: {body}");
+            bail!("EC2 responded {status}: {body}");
         }
         Ok(body)
     }

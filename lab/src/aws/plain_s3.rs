@@ -35,7 +35,7 @@ pub async fn serve(
     let service = service.build();
     let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("S3 could not listen on `{address}`"))?;
+        .with_context(|| format!("could not serve S3 on `{address}`"))?;
     let tasks = Tasks::new();
     let connections = tasks.clone();
     tasks.start("s3", |stop| async move {

@@ -157,7 +157,7 @@ impl Route53 {
             .send()
             .await
             .map_err(aws_sdk_route53::Error::from)
-            .context("Route 53 refused the change")?;
+            .context("Route 53 rejected the change")?;
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Route53 {
                 .send()
                 .await
                 .map_err(aws_sdk_route53::Error::from)
-                .context("Route 53 did not list the zone")?;
+                .context("could not list the records of the zone")?;
             records.extend(
                 listed
                     .resource_record_sets()
@@ -222,7 +222,7 @@ async fn create_zone(client: &aws_sdk_route53::Client, reference: &str) -> anyho
         .send()
         .await
         .map_err(aws_sdk_route53::Error::from)?;
-    let zone = created.hosted_zone().context("no zone was made")?;
+    let zone = created.hosted_zone().context("Route 53 returned no zone")?;
     Ok(zone.id().trim_start_matches("/hostedzone/").to_owned())
 }
 

@@ -73,7 +73,7 @@ impl S3Server {
         for bucket in buckets {
             let directory = root.join(bucket);
             std::fs::create_dir_all(&directory)
-                .with_context(|| format!("could not make the bucket `{}`", directory.display()))?;
+                .with_context(|| format!("could not create the bucket `{}`", directory.display()))?;
         }
         let files = s3s_fs::FileSystem::new(root)
             .map_err(|error| anyhow::anyhow!("`{}` is no store: {error:?}", root.display()))?;
@@ -122,7 +122,7 @@ impl S3Server {
         }
         let listener = TcpListener::bind(self.address)
             .await
-            .with_context(|| format!("S3 could not listen on `{}`", self.address))?;
+            .with_context(|| format!("could not serve S3 on `{}`", self.address))?;
         let tasks = Tasks::new();
         let objects = Arc::clone(&self.objects);
         let connections = tasks.clone();
@@ -238,7 +238,7 @@ async fn answer(
         }
         let answer = objects.spoil(answer, &path, fault).await;
         if done.send(answer).is_err() {
-            debug!("client of S3 left before its answer");
+            debug!("client of S3 disconnected before its response");
         }
     });
     match result.await {

@@ -113,13 +113,13 @@ impl BucketContents {
         let whole = Self::segments(&self.whole);
         let first = usable.iter().min_by_key(|backup| backup.rows);
         let excuse = match first {
-            None => Some("no backup of this timeline is whole".to_owned()),
-            Some(_) if with_history < newest => Some(format!("timeline {newest} has no history")),
+            None => Some("this timeline has no undamaged backup".to_owned()),
+            Some(_) if with_history < newest => Some(format!("timeline {newest} has no history file")),
             Some(first) => self.damage().or_else(|| {
                 let lacking = branch.gap(first.start, &whole);
                 let end = (branch.reach(&whole) != branch.reach(&listed))
                     .then(|| "the last segment is damaged".to_owned());
-                lacking.map(|name| format!("segment {name} lacks")).or(end)
+                lacking.map(|name| format!("segment {name} is missing")).or(end)
             }),
         };
         Some(RestoreExpectation {

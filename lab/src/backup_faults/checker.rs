@@ -77,23 +77,23 @@ pub(super) fn judge(
             .zip(&known)
             .find(|(one, other)| one != other);
         return Some(format!(
-            "{count} rows came back that are not the first of the {} that were committed; the first that \
-             differs: {first:?}",
+            "the {count} restored rows are not the first of the {} committed ones; first difference: \
+             {first:?}",
             known.len()
         ));
     }
     if found.counter != newest {
         let counter = found.counter;
         return Some(format!(
-            "row {newest} is the last, and the counter has {counter}"
+            "the last row is {newest}, and the counter is {counter}"
         ));
     }
     match expected {
         ExpectedRows::AtLeast(least) if count < least => Some(format!(
-            "{count} of {least} rows came back, with success at every step"
+            "{count} of at least {least} rows restored, although every step succeeded"
         )),
         ExpectedRows::Exactly(exactly) if count != exactly => Some(format!(
-            "{count} rows came back, and {exactly} were committed up to the target"
+            "{count} rows restored, and {exactly} committed up to the target"
         )),
         ExpectedRows::AtLeast(_) | ExpectedRows::Exactly(_) => None,
     }

@@ -37,7 +37,7 @@ impl ScheduleRunner {
         let Some(run) = run else {
             let seen = format!("`{shown}` did not end within {LONGEST:?}");
             self.violated(BackupProperty::CommandEnds, seen);
-            bail!("a command did not end");
+            bail!("`backup-agent` did not end");
         };
         let secs = began.elapsed().as_secs_f64();
         let faults = if failed { ", with faults" } else { "" };
@@ -56,7 +56,7 @@ impl ScheduleRunner {
         if run.code != Some(0) {
             let waits = self.archiver_waits && run.code == Some(WAL_NOT_ARCHIVED);
             if run.code.is_some() && !failed && !self.lost && !waits {
-                let seen = format!("nothing failed, and `backup` ended with {:?}", run.code);
+                let seen = format!("no request failed, and `backup` exited with {:?}", run.code);
                 self.violated(BackupProperty::BackupSucceeds, seen);
             }
             return Ok(());
@@ -79,11 +79,11 @@ impl ScheduleRunner {
             keys.extend(own.into_iter().filter(|key| key.contains(&id)));
         }
         if holders < self.required {
-            let seen = format!("backup {id} was reported, and {holders} buckets have its manifest");
+            let seen = format!("backup {id} is reported as complete, and {holders} buckets have its manifest");
             self.violated(BackupProperty::SuccessIsTrue, seen);
         }
         if !failed && holders < self.site.buckets.len() {
-            let seen = format!("nothing failed, and {holders} of 2 buckets have backup {id}");
+            let seen = format!("no request failed, and {holders} of 2 buckets have backup {id}");
             self.violated(BackupProperty::EachBucketHasIt, seen);
         }
         let backup = ReportedBackup {
@@ -129,7 +129,7 @@ impl ScheduleRunner {
                 .any(|bucket| !bucket.keys().is_empty());
             if !failed && stored && self.damaged.is_empty() {
                 let seen = format!(
-                    "nothing failed, and `{}` ended with {:?}",
+                    "no request failed, and `{}` exited with {:?}",
                     BACKFILL.join(" "),
                     run.code
                 );
@@ -141,7 +141,7 @@ impl ScheduleRunner {
             let own: BTreeSet<String> = bucket.keys().into_iter().map(|bucket| bucket.0).collect();
             if let Some(lacking) = expected.iter().find(|key| !own.contains(*key)) {
                 let seen = format!(
-                    "`{}` ended with 0, and {} lacks `{lacking}`",
+                    "`{}` exited with 0, and {} lacks `{missing}`",
                     BACKFILL.join(" "),
                     bucket.which
                 );

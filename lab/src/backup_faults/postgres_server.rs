@@ -83,10 +83,10 @@ impl PostgresServer {
         let deadline = began + LAB_WITHIN;
         while server.client().await.is_err() {
             if let Some(status) = server.exit()? {
-                bail!("PostgreSQL ended ({status}) as it started");
+                bail!("PostgreSQL exited ({status}) during start-up");
             }
             if time::Instant::now() > deadline {
-                bail!("PostgreSQL does not answer");
+                bail!("PostgreSQL does not respond");
             }
             if began.elapsed() > COMMAND_TIMEOUT {
                 site.heal();
@@ -118,7 +118,7 @@ impl PostgresServer {
             });
             self.client = Some(client);
         }
-        self.client.as_ref().context("there is no connection")
+        self.client.as_ref().context("PostgreSQL is not connected")
     }
 
     /// Runs a statement, and returns its rows as text.
@@ -146,7 +146,7 @@ impl PostgresServer {
             .and_then(|row| row.into_iter().next());
         first
             .flatten()
-            .with_context(|| format!("`{sql}` gave nothing"))
+            .with_context(|| format!("`{sql}` returned no value"))
     }
 
     /// Promotes a standby, and waits until it accepts writes.
@@ -159,7 +159,7 @@ impl PostgresServer {
                 site.heal();
             }
             if time::Instant::now() > deadline {
-                bail!("the promotion did not end");
+                bail!("the promotion did not complete");
             }
             time::sleep(Duration::from_millis(25)).await;
         }

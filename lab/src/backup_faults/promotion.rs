@@ -37,7 +37,7 @@ impl ScheduleRunner {
                 give_to_postgres(&placeholder)?;
             }
         }
-        let server = self.server.as_mut().context("no server runs")?;
+        let server = self.server.as_mut().context("PostgreSQL is not running")?;
         server.promote(&self.site).await?;
         let now = "SELECT timeline_id FROM pg_control_checkpoint()";
         // The control file names the new timeline after its first checkpoint.
@@ -45,9 +45,9 @@ impl ScheduleRunner {
         let timeline: u32 = self.server()?.value(now).await?.parse()?;
         let history = data.join(format!("pg_wal/{timeline:08X}.history"));
         let history = fs::read_to_string(&history)
-            .with_context(|| format!("timeline {timeline} has no history"))?;
+            .with_context(|| format!("timeline {timeline} has no history file"))?;
         let begun = self.branch()?.begin(timeline, &history)?;
-        self.tell(format!("promoted onto timeline {timeline}"));
+        self.tell(format!("promoted to timeline {timeline}"));
         self.branches.insert(timeline, begun);
         self.timeline = timeline;
         self.compare().await

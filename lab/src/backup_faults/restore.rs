@@ -54,7 +54,7 @@ impl ScheduleRunner {
             .filter(|_| order.from.is_none() && !self.lost && self.damaged.is_empty());
         let (branches, backups) = (self.branches.clone(), self.backups.clone());
         let Some(view) = contents.view(&branches, &backups, confirmed) else {
-            self.tell("nothing that was written is there");
+            self.tell("the buckets have nothing of a known timeline");
             return Ok(());
         };
         let goal = goal(order, &view);
@@ -64,7 +64,7 @@ impl ScheduleRunner {
             timeline_model::lsn(view.reach),
             view.demanded,
             goal.expected,
-            view.excuse.as_deref().unwrap_or("it must succeed")
+            view.excuse.as_deref().unwrap_or("must succeed")
         );
         self.tell(text);
         self.fail(&order.while_filled);
@@ -81,7 +81,7 @@ impl ScheduleRunner {
         let found = self.recover(&directory, excuse.as_deref()).await;
         self.site.heal();
         if let Some(found) = found? {
-            self.tell(format!("{} rows came back", found.rows.len()));
+            self.tell(format!("{} rows restored", found.rows.len()));
             if let Some(wrong) = judge(view.branch, goal.expected, &found) {
                 self.violated(BackupProperty::RowsAreExact, wrong);
             }
@@ -127,11 +127,11 @@ impl ScheduleRunner {
                 Some(_) => {}
             }
             if run.said.trim().is_empty() {
-                let seen = format!("`restore` failed and said `{}`", run.said.trim());
+                let seen = format!("`restore` failed, with the output `{}`", run.said.trim());
                 self.violated(BackupProperty::FailureSaysWhy, seen);
             }
             if attempt < 2 && (failed || self.site.fails()) {
-                self.tell("nothing fails any more, and it is run again");
+                self.tell("faults healed, and `restore` run again");
                 self.site.heal();
                 continue;
             }
@@ -164,15 +164,15 @@ impl ScheduleRunner {
                 RecoveryOutcome::Done(found) => return Ok(Some(found)),
                 RecoveryOutcome::Stopped if attempt < 2 && failed => {
                     self.tell(
-                        "PostgreSQL stopped; nothing fails any more, and it is started again",
+                        "PostgreSQL exited; faults healed, and PostgreSQL started again",
                     );
                     self.site.heal();
                 }
                 RecoveryOutcome::Stopped => {
                     let why = self.why(directory);
-                    self.tell(format!("PostgreSQL stopped: {why}"));
+                    self.tell(format!("PostgreSQL exited: {reason}"));
                     if why.is_empty() {
-                        self.violated(BackupProperty::FailureSaysWhy, "PostgreSQL stopped");
+                        self.violated(BackupProperty::FailureSaysWhy, "PostgreSQL exited without an error in its log");
                     }
                     if excuse.is_none() {
                         self.violated(BackupProperty::RestoreSucceeds, why);

@@ -87,14 +87,14 @@ impl ScheduleRunner {
     }
 
     pub(super) fn server(&mut self) -> anyhow::Result<&mut PostgresServer> {
-        self.server.as_mut().context("no server runs")
+        self.server.as_mut().context("PostgreSQL is not running")
     }
 
     pub(super) fn branch(&mut self) -> anyhow::Result<&mut TimelineModel> {
         let timeline = self.timeline;
         self.branches
             .get_mut(&timeline)
-            .context("no branch is written on")
+            .context("the current timeline has no model")
     }
 
     /// Runs a step.
@@ -164,7 +164,7 @@ impl ScheduleRunner {
                 let last = "SELECT last_failed_wal FROM pg_stat_archiver";
                 let last = self.server()?.value(last).await.unwrap_or_default();
                 let seen =
-                    format!("nothing fails, and {left} are not archived; {last} failed last");
+                    format!("no request fails, and {left} are not archived; last failure: {last}");
                 self.violated(BackupProperty::ArchiveGoesOn, seen);
                 return Ok(());
             }

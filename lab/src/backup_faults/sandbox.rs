@@ -73,7 +73,7 @@ impl Sandbox {
         for name in ["", "sockets", "state", "log"] {
             let path = directory.join(name);
             std::fs::create_dir_all(&path)
-                .with_context(|| format!("could not make `{}`", path.display()))?;
+                .with_context(|| format!("could not create `{}`", path.display()))?;
             give_to_postgres(&path)?;
             restrict(&path, 0o755)?;
         }
@@ -311,7 +311,7 @@ impl Drop for Sandbox {
         if !self.keep
             && let Err(error) = std::fs::remove_dir_all(&self.directory)
         {
-            tracing::warn!(%error, directory = %self.directory.display(), "not removed");
+            tracing::warn!(%error, directory = %self.directory.display(), "directory not removed");
         }
     }
 }
@@ -329,7 +329,7 @@ pub(super) async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     copy.arg("-a").arg("--reflink=auto").arg(from).arg(to);
     let output = copy.output().await?;
     if !output.status.success() {
-        bail!("`{}` was not copied: {output:?}", from.display());
+        bail!("could not copy `{}`: {output:?}", from.display());
     }
     Ok(())
 }

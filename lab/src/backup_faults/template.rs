@@ -69,7 +69,7 @@ impl ServerTemplates {
             std::process::id()
         ));
         std::fs::create_dir_all(&directory)
-            .with_context(|| format!("could not make `{}`", directory.display()))?;
+            .with_context(|| format!("could not create `{}`", directory.display()))?;
         give_to_postgres(&directory)?;
         let templates = Self { directory };
         create(&templates.path(false), STATEMENTS).await?;
@@ -121,7 +121,7 @@ async fn single_user(data: &Path, statements: &str) -> anyhow::Result<()> {
     let run = program("postgres", &arguments, data)?;
     let output = run.run(Some(statements), LAB_WITHIN).await?;
     if output.contains("ERROR") {
-        bail!("the template could not be furnished: {output}");
+        bail!("could not create the template: {output}");
     }
     Ok(())
 }

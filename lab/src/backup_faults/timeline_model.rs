@@ -73,7 +73,7 @@ impl TimelineModel {
             let mut fields = line.split_whitespace();
             let timeline = fields.next().and_then(|field| field.parse().ok());
             let left_at = fields.next().map(parse_lsn);
-            let what = || format!("`{line}` is no line of a history");
+            let what = || format!("`{line}` is not a line of a history file");
             Ok((timeline.with_context(what)?, left_at.with_context(what)??))
         });
         Ok(Self {
@@ -157,7 +157,7 @@ impl TimelineModel {
 
 /// Parses an LSN in PostgreSQL's format.
 pub(super) fn parse_lsn(text: &str) -> anyhow::Result<WalOffset> {
-    let what = || format!("`{text}` is no position");
+    let what = || format!("`{text}` is not an LSN");
     let (upper, lower) = text.split_once('/').with_context(what)?;
     let upper = u64::from_str_radix(upper, 16).with_context(what)?;
     let lower = u64::from_str_radix(lower, 16).with_context(what)?;

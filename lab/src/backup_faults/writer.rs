@@ -19,7 +19,7 @@ impl ScheduleRunner {
             );
             let seen = self.server()?.value(&seen).await?;
             let Some((time, lsn)) = seen.split_once(' ') else {
-                bail!("`{seen}` is no time and position");
+                bail!("`{observed}` is not a time and an LSN");
             };
             let commit = CommitRecord {
                 lsn: parse_lsn(lsn)?,
@@ -65,7 +65,7 @@ impl ScheduleRunner {
             .collect::<Result<_, _>>()?;
         let known: Vec<i64> = self.branch()?.rows.iter().map(|row| row.number).collect();
         let Some(unknown) = found.strip_prefix(known.as_slice()) else {
-            let seen = format!("the server that was started again has {found:?}, not {known:?}");
+            let seen = format!("the restarted server has {found:?}, not {known:?}");
             self.violated(BackupProperty::RowsAreExact, seen);
             bail!("the server lost rows");
         };

@@ -119,7 +119,7 @@ fn loss_is_stated(observed: &Observations) -> Option<ChaosViolation> {
 
 fn loss_is_saved(observed: &Observations) -> Option<ChaosViolation> {
     let unsaved = observed.rows_unsaved;
-    let seen = format!("{unsaved} acknowledged rows are lost, and in no node's saves");
+    let seen = format!("{unsaved} acknowledged rows are lost and in no node's saved WAL");
     (unsaved > 0).then(|| violation(ChaosProperty::LossIsSaved, seen))
 }
 
@@ -171,8 +171,8 @@ fn whole_after_healing(observed: &Observations) -> Option<ChaosViolation> {
     }
     let why = match rounds {
         [.., one, two] => not_whole(observed, one, two)
-            .unwrap_or_else(|| "the platform was whole only after the limit".to_owned()),
-        _ => "nothing was seen after healing".to_owned(),
+            .unwrap_or_else(|| "the platform recovered only after the limit".to_owned()),
+        _ => "no round was observed after healing".to_owned(),
     };
     let seen = format!("after {} s: {why}", WHOLE_WITHIN.as_secs());
     Some(violation(ChaosProperty::WholeAfterHealing, seen))
@@ -189,13 +189,13 @@ pub fn not_whole(
     };
     let by_api = observed.through_api.iter().rev().find(|at| **at <= two.at);
     if by_api.is_none_or(|at| two.at.saturating_sub(*at) > API_LATELY) {
-        let seen = "no row was acknowledged through the API, whose name is found by DNS";
+        let seen = "the API, found by DNS, acknowledged no row";
         return Some(seen.to_owned());
     }
     let position = primary_at(one, primary).unwrap_or(server.position);
     for (node, seen) in &two.nodes {
         let Some(agent) = &seen.agent else {
-            return Some(format!("the agent of `{node}` does not answer"));
+            return Some(format!("the agent of `{node}` does not respond"));
         };
         if node == primary {
             continue;
@@ -209,13 +209,13 @@ pub fn not_whole(
         match &seen.server {
             None => {
                 return Some(format!(
-                    "the server of `{node}` does not answer; {}",
+                    "PostgreSQL of `{node}` does not respond; {}",
                     says()
                 ));
             }
             Some(it) if !follows(it, server) => {
                 return Some(format!(
-                    "`{node}` does not follow `{primary}`: {it:?}; {}",
+                    "`{node}` does not stream from `{primary}`: {standby:?}; {}",
                     says()
                 ));
             }
@@ -277,7 +277,7 @@ fn reason_is_named(observed: &Observations, property: ChaosProperty) -> Option<C
             if round.at.saturating_sub(began) > timeout {
                 let says = seen.agent.as_ref().map(|agent| format!("{agent:?}"));
                 let seen = format!(
-                    "`{node}` does not do its part from {:.1} s to {:.1} s, and no reason is named: {}, \
+                    "`{node}` is out of service from {:.1} s to {:.1} s without a reported reason: {}, \
                      server {:?}",
                     began.as_secs_f64(),
                     round.at.as_secs_f64(),
@@ -359,10 +359,10 @@ fn judge(observed: &Observations, command: &CommandObservation) -> Option<ChaosV
             format!("`{node}` did not stream")
         }
         CommandClaim::NothingOpen { left } if left.is_empty() => return None,
-        CommandClaim::NothingOpen { left } => format!("unfinished are {left:?}"),
+        CommandClaim::NothingOpen { left } => format!("operations are unfinished: {unfinished:?}"),
     };
     let seen = format!(
-        "`{}` ended with 0 at {:.1} s, and {why}; it printed: {}",
+        "`{}` exited with 0 at {:.1} s, and {reason}; output: {}",
         command.typed,
         command.to.as_secs_f64(),
         command.printed.trim()

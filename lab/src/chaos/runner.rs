@@ -134,7 +134,7 @@ async fn events(
     time::sleep((zero + schedule.healed_at).saturating_sub(history.now())).await;
     heal(lab, history).await?;
     under_way.subscribe().wait_for(|state| *state == 0).await?;
-    let healed_at = history.record_event("everything is healed, and no command runs");
+    let healed_at = history.record_event("every fault is healed, and no command is running");
     observer.seen().healed_at = healed_at;
     let mut whole = 0;
     // Two seconds more, so that the last round within the limit is included.
@@ -149,9 +149,9 @@ async fn events(
         };
     }
     history.record_event(if whole < WHOLE_FOR {
-        "it is not whole"
+        "the platform has not recovered"
     } else {
-        "it is whole"
+        "the platform has recovered"
     });
     Ok(())
 }

@@ -18,7 +18,7 @@ pub(crate) fn prepare(topology: &Topology) -> anyhow::Result<()> {
     let directory = topology.directory();
     remove(directory)?;
     fs::create_dir_all(directory)
-        .with_context(|| format!("could not make `{}`", directory.display()))?;
+        .with_context(|| format!("could not create `{}`", directory.display()))?;
     restrict(directory, 0o755)?;
     reachable_by_postgres(directory)?;
     fs::write(directory.join(MARKER), topology.number().to_string())?;

@@ -36,13 +36,13 @@ impl LabLock {
             .map_err(|(_, error)| error)
             .with_context(|| {
                 format!(
-                    "lab {number} is up already: end it with `lab down`, or use another `--number`"
+                    "lab {number} is already up: stop it with `lab down`, or use another `--number`"
                 )
             })?;
         for address in topology.addresses() {
             drop(TcpListener::bind(address).with_context(|| {
                 format!(
-                    "something listens on `{address}`, which lab {number} needs: end it, or use another `--number`"
+                    "`{address}`, which lab {number} needs, is in use: stop its program, or use another `--number`"
                 )
             })?);
         }
@@ -66,7 +66,7 @@ impl LabLock {
             }
         }
         Err(why.unwrap_or_else(|| anyhow::anyhow!("there are no labs to claim")))
-            .context("every lab from 1 to 250 is taken")
+            .context("all lab numbers from 1 to 250 are in use")
     }
 }
 

@@ -87,11 +87,11 @@ impl Node {
     pub fn postmaster(&self) -> anyhow::Result<i32> {
         let path = self.spec.data().join("postmaster.pid");
         let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("no PostgreSQL runs on `{}`", self.spec.node))?;
+            .with_context(|| format!("PostgreSQL is not running on `{}`", self.spec.node))?;
         let first = text.lines().next().unwrap_or_default();
         first
             .parse()
-            .with_context(|| format!("`{}` begins with no process", path.display()))
+            .with_context(|| format!("`{}` does not start with a process ID", path.display()))
     }
 
     /// Kills the postmaster alone.

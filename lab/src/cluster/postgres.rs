@@ -54,7 +54,7 @@ pub fn install(topology: &Topology, spec: &NodeSpec) -> anyhow::Result<()> {
         spec.data(),
     ] {
         std::fs::create_dir_all(&directory)
-            .with_context(|| format!("could not make `{}`", directory.display()))?;
+            .with_context(|| format!("could not create `{}`", directory.display()))?;
         give_to_postgres(&directory)?;
     }
     restrict(&spec.data(), 0o700)?;
@@ -117,7 +117,7 @@ pub async fn create(
         let single_user = program("postgres", arguments.map(str::to_owned).to_vec());
         let output = single_user.run(Some(&statements), TIMEOUT).await?;
         if output.contains("ERROR") {
-            bail!("the first database could not be furnished: {output}");
+            bail!("could not create the first database: {output}");
         }
     }
     Ok(())

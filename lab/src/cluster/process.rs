@@ -200,7 +200,7 @@ impl Process {
         time::timeout(grace, seen.wait_for(|state| state.pid.is_none()))
             .await
             .with_context(|| format!("`{}` did not end within {grace:?} of {signal}", self.name))?
-            .with_context(|| format!("nobody looks after `{}` any more", self.name))?;
+            .with_context(|| format!("the supervisor of `{}` has ended", self.name))?;
         Ok(())
     }
 }

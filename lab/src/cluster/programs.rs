@@ -185,7 +185,7 @@ pub(crate) fn built() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("CAUSEWAY_BIN") {
         return Ok(PathBuf::from(named));
     }
-    let own = std::env::current_exe().context("this program does not know where it is")?;
+    let own = std::env::current_exe().context("the path of this program has no directory")?;
     let is_there = |path: &&Path| NAMES.iter().all(|name| path.join(name).exists());
     match own.ancestors().skip(1).take(2).find(is_there) {
         Some(found) => Ok(found.to_owned()),

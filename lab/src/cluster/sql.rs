@@ -46,12 +46,12 @@ pub async fn row(
             answer = answer => Ok(answer?),
             ended = connection => {
                 ended?;
-                anyhow::bail!("the server ended the connection")
+                anyhow::bail!("the server closed the connection")
             }
         }
     };
     let answer = time::timeout(timeout, ask).await;
-    let answer = answer.with_context(|| format!("`{}` did not answer", spec.node))??;
+    let answer = answer.with_context(|| format!("`{}` did not respond", spec.node))??;
     Ok(answer.into_iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => Some(row),
         SimpleQueryMessage::CommandComplete(_) | _ => None,

@@ -157,7 +157,7 @@ async fn sweep(data: &Path) {
             return;
         }
         if let Err(error) = signal_inside(data, Signal::SIGKILL) {
-            warn!(error = format!("{error:#}"), "data directory not swept");
+            warn!(error = format!("{error:#}"), "processes in the data directory not killed");
         }
         time::sleep(Duration::from_millis(10)).await;
     }

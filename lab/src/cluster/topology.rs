@@ -202,7 +202,7 @@ impl Topology {
     pub fn node_spec(&self, node: &NodeId) -> anyhow::Result<&NodeSpec> {
         let found = self.nodes.iter().find(|spec| spec.node == *node);
         let names: Vec<_> = self.nodes.iter().map(|node| node.node.as_str()).collect();
-        found.with_context(|| format!("there is no node `{node}`: there are {}", names.join(", ")))
+        found.with_context(|| format!("no node `{node}`: the nodes are {}", names.join(", ")))
     }
 
     /// Returns every address on which the lab or its programs listen.

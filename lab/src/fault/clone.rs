@@ -16,7 +16,7 @@ impl Lab {
         let mut active_faults = self.active_faults.lock().await;
         let spec = node.spec.second_host();
         if spec.directory.exists() {
-            bail!("`{}` is cloned already", node.spec.node);
+            bail!("`{}` already has a clone", node.spec.node);
         }
         let topology = self.topology();
         postgres::install(topology, &spec)?;
@@ -48,7 +48,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         .status()
         .context("could not run `cp`")?;
     if !ended.success() {
-        bail!("`{}` could not be copied", from.display());
+        bail!("could not copy `{}`", from.display());
     }
     Ok(())
 }

@@ -80,7 +80,7 @@ fn own_disk(node: &Node) -> anyhow::Result<&Path> {
 
     let directory = node.spec.directory.as_path();
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
-    let above = directory.parent().context("a node lies in no lab")?;
+    let above = directory.parent().context("the node's directory is not in a lab's")?;
     if device(directory)? == device(above)? {
         bail!(
             "`{}` is on no disk of its own: start the lab with `lab up --own-disks`, as root",

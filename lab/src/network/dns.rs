@@ -34,7 +34,7 @@ pub async fn serve(
     route53: Arc<Route53>,
     tasks: &Tasks,
 ) -> anyhow::Result<()> {
-    let in_use = || format!("the resolver could not listen on `{address}`");
+    let in_use = || format!("could not serve DNS on `{address}`");
     let udp = UdpSocket::bind(address).await.with_context(in_use)?;
     let tcp = TcpListener::bind(address).await.with_context(in_use)?;
     let resolver = Arc::new(DnsServer {
@@ -55,7 +55,7 @@ pub async fn serve(
                 continue;
             };
             if let Err(error) = udp.send_to(&answer, client).await {
-                debug!(%error, "answer not sent");
+                debug!(%error, "DNS response not sent");
             }
         }
     });
@@ -67,7 +67,7 @@ pub async fn serve(
             connections.start("dns connection", |stop| async move {
                 if let Some(Err(error)) = stop.run_until_cancelled(resolver.converse(stream)).await
                 {
-                    debug!(%error, "connection to the resolver ended");
+                    debug!(%error, "connection to the DNS server ended");
                 }
             });
         }
@@ -90,7 +90,7 @@ pub async fn look_up(resolver: SocketAddr, name: &str) -> anyhow::Result<(Vec<Ip
     let mut packet = [0; 4096];
     let length = time::timeout(Duration::from_secs(1), socket.recv(&mut packet))
         .await
-        .with_context(|| format!("`{resolver}` did not say where `{name}` is"))??;
+        .with_context(|| format!("`{resolver}` did not resolve `{name}`"))??;
     let answer = Message::from_vec(packet.get(..length).unwrap_or_default())?;
     let mut ttl = Duration::MAX;
     let mut found = Vec::new();
@@ -124,7 +124,7 @@ impl DnsServer {
         let question = match Message::from_vec(packet) {
             Ok(question) => question,
             Err(error) => {
-                debug!(%error, "not a question");
+                debug!(%error, "not a DNS query");
                 return None;
             }
         };
@@ -136,7 +136,7 @@ impl DnsServer {
             let length = usize::from(stream.read_u16().await?);
             let mut packet = vec![0; length];
             stream.read_exact(&mut packet).await?;
-            let answer = self.answer(&packet).await.context("not a question")?;
+            let answer = self.answer(&packet).await.context("not a DNS query")?;
             stream.write_u16(u16::try_from(answer.len())?).await?;
             stream.write_all(&answer).await?;
         }

@@ -123,7 +123,7 @@ impl ProxyTask {
                 (NetworkState::Open | NetworkState::Slow(_), None) => match bind(self.listen) {
                     Ok(bound) => listener = Some(bound),
                     Err(error) => {
-                        debug!(proxy = %self.name, %error, "path cannot be opened yet");
+                        debug!(proxy = %self.name, %error, "proxy not listening yet");
                         time::sleep(Duration::from_millis(50)).await;
                     }
                 },

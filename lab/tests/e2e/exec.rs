@@ -55,7 +55,7 @@ async fn programs_act_on_the_lab_and_exit_codes_pass_through() {
     assert_eq!(missing.status.code(), Some(127), "{missing:?}");
     let unknown = exec(&number, &["--node", "d", "--", "true"]).await;
     let stderr = String::from_utf8_lossy(&unknown.stderr).into_owned();
-    assert!(stderr.contains("there are a, b, c"), "{stderr}");
+    assert!(stderr.contains("the nodes are a, b, c"), "{stderr}");
 
     tasks.stop(Duration::from_secs(5)).await;
     lab.stop().await.unwrap();

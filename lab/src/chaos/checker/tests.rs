@@ -108,7 +108,7 @@ fn node_on_an_old_timeline_or_not_replaying_then_not_whole() {
     assert!(
         pair(|pair| pair.timeline = 1)
             .unwrap()
-            .contains("does not follow")
+            .contains("does not stream")
     );
     assert!(
         pair(|pair| pair.position -= 2_000)
