@@ -23,7 +23,7 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use self::checker::BackupViolation;
-use self::runner::ScheduleRunner;
+use self::runner::{ScheduleRunner, StopMode};
 use self::schedule::BackupSchedule;
 use self::template::ServerTemplates;
 use crate::progress::ProgressReporter;
@@ -50,38 +50,38 @@ pub async fn run(
     progress: &ProgressReporter,
 ) -> anyhow::Result<bool> {
     let reports = &options.reports;
-    seeded_runs::make_reports(reports)?;
-    let templates = ServerTemplates::make().await?;
+    seeded_runs::create_reports(reports)?;
+    let templates = ServerTemplates::create().await?;
     let count = options.seeds.len();
-    let again = |first| format!("`lab backup-faults --seed {first} --histories {count}`");
-    let play = async |_, seed| one(seed, &templates, reports, progress).await;
-    let held = seeded_runs::play_all(
+    let rerun_command = |first| format!("`lab backup-faults --seed {first} --histories {count}`");
+    let run_history = async |_worker, seed| run_history(seed, &templates, reports, progress).await;
+    let passed = seeded_runs::run_all(
         &options.seeds,
         options.parallel,
-        again,
+        rerun_command,
         reports,
         progress,
-        play,
+        run_history,
     );
-    Ok(held.await)
+    Ok(passed.await)
 }
 
 /// Runs one history, and reports its outcome.
-async fn one(
+async fn run_history(
     seed: u64,
     templates: &ServerTemplates,
     reports: &Path,
     progress: &ProgressReporter,
 ) -> RunOutcome<BackupViolation> {
     let schedule = BackupSchedule::of(seed);
-    let began = Instant::now();
+    let started_at = Instant::now();
     let template = templates.path(schedule.ballast);
-    let ended = match ScheduleRunner::begin(&schedule, template).await {
-        Ok(runner) => play(runner, &schedule, reports).await,
+    let outcome = match ScheduleRunner::start(&schedule, template).await {
+        Ok(runner) => run_schedule(runner, &schedule, reports).await,
         Err(error) => RunOutcome::Inconclusive(format!("{error:#}")),
     };
-    let secs = began.elapsed().as_secs_f64();
-    let told = match &ended {
+    let secs = started_at.elapsed().as_secs_f64();
+    let report = match &outcome {
         RunOutcome::Passed => format!("passed, {secs:.0} s"),
         RunOutcome::Violated(violations) => {
             let lines = violations
@@ -92,68 +92,74 @@ async fn one(
                 lines.collect::<String>()
             )
         }
-        RunOutcome::Inconclusive(why) => format!("NOT CHECKED, {secs:.0} s: {why}\n{schedule}"),
+        RunOutcome::Inconclusive(reason) => {
+            format!("NOT CHECKED, {secs:.0} s: {reason}\n{schedule}")
+        }
     };
-    progress.report(format!("seed {seed}: {told}"));
-    ended
+    progress.report(format!("seed {seed}: {report}"));
+    outcome
 }
 
-async fn play(
+async fn run_schedule(
     mut runner: ScheduleRunner,
     schedule: &BackupSchedule,
     reports: &Path,
 ) -> RunOutcome<BackupViolation> {
-    let mut whole = all(&mut runner, schedule).await;
-    if let Err(error) = runner.stop(true).await {
-        whole = whole.and(Err(error));
+    let mut result = run_steps(&mut runner, schedule).await;
+    if let Err(error) = runner.stop_server(StopMode::Kill).await {
+        result = result.and(Err(error));
     }
-    runner.site.stop().await;
-    let ended = match whole {
+    runner.sandbox.stop().await;
+    let outcome = match result {
         _ if !runner.violations.is_empty() => RunOutcome::Violated(runner.violations.clone()),
         Ok(()) => RunOutcome::Passed,
         Err(error) => RunOutcome::Inconclusive(format!("{error:#}")),
     };
-    if !matches!(ended, RunOutcome::Passed) {
-        runner.site.keep();
-        if let Err(error) = keep(&runner, schedule, reports) {
+    if !matches!(outcome, RunOutcome::Passed) {
+        runner.sandbox.keep_directory();
+        if let Err(error) = write_report(&runner, schedule, reports) {
             return RunOutcome::Inconclusive(format!("{error:#}"));
         }
     }
-    ended
+    outcome
 }
 
-async fn all(runner: &mut ScheduleRunner, schedule: &BackupSchedule) -> anyhow::Result<()> {
+async fn run_steps(runner: &mut ScheduleRunner, schedule: &BackupSchedule) -> anyhow::Result<()> {
     for step in &schedule.steps {
-        runner.step(step).await?;
+        runner.run_step(step).await?;
     }
-    runner.stop(true).await?;
-    for (number, order) in schedule.restores.iter().enumerate() {
-        runner.restore(number, order).await?;
+    runner.stop_server(StopMode::Kill).await?;
+    for (number, planned) in schedule.restores.iter().enumerate() {
+        runner.run_restore(number, planned).await?;
     }
     Ok(())
 }
 
 /// Writes the observations of a history to a directory of its own.
-fn keep(runner: &ScheduleRunner, schedule: &BackupSchedule, reports: &Path) -> anyhow::Result<()> {
-    let kept = reports.join(schedule.seed.to_string());
-    if kept.exists() {
-        std::fs::remove_dir_all(&kept)?;
+fn write_report(
+    runner: &ScheduleRunner,
+    schedule: &BackupSchedule,
+    reports: &Path,
+) -> anyhow::Result<()> {
+    let report = reports.join(schedule.seed.to_string());
+    if report.exists() {
+        std::fs::remove_dir_all(&report)?;
     }
-    std::fs::create_dir_all(&kept)
-        .with_context(|| format!("could not create `{}`", kept.display()))?;
-    let directory = runner.site.directory.display();
+    std::fs::create_dir_all(&report)
+        .with_context(|| format!("could not create `{}`", report.display()))?;
+    let directory = runner.sandbox.directory.display();
     let mut text = format!("{schedule}\n\nevents in `{directory}`:\n");
-    for line in &runner.told {
-        writeln!(text, "{line}")?;
+    for event in &runner.events {
+        writeln!(text, "{event}")?;
     }
-    std::fs::write(kept.join("history.txt"), text)?;
-    for bucket in &runner.site.buckets {
+    std::fs::write(report.join("history.txt"), text)?;
+    for bucket in &runner.sandbox.buckets {
         let name = format!("requests-{}.txt", bucket.which);
-        std::fs::write(kept.join(name), bucket.faults.log())?;
+        std::fs::write(report.join(name), bucket.faults.log())?;
     }
-    for entry in std::fs::read_dir(runner.site.directory.join("log"))? {
+    for entry in std::fs::read_dir(runner.sandbox.directory.join("log"))? {
         let entry = entry?;
-        std::fs::copy(entry.path(), kept.join(entry.file_name()))?;
+        std::fs::copy(entry.path(), report.join(entry.file_name()))?;
     }
     Ok(())
 }

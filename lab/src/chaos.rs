@@ -47,32 +47,39 @@ pub struct ChaosOptions {
 /// When the report directory cannot be written.
 pub async fn run(options: &ChaosOptions, progress: &ProgressReporter) -> anyhow::Result<bool> {
     let reports = &options.reports;
-    seeded_runs::make_reports(reports)?;
+    seeded_runs::create_reports(reports)?;
     let count = options.seeds.len();
-    let again = |first| format!("`lab chaos --seed {first} --seeds {count}`");
-    let play = async |worker, seed| {
+    let rerun_command = |first| format!("`lab chaos --seed {first} --seeds {count}`");
+    let run_history = async |worker, seed| {
         let number = options.number.map(|number| number + worker);
-        one(number, seed, reports, progress).await
+        run_history(number, seed, reports, progress).await
     };
-    let held = seeded_runs::play_all(&options.seeds, options.labs, again, reports, progress, play);
-    Ok(held.await)
+    let passed = seeded_runs::run_all(
+        &options.seeds,
+        options.labs,
+        rerun_command,
+        reports,
+        progress,
+        run_history,
+    );
+    Ok(passed.await)
 }
 
 /// Runs one history on a lab of its own, and reports its outcome.
-async fn one(
+async fn run_history(
     number: Option<u8>,
     seed: u64,
     reports: &Path,
     progress: &ProgressReporter,
 ) -> RunOutcome<ChaosViolation> {
     let schedule = FaultSchedule::of(seed);
-    let began = Instant::now();
-    let ended = match on_a_lab(number, &schedule, reports).await {
-        Ok(ended) => ended,
+    let started_at = Instant::now();
+    let outcome = match run_on_lab(number, &schedule, reports).await {
+        Ok(outcome) => outcome,
         Err(error) => RunOutcome::Inconclusive(format!("{error:#}")),
     };
-    let secs = began.elapsed().as_secs_f64();
-    let report = match &ended {
+    let secs = started_at.elapsed().as_secs_f64();
+    let report = match &outcome {
         RunOutcome::Passed => format!("passed, {secs:.0} s"),
         RunOutcome::Violated(violations) => {
             let lines = violations
@@ -83,105 +90,108 @@ async fn one(
                 lines.collect::<String>()
             )
         }
-        RunOutcome::Inconclusive(why) => format!("NOT CHECKED, {secs:.0} s: {why}\n{schedule}"),
+        RunOutcome::Inconclusive(reason) => {
+            format!("NOT CHECKED, {secs:.0} s: {reason}\n{schedule}")
+        }
     };
-    let report = format!("seed {seed}: {report}");
-    progress.report(report);
-    ended
+    progress.report(format!("seed {seed}: {report}"));
+    outcome
 }
 
-async fn on_a_lab(
+async fn run_on_lab(
     number: Option<u8>,
     schedule: &FaultSchedule,
     reports: &Path,
 ) -> anyhow::Result<RunOutcome<ChaosViolation>> {
-    let claim = match number {
+    let lock = match number {
         Some(number) => LabLock::take(Topology::new(number, None)?)?,
         None => LabLock::any()?,
     };
     // A shared disk allows no disk faults: the history records them as not possible.
-    let disks = if disks::can_attach(&claim.topology).await {
+    let disks = if disks::can_attach(&lock.topology).await {
         DiskMode::Own
     } else {
         DiskMode::Shared
     };
     let silent = ProgressReporter::silent();
-    let lab = Arc::new(Lab::start_on(disks, claim, &silent).await?);
-    let played = runner::play(&lab, schedule).await;
-    let kept = reports.join(schedule.seed.to_string());
-    let ended = match played {
-        Ok(played) => {
-            let violations = checker::check(&played.observed);
-            keep(&lab, schedule, &played, &violations, &kept)?;
+    let lab = Arc::new(Lab::start_on(disks, lock, &silent).await?);
+    let run = runner::run_schedule(&lab, schedule).await;
+    let report = reports.join(schedule.seed.to_string());
+    let outcome = match run {
+        Ok(run) => {
+            let violations = checker::check(&run.observed);
+            write_report(&lab, schedule, &run, &violations, &report)?;
             if violations.is_empty() {
                 Ok(RunOutcome::Passed)
             } else {
-                keep_logs(&lab, &kept)?;
+                copy_logs(&lab, &report)?;
                 Ok(RunOutcome::Violated(violations))
             }
         }
         Err(error) => {
-            keep_logs(&lab, &kept)?;
+            copy_logs(&lab, &report)?;
             Err(error)
         }
     };
     lab.stop().await?;
-    ended
+    outcome
 }
 
 /// Writes the observations of a history to a directory.
-fn keep(
+fn write_report(
     lab: &Lab,
     schedule: &FaultSchedule,
-    played: &ChaosRun,
+    run: &ChaosRun,
     violations: &[ChaosViolation],
-    kept: &Path,
+    report: &Path,
 ) -> anyhow::Result<()> {
-    if kept.exists() {
-        std::fs::remove_dir_all(kept)?;
+    if report.exists() {
+        std::fs::remove_dir_all(report)?;
     }
-    std::fs::create_dir_all(kept)
-        .with_context(|| format!("could not create `{}`", kept.display()))?;
+    std::fs::create_dir_all(report)
+        .with_context(|| format!("could not create `{}`", report.display()))?;
     let mut text = format!("{schedule}\n\nevents on lab {}:\n", lab.topology().number());
-    for event in &played.events {
+    for event in &run.events {
         writeln!(text, "{:6.1} s  {}", event.at.as_secs_f64(), event.what)?;
     }
     writeln!(text, "\nwritable nodes:")?;
-    for (node, at) in &played.observed.accepted {
-        for span in writable(at) {
-            let (from, to) = (span.from.as_secs_f64(), span.to.as_secs_f64());
+    for (node, at) in &run.observed.accepted {
+        for span in writable_spans(at) {
+            let from = span.from.as_secs_f64();
+            let to = span.to.as_secs_f64();
             writeln!(text, "{from:6.1} s to {to:6.1} s  {node}")?;
         }
     }
-    let (lost, stated) = (played.observed.rows_lost, checker::stated(&played.observed));
-    let unsaved = played.observed.rows_unsaved;
+    let lost = run.observed.rows_lost;
+    let stated = checker::max_stated_loss(&run.observed);
+    let unsaved = run.observed.rows_unsaved;
     writeln!(
         text,
         "\nrows lost: {lost:?}, not saved: {unsaved}, stated at most: {stated}"
     )?;
-    for command in &played.observed.commands {
+    for command in &run.observed.commands {
         writeln!(
             text,
             "\n{:.1} s to {:.1} s: `{}` exited with {:?}\n{}",
             command.from.as_secs_f64(),
             command.to.as_secs_f64(),
-            command.typed,
+            command.command_line,
             command.code,
-            command.printed.trim()
+            command.output.trim()
         )?;
     }
     writeln!(text, "\nviolations: {}", violations.len())?;
     for violation in violations {
         writeln!(text, "{violation}")?;
     }
-    std::fs::write(kept.join("history.txt"), text)?;
-    let observed = serde_json::to_vec(&played.observed)?;
-    std::fs::write(kept.join("observed.json"), observed)?;
+    std::fs::write(report.join("history.txt"), text)?;
+    let observed = serde_json::to_vec(&run.observed)?;
+    std::fs::write(report.join("observed.json"), observed)?;
     Ok(())
 }
 
 /// Returns the spans in which a node accepted writes, without gaps under a second.
-fn writable(at: &[Duration]) -> Vec<crate::workload::checker::TimeSpan> {
+fn writable_spans(at: &[Duration]) -> Vec<crate::workload::checker::TimeSpan> {
     let mut spans: Vec<crate::workload::checker::TimeSpan> = Vec::new();
     for span in crate::workload::checker::writable(at) {
         match spans.last_mut() {
@@ -194,8 +204,8 @@ fn writable(at: &[Duration]) -> Vec<crate::workload::checker::TimeSpan> {
     spans
 }
 
-fn keep_logs(lab: &Lab, kept: &Path) -> anyhow::Result<()> {
-    let to = kept.join("log");
+fn copy_logs(lab: &Lab, report: &Path) -> anyhow::Result<()> {
+    let to = report.join("log");
     std::fs::create_dir_all(&to).with_context(|| format!("could not create `{}`", to.display()))?;
     for entry in std::fs::read_dir(lab.topology().logs())? {
         let entry = entry?;

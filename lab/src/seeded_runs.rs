@@ -22,43 +22,46 @@ pub(crate) enum RunOutcome<V> {
 /// Runs every seed with `run_history`, which gets the index of its worker, and returns whether
 /// every property held. `rerun_command` returns the command that repeats the seeds; `reports` is
 /// the directory for observations.
-pub(crate) async fn play_all<V>(
+pub(crate) async fn run_all<V>(
     seeds: &[u64],
     workers: u8,
-    again: impl Fn(u64) -> String,
+    rerun_command: impl Fn(u64) -> String,
     reports: &Path,
     progress: &ProgressReporter,
-    play: impl AsyncFn(u8, u64) -> RunOutcome<V>,
+    run_history: impl AsyncFn(u8, u64) -> RunOutcome<V>,
 ) -> bool {
-    let began = Instant::now();
+    let started_at = Instant::now();
     if let (Some(first), Some(last)) = (seeds.first(), seeds.last()) {
-        let again = again(*first);
-        progress.report(format!("seeds {first} to {last}: repeat them with {command}"));
+        let command = rerun_command(*first);
+        progress.report(format!(
+            "seeds {first} to {last}: repeat them with {command}"
+        ));
     }
-    let mut left: Vec<u64> = seeds.to_vec();
-    left.reverse();
-    let left = Mutex::new(left);
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let (play, next) = (&play, &next);
+    let mut queue: Vec<u64> = seeds.to_vec();
+    queue.reverse();
+    let queue = Mutex::new(queue);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let run_history = &run_history;
+    let next = &next;
     let workers = (0..workers).map(|worker| async move {
-        let mut ended = Vec::new();
+        let mut outcomes = Vec::new();
         while let Some(seed) = next() {
-            ended.push((seed, play(worker, seed).await));
+            outcomes.push((seed, run_history(worker, seed).await));
         }
-        ended
+        outcomes
     });
-    let ended = futures_util::future::join_all(workers).await;
-    let mut failed: Vec<u64> = ended
+    let outcomes = futures_util::future::join_all(workers).await;
+    let mut failed: Vec<u64> = outcomes
         .iter()
         .flatten()
-        .filter(|(_, it)| !matches!(it, RunOutcome::Passed))
-        .map(|(seed, _)| *seed)
+        .filter(|(_seed, outcome)| !matches!(outcome, RunOutcome::Passed))
+        .map(|(seed, _outcome)| *seed)
         .collect();
     failed.sort_unstable();
     progress.report(format!(
         "{} histories in {:.0} s; {}",
         seeds.len(),
-        began.elapsed().as_secs_f64(),
+        started_at.elapsed().as_secs_f64(),
         if failed.is_empty() {
             "every property held".to_owned()
         } else {
@@ -72,7 +75,7 @@ pub(crate) async fn play_all<V>(
 }
 
 /// Creates the report directory.
-pub(crate) fn make_reports(reports: &Path) -> anyhow::Result<()> {
+pub(crate) fn create_reports(reports: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(reports)
         .with_context(|| format!("could not create `{}`", reports.display()))
 }

@@ -205,7 +205,7 @@ impl FaultInjector {
     }
 
     /// Tests whether requests fail now, other than sporadically.
-    pub fn fails(&self) -> bool {
+    pub fn is_failing(&self) -> bool {
         let mut state = self.state();
         state
             .in_force()
@@ -375,6 +375,6 @@ mod tests {
             injector.decide(RequestKind::CompleteMultipart, &put()),
             None
         );
-        assert!(!injector.fails());
+        assert!(!injector.is_failing());
     }
 }

@@ -13,9 +13,9 @@ use super::timeline_model::{
 #[derive(Debug, Default)]
 pub(super) struct BucketContents {
     /// Keys in any of the buckets.
-    listed: BTreeSet<String>,
+    all_keys: BTreeSet<String>,
     /// Keys with an undamaged object in any of the buckets.
-    whole: BTreeSet<String>,
+    undamaged_keys: BTreeSet<String>,
 }
 
 /// Result that a restore from these buckets must have.
@@ -24,11 +24,11 @@ pub(super) struct RestoreExpectation<'a> {
     /// Newest timeline in the buckets.
     pub(super) branch: &'a TimelineModel,
     /// End of the WAL in the buckets.
-    pub(super) reach: WalOffset,
+    pub(super) wal_end: WalOffset,
     /// Number of rows that the restore must return.
-    pub(super) demanded: usize,
+    pub(super) required_rows: usize,
     /// Oldest usable backup.
-    pub(super) first: Option<&'a ReportedBackup>,
+    pub(super) oldest_backup: Option<&'a ReportedBackup>,
     /// Reason for which the restore may fail; `None` if it must succeed.
     pub(super) excuse: Option<String>,
 }
@@ -37,7 +37,7 @@ impl FaultyBucket {
     /// Returns each object's key without the cluster prefix, and its file.
     pub(super) fn keys(&self) -> Vec<(String, std::path::PathBuf)> {
         let mut found = Vec::new();
-        files(&self.objects, &mut found);
+        collect_files(&self.objects, &mut found);
         let mut keys: Vec<_> = found
             .into_iter()
             .filter_map(|path| {
@@ -55,85 +55,94 @@ impl FaultyBucket {
 impl BucketContents {
     /// Reads the keys of some buckets, given the damaged objects.
     pub(super) fn of(
-        site: &Sandbox,
+        sandbox: &Sandbox,
         read: &[BucketName],
         damaged: &BTreeSet<(BucketName, String)>,
     ) -> Self {
         let mut contents = Self::default();
         for which in read {
-            for (key, _) in site.bucket(*which).keys() {
+            for (key, _) in sandbox.bucket(*which).keys() {
                 if !damaged.contains(&(*which, key.clone())) {
-                    contents.whole.insert(key.clone());
+                    contents.undamaged_keys.insert(key.clone());
                 }
-                contents.listed.insert(key);
+                contents.all_keys.insert(key);
             }
         }
         contents
     }
 
     /// Tests whether an undamaged object has this key.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.whole.contains(key)
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.undamaged_keys.contains(key)
     }
 
     /// Returns every key.
     pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
-        self.listed.iter()
+        self.all_keys.iter()
     }
 
-    fn segments(of: &BTreeSet<String>) -> Vec<(u32, u64)> {
-        of.iter().filter_map(|value| segment_of(value)).collect()
+    fn segments(keys: &BTreeSet<String>) -> Vec<(u32, u64)> {
+        keys.iter().filter_map(|key| segment_of(key)).collect()
     }
 
     /// Returns the expected restore result; `None` if the buckets have nothing of a known timeline.
-    pub(super) fn view<'a>(
+    pub(super) fn expect_restore<'a>(
         &self,
         branches: &'a TimelineModels,
         backups: &'a [ReportedBackup],
         confirmed: Option<(u32, usize)>,
     ) -> Option<RestoreExpectation<'a>> {
-        let listed = Self::segments(&self.listed);
-        let histories = self.listed.iter().filter_map(|key| history_of(key));
+        let listed = Self::segments(&self.all_keys);
+        let histories = self.all_keys.iter().filter_map(|key| history_of(key));
         let with_history = histories.max().unwrap_or(1);
         // A segment proves its timeline even without a history file.
-        let newest = listed.iter().map(|key| key.0).fold(with_history, u32::max);
+        let newest = listed
+            .iter()
+            .map(|(timeline, _segment)| *timeline)
+            .fold(with_history, u32::max);
         let branch = branches.get(&newest)?;
         let usable: Vec<&ReportedBackup> = backups
             .iter()
-            .filter(|backup| branch.has(backup) && backup.keys.iter().all(|key| self.has(key)))
+            .filter(|backup| {
+                branch.contains(backup) && backup.keys.iter().all(|key| self.contains(key))
+            })
             .collect();
         let stop = usable.iter().map(|backup| backup.stop).max().unwrap_or(0);
-        let reach = branch.reach(&listed).unwrap_or(0).max(stop);
-        let mut demanded = branch.rows_until(reach);
+        let wal_end = branch.wal_end(&listed).unwrap_or(0).max(stop);
+        let mut required_rows = branch.rows_until(wal_end);
         if let Some((timeline, rows)) = confirmed
             && timeline == newest
         {
-            demanded = demanded.max(rows);
+            required_rows = required_rows.max(rows);
         }
-        let whole = Self::segments(&self.whole);
-        let first = usable.iter().min_by_key(|backup| backup.rows);
-        let excuse = match first {
+        let undamaged = Self::segments(&self.undamaged_keys);
+        let oldest = usable.iter().min_by_key(|backup| backup.rows);
+        let excuse = match oldest {
             None => Some("this timeline has no undamaged backup".to_owned()),
-            Some(_) if with_history < newest => Some(format!("timeline {newest} has no history file")),
-            Some(first) => self.damage().or_else(|| {
-                let lacking = branch.gap(first.start, &whole);
-                let end = (branch.reach(&whole) != branch.reach(&listed))
+            Some(_) if with_history < newest => {
+                Some(format!("timeline {newest} has no history file"))
+            }
+            Some(oldest) => self.find_damage().or_else(|| {
+                let missing = branch.missing_segment(oldest.start, &undamaged);
+                let end = (branch.wal_end(&undamaged) != branch.wal_end(&listed))
                     .then(|| "the last segment is damaged".to_owned());
-                lacking.map(|name| format!("segment {name} is missing")).or(end)
+                missing
+                    .map(|name| format!("segment {name} is missing"))
+                    .or(end)
             }),
         };
         Some(RestoreExpectation {
             branch,
-            reach,
-            demanded,
-            first: first.copied(),
+            wal_end,
+            required_rows,
+            oldest_backup: oldest.copied(),
             excuse,
         })
     }
 
     /// Returns a key whose object is damaged in every bucket that has it.
-    fn damage(&self) -> Option<String> {
-        let damaged = self.listed.difference(&self.whole).next()?;
+    fn find_damage(&self) -> Option<String> {
+        let damaged = self.all_keys.difference(&self.undamaged_keys).next()?;
         Some(format!("`{damaged}` is damaged"))
     }
 }
@@ -150,8 +159,8 @@ fn history_of(key: &str) -> Option<u32> {
 }
 
 /// Tests whether a key names an object of this kind.
-pub(super) fn is_a(object: ObjectKind, key: &str) -> bool {
-    match object {
+pub(super) fn is_of_kind(kind: ObjectKind, key: &str) -> bool {
+    match kind {
         ObjectKind::Segment => segment_of(key).is_some(),
         ObjectKind::Pack => key.contains("/pack/"),
         ObjectKind::Manifest => key.ends_with("/manifest"),
@@ -159,11 +168,11 @@ pub(super) fn is_a(object: ObjectKind, key: &str) -> bool {
     }
 }
 
-fn files(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+fn collect_files(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            files(&path, found);
+            collect_files(&path, found);
         } else {
             found.push(path);
         }

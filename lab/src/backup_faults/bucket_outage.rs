@@ -15,7 +15,7 @@ pub struct BucketOutage {
     pub lasts: Option<Duration>,
 }
 
-const REFUSALS: [S3Fault; 6] = [
+const REJECTIONS: [S3Fault; 6] = [
     S3Fault::SlowDown,
     S3Fault::InternalError,
     S3Fault::RequestTimeout,
@@ -25,9 +25,9 @@ const REFUSALS: [S3Fault; 6] = [
 ];
 
 /// Generates an outage.
-pub(super) fn draw(rng: &mut SeededRng) -> BucketOutage {
+pub(super) fn generate(rng: &mut SeededRng) -> BucketOutage {
     let profile = match rng.below(14) {
-        0..=2 => FaultProfile::always(refusal(rng)),
+        0..=2 => FaultProfile::always(rejection(rng)),
         3 => FaultProfile::always(S3Fault::Silent),
         4 => FaultProfile::always(S3Fault::LateWrite(Duration::from_millis(1_400))),
         5 => FaultProfile::always(S3Fault::SlowBody(100_000 + 200_000 * rng.below(8))),
@@ -48,7 +48,7 @@ fn mixture(rng: &mut SeededRng) -> FaultProfile {
     let mut chances = Vec::new();
     for _fault in 0..=rng.below(3) {
         let fault = match rng.below(7) {
-            0 | 1 => refusal(rng),
+            0 | 1 => rejection(rng),
             2 => S3Fault::LateAnswer(rng.between(100, 1_500)),
             3 => S3Fault::CutBody(u8::try_from(rng.below(100)).unwrap_or(0)),
             4 | 5 => S3Fault::LostAnswer,
@@ -63,9 +63,9 @@ fn mixture(rng: &mut SeededRng) -> FaultProfile {
     }
 }
 
-fn refusal(rng: &mut SeededRng) -> S3Fault {
-    let which = rng.index(REFUSALS.len());
-    REFUSALS.get(which).copied().unwrap_or(S3Fault::SlowDown)
+fn rejection(rng: &mut SeededRng) -> S3Fault {
+    let index = rng.index(REJECTIONS.len());
+    REJECTIONS.get(index).copied().unwrap_or(S3Fault::SlowDown)
 }
 
 impl fmt::Display for BucketOutage {

@@ -62,24 +62,24 @@ pub(super) struct RestoredRows {
 }
 
 /// Returns the difference between the restored and the committed rows; `None` if there is none.
-pub(super) fn judge(
+pub(super) fn compare_rows(
     branch: &TimelineModel,
     expected: ExpectedRows,
     found: &RestoredRows,
 ) -> Option<String> {
-    let known: Vec<i64> = branch.rows.iter().map(|row| row.number).collect();
+    let committed: Vec<i64> = branch.rows.iter().map(|row| row.number).collect();
     let count = found.rows.len();
     let newest = found.rows.last().copied().unwrap_or(0);
-    if known.get(..count) != Some(&found.rows) {
+    if committed.get(..count) != Some(&found.rows) {
         let first = found
             .rows
             .iter()
-            .zip(&known)
-            .find(|(one, other)| one != other);
+            .zip(&committed)
+            .find(|(restored, committed)| restored != committed);
         return Some(format!(
             "the {count} restored rows are not the first of the {} committed ones; first difference: \
              {first:?}",
-            known.len()
+            committed.len()
         ));
     }
     if found.counter != newest {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_not_exact_then_named() {
+    fn rows_not_exact_then_difference_returned() {
         let row = |number| CommittedRow {
             number,
             commit: None,
@@ -121,9 +121,12 @@ mod tests {
             rows: [1, 2, 5].map(row).to_vec(),
             ..TimelineModel::default()
         };
-        let judge = |expected, found: RestoredRows| judge(&branch, expected, &found);
-        assert_eq!(judge(ExpectedRows::Exactly(2), found(&[1, 2], 2)), None);
-        assert_eq!(judge(ExpectedRows::AtLeast(2), found(&[1, 2, 5], 5)), None);
+        let compare = |expected, found: RestoredRows| compare_rows(&branch, expected, &found);
+        assert_eq!(compare(ExpectedRows::Exactly(2), found(&[1, 2], 2)), None);
+        assert_eq!(
+            compare(ExpectedRows::AtLeast(2), found(&[1, 2, 5], 5)),
+            None
+        );
         for (expected, found) in [
             (ExpectedRows::AtLeast(3), found(&[1, 2], 2)),
             (ExpectedRows::Exactly(2), found(&[1, 2, 5], 5)),
@@ -132,7 +135,7 @@ mod tests {
             (ExpectedRows::AtLeast(0), found(&[1, 2], 5)),
             (ExpectedRows::AtLeast(0), found(&[-1, 1], 1)),
         ] {
-            assert!(judge(expected, found.clone()).is_some(), "{found:?}");
+            assert!(compare(expected, found.clone()).is_some(), "{found:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::bucket_contents::BucketContents;
 use super::checker::{BackupProperty, BackupViolation};
-use super::runner::{LONGEST, ScheduleRunner};
+use super::runner::{MAX_COMMAND_DURATION, ScheduleRunner};
 use super::sandbox::AgentOutput;
 use super::sandbox::COMMAND_TIMEOUT;
 use super::schedule::BucketName;
@@ -22,46 +22,60 @@ const BACKFILL: [&str; 3] = ["wal", "backfill", "--all"];
 
 impl ScheduleRunner {
     /// Runs `backup-agent`, and returns its output and whether a request met a fault meanwhile.
-    pub(super) async fn run(
+    pub(super) async fn run_agent(
         &mut self,
         arguments: &[&str],
         killed_after: Option<Duration>,
     ) -> anyhow::Result<(AgentOutput, bool)> {
-        let (before, began) = (self.site.faults(), Instant::now());
+        let faults_before = self.sandbox.faults();
+        let started_at = Instant::now();
         let run = self
-            .site
-            .run(arguments, killed_after, COMMAND_TIMEOUT, LONGEST)
+            .sandbox
+            .run_agent(
+                arguments,
+                killed_after,
+                COMMAND_TIMEOUT,
+                MAX_COMMAND_DURATION,
+            )
             .await?;
-        let failed = self.site.faults() > before;
+        let failed = self.sandbox.faults() > faults_before;
         let shown = arguments.join(" ");
         let Some(run) = run else {
-            let seen = format!("`{shown}` did not end within {LONGEST:?}");
-            self.violated(BackupProperty::CommandEnds, seen);
+            let seen = format!("`{shown}` did not end within {MAX_COMMAND_DURATION:?}");
+            self.record_violation(BackupProperty::CommandEnds, seen);
             bail!("`backup-agent` did not end");
         };
-        let secs = began.elapsed().as_secs_f64();
+        let secs = started_at.elapsed().as_secs_f64();
         let faults = if failed { ", with faults" } else { "" };
-        self.tell(format!(
+        self.record_event(format!(
             "`{shown}`: {:?} after {secs:.1} s{faults}",
             run.code
         ));
-        for line in run.said.lines().filter(|line| !line.contains("level=info")) {
-            self.told.push(format!("            {line}"));
+        for line in run
+            .stderr
+            .lines()
+            .filter(|line| !line.contains("level=info"))
+        {
+            self.events.push(format!("            {line}"));
         }
         Ok((run, failed))
     }
 
-    pub(super) async fn backup(&mut self, killed_after: Option<Duration>) -> anyhow::Result<()> {
-        let (run, failed) = self.run(&["backup", "--json"], killed_after).await?;
+    /// Takes a base backup, and checks its report.
+    pub(super) async fn take_backup(
+        &mut self,
+        killed_after: Option<Duration>,
+    ) -> anyhow::Result<()> {
+        let (run, failed) = self.run_agent(&["backup", "--json"], killed_after).await?;
         if run.code != Some(0) {
-            let waits = self.archiver_waits && run.code == Some(WAL_NOT_ARCHIVED);
-            if run.code.is_some() && !failed && !self.lost && !waits {
+            let archiver_waits = self.archiver_waits && run.code == Some(WAL_NOT_ARCHIVED);
+            if run.code.is_some() && !failed && !self.objects_lost && !archiver_waits {
                 let seen = format!("no request failed, and `backup` exited with {:?}", run.code);
-                self.violated(BackupProperty::BackupSucceeds, seen);
+                self.record_violation(BackupProperty::BackupSucceeds, seen);
             }
             return Ok(());
         }
-        let made: serde_json::Value = serde_json::from_str(&run.out)?;
+        let made: serde_json::Value = serde_json::from_str(&run.stdout)?;
         let field = |name: &str| {
             let value = made.pointer(&format!("/backup/{name}"));
             value.with_context(|| format!("`backup --json` has no `{name}`"))
@@ -73,18 +87,20 @@ impl ScheduleRunner {
         let id = text("id")?;
         let mut holders = 0;
         let mut keys = BTreeSet::new();
-        for bucket in &self.site.buckets {
-            let own: BTreeSet<String> = bucket.keys().into_iter().map(|bucket| bucket.0).collect();
+        for bucket in &self.sandbox.buckets {
+            let own: BTreeSet<String> = bucket.keys().into_iter().map(|(key, _path)| key).collect();
             holders += usize::from(own.contains(&format!("backup/{id}/manifest")));
             keys.extend(own.into_iter().filter(|key| key.contains(&id)));
         }
         if holders < self.required {
-            let seen = format!("backup {id} is reported as complete, and {holders} buckets have its manifest");
-            self.violated(BackupProperty::SuccessIsTrue, seen);
+            let seen = format!(
+                "backup {id} is reported as complete, and {holders} buckets have its manifest"
+            );
+            self.record_violation(BackupProperty::SuccessIsTrue, seen);
         }
-        if !failed && holders < self.site.buckets.len() {
+        if !failed && holders < self.sandbox.buckets.len() {
             let seen = format!("no request failed, and {holders} of 2 buckets have backup {id}");
-            self.violated(BackupProperty::EachBucketHasIt, seen);
+            self.record_violation(BackupProperty::EachBucketHasIt, seen);
         }
         let backup = ReportedBackup {
             timeline: u32::try_from(
@@ -102,7 +118,8 @@ impl ScheduleRunner {
         Ok(())
     }
 
-    pub(super) async fn backfill(&mut self) -> anyhow::Result<()> {
+    /// Runs `wal backfill`, and checks that each bucket has everything.
+    pub(super) async fn run_backfill(&mut self) -> anyhow::Result<()> {
         // Segments archived during this backfill are left to the next one.
         let oldest = self
             .backups
@@ -111,7 +128,7 @@ impl ScheduleRunner {
             .min()
             .unwrap_or(0);
         let both = BucketContents::of(
-            &self.site,
+            &self.sandbox,
             &[BucketName::Near, BucketName::Far],
             &self.damaged,
         );
@@ -120,10 +137,10 @@ impl ScheduleRunner {
             .filter(|key| is_expected(key, &self.backups, oldest))
             .cloned()
             .collect();
-        let (run, failed) = self.run(&BACKFILL, None).await?;
+        let (run, failed) = self.run_agent(&BACKFILL, None).await?;
         if run.code != Some(0) {
             let stored = self
-                .site
+                .sandbox
                 .buckets
                 .iter()
                 .any(|bucket| !bucket.keys().is_empty());
@@ -133,13 +150,13 @@ impl ScheduleRunner {
                     BACKFILL.join(" "),
                     run.code
                 );
-                self.violated(BackupProperty::BackfillSucceeds, seen);
+                self.record_violation(BackupProperty::BackfillSucceeds, seen);
             }
             return Ok(());
         }
-        for bucket in &self.site.buckets {
-            let own: BTreeSet<String> = bucket.keys().into_iter().map(|bucket| bucket.0).collect();
-            if let Some(lacking) = expected.iter().find(|key| !own.contains(*key)) {
+        for bucket in &self.sandbox.buckets {
+            let own: BTreeSet<String> = bucket.keys().into_iter().map(|(key, _path)| key).collect();
+            if let Some(missing) = expected.iter().find(|key| !own.contains(*key)) {
                 let seen = format!(
                     "`{}` exited with 0, and {} lacks `{missing}`",
                     BACKFILL.join(" "),

@@ -4,15 +4,16 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use super::bucket_contents::{BucketContents, is_a};
+use super::bucket_contents::{BucketContents, is_of_kind};
 use super::runner::ScheduleRunner;
 use super::schedule::{BucketName, ObjectKind};
 
 impl ScheduleRunner {
-    pub(super) fn lose(&mut self, which: BucketName) -> anyhow::Result<()> {
-        let root = self.site.bucket(which).objects.clone();
-        let above = root.parent().context("a bucket has a directory")?;
-        for entry in fs::read_dir(above)?.flatten() {
+    /// Deletes every object of a bucket.
+    pub(super) fn empty_bucket(&mut self, name: BucketName) -> anyhow::Result<()> {
+        let root = self.sandbox.bucket(name).objects.clone();
+        let parent = root.parent().context("a bucket has a directory")?;
+        for entry in fs::read_dir(parent)?.flatten() {
             let path = entry.path();
             if path.is_dir() && path != root {
                 continue;
@@ -27,36 +28,41 @@ impl ScheduleRunner {
                 return Err(error.into());
             }
         }
-        self.lost = true;
+        self.objects_lost = true;
         Ok(())
     }
 
-    pub(super) fn damage(
+    /// Damages or deletes an object of a kind, in one bucket or both.
+    pub(super) fn damage_object(
         &mut self,
-        which: Option<BucketName>,
+        only: Option<BucketName>,
         deleted: bool,
-        of: ObjectKind,
+        kind: ObjectKind,
         pick: u64,
     ) -> anyhow::Result<()> {
         let both = BucketContents::of(
-            &self.site,
+            &self.sandbox,
             &[BucketName::Near, BucketName::Far],
             &self.damaged,
         );
-        let keys: Vec<String> = both.keys().filter(|key| is_a(of, key)).cloned().collect();
-        let place = usize::try_from(pick % (keys.len().max(1) as u64))?;
-        let Some(key) = keys.get(place) else {
+        let keys: Vec<String> = both
+            .keys()
+            .filter(|key| is_of_kind(kind, key))
+            .cloned()
+            .collect();
+        let index = usize::try_from(pick % (keys.len().max(1) as u64))?;
+        let Some(key) = keys.get(index) else {
             return Ok(());
         };
-        let places = [BucketName::Near, BucketName::Far].into_iter();
-        for place in places.filter(|place| which.is_none_or(|which| which == *place)) {
-            let found = self.site.bucket(place).keys();
-            let Some((_, path)) = found.into_iter().find(|(it, _)| it == key) else {
+        let names = [BucketName::Near, BucketName::Far].into_iter();
+        for name in names.filter(|name| only.is_none_or(|only| only == *name)) {
+            let objects = self.sandbox.bucket(name).keys();
+            let Some((_key, path)) = objects.into_iter().find(|(found, _path)| found == key) else {
                 continue;
             };
             if deleted {
                 fs::remove_file(&path)?;
-                self.lost = true;
+                self.objects_lost = true;
             } else {
                 let mut bytes = fs::read(&path)?;
                 let at = usize::try_from((pick >> 16) % (bytes.len().max(1) as u64))?;
@@ -64,9 +70,9 @@ impl ScheduleRunner {
                     *byte ^= 1;
                 }
                 fs::write(&path, bytes)?;
-                self.damaged.insert((place, key.clone()));
+                self.damaged.insert((name, key.clone()));
             }
-            self.tell(format!("`{key}` in {place}"));
+            self.record_event(format!("`{key}` in {name}"));
         }
         Ok(())
     }

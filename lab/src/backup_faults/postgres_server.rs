@@ -12,15 +12,15 @@ use tokio::time;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::sandbox::COMMAND_TIMEOUT;
-use super::sandbox::{LAB_WITHIN, Sandbox};
-use crate::cluster::process_table::{inside, tell};
+use super::sandbox::{LAB_TIMEOUT, Sandbox};
+use crate::cluster::process_table::{inside, send_signal};
 use crate::wait;
 
 /// Timeout of a fast shutdown, which waits for the archiver.
-const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Timeout of a statement.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Started server. Dropping this value kills it.
 #[derive(Debug)]
@@ -37,12 +37,12 @@ pub(super) struct PostgresServer {
 impl PostgresServer {
     /// Starts a server on a data directory, without waiting for connections.
     pub(super) fn spawn(
-        site: &Sandbox,
+        sandbox: &Sandbox,
         data: &Path,
         port: u16,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let sockets = site.sockets();
+        let sockets = sandbox.sockets();
         let mut arguments: Vec<String> = vec![
             "-D".to_owned(),
             data.display().to_string(),
@@ -55,7 +55,7 @@ impl PostgresServer {
             arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
         let name = data.file_name().unwrap_or_default().to_string_lossy();
-        let program = site.postgres(arguments, &format!("{name}.log"))?;
+        let program = sandbox.postgres(arguments, &format!("{name}.log"))?;
         let child = program
             .command()?
             .spawn()
@@ -74,22 +74,22 @@ impl PostgresServer {
 
     /// Starts a server, and waits until it accepts connections.
     pub(super) async fn start(
-        site: &Sandbox,
+        sandbox: &Sandbox,
         data: &Path,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let mut server = Self::spawn(site, data, 5432, settings)?;
-        let began = time::Instant::now();
-        let deadline = began + LAB_WITHIN;
+        let mut server = Self::spawn(sandbox, data, 5432, settings)?;
+        let started_at = time::Instant::now();
+        let deadline = started_at + LAB_TIMEOUT;
         while server.client().await.is_err() {
-            if let Some(status) = server.exit()? {
+            if let Some(status) = server.exit_status()? {
                 bail!("PostgreSQL exited ({status}) during start-up");
             }
             if time::Instant::now() > deadline {
                 bail!("PostgreSQL does not respond");
             }
-            if began.elapsed() > COMMAND_TIMEOUT {
-                site.heal();
+            if started_at.elapsed() > COMMAND_TIMEOUT {
+                sandbox.heal();
             }
             time::sleep(Duration::from_millis(25)).await;
         }
@@ -97,7 +97,7 @@ impl PostgresServer {
     }
 
     /// Returns the exit status of a server that has ended.
-    pub(super) fn exit(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    pub(super) fn exit_status(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
@@ -122,11 +122,14 @@ impl PostgresServer {
     }
 
     /// Runs a statement, and returns its rows as text.
-    pub(super) async fn rows(&mut self, sql: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
+    pub(super) async fn query_rows(
+        &mut self,
+        sql: &str,
+    ) -> anyhow::Result<Vec<Vec<Option<String>>>> {
         let client = self.client().await?;
-        let answer = time::timeout(ANSWER_WITHIN, client.simple_query(sql)).await;
-        let answer = answer.with_context(|| format!("`{sql}` did not end"))??;
-        let rows = answer.into_iter().filter_map(|answer| match answer {
+        let response = time::timeout(STATEMENT_TIMEOUT, client.simple_query(sql)).await;
+        let messages = response.with_context(|| format!("`{sql}` did not end"))??;
+        let rows = messages.into_iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(
                 (0..row.len())
                     .map(|column| row.get(column).map(str::to_owned))
@@ -138,8 +141,8 @@ impl PostgresServer {
     }
 
     /// Runs a statement, and returns its first value.
-    pub(super) async fn value(&mut self, sql: &str) -> anyhow::Result<String> {
-        let rows = self.rows(sql).await?;
+    pub(super) async fn query_value(&mut self, sql: &str) -> anyhow::Result<String> {
+        let rows = self.query_rows(sql).await?;
         let first = rows
             .into_iter()
             .next()
@@ -150,13 +153,13 @@ impl PostgresServer {
     }
 
     /// Promotes a standby, and waits until it accepts writes.
-    pub(super) async fn promote(&mut self, site: &Sandbox) -> anyhow::Result<()> {
-        self.rows("SELECT pg_promote(false)").await?;
-        let began = time::Instant::now();
-        let deadline = began + LAB_WITHIN;
-        while self.value("SELECT pg_is_in_recovery()").await? != "f" {
-            if began.elapsed() > COMMAND_TIMEOUT {
-                site.heal();
+    pub(super) async fn promote(&mut self, sandbox: &Sandbox) -> anyhow::Result<()> {
+        self.query_rows("SELECT pg_promote(false)").await?;
+        let started_at = time::Instant::now();
+        let deadline = started_at + LAB_TIMEOUT;
+        while self.query_value("SELECT pg_is_in_recovery()").await? != "f" {
+            if started_at.elapsed() > COMMAND_TIMEOUT {
+                sandbox.heal();
             }
             if time::Instant::now() > deadline {
                 bail!("the promotion did not complete");
@@ -169,28 +172,25 @@ impl PostgresServer {
     /// Stops the server with a fast shutdown, and kills it after a timeout.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.client = None;
-        tell(self.pid, Signal::SIGINT);
-        if time::timeout(STOPPED_WITHIN, self.child.wait())
-            .await
-            .is_ok()
-        {
-            return self.gone().await;
+        send_signal(self.pid, Signal::SIGINT);
+        if time::timeout(STOP_TIMEOUT, self.child.wait()).await.is_ok() {
+            return self.wait_for_exit().await;
         }
         self.kill().await
     }
 
     /// Kills the server and all its processes, as a host failure would.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
-        tell(self.pid, Signal::SIGKILL);
+        send_signal(self.pid, Signal::SIGKILL);
         self.child.wait().await?;
-        self.gone().await
+        self.wait_for_exit().await
     }
 
-    async fn gone(&self) -> anyhow::Result<()> {
-        wait::until("PostgreSQL's processes to end", LAB_WITHIN, || async {
+    async fn wait_for_exit(&self) -> anyhow::Result<()> {
+        wait::until("PostgreSQL's processes to end", LAB_TIMEOUT, || async {
             let left = inside(&self.data).map_err(|error| error.to_string())?;
             for pid in &left {
-                tell(*pid, Signal::SIGKILL);
+                send_signal(*pid, Signal::SIGKILL);
             }
             if left.is_empty() {
                 Ok(())
@@ -207,10 +207,10 @@ impl PostgresServer {
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         if self.child.id().is_some() {
-            tell(self.pid, Signal::SIGKILL);
+            send_signal(self.pid, Signal::SIGKILL);
         }
         for pid in inside(&self.data).unwrap_or_default() {
-            tell(pid, Signal::SIGKILL);
+            send_signal(pid, Signal::SIGKILL);
         }
     }
 }

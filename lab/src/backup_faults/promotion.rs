@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Context as _;
 
 use super::postgres_server::PostgresServer;
-use super::runner::ScheduleRunner;
+use super::runner::{ScheduleRunner, StopMode};
 use super::sandbox;
 use crate::cluster::files::give_to_postgres;
 
@@ -20,72 +20,82 @@ impl ScheduleRunner {
         reserved: u32,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<()> {
-        let data = self.site.data();
+        let data = self.sandbox.data();
         let signal = data.join("standby.signal");
         fs::write(&signal, "")?;
         give_to_postgres(&signal)?;
-        self.server = Some(PostgresServer::start(&self.site, &data, settings).await?);
-        let mut taken = self.timeline;
+        self.server = Some(PostgresServer::start(&self.sandbox, &data, settings).await?);
+        let mut last_used = self.timeline;
         for _number in 0..reserved {
-            taken += 1;
-            while self.branches.contains_key(&taken) {
-                taken += 1;
+            last_used += 1;
+            while self.branches.contains_key(&last_used) {
+                last_used += 1;
             }
-            let placeholder = data.join(format!("pg_wal/{taken:08X}.history"));
+            let placeholder = data.join(format!("pg_wal/{last_used:08X}.history"));
             if !placeholder.exists() {
                 fs::write(&placeholder, PLACEHOLDER)?;
                 give_to_postgres(&placeholder)?;
             }
         }
         let server = self.server.as_mut().context("PostgreSQL is not running")?;
-        server.promote(&self.site).await?;
-        let now = "SELECT timeline_id FROM pg_control_checkpoint()";
+        server.promote(&self.sandbox).await?;
+        let current_timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
         // The control file names the new timeline after its first checkpoint.
-        self.server()?.rows("CHECKPOINT").await?;
-        let timeline: u32 = self.server()?.value(now).await?.parse()?;
+        self.server()?.query_rows("CHECKPOINT").await?;
+        let timeline: u32 = self
+            .server()?
+            .query_value(current_timeline)
+            .await?
+            .parse()?;
         let history = data.join(format!("pg_wal/{timeline:08X}.history"));
         let history = fs::read_to_string(&history)
             .with_context(|| format!("timeline {timeline} has no history file"))?;
-        let begun = self.branch()?.begin(timeline, &history)?;
-        self.tell(format!("promoted to timeline {timeline}"));
-        self.branches.insert(timeline, begun);
+        let model = self.branch()?.fork(timeline, &history)?;
+        self.record_event(format!("promoted to timeline {timeline}"));
+        self.branches.insert(timeline, model);
         self.timeline = timeline;
-        self.compare().await
+        self.compare_rows().await
     }
 
     /// Promotes this server, and then a copy that lacks its last rows.
     pub(super) async fn promote_twice(&mut self) -> anyhow::Result<()> {
-        self.stop(false).await?;
-        let (data, copy) = (self.site.data(), self.site.directory.join("copy"));
-        sandbox::copy(&data, &copy).await?;
-        let before = (self.timeline, self.branch()?.clone());
-        self.server = Some(PostgresServer::start(&self.site, &data, &[]).await?);
-        self.compare().await?;
-        self.write(2, 200).await?;
-        self.stop(true).await?;
+        self.stop_server(StopMode::FastShutdown).await?;
+        let data = self.sandbox.data();
+        let copy = self.sandbox.directory.join("copy");
+        sandbox::copy_directory(&data, &copy).await?;
+        let old_timeline = self.timeline;
+        let old_branch = self.branch()?.clone();
+        self.server = Some(PostgresServer::start(&self.sandbox, &data, &[]).await?);
+        self.compare_rows().await?;
+        self.write_rows(2, 200).await?;
+        self.stop_server(StopMode::Kill).await?;
         self.promote(0, &[]).await?;
-        self.write(2, 200).await?;
+        self.write_rows(2, 200).await?;
         self.archive_all().await?;
-        self.stop(true).await?;
+        self.stop_server(StopMode::Kill).await?;
         fs::remove_dir_all(&data)?;
         fs::rename(&copy, &data)?;
-        let taken = self.timeline - before.0;
-        self.timeline = before.0;
+        let used_timelines = self.timeline - old_timeline;
+        self.timeline = old_timeline;
         // The old timeline keeps the rows recorded before the first promotion.
-        self.branches.insert(before.0, before.1);
-        self.tell("the copy takes over");
-        let alone = [
+        self.branches.insert(old_timeline, old_branch);
+        self.record_event("the copy takes over");
+        let without_archive = [
             ("restore_command", ""),
             ("recovery_target_timeline", "current"),
         ];
-        self.promote_past(taken, &alone).await?;
-        self.write(2, 200).await
+        self.promote_past(used_timelines, &without_archive).await?;
+        self.write_rows(2, 200).await
     }
 
     /// Promotes past timelines that the first server has used.
-    async fn promote_past(&mut self, taken: u32, settings: &[(&str, &str)]) -> anyhow::Result<()> {
-        let data = self.site.data();
-        for number in 1..=taken {
+    async fn promote_past(
+        &mut self,
+        used_timelines: u32,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let data = self.sandbox.data();
+        for number in 1..=used_timelines {
             let timeline = self.timeline + number;
             let placeholder = data.join(format!("pg_wal/{timeline:08X}.history"));
             if !placeholder.exists() {

@@ -7,9 +7,9 @@ use tokio::time::{self, Instant};
 
 use super::bucket_contents::{BucketContents, RestoreExpectation};
 use super::bucket_outage::BucketOutage;
-use super::checker::{BackupProperty, ExpectedRows, RestoredRows, judge};
+use super::checker::{BackupProperty, ExpectedRows, RestoredRows, compare_rows};
 use super::postgres_server::PostgresServer;
-use super::runner::{LONGEST, ScheduleRunner};
+use super::runner::{MAX_COMMAND_DURATION, ScheduleRunner};
 use super::sandbox::COMMAND_TIMEOUT;
 use super::schedule::{BucketName, PlannedRestore, TargetKind};
 use super::timeline_model::{self, RestorePoint, TimelineModel};
@@ -27,97 +27,98 @@ struct RestoreArguments {
 #[derive(Debug)]
 enum RecoveryOutcome {
     /// Recovery reached its target: the server can be read.
-    Done(RestoredRows),
+    Reached(RestoredRows),
     /// PostgreSQL exited.
-    Stopped,
+    Exited,
     /// Recovery exceeded its time limit.
-    Endless,
+    TimedOut,
 }
 
 impl ScheduleRunner {
     /// Restores a server, recovers it, and checks its rows.
-    pub(super) async fn restore(
+    pub(super) async fn run_restore(
         &mut self,
         number: usize,
-        order: &PlannedRestore,
+        planned: &PlannedRestore,
     ) -> anyhow::Result<()> {
-        self.tell(order.to_string());
+        self.record_event(planned.to_string());
         let both = [BucketName::Near, BucketName::Far];
         let read: Vec<BucketName> = both
             .into_iter()
-            .filter(|bucket| order.from.is_none_or(|from| from == *bucket))
+            .filter(|bucket| planned.from.is_none_or(|from| from == *bucket))
             .collect();
-        let contents = BucketContents::of(&self.site, &read, &self.damaged);
+        let contents = BucketContents::of(&self.sandbox, &read, &self.damaged);
         // A row archived in only one bucket is not required of the other.
         let confirmed = self
             .confirmed
-            .filter(|_| order.from.is_none() && !self.lost && self.damaged.is_empty());
-        let (branches, backups) = (self.branches.clone(), self.backups.clone());
-        let Some(view) = contents.view(&branches, &backups, confirmed) else {
-            self.tell("the buckets have nothing of a known timeline");
+            .filter(|_| planned.from.is_none() && !self.objects_lost && self.damaged.is_empty());
+        let branches = self.branches.clone();
+        let backups = self.backups.clone();
+        let Some(view) = contents.expect_restore(&branches, &backups, confirmed) else {
+            self.record_event("the buckets have nothing of a known timeline");
             return Ok(());
         };
-        let goal = goal(order, &view);
+        let restore = choose_target(planned, &view);
         let text = format!(
             "timeline {}, WAL to {}, {} rows; {:?}; {}",
             view.branch.timeline,
-            timeline_model::lsn(view.reach),
-            view.demanded,
-            goal.expected,
+            timeline_model::format_lsn(view.wal_end),
+            view.required_rows,
+            restore.expected,
             view.excuse.as_deref().unwrap_or("must succeed")
         );
-        self.tell(text);
-        self.fail(&order.while_filled);
+        self.record_event(text);
+        self.start_outages(&planned.while_filled);
         let excuse = view.excuse.clone();
-        let directory = self.site.directory.join(format!("restored-{number}"));
+        let directory = self.sandbox.directory.join(format!("restored-{number}"));
         if !self
-            .fill(&directory, order, &goal, excuse.as_deref())
+            .fill_directory(&directory, planned, &restore, excuse.as_deref())
             .await?
         {
-            self.site.heal();
+            self.sandbox.heal();
             return Ok(());
         }
-        self.fail(&order.while_recovering);
-        let found = self.recover(&directory, excuse.as_deref()).await;
-        self.site.heal();
+        self.start_outages(&planned.while_recovering);
+        let found = self.recover_server(&directory, excuse.as_deref()).await;
+        self.sandbox.heal();
         if let Some(found) = found? {
-            self.tell(format!("{} rows restored", found.rows.len()));
-            if let Some(wrong) = judge(view.branch, goal.expected, &found) {
-                self.violated(BackupProperty::RowsAreExact, wrong);
+            self.record_event(format!("{} rows restored", found.rows.len()));
+            if let Some(difference) = compare_rows(view.branch, restore.expected, &found) {
+                self.record_violation(BackupProperty::RowsAreExact, difference);
             }
         }
         Ok(())
     }
 
-    fn fail(&self, weather: &[(BucketName, BucketOutage)]) {
-        for (which, weather) in weather {
-            let faults = &self.site.bucket(*which).faults;
-            faults.fail(weather.profile.clone(), weather.lasts);
+    fn start_outages(&self, outages: &[(BucketName, BucketOutage)]) {
+        for (bucket, outage) in outages {
+            let faults = &self.sandbox.bucket(*bucket).faults;
+            faults.fail(outage.profile.clone(), outage.lasts);
         }
     }
 
     /// Fills the target directory, and returns whether `restore` succeeded.
-    async fn fill(
+    async fn fill_directory(
         &mut self,
         directory: &Path,
-        order: &PlannedRestore,
-        goal: &RestoreArguments,
+        planned: &PlannedRestore,
+        restore: &RestoreArguments,
         excuse: Option<&str>,
     ) -> anyhow::Result<bool> {
         let shown = directory.display().to_string();
         let mut arguments = vec!["restore".to_owned(), "--target-directory".to_owned(), shown];
-        arguments.extend(goal.arguments.iter().cloned());
-        if let Some(from) = order.from {
+        arguments.extend(restore.arguments.iter().cloned());
+        if let Some(from) = planned.from {
             arguments.extend(["--from".to_owned(), from.to_string()]);
         }
-        if !matches!(goal.expected, ExpectedRows::AtLeast(_)) {
-            let action = if order.pauses { "pause" } else { "promote" };
+        if !matches!(restore.expected, ExpectedRows::AtLeast(_)) {
+            let action = if planned.pauses { "pause" } else { "promote" };
             arguments.extend(["--target-action".to_owned(), action.to_owned()]);
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut kill = order.killed_after;
+        let mut killed_after = planned.killed_after;
         for attempt in 0..4 {
-            let (run, failed) = self.run(&arguments, kill.take()).await?;
+            let (run, failed) = self.run_agent(&arguments, killed_after.take()).await?;
             match run.code {
                 Some(0) => return Ok(true),
                 // `pg_control` is renamed last: the killed restore was complete.
@@ -126,13 +127,13 @@ impl ScheduleRunner {
                 None => continue,
                 Some(_) => {}
             }
-            if run.said.trim().is_empty() {
-                let seen = format!("`restore` failed, with the output `{}`", run.said.trim());
-                self.violated(BackupProperty::FailureSaysWhy, seen);
+            if run.stderr.trim().is_empty() {
+                let seen = format!("`restore` failed, with the output `{}`", run.stderr.trim());
+                self.record_violation(BackupProperty::FailureSaysWhy, seen);
             }
-            if attempt < 2 && (failed || self.site.fails()) {
-                self.tell("faults healed, and `restore` run again");
-                self.site.heal();
+            if attempt < 2 && (failed || self.sandbox.is_failing()) {
+                self.record_event("faults healed, and `restore` run again");
+                self.sandbox.heal();
                 continue;
             }
             if excuse.is_none() {
@@ -140,8 +141,8 @@ impl ScheduleRunner {
                     .said
                     .lines()
                     .find(|line| line.starts_with("backup-agent:"));
-                let seen = format!("{:?}: {}", run.code, last.unwrap_or_default());
-                self.violated(BackupProperty::RestoreSucceeds, seen);
+                let seen = format!("{:?}: {}", run.code, last.unwrap_or("no error message"));
+                self.record_violation(BackupProperty::RestoreSucceeds, seen);
             }
             return Ok(false);
         }
@@ -149,39 +150,42 @@ impl ScheduleRunner {
     }
 
     /// Starts PostgreSQL, and again if it exited during an outage, and returns its rows.
-    async fn recover(
+    async fn recover_server(
         &mut self,
         directory: &Path,
         excuse: Option<&str>,
     ) -> anyhow::Result<Option<RestoredRows>> {
         for attempt in 0..3 {
-            let before = self.site.faults();
-            let mut server = PostgresServer::spawn(&self.site, directory, PORT, &[])?;
-            let ended = self.recovery(&mut server).await;
+            let faults_before = self.sandbox.faults();
+            let mut server = PostgresServer::spawn(&self.sandbox, directory, PORT, &[])?;
+            let outcome = self.wait_for_recovery(&mut server).await;
             server.kill().await?;
-            let failed = self.site.faults() > before || self.site.fails();
-            match ended? {
-                RecoveryOutcome::Done(found) => return Ok(Some(found)),
-                RecoveryOutcome::Stopped if attempt < 2 && failed => {
-                    self.tell(
+            let failed = self.sandbox.faults() > faults_before || self.sandbox.is_failing();
+            match outcome? {
+                RecoveryOutcome::Reached(found) => return Ok(Some(found)),
+                RecoveryOutcome::Exited if attempt < 2 && failed => {
+                    self.record_event(
                         "PostgreSQL exited; faults healed, and PostgreSQL started again",
                     );
-                    self.site.heal();
+                    self.sandbox.heal();
                 }
-                RecoveryOutcome::Stopped => {
-                    let why = self.why(directory);
-                    self.tell(format!("PostgreSQL exited: {reason}"));
-                    if why.is_empty() {
-                        self.violated(BackupProperty::FailureSaysWhy, "PostgreSQL exited without an error in its log");
+                RecoveryOutcome::Exited => {
+                    let reason = self.last_error(directory);
+                    self.record_event(format!("PostgreSQL exited: {reason}"));
+                    if reason.is_empty() {
+                        self.record_violation(
+                            BackupProperty::FailureSaysWhy,
+                            "PostgreSQL exited without an error in its log",
+                        );
                     }
                     if excuse.is_none() {
-                        self.violated(BackupProperty::RestoreSucceeds, why);
+                        self.record_violation(BackupProperty::RestoreSucceeds, reason);
                     }
                     return Ok(None);
                 }
-                RecoveryOutcome::Endless => {
-                    let seen = format!("recovery did not end within {LONGEST:?}");
-                    self.violated(BackupProperty::CommandEnds, seen);
+                RecoveryOutcome::TimedOut => {
+                    let seen = format!("recovery did not end within {MAX_COMMAND_DURATION:?}");
+                    self.record_violation(BackupProperty::CommandEnds, seen);
                     return Ok(None);
                 }
             }
@@ -189,63 +193,70 @@ impl ScheduleRunner {
         Ok(None)
     }
 
-    async fn recovery(&mut self, server: &mut PostgresServer) -> anyhow::Result<RecoveryOutcome> {
-        let began = Instant::now();
+    async fn wait_for_recovery(
+        &mut self,
+        server: &mut PostgresServer,
+    ) -> anyhow::Result<RecoveryOutcome> {
+        let started_at = Instant::now();
         let state = "SELECT pg_is_in_recovery()::text, \
                      CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() END";
-        while began.elapsed() < LONGEST {
-            if server.exit()?.is_some() {
-                return Ok(RecoveryOutcome::Stopped);
+        while started_at.elapsed() < MAX_COMMAND_DURATION {
+            if server.exit_status()?.is_some() {
+                return Ok(RecoveryOutcome::Exited);
             }
-            if began.elapsed() > COMMAND_TIMEOUT {
-                self.site.heal();
+            if started_at.elapsed() > COMMAND_TIMEOUT {
+                self.sandbox.heal();
             }
             // Until consistency the server rejects connections.
-            let answer = server.rows(state).await.unwrap_or_default();
-            let answer: Vec<_> = answer.into_iter().flatten().flatten().collect();
-            let answer: Vec<&str> = answer.iter().map(String::as_str).collect();
-            if matches!(answer.as_slice(), ["false"] | ["true", "paused"]) {
-                return Ok(RecoveryOutcome::Done(read(server).await?));
+            if let Ok(rows) = server.query_rows(state).await {
+                let values: Vec<_> = rows.into_iter().flatten().flatten().collect();
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                if matches!(values.as_slice(), ["false"] | ["true", "paused"]) {
+                    return Ok(RecoveryOutcome::Reached(read_rows(server).await?));
+                }
             }
             time::sleep(Duration::from_millis(50)).await;
         }
-        Ok(RecoveryOutcome::Endless)
+        Ok(RecoveryOutcome::TimedOut)
     }
 
     /// Returns the last error in PostgreSQL's log, which is empty if there is none.
-    fn why(&self, directory: &Path) -> String {
-        let name = directory.file_name().unwrap_or_default().to_string_lossy();
-        let path = self.site.directory.join(format!("log/{name}.log"));
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let says = |text: &&str| {
-            let says = ["FATAL", "PANIC", "error"]
-                .iter()
-                .any(|word| text.contains(word));
-            // Rejected connections are no reason for the exit.
-            says && !text.contains("the database system is")
+    fn last_error(&self, directory: &Path) -> String {
+        let name = directory.file_name().unwrap_or(directory.as_os_str());
+        let name = name.to_string_lossy();
+        let path = self.sandbox.directory.join(format!("log/{name}.log"));
+        // Without a log no error is reported, which is a violation.
+        let Ok(text) = std::fs::read_to_string(path) else {
+            return String::new();
         };
-        let lines: Vec<&str> = text.lines().filter(says).collect();
-        lines.last().copied().unwrap_or_default().to_owned()
+        let is_error = |line: &&str| {
+            let has_word = ["FATAL", "PANIC", "error"]
+                .iter()
+                .any(|word| line.contains(word));
+            // Rejected connections are no reason for the exit.
+            has_word && !line.contains("the database system is")
+        };
+        text.lines().rfind(is_error).unwrap_or("").to_owned()
     }
 }
 
-async fn read(server: &mut PostgresServer) -> anyhow::Result<RestoredRows> {
-    let rows = server.rows("SELECT n FROM ledger ORDER BY n").await?;
+async fn read_rows(server: &mut PostgresServer) -> anyhow::Result<RestoredRows> {
+    let rows = server.query_rows("SELECT n FROM ledger ORDER BY n").await?;
     let rows = rows.into_iter().flatten().flatten();
     Ok(RestoredRows {
         rows: rows.map(|row| row.parse()).collect::<Result<_, _>>()?,
-        counter: server.value("SELECT n FROM counter").await?.parse()?,
+        counter: server.query_value("SELECT n FROM counter").await?.parse()?,
     })
 }
 
 /// Chooses the target of a restore: the end of the WAL if no commit or restore point qualifies.
-fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArguments {
-    let end = RestoreArguments {
+fn choose_target(planned: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArguments {
+    let to_wal_end = RestoreArguments {
         arguments: Vec::new(),
-        expected: ExpectedRows::AtLeast(view.demanded),
+        expected: ExpectedRows::AtLeast(view.required_rows),
     };
-    let Some(first) = view.first else {
-        return end;
+    let Some(oldest) = view.oldest_backup else {
+        return to_wal_end;
     };
     let exactly = |rows: usize, arguments: &[&str]| RestoreArguments {
         arguments: arguments
@@ -255,40 +266,43 @@ fn goal(order: &PlannedRestore, view: &RestoreExpectation<'_>) -> RestoreArgumen
         expected: ExpectedRows::Exactly(rows),
     };
     let branch: &TimelineModel = view.branch;
-    if order.target == TargetKind::Name {
+    if planned.target == TargetKind::Name {
         let possible =
-            |point: &&RestorePoint| point.lsn > first.stop && point.lsn + 1_024 < view.reach;
+            |point: &&RestorePoint| point.lsn > oldest.stop && point.lsn + 1_024 < view.wal_end;
         let points: Vec<_> = branch.points.iter().filter(possible).collect();
         // A name alone does not select a backup before it.
-        return pick(&points, order.pick).map_or(end, |point| {
+        return select(&points, planned.pick).map_or(to_wal_end, |point| {
             exactly(
                 point.rows,
-                &["--target-name", &point.name, "--backup", &first.id],
+                &["--target-name", &point.name, "--backup", &oldest.id],
             )
         });
     }
     // Recovery to a time or an LSN ends only at a later commit or record.
-    let last = view.demanded.saturating_sub(1);
+    let last = view.required_rows.saturating_sub(1);
     let rows = branch.rows.iter().enumerate();
-    let moments: Vec<_> = rows
-        .filter(|(at, _)| *at >= first.rows && *at < last)
-        .filter_map(|(at, row)| Some((at + 1, row.commit.as_ref()?)))
+    let targets: Vec<_> = rows
+        .filter(|(index, _row)| *index >= oldest.rows && *index < last)
+        .filter_map(|(index, row)| Some((index + 1, row.commit.as_ref()?)))
         .collect();
-    let Some((rows, commit)) = pick(&moments, order.pick) else {
-        return end;
+    let Some((rows, commit)) = select(&targets, planned.pick) else {
+        return to_wal_end;
     };
-    match order.target {
-        TargetKind::End | TargetKind::Name => end,
+    match planned.target {
+        TargetKind::End | TargetKind::Name => to_wal_end,
         TargetKind::Time => exactly(*rows, &["--target-time", &commit.time]),
-        TargetKind::Lsn => exactly(*rows, &["--target-lsn", &timeline_model::lsn(commit.lsn)]),
+        TargetKind::Lsn => exactly(
+            *rows,
+            &["--target-lsn", &timeline_model::format_lsn(commit.lsn)],
+        ),
         TargetKind::Xid => {
             let xid = commit.xid.to_string();
-            exactly(*rows, &["--target-xid", &xid, "--backup", &first.id])
+            exactly(*rows, &["--target-xid", &xid, "--backup", &oldest.id])
         }
     }
 }
 
-fn pick<T>(of: &[T], number: u64) -> Option<&T> {
-    let place = number % (of.len().max(1) as u64);
-    of.get(usize::try_from(place).unwrap_or(0))
+fn select<T>(elements: &[T], number: u64) -> Option<&T> {
+    let index = number % (elements.len().max(1) as u64);
+    elements.get(usize::try_from(index).unwrap_or(0))
 }

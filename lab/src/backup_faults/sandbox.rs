@@ -18,7 +18,7 @@ use crate::aws::s3::S3Server;
 use crate::aws::s3_faults::FaultInjector;
 use crate::cluster::files::{give_to_postgres, restrict, write};
 use crate::cluster::postgres::bin_directory;
-use crate::cluster::process_table::tell;
+use crate::cluster::process_table::send_signal;
 use crate::cluster::program::{Program, RunAs};
 
 /// Cluster name, the first part of every key.
@@ -28,7 +28,7 @@ const CLUSTER: &str = "lab";
 const STORE_PORT: u16 = 9000;
 
 /// Timeout of the lab's own preparations.
-pub(super) const LAB_WITHIN: Duration = Duration::from_secs(90);
+pub(super) const LAB_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Timeout of a command, after which its faults are healed so that a history ends.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub(super) struct Sandbox {
     pub(super) buckets: [FaultyBucket; 2],
     /// Environment variables of `backup-agent`.
     environment: BTreeMap<String, String>,
-    keep: bool,
+    directory_kept: bool,
 }
 
 /// Result of a run of `backup-agent`.
@@ -58,8 +58,10 @@ pub(super) struct Sandbox {
 pub(super) struct AgentOutput {
     /// Exit code; `None` if it was killed.
     pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) said: String,
+    /// Standard output.
+    pub(super) stdout: String,
+    /// Standard error.
+    pub(super) stderr: String,
 }
 
 impl Sandbox {
@@ -98,20 +100,20 @@ impl Sandbox {
         for bucket in &buckets {
             bucket.store.start().await?;
         }
-        let site = Self {
+        let sandbox = Self {
             directory,
             buckets,
             environment: environment(&credentials),
-            keep: false,
+            directory_kept: false,
         };
-        site.install()?;
-        site.configure(schedule).await?;
-        copy(template, &site.data()).await?;
-        site.write_server_settings()?;
-        Ok(site)
+        sandbox.install_program()?;
+        sandbox.write_config(schedule).await?;
+        copy_directory(template, &sandbox.data()).await?;
+        sandbox.write_server_settings()?;
+        Ok(sandbox)
     }
 
-    fn install(&self) -> anyhow::Result<()> {
+    fn install_program(&self) -> anyhow::Result<()> {
         let built = crate::cluster::programs::built()?.join("backup-agent");
         let program = self.program();
         if std::fs::hard_link(&built, &program).is_err() {
@@ -121,12 +123,13 @@ impl Sandbox {
         restrict(&program, 0o755)
     }
 
-    async fn configure(&self, schedule: &BackupSchedule) -> anyhow::Result<()> {
+    async fn write_config(&self, schedule: &BackupSchedule) -> anyhow::Result<()> {
         let identity = self.directory.join("identity").display().to_string();
         let keygen = self.agent(&["keygen", "--output", &identity]);
-        let recipient = keygen.run(None, LAB_WITHIN).await?;
+        let recipient = keygen.run(None, LAB_TIMEOUT).await?;
         let buckets = self.buckets.iter().map(|bucket| {
-            let (name, address) = (bucket.which, bucket.store.address());
+            let name = bucket.which;
+            let address = bucket.store.address();
             format!(
                 "[[buckets]]\nname = \"{name}\"\nregion = \"eu-{name}-1\"\nendpoint = \"http://{address}\"\n"
             )
@@ -164,8 +167,8 @@ impl Sandbox {
     }
 
     /// Keeps the directory after the history.
-    pub(super) fn keep(&mut self) {
-        self.keep = true;
+    pub(super) fn keep_directory(&mut self) {
+        self.directory_kept = true;
     }
 
     pub(super) fn data(&self) -> PathBuf {
@@ -201,8 +204,8 @@ impl Sandbox {
     }
 
     /// Tests whether a bucket is failing.
-    pub(super) fn fails(&self) -> bool {
-        self.buckets.iter().any(|bucket| bucket.faults.fails())
+    pub(super) fn is_failing(&self) -> bool {
+        self.buckets.iter().any(|bucket| bucket.faults.is_failing())
     }
 
     /// Ends every outage.
@@ -244,7 +247,7 @@ impl Sandbox {
 
     /// Runs `backup-agent`, optionally killing it after `killed_after`. Heals every fault after
     /// `timeout`; returns `None` if the command still exceeds `longest`.
-    pub(super) async fn run(
+    pub(super) async fn run_agent(
         &self,
         arguments: &[&str],
         killed_after: Option<Duration>,
@@ -255,50 +258,50 @@ impl Sandbox {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().context("could not start `backup-agent`")?;
         let pid = i32::try_from(child.id().context("`backup-agent` has no pid")?)?;
-        let began = Instant::now();
+        let started_at = Instant::now();
         let mut output = std::pin::pin!(child.wait_with_output());
         let first = killed_after.unwrap_or(timeout).min(timeout);
-        let ended = match time::timeout(first, &mut output).await {
-            Ok(ended) => Some(ended?),
+        let output = match time::timeout(first, &mut output).await {
+            Ok(output) => Some(output?),
             Err(_) if killed_after.is_some() => {
-                tell(pid, Signal::SIGKILL);
+                send_signal(pid, Signal::SIGKILL);
                 Some(output.await?)
             }
             Err(_) => {
                 self.heal();
-                let rest = longest.saturating_sub(began.elapsed());
-                if let Ok(ended) = time::timeout(rest, &mut output).await {
-                    Some(ended?)
+                let rest = longest.saturating_sub(started_at.elapsed());
+                if let Ok(output) = time::timeout(rest, &mut output).await {
+                    Some(output?)
                 } else {
-                    tell(pid, Signal::SIGKILL);
+                    send_signal(pid, Signal::SIGKILL);
                     None
                 }
             }
         };
-        Ok(ended.map(|output| AgentOutput {
+        Ok(output.map(|output| AgentOutput {
             code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }))
     }
 
     /// Kills every `backup-agent` of this directory, background processes included.
-    fn end_agents(&self) {
+    fn kill_agents(&self) {
         let program = self.program();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let runs = std::fs::read_link(entry.path().join("exe"));
+            let executable = std::fs::read_link(entry.path().join("exe"));
             let pid = entry.file_name().to_string_lossy().parse();
-            if let (Ok(runs), Ok(pid)) = (runs, pid)
-                && runs == program
+            if let (Ok(executable), Ok(pid)) = (executable, pid)
+                && executable == program
             {
-                tell(pid, Signal::SIGKILL);
+                send_signal(pid, Signal::SIGKILL);
             }
         }
     }
 
     /// Kills the remaining `backup-agent` processes, and stops the S3 endpoints.
     pub(super) async fn stop(&self) {
-        self.end_agents();
+        self.kill_agents();
         for bucket in &self.buckets {
             bucket.store.stop().await;
         }
@@ -307,8 +310,8 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        self.end_agents();
-        if !self.keep
+        self.kill_agents();
+        if !self.directory_kept
             && let Err(error) = std::fs::remove_dir_all(&self.directory)
         {
             tracing::warn!(%error, directory = %self.directory.display(), "directory not removed");
@@ -324,7 +327,7 @@ fn environment(credentials: &Credentials) -> BTreeMap<String, String> {
 }
 
 /// Copies a directory recursively.
-pub(super) async fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+pub(super) async fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
     let mut copy = Command::new("cp");
     copy.arg("-a").arg("--reflink=auto").arg(from).arg(to);
     let output = copy.output().await?;

@@ -249,7 +249,7 @@ fn step(rng: &mut SeededRng, calm: bool) -> BackupStep {
         StepKind::KillPush => BackupStep::KillPush {
             after: rng.between(20, 500),
         },
-        StepKind::Fail => BackupStep::Fail(which(rng), bucket_outage::draw(rng)),
+        StepKind::Fail => BackupStep::Fail(which(rng), bucket_outage::generate(rng)),
         StepKind::Heal => BackupStep::Heal,
         StepKind::Backfill => BackupStep::Backfill,
         StepKind::Lose => BackupStep::Lose(which(rng)),
@@ -300,21 +300,21 @@ fn restore(rng: &mut SeededRng, calm: bool) -> PlannedRestore {
         (TargetKind::Xid, 1),
         (TargetKind::Name, 1),
     ];
-    let weather = |rng: &mut SeededRng| {
-        let mut weather = Vec::new();
+    let outages = |rng: &mut SeededRng| {
+        let mut outages = Vec::new();
         for which in [BucketName::Near, BucketName::Far] {
             if !calm && rng.percent(30) {
-                weather.push((which, bucket_outage::draw(rng)));
+                outages.push((which, bucket_outage::generate(rng)));
             }
         }
-        weather
+        outages
     };
     PlannedRestore {
         target: rng.weighted(&targets).unwrap_or(TargetKind::End),
         pick: rng.bits(),
         from: rng.percent(30).then(|| which(rng)),
-        while_filled: weather(rng),
-        while_recovering: weather(rng),
+        while_filled: outages(rng),
+        while_recovering: outages(rng),
         killed_after: rng.percent(20).then(|| rng.between(20, 900)),
         pauses: rng.percent(30),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::sandbox::LAB_WITHIN;
+use super::sandbox::LAB_TIMEOUT;
 use crate::cluster::files::{give_to_postgres, write};
 use crate::cluster::postgres::bin_directory;
 use crate::cluster::program::{Program, RunAs};
@@ -63,7 +63,7 @@ pub(super) struct ServerTemplates {
 
 impl ServerTemplates {
     /// Creates both templates.
-    pub(super) async fn make() -> anyhow::Result<Self> {
+    pub(super) async fn create() -> anyhow::Result<Self> {
         let directory = PathBuf::from(format!(
             "/tmp/causeway-backup-faults-{}",
             std::process::id()
@@ -72,9 +72,9 @@ impl ServerTemplates {
             .with_context(|| format!("could not create `{}`", directory.display()))?;
         give_to_postgres(&directory)?;
         let templates = Self { directory };
-        create(&templates.path(false), STATEMENTS).await?;
-        super::sandbox::copy(&templates.path(false), &templates.path(true)).await?;
-        single_user(&templates.path(true), BALLAST).await?;
+        create_database(&templates.path(false), STATEMENTS).await?;
+        super::sandbox::copy_directory(&templates.path(false), &templates.path(true)).await?;
+        run_single_user(&templates.path(true), BALLAST).await?;
         Ok(templates)
     }
 
@@ -93,7 +93,7 @@ impl Drop for ServerTemplates {
     }
 }
 
-async fn create(data: &Path, statements: &str) -> anyhow::Result<()> {
+async fn create_database(data: &Path, statements: &str) -> anyhow::Result<()> {
     let shown = data.display().to_string();
     let arguments = [
         "--pgdata",
@@ -107,19 +107,19 @@ async fn create(data: &Path, statements: &str) -> anyhow::Result<()> {
         "--no-sync",
     ];
     program("initdb", &arguments, data)?
-        .run(None, LAB_WITHIN)
+        .run(None, LAB_TIMEOUT)
         .await?;
     let path = data.join("postgresql.conf");
     let text = std::fs::read_to_string(&path)?;
     write(&path, &(text + SETTINGS))?;
-    single_user(data, statements).await
+    run_single_user(data, statements).await
 }
 
-async fn single_user(data: &Path, statements: &str) -> anyhow::Result<()> {
+async fn run_single_user(data: &Path, statements: &str) -> anyhow::Result<()> {
     let shown = data.display().to_string();
     let arguments = ["--single", "-D", &shown, "-j", "postgres"];
     let run = program("postgres", &arguments, data)?;
-    let output = run.run(Some(statements), LAB_WITHIN).await?;
+    let output = run.run(Some(statements), LAB_TIMEOUT).await?;
     if output.contains("ERROR") {
         bail!("could not create the template: {output}");
     }

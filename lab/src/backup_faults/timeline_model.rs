@@ -66,15 +66,18 @@ pub(super) type TimelineModels = BTreeMap<u32, TimelineModel>;
 
 impl TimelineModel {
     /// Returns the model of a new timeline that starts here, from its history file.
-    pub(super) fn begin(&self, timeline: u32, history: &str) -> anyhow::Result<Self> {
+    pub(super) fn fork(&self, timeline: u32, history: &str) -> anyhow::Result<Self> {
         let lines = history.lines().map(str::trim);
-        let lines = lines.filter(|value| !value.is_empty() && !value.starts_with('#'));
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
         let ancestors = lines.map(|line| {
             let mut fields = line.split_whitespace();
             let timeline = fields.next().and_then(|field| field.parse().ok());
             let left_at = fields.next().map(parse_lsn);
-            let what = || format!("`{line}` is not a line of a history file");
-            Ok((timeline.with_context(what)?, left_at.with_context(what)??))
+            let invalid = || format!("`{line}` is not a line of a history file");
+            Ok((
+                timeline.with_context(invalid)?,
+                left_at.with_context(invalid)??,
+            ))
         });
         Ok(Self {
             timeline,
@@ -102,25 +105,31 @@ impl TimelineModel {
         let mut owned = segments.iter().filter(|(timeline, segment)| {
             self.owner(*segment) == *timeline || self.left_in(*timeline) == Some(*segment)
         });
-        let (timeline, last) = owned.by_ref().max_by_key(|(_, segment)| *segment)?;
+        let (timeline, last) = owned.by_ref().max_by_key(|(_timeline, segment)| *segment)?;
         let end = (last + 1) * SEGMENT_BYTES;
         let complete = segments.contains(&(self.owner(*last), *last));
         if complete || *timeline == self.timeline {
             return Some((*last, end));
         }
-        let left_at = self.ancestors.iter().find(|(it, _)| it == timeline);
-        Some((*last, left_at.map_or(end, |(_, at)| (*at).min(end))))
+        let left_at = self
+            .ancestors
+            .iter()
+            .find(|(ancestor, _left_at)| ancestor == timeline);
+        Some((*last, left_at.map_or(end, |(_ancestor, at)| (*at).min(end))))
     }
 
     /// Returns the segment that contains the switch point of an ancestor.
     fn left_in(&self, timeline: u32) -> Option<u64> {
-        let left = self.ancestors.iter().find(|(it, _)| *it == timeline);
-        left.map(|(_, at)| at / SEGMENT_BYTES)
+        let ancestor = self
+            .ancestors
+            .iter()
+            .find(|(ancestor, _left_at)| *ancestor == timeline);
+        ancestor.map(|(_ancestor, left_at)| left_at / SEGMENT_BYTES)
     }
 
     /// Returns the end of the WAL in these segments, with or without gaps.
-    pub(super) fn reach(&self, segments: &[(u32, u64)]) -> Option<WalOffset> {
-        self.last_segment(segments).map(|(_, end)| end)
+    pub(super) fn wal_end(&self, segments: &[(u32, u64)]) -> Option<WalOffset> {
+        self.last_segment(segments).map(|(_segment, end)| end)
     }
 
     /// Returns the number of rows committed up to an LSN.
@@ -131,48 +140,53 @@ impl TimelineModel {
     }
 
     /// Returns the first missing segment from `start` on that has an available successor.
-    pub(super) fn gap(&self, start: WalOffset, segments: &[(u32, u64)]) -> Option<String> {
+    pub(super) fn missing_segment(
+        &self,
+        start: WalOffset,
+        segments: &[(u32, u64)],
+    ) -> Option<String> {
         let (last, _) = self.last_segment(segments)?;
         let first = start / SEGMENT_BYTES;
-        let lacks = |number: &u64| {
+        let is_missing = |number: &u64| {
             let older = *number == last
                 && segments.iter().any(|(timeline, segment)| {
                     segment == number && self.left_in(*timeline) == Some(*number)
                 });
             !segments.contains(&(self.owner(*number), *number)) && !older
         };
-        let lacking = (first..=last).find(lacks)?;
-        Some(segment_name(self.owner(lacking), lacking))
+        let missing = (first..=last).find(is_missing)?;
+        Some(segment_name(self.owner(missing), missing))
     }
 
     /// Tests whether a backup belongs to this branch.
-    pub(super) fn has(&self, backup: &ReportedBackup) -> bool {
+    pub(super) fn contains(&self, backup: &ReportedBackup) -> bool {
         backup.timeline == self.timeline
             || self
                 .ancestors
                 .iter()
-                .any(|(timeline, at)| *timeline == backup.timeline && backup.stop <= *at)
+                .any(|(timeline, left_at)| *timeline == backup.timeline && backup.stop <= *left_at)
     }
 }
 
 /// Parses an LSN in PostgreSQL's format.
 pub(super) fn parse_lsn(text: &str) -> anyhow::Result<WalOffset> {
-    let what = || format!("`{text}` is not an LSN");
-    let (upper, lower) = text.split_once('/').with_context(what)?;
-    let upper = u64::from_str_radix(upper, 16).with_context(what)?;
-    let lower = u64::from_str_radix(lower, 16).with_context(what)?;
+    let invalid = || format!("`{text}` is not an LSN");
+    let (upper, lower) = text.split_once('/').with_context(invalid)?;
+    let upper = u64::from_str_radix(upper, 16).with_context(invalid)?;
+    let lower = u64::from_str_radix(lower, 16).with_context(invalid)?;
     Ok(upper << 32 | lower)
 }
 
 /// Formats an LSN as PostgreSQL does.
-pub(super) fn lsn(position: WalOffset) -> String {
+pub(super) fn format_lsn(position: WalOffset) -> String {
     format!("{:X}/{:X}", position >> 32, position & 0xffff_ffff)
 }
 
 /// Returns the file name of a segment.
 fn segment_name(timeline: u32, segment: u64) -> String {
-    let in_each = (1 << 32) / SEGMENT_BYTES;
-    let (log, number) = (segment / in_each, segment % in_each);
+    let segments_per_log = (1 << 32) / SEGMENT_BYTES;
+    let log = segment / segments_per_log;
+    let number = segment % segments_per_log;
     format!("{timeline:08X}{log:08X}{number:08X}")
 }
 
@@ -182,9 +196,9 @@ pub(super) fn parse_segment(name: &str) -> Option<(u32, u64)> {
         return None;
     }
     let part = |from: usize| u64::from_str_radix(name.get(from..from + 8)?, 16).ok();
-    let in_each = (1 << 32) / SEGMENT_BYTES;
+    let segments_per_log = (1 << 32) / SEGMENT_BYTES;
     let timeline = u32::try_from(part(0)?).ok()?;
-    Some((timeline, part(8)? * in_each + part(16)?))
+    Some((timeline, part(8)? * segments_per_log + part(16)?))
 }
 
 #[cfg(test)]
@@ -197,41 +211,47 @@ mod tests {
             timeline: 1,
             ..TimelineModel::default()
         };
-        old.begin(3, "1\t0/580000\tno reason\n").unwrap()
+        old.fork(3, "1\t0/580000\tno reason\n").unwrap()
     }
 
     #[test]
-    fn segments_then_up_to_where_they_reach() {
+    fn segments_then_end_of_their_wal() {
         let branch = branch();
         let mb = SEGMENT_BYTES;
-        assert_eq!(branch.reach(&[(1, 3), (1, 4)]), Some(5 * mb));
-        assert_eq!(branch.reach(&[(1, 4), (1, 5)]), Some(0x58_0000));
-        assert_eq!(branch.reach(&[(1, 4), (1, 6)]), Some(5 * mb));
-        assert_eq!(branch.reach(&[(1, 4), (3, 5)]), Some(6 * mb));
-        assert_eq!(branch.reach(&[]), None);
+        assert_eq!(branch.wal_end(&[(1, 3), (1, 4)]), Some(5 * mb));
+        assert_eq!(branch.wal_end(&[(1, 4), (1, 5)]), Some(0x58_0000));
+        assert_eq!(branch.wal_end(&[(1, 4), (1, 6)]), Some(5 * mb));
+        assert_eq!(branch.wal_end(&[(1, 4), (3, 5)]), Some(6 * mb));
+        assert_eq!(branch.wal_end(&[]), None);
     }
 
     #[test]
-    fn segment_missing_then_a_gap() {
+    fn segment_missing_then_named() {
         let branch = branch();
         let start = 3 * SEGMENT_BYTES;
-        assert_eq!(branch.gap(start, &[(1, 3), (1, 4), (3, 5), (3, 6)]), None);
-        assert_eq!(branch.gap(start, &[(1, 3), (1, 4), (1, 5)]), None);
-        let lacking = branch.gap(start, &[(1, 3), (3, 5)]).unwrap();
-        assert_eq!(lacking, "000000010000000000000004");
-        let lacking = branch
-            .gap(start, &[(1, 3), (1, 4), (1, 5), (3, 6)])
+        assert_eq!(
+            branch.missing_segment(start, &[(1, 3), (1, 4), (3, 5), (3, 6)]),
+            None
+        );
+        assert_eq!(
+            branch.missing_segment(start, &[(1, 3), (1, 4), (1, 5)]),
+            None
+        );
+        let missing = branch.missing_segment(start, &[(1, 3), (3, 5)]).unwrap();
+        assert_eq!(missing, "000000010000000000000004");
+        let missing = branch
+            .missing_segment(start, &[(1, 3), (1, 4), (1, 5), (3, 6)])
             .unwrap();
-        assert_eq!(lacking, "000000030000000000000005");
+        assert_eq!(missing, "000000030000000000000005");
     }
 
     #[test]
-    fn names_of_segments_then_back() {
+    fn segment_name_then_parsed_back() {
         for (timeline, segment) in [(1, 0), (3, 4_095), (0x1f, 4_096)] {
             let name = segment_name(timeline, segment);
             assert_eq!(parse_segment(&name), Some((timeline, segment)));
         }
         assert_eq!(parse_lsn("1/80000").unwrap(), 0x1_0008_0000);
-        assert_eq!(lsn(0x1_0008_0000), "1/80000");
+        assert_eq!(format_lsn(0x1_0008_0000), "1/80000");
     }
 }

@@ -8,17 +8,20 @@ use super::timeline_model::{CommitRecord, CommittedRow, RestorePoint, parse_lsn}
 
 impl ScheduleRunner {
     /// Commits rows, each in its own transaction.
-    pub(super) async fn write(&mut self, rows: u64, bytes: u64) -> anyhow::Result<()> {
+    pub(super) async fn write_rows(&mut self, rows: u64, bytes: u64) -> anyhow::Result<()> {
         for _row in 0..rows {
             let number = self.next_row;
             self.next_row += 1;
-            let xid = self.server()?.value(&statement(number, bytes)).await?;
-            let seen = format!(
+            let xid = self
+                .server()?
+                .query_value(&statement(number, bytes))
+                .await?;
+            let query = format!(
                 "SELECT to_char(pg_xact_commit_timestamp('{xid}'::xid) AT TIME ZONE 'UTC', \
                  'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') || ' ' || pg_current_wal_insert_lsn()"
             );
-            let seen = self.server()?.value(&seen).await?;
-            let Some((time, lsn)) = seen.split_once(' ') else {
+            let observed = self.server()?.query_value(&query).await?;
+            let Some((time, lsn)) = observed.split_once(' ') else {
                 bail!("`{observed}` is not a time and an LSN");
             };
             let commit = CommitRecord {
@@ -39,13 +42,14 @@ impl ScheduleRunner {
         let number = -self.next_row;
         let insert = statement(number, 200);
         let sql = format!("BEGIN; {insert}; ROLLBACK");
-        self.server()?.rows(&sql).await.map(drop)
+        self.server()?.query_rows(&sql).await.map(drop)
     }
 
-    pub(super) async fn restore_point(&mut self) -> anyhow::Result<()> {
+    /// Creates a restore point.
+    pub(super) async fn create_restore_point(&mut self) -> anyhow::Result<()> {
         let name = format!("point-{}", self.next_row);
         let create = format!("SELECT pg_create_restore_point('{name}')");
-        let lsn = parse_lsn(&self.server()?.value(&create).await?)?;
+        let lsn = parse_lsn(&self.server()?.query_value(&create).await?)?;
         let branch = self.branch()?;
         let rows = branch.rows.len();
         branch.points.push(RestorePoint { name, rows, lsn });
@@ -54,22 +58,22 @@ impl ScheduleRunner {
 
     /// Compares the rows of a restarted server with the recorded ones, and records rows whose
     /// acknowledgement was lost.
-    pub(super) async fn compare(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn compare_rows(&mut self) -> anyhow::Result<()> {
         let found = self
             .server()?
-            .rows("SELECT n FROM ledger ORDER BY n")
+            .query_rows("SELECT n FROM ledger ORDER BY n")
             .await?;
         let found = found.into_iter().flatten().flatten();
         let found: Vec<i64> = found
             .map(|number| number.parse())
             .collect::<Result<_, _>>()?;
         let known: Vec<i64> = self.branch()?.rows.iter().map(|row| row.number).collect();
-        let Some(unknown) = found.strip_prefix(known.as_slice()) else {
+        let Some(unacknowledged) = found.strip_prefix(known.as_slice()) else {
             let seen = format!("the restarted server has {found:?}, not {known:?}");
-            self.violated(BackupProperty::RowsAreExact, seen);
+            self.record_violation(BackupProperty::RowsAreExact, seen);
             bail!("the server lost rows");
         };
-        for number in unknown {
+        for number in unacknowledged {
             self.branch()?.rows.push(CommittedRow {
                 number: *number,
                 commit: None,

@@ -13,27 +13,27 @@ use super::observations::{
 use crate::workload::checker::{TimeSpan, split_brain_duration};
 
 /// Time limit for every node to recover after healing.
-pub const WHOLE_WITHIN: Duration = Duration::from_mins(2);
+pub const RECOVERY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Time limit for a reason to be reported.
-pub const NAMED_WITHIN: Duration = Duration::from_secs(30);
+pub const REASON_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum age of an output of `failover-ctl status`, which is polled every few seconds and waits
 /// for nodes that do not respond.
-pub const STATUS_EVERY: Duration = Duration::from_secs(15);
+pub const MAX_STATUS_AGE: Duration = Duration::from_secs(15);
 
 /// Maximum age of a write that proves a writable node.
-const LATELY: Duration = Duration::from_secs(2);
+const MAX_WRITE_AGE: Duration = Duration::from_secs(2);
 
 /// The same through the API, which searches for a primary for 8 s and whose clients cache an
 /// address for 5 s.
-const API_LATELY: Duration = Duration::from_secs(5);
+const MAX_API_WRITE_AGE: Duration = Duration::from_secs(5);
 
 /// Maximum age of a stated data loss at a takeover: the lease duration and one poll.
-const STATED_WITHIN: Duration = Duration::from_secs(25);
+const MAX_STATEMENT_AGE: Duration = Duration::from_secs(25);
 
 /// Tolerance of the times of a claim: observations are a second apart.
-const SIDE: Duration = Duration::from_millis(2_500);
+const CLAIM_TOLERANCE: Duration = Duration::from_millis(2_500);
 
 /// Violation of a property.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,22 +77,22 @@ impl fmt::Display for ChaosViolation {
 /// Returns every violation.
 pub fn check(observed: &Observations) -> Vec<ChaosViolation> {
     let mut found = Vec::new();
-    found.extend(one_writer(observed));
-    found.extend(loss_is_stated(observed));
-    found.extend(loss_is_saved(observed));
-    found.extend(whole_after_healing(observed));
+    found.extend(check_single_writer(observed));
+    found.extend(check_stated_loss(observed));
+    found.extend(check_saved_loss(observed));
+    found.extend(check_recovery(observed));
     for property in [
         ChaosProperty::MetricNamesReason,
         ChaosProperty::LogNamesReason,
         ChaosProperty::StatusNamesReason,
     ] {
-        found.extend(reason_is_named(observed, property));
+        found.extend(check_reasons(observed, property));
     }
     found.extend(
         observed
             .commands
             .iter()
-            .filter_map(|command| judge(observed, command)),
+            .filter_map(|command| check_command(observed, command)),
     );
     found
 }
@@ -104,20 +104,20 @@ fn violation(property: ChaosProperty, seen: impl Into<String>) -> ChaosViolation
     }
 }
 
-fn one_writer(observed: &Observations) -> Option<ChaosViolation> {
+fn check_single_writer(observed: &Observations) -> Option<ChaosViolation> {
     let together = split_brain_duration(&observed.accepted);
     let seen = format!("two nodes accepted writes for {together:.1?}");
     (!together.is_zero()).then(|| violation(ChaosProperty::OneWriter, seen))
 }
 
-fn loss_is_stated(observed: &Observations) -> Option<ChaosViolation> {
+fn check_stated_loss(observed: &Observations) -> Option<ChaosViolation> {
     let lost = observed.rows_lost? as u64;
-    let stated = stated(observed);
+    let stated = max_stated_loss(observed);
     let seen = format!("{lost} acknowledged rows are lost, and at most {stated} were stated");
     (lost > stated).then(|| violation(ChaosProperty::LossIsStated, seen))
 }
 
-fn loss_is_saved(observed: &Observations) -> Option<ChaosViolation> {
+fn check_saved_loss(observed: &Observations) -> Option<ChaosViolation> {
     let unsaved = observed.rows_unsaved;
     let seen = format!("{unsaved} acknowledged rows are lost and in no node's saved WAL");
     (unsaved > 0).then(|| violation(ChaosProperty::LossIsSaved, seen))
@@ -125,7 +125,7 @@ fn loss_is_saved(observed: &Observations) -> Option<ChaosViolation> {
 
 /// Returns the maximum data loss that was stated, in rows: for each change of the writing node, the
 /// highest statement shortly before it.
-pub fn stated(observed: &Observations) -> u64 {
+pub fn max_stated_loss(observed: &Observations) -> u64 {
     let mut writes: Vec<(Duration, &NodeId)> = observed
         .accepted
         .iter()
@@ -146,7 +146,7 @@ pub fn stated(observed: &Observations) -> u64 {
                 .iter()
                 .filter(|statement| statement.at <= *first)
         };
-        let from = last.saturating_sub(STATED_WITHIN);
+        let from = last.saturating_sub(MAX_STATEMENT_AGE);
         let near = before()
             .filter(|statement| statement.at >= from)
             .map(|statement| statement.rows)
@@ -158,28 +158,28 @@ pub fn stated(observed: &Observations) -> u64 {
     total
 }
 
-fn whole_after_healing(observed: &Observations) -> Option<ChaosViolation> {
+fn check_recovery(observed: &Observations) -> Option<ChaosViolation> {
     let after = |round: &ObservationRound| round.at >= observed.healed_at;
     let since = observed.rounds.iter().position(after)?;
     let (_, rounds) = observed.rounds.split_at(since);
-    let limit = observed.healed_at + WHOLE_WITHIN;
-    let whole = rounds
-        .windows(2)
-        .find(|round| matches!(round, [one, two] if not_whole(observed, one, two).is_none()));
-    if whole.is_some_and(|pair| pair.last().is_some_and(|pair| pair.at <= limit)) {
+    let limit = observed.healed_at + RECOVERY_TIMEOUT;
+    let recovered = rounds.windows(2).find(
+        |pair| matches!(pair, [one, two] if unrecovered_reason(observed, one, two).is_none()),
+    );
+    if recovered.is_some_and(|pair| pair.last().is_some_and(|round| round.at <= limit)) {
         return None;
     }
-    let why = match rounds {
-        [.., one, two] => not_whole(observed, one, two)
+    let reason = match rounds {
+        [.., one, two] => unrecovered_reason(observed, one, two)
             .unwrap_or_else(|| "the platform recovered only after the limit".to_owned()),
         _ => "no round was observed after healing".to_owned(),
     };
-    let seen = format!("after {} s: {why}", WHOLE_WITHIN.as_secs());
+    let seen = format!("after {} s: {reason}", RECOVERY_TIMEOUT.as_secs());
     Some(violation(ChaosProperty::WholeAfterHealing, seen))
 }
 
 /// Returns why the platform has not recovered in the second of two rounds; `None` if it has.
-pub fn not_whole(
+pub fn unrecovered_reason(
     observed: &Observations,
     one: &ObservationRound,
     two: &ObservationRound,
@@ -188,7 +188,7 @@ pub fn not_whole(
         return Some("no node accepts writes".to_owned());
     };
     let by_api = observed.through_api.iter().rev().find(|at| **at <= two.at);
-    if by_api.is_none_or(|at| two.at.saturating_sub(*at) > API_LATELY) {
+    if by_api.is_none_or(|at| two.at.saturating_sub(*at) > MAX_API_WRITE_AGE) {
         let seen = "the API, found by DNS, acknowledged no row";
         return Some(seen.to_owned());
     }
@@ -200,27 +200,27 @@ pub fn not_whole(
         if node == primary {
             continue;
         }
-        let says = || {
+        let agent_state = || {
             format!(
                 "its agent: {} {:?} {}",
-                agent.role, agent.problems, agent.says
+                agent.role, agent.problems, agent.details
             )
         };
         match &seen.server {
             None => {
                 return Some(format!(
                     "PostgreSQL of `{node}` does not respond; {}",
-                    says()
+                    agent_state()
                 ));
             }
-            Some(it) if !follows(it, server) => {
+            Some(standby) if !streams_from(standby, server) => {
                 return Some(format!(
                     "`{node}` does not stream from `{primary}`: {standby:?}; {}",
-                    says()
+                    agent_state()
                 ));
             }
-            Some(it) if it.position < position => {
-                return Some(format!("`{node}` does not replay; {}", says()));
+            Some(standby) if standby.position < position => {
+                return Some(format!("`{node}` does not replay; {}", agent_state()));
             }
             Some(_) => {}
         }
@@ -235,7 +235,13 @@ fn primary<'a>(
 ) -> Option<(&'a NodeId, &'a ServerObservation)> {
     round.nodes.iter().find_map(|(node, seen)| {
         let server = seen.server.as_ref().filter(|server| !server.in_recovery)?;
-        wrote(observed, node, round.at.saturating_sub(LATELY), round.at).then_some((node, server))
+        accepted_write(
+            observed,
+            node,
+            round.at.saturating_sub(MAX_WRITE_AGE),
+            round.at,
+        )
+        .then_some((node, server))
     })
 }
 
@@ -244,22 +250,22 @@ fn primary_at(round: &ObservationRound, node: &NodeId) -> Option<u64> {
     (!server.in_recovery).then_some(server.position)
 }
 
-fn follows(it: &ServerObservation, primary: &ServerObservation) -> bool {
-    it.in_recovery && it.receives && it.timeline == primary.timeline
+fn streams_from(standby: &ServerObservation, primary: &ServerObservation) -> bool {
+    standby.in_recovery && standby.receives && standby.timeline == primary.timeline
 }
 
-fn wrote(observed: &Observations, node: &NodeId, from: Duration, to: Duration) -> bool {
-    let at = observed.accepted.get(node);
-    at.is_some_and(|at| at.iter().any(|at| from <= *at && *at <= to))
+fn accepted_write(observed: &Observations, node: &NodeId, from: Duration, to: Duration) -> bool {
+    let writes = observed.accepted.get(node);
+    writes.is_some_and(|writes| writes.iter().any(|at| from <= *at && *at <= to))
 }
 
 /// Returns the first node that was out of service for longer than the time limit without a reported
 /// reason.
-fn reason_is_named(observed: &Observations, property: ChaosProperty) -> Option<ChaosViolation> {
+fn check_reasons(observed: &Observations, property: ChaosProperty) -> Option<ChaosViolation> {
     let timeout = if property == ChaosProperty::StatusNamesReason {
-        NAMED_WITHIN + STATUS_EVERY
+        REASON_TIMEOUT + MAX_STATUS_AGE
     } else {
-        NAMED_WITHIN
+        REASON_TIMEOUT
     };
     let nodes = observed.rounds.first()?.nodes.keys();
     nodes.into_iter().find_map(|node| {
@@ -268,20 +274,23 @@ fn reason_is_named(observed: &Observations, property: ChaosProperty) -> Option<C
             let Some(seen) = round.nodes.get(node) else {
                 continue;
             };
-            let fine = does_its_part(observed, round, node, seen);
-            if fine || is_named(observed, property, round.at, node, seen) {
+            let in_service = is_in_service(observed, round, node, seen);
+            if in_service || is_reason_reported(observed, property, round.at, node, seen) {
                 since = None;
                 continue;
             }
             let began = *since.get_or_insert(round.at);
             if round.at.saturating_sub(began) > timeout {
-                let says = seen.agent.as_ref().map(|agent| format!("{agent:?}"));
+                let agent = match &seen.agent {
+                    Some(agent) => format!("{agent:?}"),
+                    None => "no response of the agent".to_owned(),
+                };
                 let seen = format!(
                     "`{node}` is out of service from {:.1} s to {:.1} s without a reported reason: {}, \
                      server {:?}",
                     began.as_secs_f64(),
                     round.at.as_secs_f64(),
-                    says.unwrap_or_default(),
+                    agent,
                     seen.server
                 );
                 return Some(violation(property, seen));
@@ -291,7 +300,7 @@ fn reason_is_named(observed: &Observations, property: ChaosProperty) -> Option<C
     })
 }
 
-fn does_its_part(
+fn is_in_service(
     observed: &Observations,
     round: &ObservationRound,
     node: &NodeId,
@@ -302,13 +311,13 @@ fn does_its_part(
     };
     match primary(observed, round) {
         Some((primary, _)) if primary == node => true,
-        Some((_, primary)) => follows(server, primary),
+        Some((_, primary)) => streams_from(server, primary),
         // A standby streams from its upstream even if that accepts no writes.
         None => server.in_recovery && server.receives,
     }
 }
 
-fn is_named(
+fn is_reason_reported(
     observed: &Observations,
     property: ChaosProperty,
     at: Duration,
@@ -318,34 +327,36 @@ fn is_named(
     // A failed scrape reports an agent that does not respond. Its log cannot.
     let agent = seen.agent.as_ref();
     if property == ChaosProperty::StatusNamesReason {
-        let said = observed
+        let status = observed
             .statuses
             .iter()
             .rev()
             .find(|status| status.at <= at);
-        return said.is_some_and(|status| status.reasons.contains_key(node));
+        return status.is_some_and(|status| status.reasons.contains_key(node));
     }
     if property == ChaosProperty::MetricNamesReason {
         return agent.is_none_or(|agent| !agent.alerts.is_empty());
     }
     let spans = observed.logged.get(node).into_iter().flatten();
-    let stands = |span: &TimeSpan| span.from <= at + SIDE && at <= span.to + SIDE;
-    agent.is_none() || spans.copied().any(|span| stands(&span))
+    let covers =
+        |span: &TimeSpan| span.from <= at + CLAIM_TOLERANCE && at <= span.to + CLAIM_TOLERANCE;
+    agent.is_none() || spans.copied().any(|span| covers(&span))
 }
 
 /// Returns the violation in the report of a command.
-fn judge(observed: &Observations, command: &CommandObservation) -> Option<ChaosViolation> {
+fn check_command(observed: &Observations, command: &CommandObservation) -> Option<ChaosViolation> {
     let Some(code) = command.code else {
-        let seen = format!("`{}` did not end", command.typed);
+        let seen = format!("`{}` did not end", command.command_line);
         return Some(violation(ChaosProperty::CommandEnds, seen));
     };
     if code != 0 {
         return None;
     }
-    let (from, to) = (command.from.saturating_sub(SIDE), command.to + SIDE);
-    let why = match &command.claim {
+    let from = command.from.saturating_sub(CLAIM_TOLERANCE);
+    let to = command.to + CLAIM_TOLERANCE;
+    let reason = match &command.claim {
         CommandClaim::Nothing => return None,
-        CommandClaim::Primary(node) if wrote(observed, node, from, to) => return None,
+        CommandClaim::Primary(node) if accepted_write(observed, node, from, to) => return None,
         CommandClaim::Primary(node) => format!("`{node}` accepted no write"),
         CommandClaim::Streams(node) => {
             let inside = |round: &&ObservationRound| from <= round.at && round.at <= to;
@@ -358,14 +369,16 @@ fn judge(observed: &Observations, command: &CommandObservation) -> Option<ChaosV
             }
             format!("`{node}` did not stream")
         }
-        CommandClaim::NothingOpen { left } if left.is_empty() => return None,
-        CommandClaim::NothingOpen { left } => format!("operations are unfinished: {unfinished:?}"),
+        CommandClaim::NoneUnfinished { unfinished } if unfinished.is_empty() => return None,
+        CommandClaim::NoneUnfinished { unfinished } => {
+            format!("operations are unfinished: {unfinished:?}")
+        }
     };
     let seen = format!(
         "`{}` exited with 0 at {:.1} s, and {reason}; output: {}",
-        command.typed,
+        command.command_line,
         command.to.as_secs_f64(),
-        command.printed.trim()
+        command.output.trim()
     );
     Some(violation(ChaosProperty::ReportIsTrue, seen))
 }

@@ -67,7 +67,7 @@ pub struct AgentObservation {
     /// Problems whose metric is 1.
     pub alerts: Vec<String>,
     /// Standby setup and decision in its status.
-    pub says: String,
+    pub details: String,
 }
 
 /// State of a server.
@@ -102,14 +102,14 @@ pub struct StatusObservation {
     /// Reasons by node out of service: no response, or its problems.
     pub reasons: BTreeMap<NodeId, Vec<String>>,
     /// Failover forecast, as JSON.
-    pub verdict: String,
+    pub forecast: String,
 }
 
 /// Command of an operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct CommandObservation {
     /// Arguments of `failover-ctl`.
-    pub typed: String,
+    pub command_line: String,
     /// Claim of a successful command.
     pub claim: CommandClaim,
     /// Start time.
@@ -121,7 +121,7 @@ pub struct CommandObservation {
     /// Exit code; `None` if the command exceeded its timeout.
     pub code: Option<i32>,
     /// Output.
-    pub printed: String,
+    pub output: String,
 }
 
 /// Claim of a command that exits with 0.
@@ -135,8 +135,8 @@ pub enum CommandClaim {
     /// This node streams.
     Streams(NodeId),
     /// No operation is unfinished.
-    NothingOpen {
+    NoneUnfinished {
         /// Unfinished operations in `failover-ctl history` afterwards.
-        left: Vec<String>,
+        unfinished: Vec<String>,
     },
 }

@@ -19,19 +19,19 @@ use crate::lab::Lab;
 use crate::workload::history::{History, WritePath};
 
 /// Interval between two rounds over the nodes.
-const LOOK_EVERY: Duration = Duration::from_millis(700);
+const ROUND_INTERVAL: Duration = Duration::from_millis(700);
 
 /// Interval between two runs of `failover-ctl status`.
-const STATUS_EVERY: Duration = Duration::from_secs(4);
+const STATUS_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Timeout of a query on a server.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Timeout of `failover-ctl status`.
-const STATUS_WITHIN: Duration = Duration::from_mins(1);
+const STATUS_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// State of a server: recovery, timeline, LSN and walreceiver.
-const QUESTION: &str = "\
+const SERVER_STATE_QUERY: &str = "\
 select pg_is_in_recovery(),
        case when pg_is_in_recovery() then coalesce((select received_tli from pg_stat_wal_receiver), 0)
             else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int end,
@@ -56,13 +56,14 @@ impl Observer {
             seen: Arc::default(),
             tasks: Tasks::new(),
         };
-        let (rounds, statuses) = (observer.clone(), observer.clone());
+        let rounds = observer.clone();
+        let statuses = observer.clone();
         observer
             .tasks
-            .start("observer", |stop| rounds.look_at_nodes(stop));
+            .start("observer", |stop| rounds.poll_nodes(stop));
         observer
             .tasks
-            .start("status", |stop| statuses.ask_for_status(stop));
+            .start("status", |stop| statuses.poll_status(stop));
         observer
     }
 
@@ -72,14 +73,14 @@ impl Observer {
     }
 
     /// Locks the observations.
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Observations> {
+    pub(crate) fn observations(&self) -> MutexGuard<'_, Observations> {
         // A panic leaves them valid: they are only appended to.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the observations, with the times of acknowledged writes.
-    pub(crate) fn so_far(&self) -> Observations {
-        let mut observed = self.seen().clone();
+    pub(crate) fn snapshot(&self) -> Observations {
+        let mut observed = self.observations().clone();
         let snapshot = self.history.snapshot();
         observed.accepted = snapshot.accepted;
         let by_api = snapshot
@@ -90,65 +91,65 @@ impl Observer {
         observed
     }
 
-    async fn look_at_nodes(self, stop: CancellationToken) {
-        let mut pace = time::interval(LOOK_EVERY);
+    async fn poll_nodes(self, stop: CancellationToken) {
+        let mut pace = time::interval(ROUND_INTERVAL);
         pace.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
-            let looks = self.lab.nodes().iter().map(|node| async {
-                let (agent, server) = tokio::join!(agent(node), server(node));
+            let observing = self.lab.nodes().iter().map(|node| async {
+                let (agent, server) = tokio::join!(observe_agent(node), observe_server(node));
                 (node.spec.node.clone(), ObservedNode { agent, server })
             });
-            let Some(nodes) = stop.run_until_cancelled(join_all(looks)).await else {
+            let Some(nodes) = stop.run_until_cancelled(join_all(observing)).await else {
                 return;
             };
             let round = ObservationRound {
                 at: self.history.now(),
                 nodes: nodes.into_iter().collect(),
             };
-            self.seen().rounds.push(round);
+            self.observations().rounds.push(round);
         }
     }
 
-    async fn ask_for_status(self, stop: CancellationToken) {
+    async fn poll_status(self, stop: CancellationToken) {
         loop {
-            let asked = stop.run_until_cancelled(self.status()).await;
-            let paused = stop.run_until_cancelled(time::sleep(STATUS_EVERY)).await;
-            if asked.is_none() || paused.is_none() {
+            let recorded = stop.run_until_cancelled(self.record_status()).await;
+            let paused = stop.run_until_cancelled(time::sleep(STATUS_INTERVAL)).await;
+            if recorded.is_none() || paused.is_none() {
                 return;
             }
         }
     }
 
-    async fn status(&self) {
+    async fn record_status(&self) {
         let status = self.lab.programs().failover_ctl(&["status", "--json"]);
-        let answer = status.run(None, STATUS_WITHIN).await;
+        let output = status.run(None, STATUS_TIMEOUT).await;
         let at = self.history.now();
-        let answer = answer.and_then(|answer| Ok(serde_json::from_str::<Value>(&answer)?));
-        let Ok(answer) = answer else {
-            self.seen().statuses.push(StatusObservation {
+        let parsed = output.and_then(|output| Ok(serde_json::from_str::<Value>(&output)?));
+        let Ok(status) = parsed else {
+            self.observations().statuses.push(StatusObservation {
                 at,
                 ..StatusObservation::default()
             });
             return;
         };
-        let mut seen = self.seen();
-        if let Some(rows) = answer
+        let mut seen = self.observations();
+        if let Some(rows) = status
             .pointer("/failover_forecast/data_loss/rows_at_most")
             .and_then(Value::as_u64)
         {
             seen.stated.push(StatedRows { at, rows });
         }
-        seen.statuses.push(status_seen(at, &answer));
+        seen.statuses.push(parse_status(at, &status));
     }
 }
 
 /// Parses the output of `failover-ctl status --json`.
-fn status_seen(at: Duration, answer: &Value) -> StatusObservation {
-    let nodes = answer.get("nodes").and_then(Value::as_array);
+fn parse_status(at: Duration, status: &Value) -> StatusObservation {
+    let nodes = status.get("nodes").and_then(Value::as_array);
     let reasons = nodes.into_iter().flatten().filter_map(|entry| {
         let node = entry.get("node")?.as_str()?.parse().ok()?;
         if entry.get("responding").and_then(Value::as_bool) != Some(true) {
-            return Some((node, vec!["no answer".to_owned()]));
+            return Some((node, vec!["no response".to_owned()]));
         }
         let problems = problems(entry.get("status")?);
         (!problems.is_empty()).then_some((node, problems))
@@ -156,16 +157,18 @@ fn status_seen(at: Duration, answer: &Value) -> StatusObservation {
     StatusObservation {
         at,
         reasons: reasons.collect(),
-        verdict: answer
+        forecast: status
             .get("failover_forecast")
             .unwrap_or(&Value::Null)
             .to_string(),
     }
 }
 
-async fn agent(node: &Node) -> Option<AgentObservation> {
+async fn observe_agent(node: &Node) -> Option<AgentObservation> {
     let (status, metrics) = tokio::join!(node.status(), node.get("/metrics"));
     let status = status.ok()?;
+    // Without metrics the agent is observed with no alert, which the checker counts as a violation.
+    let metrics = metrics.unwrap_or_else(|_| Vec::new());
     let text = |field: &str| match status.get(field) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Null) | None => String::new(),
@@ -174,17 +177,17 @@ async fn agent(node: &Node) -> Option<AgentObservation> {
     Some(AgentObservation {
         role: text("role"),
         problems: problems(&status),
-        alerts: alerts(&String::from_utf8_lossy(&metrics.unwrap_or_default())),
-        says: [text("standby_setup"), text("decision")].join(" "),
+        alerts: alerts(&String::from_utf8_lossy(&metrics)),
+        details: [text("standby_setup"), text("decision")].join(" "),
     })
 }
 
 /// Returns the problems in an agent's status.
 fn problems(status: &Value) -> Vec<String> {
     let listed = status.get("problems").and_then(Value::as_array);
-    let names = listed.into_iter().flatten();
-    names
-        .filter_map(|name| Some(name.get("problem")?.as_str()?.to_owned()))
+    let problems = listed.into_iter().flatten();
+    problems
+        .filter_map(|problem| Some(problem.get("problem")?.as_str()?.to_owned()))
         .collect()
 }
 
@@ -194,10 +197,9 @@ fn alerts(metrics: &str) -> Vec<String> {
         .lines()
         .filter(|line| line.starts_with("failover_problem{") && line.ends_with("} 1"));
     lines
-        .filter_map(|value| {
+        .filter_map(|line| {
             Some(
-                value
-                    .split_once("problem=\"")?
+                line.split_once("problem=\"")?
                     .1
                     .split_once('"')?
                     .0
@@ -207,8 +209,8 @@ fn alerts(metrics: &str) -> Vec<String> {
         .collect()
 }
 
-async fn server(node: &Node) -> Option<ServerObservation> {
-    let row = crate::cluster::sql::row(&node.spec, QUESTION, TIMEOUT)
+async fn observe_server(node: &Node) -> Option<ServerObservation> {
+    let row = crate::cluster::sql::row(&node.spec, SERVER_STATE_QUERY, TIMEOUT)
         .await
         .ok()??;
     let position: Lsn = row.get(2)?.parse().ok()?;
@@ -225,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_then_the_problems_that_stand() {
+    fn metrics_then_problems_with_value_1() {
         let metrics = "\
 # HELP failover_problem 1 while\n\
 failover_problem{cluster=\"lab\",node=\"a\",problem=\"guard-silent\",region=\"r\",zone=\"z\"} 1\n\
@@ -234,8 +236,8 @@ failover_problem{cluster=\"lab\",node=\"a\",problem=\"no-holder\",region=\"r\",z
     }
 
     #[test]
-    fn status_then_a_reason_for_each_node_that_has_one() {
-        let answer = serde_json::json!({
+    fn status_then_reason_by_node_out_of_service() {
+        let status = serde_json::json!({
             "nodes": [
                 {"node": "a", "responding": false, "status": null},
                 {"node": "b", "responding": true, "status": {"problems": []}},
@@ -243,8 +245,8 @@ failover_problem{cluster=\"lab\",node=\"a\",problem=\"no-holder\",region=\"r\",z
             ],
             "failover_forecast": {"verdict": "nobody"},
         });
-        let seen = status_seen(Duration::ZERO, &answer);
+        let seen = parse_status(Duration::ZERO, &status);
         let reasons: Vec<_> = seen.reasons.into_values().flatten().collect();
-        assert_eq!(reasons, ["no answer", "diverged"]);
+        assert_eq!(reasons, ["no response", "diverged"]);
     }
 }

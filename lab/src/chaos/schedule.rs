@@ -7,16 +7,16 @@ use crate::fault::{Fault, NodeSelector, RegionSelector};
 use crate::seeded_rng::SeededRng;
 
 /// Period of faults and commands. Two lease durations, so that faults also hit a takeover.
-const EVENTS_WITHIN: Duration = Duration::from_secs(25);
+const FAULT_PERIOD: Duration = Duration::from_secs(25);
 
 /// Maximum delay of a command after a fault.
-const OPERATOR_WITHIN: Duration = Duration::from_secs(15);
+const MAX_COMMAND_DELAY: Duration = Duration::from_secs(15);
 
 /// Maximum interval between two events in quick succession.
-const QUICK: Duration = Duration::from_secs(4);
+const MAX_QUICK_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Range of the time from the last event to the heal, in milliseconds.
-const LASTS: (u64, u64) = (2_000, 20_000);
+const HEAL_DELAY_MILLIS: (u64, u64) = (2_000, 20_000);
 
 /// History.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct ScheduledEvent {
     /// Time since the clients' first acknowledged row.
     pub at: Duration,
     /// Action.
-    pub act: ScheduledAction,
+    pub action: ScheduledAction,
 }
 
 /// Action of an event.
@@ -100,7 +100,7 @@ type NodeFault = fn(NodeSelector) -> Fault;
 type SharedFault = fn() -> Fault;
 
 /// Faults of one node, with their weights.
-const ON_A_NODE: &[(NodeFault, u64)] = &[
+const NODE_FAULTS: &[(NodeFault, u64)] = &[
     (Fault::PostmasterKilled, 2),
     (Fault::NodeLost, 5),
     (Fault::NodeSilent, 2),
@@ -135,7 +135,7 @@ const ON_A_NODE: &[(NodeFault, u64)] = &[
 ];
 
 /// Faults of shared services, with their weights.
-const SHARED: &[(SharedFault, u64)] = &[
+const SHARED_FAULTS: &[(SharedFault, u64)] = &[
     (|| Fault::LeaseStoreDown, 2),
     (|| Fault::LeaseStoreSlow, 1),
     (|| Fault::LeaseStoreThrottled, 2),
@@ -163,38 +163,38 @@ const COMMANDS: &[(OperatorCommand, u64)] = &[
 impl FaultSchedule {
     /// Generates the history of a seed, always the same for the same seed.
     pub fn of(seed: u64) -> Self {
-        let mut chance = ScheduleRng(SeededRng::new(seed));
+        let mut rng = ScheduleRng(SeededRng::new(seed));
         let mut events = Vec::new();
-        let faults = 1 + chance.below(4);
+        let faults = 1 + rng.below(4);
         let mut at = Duration::ZERO;
         let mut active_faults: Vec<FaultKind> = Vec::new();
         for number in 0..faults {
-            at = chance.moment_after(at);
-            if number > 0 && chance.below(10) < 3 {
+            at = rng.time_after(at);
+            if number > 0 && rng.below(10) < 3 {
                 events.push(ScheduledEvent {
                     at,
-                    act: ScheduledAction::Heal,
+                    action: ScheduledAction::Heal,
                 });
                 active_faults.clear();
-                at = chance.moment_after(at);
+                at = rng.time_after(at);
             }
-            let mut kind = chance.kind();
+            let mut kind = rng.fault_kind();
             while active_faults.contains(&kind) {
-                kind = chance.kind();
+                kind = rng.fault_kind();
             }
             active_faults.push(kind);
-            let act = ScheduledAction::Break(kind);
-            events.push(ScheduledEvent { at, act });
+            let action = ScheduledAction::Break(kind);
+            events.push(ScheduledEvent { at, action });
         }
         let broken: Vec<Duration> = events.iter().map(|event| event.at).collect();
-        for _command in 0..chance.below(6) {
+        for _command in 0..rng.below(6) {
             // An operator acts after a fault.
-            let after = broken.get(chance.index(broken.len()));
-            let after = after.copied().unwrap_or_default();
-            let at = after + chance.between(500, millis(OPERATOR_WITHIN));
-            let order = chance.weighted(COMMANDS).unwrap_or(OperatorCommand::Status);
+            let after = broken.get(rng.index(broken.len()));
+            let after = after.copied().unwrap_or(Duration::ZERO);
+            let at = after + rng.between(500, millis(MAX_COMMAND_DELAY));
+            let command = rng.weighted(COMMANDS).unwrap_or(OperatorCommand::Status);
             let promotes = matches!(
-                order,
+                command,
                 OperatorCommand::Promote
                     | OperatorCommand::PromoteStopping
                     | OperatorCommand::PromoteCutOff
@@ -206,12 +206,12 @@ impl FaultSchedule {
             } else {
                 ScheduledNode::Neighbour
             };
-            let act = ScheduledAction::Command(order, chance.who(usual));
-            events.push(ScheduledEvent { at, act });
+            let action = ScheduledAction::Command(command, rng.select_node(usual));
+            events.push(ScheduledEvent { at, action });
         }
         events.sort_by_key(|event| event.at);
-        let last = events.last().map(|event| event.at).unwrap_or_default();
-        let healed_at = last + chance.between(LASTS.0, LASTS.1);
+        let last = events.last().map_or(Duration::ZERO, |event| event.at);
+        let healed_at = last + rng.between(HEAL_DELAY_MILLIS.0, HEAL_DELAY_MILLIS.1);
         Self {
             seed,
             events,
@@ -222,17 +222,17 @@ impl FaultSchedule {
 
 impl FaultKind {
     /// Returns the fault of the selected node.
-    pub fn fault(self, on: NodeSelector) -> Fault {
+    pub fn fault(self, node: NodeSelector) -> Fault {
         match self {
-            Self::Node(fault, _) => fault(on),
+            Self::Node(fault, _) => fault(node),
             Self::Shared(fault) => fault(),
         }
     }
 
     /// Returns the selection of the node.
-    pub fn who(self) -> Option<ScheduledNode> {
+    pub fn selection(self) -> Option<ScheduledNode> {
         match self {
-            Self::Node(_, who) => Some(who),
+            Self::Node(_, selection) => Some(selection),
             Self::Shared(_) => None,
         }
     }
@@ -255,8 +255,8 @@ impl fmt::Debug for FaultKind {
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.fault(NodeSelector::default()).name();
-        match self.who() {
-            Some(who) => write!(f, "{name} on the {who}"),
+        match self.selection() {
+            Some(selection) => write!(f, "{name} on the {selection}"),
             None => f.write_str(&name),
         }
     }
@@ -277,7 +277,7 @@ impl fmt::Display for ScheduledAction {
         match self {
             Self::Break(kind) => write!(f, "break {kind}"),
             Self::Heal => f.write_str("heal"),
-            Self::Command(order, who) => write!(f, "{order:?} of the {who}"),
+            Self::Command(command, selection) => write!(f, "{command:?} of the {selection}"),
         }
     }
 }
@@ -286,7 +286,7 @@ impl fmt::Display for FaultSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}", self.seed)?;
         for event in &self.events {
-            writeln!(f, "{:6.1} s  {}", event.at.as_secs_f64(), event.act)?;
+            writeln!(f, "{:6.1} s  {}", event.at.as_secs_f64(), event.action)?;
         }
         write!(f, "{:6.1} s  heal everything", self.healed_at.as_secs_f64())
     }
@@ -309,26 +309,26 @@ impl ScheduleRng {
     }
 
     /// Returns a time after `at`: soon after it, or any within the period.
-    fn moment_after(&mut self, at: Duration) -> Duration {
-        let end = millis(EVENTS_WITHIN);
+    fn time_after(&mut self, at: Duration) -> Duration {
+        let end = millis(FAULT_PERIOD);
         let at = millis(at);
         if self.below(2) == 0 {
-            self.between(at + 200, (at + millis(QUICK)).max(at + 201))
+            self.between(at + 200, (at + millis(MAX_QUICK_INTERVAL)).max(at + 201))
         } else {
             self.between(at + 200, end.max(at + 201))
         }
     }
 
-    fn weighted<T: Copy>(&mut self, of: &[(T, u64)]) -> Option<T> {
-        self.0.weighted(of)
+    fn weighted<T: Copy>(&mut self, elements: &[(T, u64)]) -> Option<T> {
+        self.0.weighted(elements)
     }
 
-    fn kind(&mut self) -> FaultKind {
+    fn fault_kind(&mut self) -> FaultKind {
         if self.below(5) == 0 {
-            let shared = self.weighted(SHARED);
+            let shared = self.weighted(SHARED_FAULTS);
             return FaultKind::Shared(shared.unwrap_or(|| Fault::LeaseStoreDown));
         }
-        let fault = self.weighted(ON_A_NODE).unwrap_or(Fault::NodeLost);
+        let fault = self.weighted(NODE_FAULTS).unwrap_or(Fault::NodeLost);
         // Only a standby replays and can lack removed WAL.
         let replays = matches!(
             fault(NodeSelector::default()),
@@ -336,7 +336,7 @@ impl ScheduleRng {
         );
         FaultKind::Node(
             fault,
-            self.who(if replays {
+            self.select_node(if replays {
                 ScheduledNode::Neighbour
             } else {
                 ScheduledNode::Primary
@@ -345,7 +345,7 @@ impl ScheduleRng {
     }
 
     /// Selects a node, usually `usual`.
-    fn who(&mut self, usual: ScheduledNode) -> ScheduledNode {
+    fn select_node(&mut self, usual: ScheduledNode) -> ScheduledNode {
         match self.below(10) {
             0..=5 => usual,
             6..=7 if usual != ScheduledNode::Neighbour => ScheduledNode::Neighbour,
@@ -355,8 +355,8 @@ impl ScheduleRng {
     }
 }
 
-fn millis(of: Duration) -> u64 {
-    u64::try_from(of.as_millis()).unwrap_or(u64::MAX)
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

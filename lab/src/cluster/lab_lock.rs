@@ -79,6 +79,6 @@ mod tests {
         let claim = LabLock::any().unwrap();
         let again = LabLock::take(claim.topology.clone()).unwrap_err();
 
-        assert!(again.to_string().contains("is up already"), "{again}");
+        assert!(again.to_string().contains("is already up"), "{again}");
     }
 }

@@ -210,7 +210,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cluster::process_table::{descendants, stat, tell};
+    use crate::cluster::process_table::{descendants, stat, send_signal};
     use crate::cluster::program::RunAs;
     use crate::cluster::supervisor::RESTART_AFTER;
 
@@ -279,7 +279,7 @@ mod tests {
         .unwrap();
         assert_eq!(descendants(process.pid().unwrap()).unwrap(), [child]);
 
-        tell(child, Signal::SIGSTOP);
+        send_signal(child, Signal::SIGSTOP);
         process.signal(Signal::SIGSTOP).unwrap();
         process.supervisor_sleeps(true);
         let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();

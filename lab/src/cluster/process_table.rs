@@ -17,11 +17,11 @@ pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sends a signal to each of these processes that still exists.
 pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
     for pid in pids {
-        tell(*pid, signal);
+        send_signal(*pid, signal);
     }
 }
 
-pub(crate) fn tell(pid: i32, signal: Signal) {
+pub(crate) fn send_signal(pid: i32, signal: Signal) {
     match kill(Pid::from_raw(pid), signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => warn!(pid, %signal, %error, "signal not sent"),
@@ -92,7 +92,7 @@ pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
 pub fn signal_inside(directory: &Path, signal: Signal) -> anyhow::Result<usize> {
     let found = inside(directory)?;
     for pid in &found {
-        tell(*pid, signal);
+        send_signal(*pid, signal);
     }
     Ok(found.len())
 }

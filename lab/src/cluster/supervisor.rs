@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time;
 use tracing::{debug, info, warn};
 
-use crate::cluster::process_table::{signal_inside, tell};
+use crate::cluster::process_table::{signal_inside, send_signal};
 use crate::cluster::program::Program;
 use crate::cluster::watchdog::{Watchdog, WatchdogSettings, anything_left};
 
@@ -113,7 +113,7 @@ impl ProcessSupervisor {
                     }
                     let order = *self.orders.borrow();
                     if let (DesiredState::Ended(signal), Some(pid)) = (order, pid) {
-                        tell(pid, signal);
+                        send_signal(pid, signal);
                     }
                 }
             }

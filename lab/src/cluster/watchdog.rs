@@ -14,7 +14,7 @@ use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::cluster::files::give_to_postgres;
-use crate::cluster::process_table::{descendants, inside, tell};
+use crate::cluster::process_table::{descendants, inside, send_signal};
 
 /// Program that announces its watchdog limit.
 #[derive(Clone, Debug)]
@@ -113,10 +113,10 @@ impl<'a> Watchdog<'a> {
     pub(crate) fn end_all(&self, pid: i32) {
         // Descendants are collected first: later they have another parent.
         let mut all = descendants(pid).unwrap_or_default();
-        tell(pid, Signal::SIGKILL);
+        send_signal(pid, Signal::SIGKILL);
         all.extend(inside(&self.watched.data).unwrap_or_default());
         for pid in &all {
-            tell(*pid, Signal::SIGKILL);
+            send_signal(*pid, Signal::SIGKILL);
         }
         warn!(
             pid,

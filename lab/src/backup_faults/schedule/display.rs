@@ -37,7 +37,7 @@ impl fmt::Display for BackupStep {
             Self::KillPush { after } => {
                 write!(f, "end the segment, and kill the archiving after {after:?}")
             }
-            Self::Fail(which, weather) => write!(f, "{which} fails: {weather}"),
+            Self::Fail(which, outage) => write!(f, "{which} fails: {outage}"),
             Self::Heal => f.write_str("heal"),
             Self::Backfill => f.write_str("backfill"),
             Self::Lose(which) => write!(f, "{which} loses everything"),
@@ -67,11 +67,11 @@ impl fmt::Display for PlannedRestore {
         if self.pauses {
             f.write_str(", pausing")?;
         }
-        for (which, weather) in &self.while_filled {
-            write!(f, "; {which} fails: {weather}")?;
+        for (which, outage) in &self.while_filled {
+            write!(f, "; {which} fails: {outage}")?;
         }
-        for (which, weather) in &self.while_recovering {
-            write!(f, "; while PostgreSQL recovers {which} fails: {weather}")?;
+        for (which, outage) in &self.while_recovering {
+            write!(f, "; while PostgreSQL recovers {which} fails: {outage}")?;
         }
         Ok(())
     }

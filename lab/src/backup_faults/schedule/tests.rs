@@ -21,7 +21,7 @@ fn many_seeds_then_every_step_and_every_target() {
         .map(|history| BackupSchedule::of(history).to_string())
         .collect();
     let all = histories.join("\n");
-    for told in [
+    for text in [
         "roll a row back",
         "create a restore point",
         "base backup, killed",
@@ -58,6 +58,6 @@ fn many_seeds_then_every_step_and_every_target() {
         "Silent",
         "requests a second",
     ] {
-        assert!(all.contains(told), "no history has `{told}`");
+        assert!(all.contains(text), "no history has `{text}`");
     }
 }

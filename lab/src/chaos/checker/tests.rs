@@ -9,12 +9,12 @@ use crate::workload::checker::TimeSpan;
 const HEALED: u64 = 60;
 
 #[test]
-fn history_in_which_everything_holds_then_no_violation() {
+fn correct_history_then_no_violation() {
     assert_eq!(check(&history()), []);
 }
 
 #[test]
-fn two_writers_then_found_also_on_a_second_host() {
+fn two_writable_nodes_then_found_also_on_second_host() {
     for other in ["b", "a-clone"] {
         let mut history = history();
         history
@@ -37,14 +37,14 @@ fn more_rows_lost_than_stated_then_found() {
 }
 
 #[test]
-fn lost_row_that_nobody_saved_then_found() {
+fn lost_row_not_saved_then_found() {
     let mut history = history();
     (history.rows_lost, history.rows_unsaved) = (Some(2), 1);
     assert_eq!(properties(&history), [ChaosProperty::LossIsSaved]);
 }
 
 #[test]
-fn loss_stated_only_after_the_takeover_then_found() {
+fn loss_stated_only_after_takeover_then_found() {
     let mut history = history();
     history.rows_lost = Some(1);
     history.stated = vec![stated(45, 1_000)];
@@ -52,7 +52,7 @@ fn loss_stated_only_after_the_takeover_then_found() {
 }
 
 #[test]
-fn loss_without_a_takeover_then_found() {
+fn loss_without_takeover_then_found() {
     let mut history = history();
     history.rows_lost = Some(1);
     history.accepted = BTreeMap::from([(node("a"), tenths(0, 2_000))]);
@@ -69,24 +69,24 @@ fn no_node_writable_after_healing_then_found() {
 }
 
 #[test]
-fn api_that_finds_no_primary_then_not_whole() {
+fn api_that_finds_no_primary_then_unrecovered_reason() {
     let mut history = history();
     history.through_api = tenths(0, 500);
     assert_eq!(properties(&history), [ChaosProperty::WholeAfterHealing]);
 }
 
 #[test]
-fn node_that_follows_too_late_or_never_then_found() {
+fn node_streams_too_late_or_never_then_found() {
     for (until, expected) in [(HEALED + 110, 0), (HEALED + 130, 1), (u64::MAX, 1)] {
         let mut history = history();
         for round in &mut history.rounds {
             if (HEALED..until).contains(&round.at.as_secs()) {
                 let seen = round.nodes.get_mut(&node("c")).unwrap();
                 seen.server.as_mut().unwrap().receives = false;
-                name(seen);
+                report_problem(seen);
             }
         }
-        said(&mut history, "c");
+        log_problem(&mut history, "c");
         let found = properties(&history);
         let found = found
             .iter()
@@ -96,13 +96,13 @@ fn node_that_follows_too_late_or_never_then_found() {
 }
 
 #[test]
-fn node_on_an_old_timeline_or_not_replaying_then_not_whole() {
+fn node_on_an_old_timeline_or_not_replaying_then_unrecovered_reason() {
     let history = history();
     let pair = |change: fn(&mut ServerObservation)| {
         let mut two = history.rounds[150].clone();
         let seen = two.nodes.get_mut(&node("c")).unwrap();
         change(seen.server.as_mut().unwrap());
-        not_whole(&history, &history.rounds[149], &two)
+        unrecovered_reason(&history, &history.rounds[149], &two)
     };
     assert_eq!(pair(|_| {}), None);
     assert!(
@@ -119,8 +119,8 @@ fn node_on_an_old_timeline_or_not_replaying_then_not_whole() {
 }
 
 #[test]
-fn node_out_of_service_and_no_reason_named_then_each_place_is_found() {
-    // Node c does not stream for 50 s before healing, and says why in all places but one.
+fn reason_missing_in_one_place_then_that_place_found() {
+    // Node c does not stream for 50 s before healing, and reports the reason in all places but one.
     for missing in ["metric", "log", "status", ""] {
         let mut history = history();
         for round in &mut history.rounds {
@@ -128,11 +128,11 @@ fn node_out_of_service_and_no_reason_named_then_each_place_is_found() {
                 let seen = round.nodes.get_mut(&node("c")).unwrap();
                 seen.server.as_mut().unwrap().receives = false;
                 if missing != "metric" {
-                    name(seen);
+                    report_problem(seen);
                 }
             }
         }
-        said(&mut history, "c");
+        log_problem(&mut history, "c");
         match missing {
             "log" => history.logged.clear(),
             "status" => history.statuses.clear(),
@@ -149,7 +149,7 @@ fn node_out_of_service_and_no_reason_named_then_each_place_is_found() {
 }
 
 #[test]
-fn agent_that_does_not_answer_then_that_is_the_reason() {
+fn agent_does_not_respond_then_that_is_the_reason() {
     let mut history = history();
     for round in &mut history.rounds {
         if (5..55).contains(&round.at.as_secs()) {
@@ -158,7 +158,7 @@ fn agent_that_does_not_answer_then_that_is_the_reason() {
     }
     history.statuses = vec![StatusObservation {
         at: secs(10),
-        reasons: BTreeMap::from([(node("c"), vec!["no answer".to_owned()])]),
+        reasons: BTreeMap::from([(node("c"), vec!["no response".to_owned()])]),
         ..StatusObservation::default()
     }];
     assert_eq!(properties(&history), []);
@@ -167,7 +167,7 @@ fn agent_that_does_not_answer_then_that_is_the_reason() {
 }
 
 #[test]
-fn out_of_service_for_a_moment_then_no_reason_is_asked_for() {
+fn out_of_service_briefly_then_no_reason_required() {
     let mut history = history();
     for round in &mut history.rounds {
         if (2..12).contains(&round.at.as_secs()) {
@@ -179,9 +179,12 @@ fn out_of_service_for_a_moment_then_no_reason_is_asked_for() {
 }
 
 #[test]
-fn command_that_reports_what_is_not_so_then_found() {
-    let left = |value: &[&str]| CommandClaim::NothingOpen {
-        left: value.iter().map(|value| (*value).to_owned()).collect(),
+fn false_report_of_a_command_then_found() {
+    let unfinished = |operations: &[&str]| CommandClaim::NoneUnfinished {
+        unfinished: operations
+            .iter()
+            .map(|operation| (*operation).to_owned())
+            .collect(),
     };
     for (claim, code, expected) in [
         (CommandClaim::Primary(node("b")), Some(0), None),
@@ -203,9 +206,9 @@ fn command_that_reports_what_is_not_so_then_found() {
             Some(ChaosProperty::ReportIsTrue),
         ),
         (CommandClaim::Streams(node("b")), Some(30), None),
-        (left(&[]), Some(0), None),
+        (unfinished(&[]), Some(0), None),
         (
-            left(&["operation"]),
+            unfinished(&["operation"]),
             Some(0),
             Some(ChaosProperty::ReportIsTrue),
         ),
@@ -213,19 +216,19 @@ fn command_that_reports_what_is_not_so_then_found() {
     ] {
         let mut history = history();
         history.commands.push(CommandObservation {
-            typed: "command".to_owned(),
+            command_line: "command".to_owned(),
             claim: claim.clone(),
             from: secs(50),
             to: secs(52),
             code,
-            printed: String::new(),
+            output: String::new(),
         });
         let expected: Vec<_> = expected.into_iter().collect();
         assert_eq!(properties(&history), expected, "{claim:?} {code:?}");
     }
 }
 
-/// Node a writes until 30 s, node b takes over at 40 s, and the others follow.
+/// Node a accepts writes until 30 s, node b takes over at 40 s, and the others stream from it.
 fn history() -> Observations {
     let rounds = (0..200).map(|at| {
         let (primary, timeline) = if at < 40 { ("a", 1) } else { ("b", 2) };
@@ -267,13 +270,13 @@ fn history() -> Observations {
 }
 
 /// Adds a problem to an agent's status and metrics.
-fn name(seen: &mut ObservedNode) {
+fn report_problem(seen: &mut ObservedNode) {
     let agent = seen.agent.as_mut().unwrap();
     agent.alerts = vec!["not-streaming".to_owned()];
 }
 
 /// Adds a problem of a node to log and status, for the whole history.
-fn said(history: &mut Observations, name: &str) {
+fn log_problem(history: &mut Observations, name: &str) {
     let always = TimeSpan {
         from: secs(0),
         to: secs(200),
@@ -303,7 +306,7 @@ fn node(name: &str) -> NodeId {
 
 fn tenths(from: u64, to: u64) -> Vec<Duration> {
     (from..to)
-        .map(|value| Duration::from_millis(100 * value))
+        .map(|tenth| Duration::from_millis(100 * tenth))
         .collect()
 }
 

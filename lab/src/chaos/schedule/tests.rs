@@ -27,14 +27,14 @@ fn known_seed_then_known_history() {
 #[test]
 fn many_seeds_then_every_fault_and_every_command() {
     let events: Vec<_> = (0..400)
-        .flat_map(|event| FaultSchedule::of(event).events)
+        .flat_map(|seed| FaultSchedule::of(seed).events)
         .collect();
-    let faults = events.iter().filter_map(|event| match event.act {
+    let faults = events.iter().filter_map(|event| match event.action {
         ScheduledAction::Break(kind) => Some(kind.fault(NodeSelector::default()).name()),
         ScheduledAction::Heal | ScheduledAction::Command(..) => None,
     });
     let mut faults: BTreeSet<String> = faults.collect();
-    // Without its supervisor, two nodes write when agent and guard are frozen: that is known.
+    // A sleeping supervisor allows split-brain, which only a watchdog device prevents.
     faults.insert("supervisor-asleep".to_owned());
     let command = Fault::augment_subcommands(clap::Command::new("break"));
     let every = command
@@ -42,17 +42,17 @@ fn many_seeds_then_every_fault_and_every_command() {
         .map(|command| command.get_name().to_owned());
     assert_eq!(faults, every.collect());
 
-    for (order, _) in COMMANDS {
-        let given = |event: &&ScheduledEvent| matches!(event.act, ScheduledAction::Command(given, _) if given == *order);
-        assert!(events.iter().any(|event| given(&event)), "{order:?}");
+    for (command, _weight) in COMMANDS {
+        let runs_command = |event: &ScheduledEvent| matches!(event.action, ScheduledAction::Command(scheduled, _) if scheduled == *command);
+        assert!(events.iter().any(runs_command), "{command:?}");
     }
 }
 
 #[test]
 fn every_history_then_one_to_four_faults_in_order_and_bounded() {
     for history in (0..1_000).map(FaultSchedule::of) {
-        let of = |event: &&ScheduledEvent| matches!(event.act, ScheduledAction::Break(_));
-        let faults = history.events.iter().filter(of).count();
+        let is_fault = |event: &&ScheduledEvent| matches!(event.action, ScheduledAction::Break(_));
+        let faults = history.events.iter().filter(is_fault).count();
         assert!((1..=4).contains(&faults), "{history}");
         assert!(
             history.events.is_sorted_by_key(|event| event.at),
