@@ -72,7 +72,8 @@ pub fn serve(lab: Arc<Lab>, tasks: &Tasks) -> anyhow::Result<()> {
     tasks.start("control", |stop| async move {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             let Ok((stream, _)) = accepted else { continue };
-            let (lab, one_scenario) = (Arc::clone(&lab), Arc::clone(&one_scenario));
+            let lab = Arc::clone(&lab);
+            let one_scenario = Arc::clone(&one_scenario);
             let all = connections.clone();
             connections.start("control request", |_stop| async move {
                 if let Err(error) = serve_connection(stream, &lab, &one_scenario, &all).await {

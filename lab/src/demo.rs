@@ -44,7 +44,8 @@ pub async fn run(
     let stopped = run_scenarios(&mut run, &mut results).await.err();
     run.stop().await;
 
-    let (history, topology) = (run.history(), lab.topology());
+    let history = run.history();
+    let topology = lab.topology();
     let snapshot = history.snapshot();
     let mut report = Report::new(
         topology,

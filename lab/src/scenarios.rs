@@ -42,8 +42,8 @@ mod zone_lost;
 
 pub use agent_and_guard_frozen::agent_and_guard_frozen;
 pub use agent_and_guard_killed::agent_and_guard_killed;
-pub use agent_frozen::agent_frozen;
 pub(crate) use agent_frozen::FREEZE_DURATION;
+pub use agent_frozen::agent_frozen;
 pub use agent_restarted::agent_restarted;
 pub use api_under_load::{primary_lost_under_load, region_lost_under_load};
 pub use cluster_restored::cluster_restored;

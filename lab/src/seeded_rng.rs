@@ -28,7 +28,7 @@ impl SeededRng {
 
     /// Returns an index into what has this length.
     pub fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap_or_default()
+        usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
 
     /// Says yes so many times of a hundred.

@@ -103,7 +103,10 @@ impl Ec2 {
                     } else if known.insert(node.spec.node.clone())
                         && let Err(error) = node.lose().await
                     {
-                        tracing::error!(error = format!("{error:#}"), "host of a stopped instance not ended");
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "host of a stopped instance not ended"
+                        );
                     }
                 }
             }

@@ -106,7 +106,7 @@ impl Route53 {
     /// When the fault file cannot be written.
     pub fn behave(&self, how: Option<&str>) -> anyhow::Result<()> {
         let path = &self.behaviour;
-        std::fs::write(path, how.unwrap_or_default())
+        std::fs::write(path, how.unwrap_or(""))
             .with_context(|| format!("could not write `{}`", path.display()))
     }
 

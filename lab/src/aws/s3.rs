@@ -72,8 +72,9 @@ impl S3Server {
     ) -> anyhow::Result<Self> {
         for bucket in buckets {
             let directory = root.join(bucket);
-            std::fs::create_dir_all(&directory)
-                .with_context(|| format!("could not create the bucket `{}`", directory.display()))?;
+            std::fs::create_dir_all(&directory).with_context(|| {
+                format!("could not create the bucket `{}`", directory.display())
+            })?;
         }
         let files = s3s_fs::FileSystem::new(root)
             .map_err(|error| anyhow::anyhow!("`{}` is no store: {error:?}", root.display()))?;
@@ -302,12 +303,11 @@ impl S3Backend {
             Some(S3Fault::CutBody(percent)) => Ok(s3_responses::cut(answer, percent).await),
             Some(S3Fault::SlowBody(rate)) => Ok(s3_responses::slow(answer, rate).await),
             Some(S3Fault::StaleList(age)) => {
-                let bucket = path.split('/').nth(1).unwrap_or_default();
-                let (new, old) = self
-                    .faults
-                    .as_ref()
-                    .map(|fault| fault.by_age(age))
-                    .unwrap_or_default();
+                let bucket = path.split('/').nth(1).unwrap_or("");
+                let (new, old) = match &self.faults {
+                    Some(faults) => faults.by_age(age),
+                    None => (Vec::new(), Vec::new()),
+                };
                 Ok(s3_responses::stale(answer, bucket, &new, &old).await)
             }
             Some(_) | None => Ok(answer),

@@ -81,7 +81,7 @@ pub enum RequestKind {
 impl RequestKind {
     /// Returns the kind of a request.
     pub fn of(request: &Parts) -> Self {
-        let query = request.uri.query().unwrap_or_default();
+        let query = request.uri.query().unwrap_or("");
         let has = |name: &str| {
             query
                 .split('&')
@@ -254,11 +254,16 @@ impl FaultInjector {
     /// was created.
     pub(super) fn by_age(&self, age: Duration) -> (Vec<String>, Vec<String>) {
         let state = self.state();
-        let is_new = |at: &Instant| at.elapsed() < age;
-        let (new, old): (Vec<_>, Vec<_>) = state.created.iter().partition(|(_, at)| is_new(at));
-        let keys =
-            |it: Vec<(&String, &Instant)>| it.into_iter().map(|value| value.0.clone()).collect();
-        (keys(new), keys(old))
+        let mut new = Vec::new();
+        let mut old = Vec::new();
+        for (path, created_at) in &state.created {
+            if created_at.elapsed() < age {
+                new.push(path.clone());
+            } else {
+                old.push(path.clone());
+            }
+        }
+        (new, old)
     }
 }
 
@@ -270,7 +275,7 @@ impl State {
             self.profile = None;
             self.note("-- over");
         }
-        self.profile.as_ref().map(|(profile, _)| profile)
+        self.profile.as_ref().map(|(profile, _until)| profile)
     }
 
     fn fate(&mut self, seed: u64, kind: RequestKind, number: u64) -> Option<S3Fault> {
@@ -288,7 +293,7 @@ impl State {
         let mut left = rng.below(1_000);
         for (fault, chance) in &profile.chances {
             if left < *chance {
-                return Some(*fault).filter(|value| value.concerns(kind));
+                return Some(*fault).filter(|fault| fault.concerns(kind));
             }
             left -= chance;
         }

@@ -106,7 +106,8 @@ pub(super) async fn stale(
 
 /// Returns the text without the elements `name` whose first `inner` element is hidden.
 fn without(text: &str, name: &str, inner: &str, hidden: impl Fn(&str) -> bool) -> String {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let open = format!("<{name}>");
+    let close = format!("</{name}>");
     let mut kept = String::new();
     let mut left = text;
     while let Some((before, rest)) = left.split_once(&open) {
@@ -116,8 +117,8 @@ fn without(text: &str, name: &str, inner: &str, hidden: impl Fn(&str) -> bool) -
         kept.push_str(before);
         let value = element
             .split_once(&format!("<{inner}>"))
-            .and_then(|(_, it)| it.split_once(&format!("</{inner}>")))
-            .map_or("", |(it, _)| it);
+            .and_then(|(_before, value)| value.split_once(&format!("</{inner}>")))
+            .map_or("", |(value, _after)| value);
         if !hidden(value) {
             kept.extend([&open, element, &close]);
         }

@@ -54,7 +54,10 @@ impl PostgresServer {
         for (name, value) in settings {
             arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
-        let name = data.file_name().unwrap_or_default().to_string_lossy();
+        let name = data
+            .file_name()
+            .unwrap_or(data.as_os_str())
+            .to_string_lossy();
         let program = sandbox.postgres(arguments, &format!("{name}.log"))?;
         let child = program
             .command()?
@@ -209,8 +212,13 @@ impl Drop for PostgresServer {
         if self.child.id().is_some() {
             send_signal(self.pid, Signal::SIGKILL);
         }
-        for pid in inside(&self.data).unwrap_or_default() {
-            send_signal(pid, Signal::SIGKILL);
+        match inside(&self.data) {
+            Ok(pids) => {
+                for pid in pids {
+                    send_signal(pid, Signal::SIGKILL);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "processes not listed"),
         }
     }
 }

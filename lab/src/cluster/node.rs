@@ -88,7 +88,7 @@ impl Node {
         let path = self.spec.data().join("postmaster.pid");
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("PostgreSQL is not running on `{}`", self.spec.node))?;
-        let first = text.lines().next().unwrap_or_default();
+        let first = text.lines().next().unwrap_or("");
         first
             .parse()
             .with_context(|| format!("`{}` does not start with a process ID", path.display()))
@@ -158,7 +158,8 @@ impl Node {
                 if field("streaming") == true {
                     return Ok(());
                 }
-                let (role, standby_setup) = (field("role"), field("standby_setup"));
+                let role = field("role");
+                let standby_setup = field("standby_setup");
                 Err(format!(
                     "`{node}` is {role}, standby setup: {standby_setup}"
                 ))

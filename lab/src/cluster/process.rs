@@ -188,7 +188,8 @@ impl Process {
 
     /// Returns the end of the log, for an error message.
     pub fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = std::fs::read_to_string(&self.log)
+            .unwrap_or_else(|error| format!("log not readable: {error}"));
         let mut lines: Vec<_> = text.lines().rev().take(5).collect();
         lines.reverse();
         lines.join(" | ")
@@ -210,7 +211,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cluster::process_table::{descendants, stat, send_signal};
+    use crate::cluster::process_table::{descendants, send_signal, stat};
     use crate::cluster::program::RunAs;
     use crate::cluster::supervisor::RESTART_AFTER;
 
@@ -270,7 +271,7 @@ mod tests {
         let process = Process::watched(fixture.program(&script), watched.clone(), &fixture.tasks);
         process.start();
         let child = wait::until("a child", SOON, || async {
-            let text = std::fs::read_to_string(&children).unwrap_or_default();
+            let text = std::fs::read_to_string(&children).map_err(|error| error.to_string())?;
             text.trim()
                 .parse::<i32>()
                 .map_err(|error| error.to_string())

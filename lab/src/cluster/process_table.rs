@@ -63,8 +63,8 @@ pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
         next += 1;
-        let children = parents.iter().filter(|(_, it)| *it == parent);
-        found.extend(children.map(|(child, _)| *child));
+        let children = parents.iter().filter(|(_child, of)| *of == parent);
+        found.extend(children.map(|(child, _parent)| *child));
     }
     found.remove(0);
     Ok(found)

@@ -99,7 +99,7 @@ impl Program {
             .arg(&self.executable)
             .args(&self.arguments)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("HOME", "/nonexistent")
             .env("LC_ALL", "C.UTF-8")
             .envs(&self.environment)

@@ -37,7 +37,8 @@ impl Programs {
         restrict(&to, 0o755)?;
         let from = built()?;
         for name in NAMES {
-            let (from, to) = (from.join(name), to.join(name));
+            let from = from.join(name);
+            let to = to.join(name);
             if std::fs::hard_link(&from, &to).is_err() {
                 std::fs::copy(&from, &to)
                     .with_context(|| format!("could not copy `{}`", from.display()))?;
@@ -132,7 +133,7 @@ impl Programs {
     }
 
     fn on_node(&self, spec: &NodeSpec, arguments: &[&str]) -> Program {
-        let command = arguments.first().copied().unwrap_or_default();
+        let command = arguments.first().copied().unwrap_or("failover-ctl");
         let name = format!("{command}-{}", spec.label());
         let settings = settings::failover_ctl(spec);
         self.program(&name, "failover-ctl", Some(&settings), arguments)

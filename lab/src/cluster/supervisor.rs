@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time;
 use tracing::{debug, info, warn};
 
-use crate::cluster::process_table::{signal_inside, send_signal};
+use crate::cluster::process_table::{send_signal, signal_inside};
 use crate::cluster::program::Program;
 use crate::cluster::watchdog::{Watchdog, WatchdogSettings, anything_left};
 
@@ -157,7 +157,10 @@ async fn sweep(data: &Path) {
             return;
         }
         if let Err(error) = signal_inside(data, Signal::SIGKILL) {
-            warn!(error = format!("{error:#}"), "processes in the data directory not killed");
+            warn!(
+                error = format!("{error:#}"),
+                "processes in the data directory not killed"
+            );
         }
         time::sleep(Duration::from_millis(10)).await;
     }

@@ -84,7 +84,7 @@ impl<'a> Watchdog<'a> {
             let received = self.socket.recv(&mut buffer);
             match time::timeout_at(self.deadline, received).await {
                 Ok(Ok(length)) => {
-                    let message = buffer.get(..length).unwrap_or_default();
+                    let message = buffer.get(..length).expect("a datagram fits its buffer");
                     self.hear(&String::from_utf8_lossy(message));
                 }
                 Ok(Err(error)) => {
@@ -112,9 +112,9 @@ impl<'a> Watchdog<'a> {
     /// Kills the process and everything that belongs to it, also if frozen.
     pub(crate) fn end_all(&self, pid: i32) {
         // Descendants are collected first: later they have another parent.
-        let mut all = descendants(pid).unwrap_or_default();
+        let mut all = or_none(descendants(pid));
         send_signal(pid, Signal::SIGKILL);
-        all.extend(inside(&self.watched.data).unwrap_or_default());
+        all.extend(or_none(inside(&self.watched.data)));
         for pid in &all {
             send_signal(*pid, Signal::SIGKILL);
         }
@@ -125,6 +125,14 @@ impl<'a> Watchdog<'a> {
             "watchdog expired"
         );
     }
+}
+
+/// Returns the listed processes, or none with a warning.
+fn or_none(listed: anyhow::Result<Vec<i32>>) -> Vec<i32> {
+    listed.unwrap_or_else(|error| {
+        warn!(%error, "processes not listed");
+        Vec::new()
+    })
 }
 
 /// Tests whether a process of a killed program is left.

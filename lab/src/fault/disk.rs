@@ -1,6 +1,6 @@
-//! Disks of the nodes' own, which can be filled and made read-only.
+//! Faults of a node's own disk: full, or read-only.
 //!
-//! Each is a file system in memory that holds all of a node's directory. Only root can make one.
+//! Each disk is a file system in memory with all of a node's directory. Mounting one needs root.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::lab::Lab;
 use crate::network::proxy::NetworkState;
 use crate::wait;
 
-/// The file that leaves no room for another.
+/// File that fills the disk.
 const BALLAST: &str = "ballast";
 
-/// How long a disk may be busy after everything on its node has ended.
+/// Timeout until a disk is idle after all processes of its node have ended.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
 
 impl Lab {
-    /// Leaves no room on a node's disk, and has PostgreSQL want some.
+    /// Fills a node's disk, and makes PostgreSQL write WAL.
     pub(super) async fn fill_disk(&self, node: &Node) -> anyhow::Result<()> {
         let disk = own_disk(node)?;
         let ballast = disk.join(BALLAST);
@@ -29,21 +29,21 @@ impl Lab {
         let spec = node.spec.clone();
         let harm = &self.active_faults.lock().await.harm;
         harm.start("full disk", |stop| async move {
-            let again = async {
+            let refill = async {
                 loop {
-                    // Segments that were recycled hide for minutes that there is no room for a new one.
+                    // Recycled segments would delay the failure by minutes.
                     let switch = "select pg_switch_wal()::text";
                     crate::cluster::sql::local(&spec, switch).await.ok();
                     fill(&ballast).await.ok();
                     time::sleep(Duration::from_secs(1)).await;
                 }
             };
-            stop.run_until_cancelled(again).await;
+            stop.run_until_cancelled(refill).await;
         });
         Ok(())
     }
 
-    /// Restarts a node's host with a disk that can only be read.
+    /// Restarts a node's host with a read-only disk.
     pub(super) async fn freeze_disk(&self, node: &Node) -> anyhow::Result<()> {
         let disk = own_disk(node)?;
         let name = &node.spec.node;
@@ -51,8 +51,8 @@ impl Lab {
             .set(NetworkState::Refused, |path| path.touches(name));
         node.lose().await?;
         wait::until("the disk to be read-only", QUIET_WITHIN, || async {
-            let remounted = run("mount", &["-o", "remount,ro"], disk).await;
-            remounted.map_err(|error| format!("{error:#}"))
+            let remount = run("mount", &["-o", "remount,ro"], disk).await;
+            remount.map_err(|error| format!("{error:#}"))
         })
         .await?;
         self.proxies
@@ -62,7 +62,7 @@ impl Lab {
     }
 }
 
-/// Makes a node's disk as it was.
+/// Empties a node's own disk and makes it writable.
 pub(super) async fn heal(node: &Node) -> anyhow::Result<()> {
     let Ok(disk) = own_disk(node) else {
         return Ok(());
@@ -74,14 +74,16 @@ pub(super) async fn heal(node: &Node) -> anyhow::Result<()> {
     }
 }
 
-/// Returns where a node's own disk is.
+/// Returns the directory of a node's own disk.
 fn own_disk(node: &Node) -> anyhow::Result<&Path> {
     use std::os::unix::fs::MetadataExt as _;
 
     let directory = node.spec.directory.as_path();
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
-    let above = directory.parent().context("the node's directory is not in a lab's")?;
-    if device(directory)? == device(above)? {
+    let parent = directory
+        .parent()
+        .context("the node's directory is not in a lab's")?;
+    if device(directory)? == device(parent)? {
         bail!(
             "`{}` is on no disk of its own: start the lab with `lab up --own-disks`, as root",
             directory.display()
@@ -90,7 +92,7 @@ fn own_disk(node: &Node) -> anyhow::Result<&Path> {
     Ok(directory)
 }
 
-/// Writes a file until there is no room left, and leaves not a page.
+/// Writes to a file until the disk is full.
 async fn fill(ballast: &Path) -> anyhow::Result<()> {
     let ballast = ballast.to_owned();
     tokio::task::spawn_blocking(move || {
@@ -100,10 +102,10 @@ async fn fill(ballast: &Path) -> anyhow::Result<()> {
             .create(true)
             .append(true)
             .open(ballast)?;
-        let piece = vec![0; 64 * 1024];
-        let mut length = piece.len();
+        let zeros = vec![0; 64 * 1024];
+        let mut length = zeros.len();
         while length >= 4096 {
-            let part = piece.get(..length).unwrap_or_default();
+            let part = zeros.get(..length).expect("the length only shrinks");
             if file.write_all(part).is_err() {
                 length /= 2;
             }

@@ -1,4 +1,4 @@
-//! Everything that was broken is put right.
+//! Healing of every fault.
 
 use nix::sys::signal::Signal;
 
@@ -9,8 +9,8 @@ use crate::lab::Lab;
 use crate::network::proxy::NetworkState;
 
 impl Lab {
-    /// Puts everything right that a fault made wrong: paths carry again, what is frozen goes on,
-    /// disks have room, settings are as they were, and what is down is started.
+    /// Heals every fault: opens paths, resumes frozen processes, empties disks, restores settings, and
+    /// starts what is down.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Lab {
             }
             node.guard.supervisor_sleeps(false);
             node.start();
-            undo(node).await;
+            revert_settings(node).await;
         }
         for api in self.apis.values() {
             api.start();
@@ -51,8 +51,8 @@ impl Lab {
     }
 }
 
-/// Takes back what somebody told PostgreSQL. A server that is not up was told nothing that lasts.
-async fn undo(node: &Node) {
+/// Reverts settings of PostgreSQL. A server that is down has none to revert.
+async fn revert_settings(node: &Node) {
     for statement in [
         "select pg_wal_replay_resume() where pg_is_in_recovery()",
         "alter system reset wal_keep_size",
@@ -60,7 +60,7 @@ async fn undo(node: &Node) {
     ] {
         if let Err(error) = node.local_query(statement).await {
             let node = &node.spec.node;
-            tracing::debug!(%node, error = format!("{error:#}"), "not undone");
+            tracing::debug!(%node, error = format!("{error:#}"), "setting not reverted");
         }
     }
 }

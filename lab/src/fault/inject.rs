@@ -1,4 +1,4 @@
-//! Carries faults out.
+//! Injection of faults into a lab.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,25 +31,33 @@ impl Lab {
     ///
     /// When the fault cannot be injected, for instance because the process has already ended.
     pub async fn break_with(&self, fault: &Fault) -> anyhow::Result<String> {
-        let Some(on) = fault.on() else {
-            return self.break_more_than_a_node(fault).await;
+        let Some(selector) = fault.on() else {
+            return self.break_shared_service(fault).await;
         };
-        let name = which(on, self).await?;
+        let name = select_node(selector, self).await?;
         let node = self.node(&name)?;
-        let done = match signalled(fault, node)? {
-            Some(done) => done,
-            None => self.break_node(fault, node).await?,
+        let effect = if let Some(effect) = freeze_processes(fault, node)? {
+            effect
+        } else if let Some(effect) = end_processes(fault, node)? {
+            effect
+        } else if let Some(effect) = self.break_paths(fault, &name) {
+            effect
+        } else if let Some(effect) = self.break_storage(fault, node).await? {
+            effect
+        } else {
+            self.break_host(fault, node).await?
         };
-        Ok(format!("node {name}: {done}"))
+        Ok(format!("node {name}: {effect}"))
     }
 
+    /// Injects a fault of the host or of PostgreSQL's settings, and returns its effect.
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "each fault is carried out by one of three functions"
+        reason = "each fault is injected by one of several functions"
     )]
-    async fn break_node(&self, fault: &Fault, node: &Node) -> anyhow::Result<&'static str> {
+    async fn break_host(&self, fault: &Fault, node: &Node) -> anyhow::Result<&'static str> {
         let name = &node.spec.node;
-        let done = match fault {
+        let effect = match fault {
             Fault::NodeLost(_) => {
                 self.proxies
                     .set(NetworkState::Refused, |path| path.touches(name));
@@ -86,6 +94,22 @@ impl Lab {
                 config::rewrite_settings(node)?;
                 "postgresql.conf no longer includes guard's settings, and guard is killed"
             }
+            other => anyhow::bail!("`{other:?}` is not a fault of one node"),
+        };
+        Ok(effect)
+    }
+
+    /// Injects a fault of replay or of the disk, and returns its effect; `None` for other faults.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "each fault is injected by one of several functions"
+    )]
+    async fn break_storage(
+        &self,
+        fault: &Fault,
+        node: &Node,
+    ) -> anyhow::Result<Option<&'static str>> {
+        let effect = match fault {
             Fault::ReplaySlow(_) => {
                 self.slow_replay(node).await;
                 "replay is slow"
@@ -110,6 +134,18 @@ impl Lab {
                 self.clone_node(node).await?;
                 "a second host runs with a copy of its disk and settings"
             }
+            _ => return Ok(None),
+        };
+        Ok(Some(effect))
+    }
+
+    /// Injects a fault of the paths of a node, and returns its effect; `None` for other faults.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "each fault is injected by one of several functions"
+    )]
+    fn break_paths(&self, fault: &Fault, name: &NodeId) -> Option<&'static str> {
+        let effect = match fault {
             Fault::LeaseCut(_) => {
                 self.proxies
                     .set(NetworkState::Silent, |path| path.is_lease_of(name));
@@ -130,19 +166,20 @@ impl Lab {
                 });
                 "it is cut off from the other nodes"
             }
-            other => anyhow::bail!("`{other:?}` is not a fault of one node"),
+            _ => return None,
         };
-        Ok(done)
+        Some(effect)
     }
 
+    /// Injects a fault of a region or of a shared service, and returns its effect.
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "each fault is carried out by one of three functions"
+        reason = "each fault is injected by one of several functions"
     )]
-    async fn break_more_than_a_node(&self, fault: &Fault) -> anyhow::Result<String> {
+    async fn break_shared_service(&self, fault: &Fault) -> anyhow::Result<String> {
         let route53 = &self.route53;
         let third = &self.topology().third;
-        let done = match fault {
+        let effect = match fault {
             Fault::RegionLost(RegionSelector { region }) => {
                 let region = region.as_ref().unwrap_or(&self.topology().primary);
                 self.lose_region(region).await?;
@@ -182,7 +219,7 @@ impl Lab {
                 return Ok(format!("the lease store, S3 in {third}, is down"));
             }
         };
-        Ok(done.to_owned())
+        Ok(effect.to_owned())
     }
 
     /// Loses a region.
@@ -191,16 +228,16 @@ impl Lab {
     ///
     /// When a process does not end in time.
     pub async fn lose_region(&self, region: &Region) -> anyhow::Result<()> {
-        let here: Vec<_> = self
+        let lost_nodes: Vec<_> = self
             .nodes
             .iter()
             .filter(|node| node.spec.region == *region)
             .collect();
         self.proxies.set(NetworkState::Refused, |path| {
-            here.iter().any(|node| path.touches(&node.spec.node))
+            lost_nodes.iter().any(|node| path.touches(&node.spec.node))
                 || matches!(path, NetworkPath::Backups { to, .. } if to == region)
         });
-        let nodes = futures_util::future::try_join_all(here.iter().map(|node| node.lose()));
+        let nodes = futures_util::future::try_join_all(lost_nodes.iter().map(|node| node.lose()));
         let api = async {
             match self.apis.get(region) {
                 Some(api) => api.kill().await,
@@ -238,18 +275,14 @@ impl Lab {
     }
 }
 
-/// Carries out a fault that consists of signals, and returns what it did; none for other faults.
+/// Freezes the processes that a fault freezes, and returns its effect; `None` for other faults.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "each fault is carried out by one of three functions"
+    reason = "each fault is injected by one of several functions"
 )]
-fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>> {
+fn freeze_processes(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>> {
     let freeze_postgres = || signal_inside(&node.spec.data(), Signal::SIGSTOP);
-    let done = match fault {
-        Fault::PostmasterKilled(_) => {
-            node.kill_postmaster()?;
-            "postmaster is killed"
-        }
+    let effect = match fault {
         Fault::AgentFrozen(_) => {
             node.agent.signal(Signal::SIGSTOP)?;
             "agent is frozen"
@@ -290,6 +323,22 @@ fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>>
             node.freeze()?;
             "everything on the host is frozen"
         }
+        _ => return Ok(None),
+    };
+    Ok(Some(effect))
+}
+
+/// Ends the processes that a fault ends, and returns its effect; `None` for other faults.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each fault is injected by one of several functions"
+)]
+fn end_processes(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>> {
+    let effect = match fault {
+        Fault::PostmasterKilled(_) => {
+            node.kill_postmaster()?;
+            "postmaster is killed"
+        }
         Fault::AgentKilled(_) => {
             node.agent.signal(Signal::SIGKILL)?;
             "agent is killed"
@@ -313,10 +362,10 @@ fn signalled(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'static str>>
         }
         _ => return Ok(None),
     };
-    Ok(Some(done))
+    Ok(Some(effect))
 }
 
-async fn which(selector: &NodeSelector, lab: &Lab) -> anyhow::Result<NodeId> {
+async fn select_node(selector: &NodeSelector, lab: &Lab) -> anyhow::Result<NodeId> {
     match &selector.node {
         Some(node) => Ok(node.clone()),
         None => lab.wait_for_primary(Duration::from_secs(30)).await,

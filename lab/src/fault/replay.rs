@@ -1,4 +1,4 @@
-//! Standbys that replay slowly, or find that the WAL which they need is gone.
+//! Faults of standbys: slow replay, and removed WAL.
 
 use std::time::Duration;
 
@@ -12,34 +12,40 @@ use crate::lab::Lab;
 use crate::network::proxy::NetworkState;
 use crate::wait;
 
-/// How long the startup process goes on, and stands still, in each round: 3.5 % of the time.
-const GOES_ON: Duration = Duration::from_millis(35);
-const STANDS_STILL: Duration = Duration::from_millis(965);
+/// Times for which the startup process runs and is frozen in each round: it runs 3.5 % of the time.
+const RUN_DURATION: Duration = Duration::from_millis(35);
+const FREEZE_DURATION: Duration = Duration::from_millis(965);
 
-/// How long a primary may take to remove WAL: it has to archive it first.
-const REMOVED_WITHIN: Duration = Duration::from_mins(1);
+/// Timeout until a primary removes WAL, which it archives first.
+const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Lab {
-    /// Lets a node replay for a fraction of the time, whenever it replays.
+    /// Freezes a node's replay for most of the time.
     pub(super) async fn slow_replay(&self, node: &Node) {
         let data = node.spec.data();
         let harm = &self.active_faults.lock().await.harm;
         harm.start("slow replay", |stop| async move {
             let pause = |length| stop.run_until_cancelled(time::sleep(length));
             loop {
-                let startup = inside(&data).unwrap_or_default();
-                let startup: Vec<i32> = startup.into_iter().filter(|pid| replays(*pid)).collect();
+                let processes = inside(&data).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "processes not listed");
+                    Vec::new()
+                });
+                let startup: Vec<i32> = processes
+                    .into_iter()
+                    .filter(|pid| is_startup_process(*pid))
+                    .collect();
                 signal_all(&startup, Signal::SIGSTOP);
-                let ended = pause(STANDS_STILL).await.is_none();
+                let ended = pause(FREEZE_DURATION).await.is_none();
                 signal_all(&startup, Signal::SIGCONT);
-                if ended || pause(GOES_ON).await.is_none() {
+                if ended || pause(RUN_DURATION).await.is_none() {
                     return;
                 }
             }
         });
     }
 
-    /// Takes a node away, and has the primary remove WAL that it needs.
+    /// Ends a node's host, and makes the primary remove WAL that the node needs.
     pub(super) async fn remove_wal_of(&self, node: &Node) -> anyhow::Result<()> {
         let name = &node.spec.node;
         let primary = self.wait_for_primary(Duration::from_secs(10)).await?;
@@ -57,14 +63,14 @@ impl Lab {
             .await?
             .context("the primary writes no WAL")?;
         let needed = primary.spec.data().join("pg_wal").join(needed);
-        // It stays until it is archived, and a checkpoint after that has seen it.
-        wait::until("the primary to remove WAL", REMOVED_WITHIN, || async {
+        // PostgreSQL removes a segment at the first checkpoint after its archiving.
+        wait::until("the primary to remove WAL", REMOVAL_TIMEOUT, || async {
             for statement in ["select pg_switch_wal()::text", "checkpoint"] {
                 let done = primary.local_query(statement).await;
                 done.map_err(|error| format!("{error:#}"))?;
             }
             if needed.exists() {
-                return Err(format!("`{}` is still there", needed.display()));
+                return Err(format!("`{}` still exists", needed.display()));
             }
             Ok(())
         })
@@ -73,8 +79,8 @@ impl Lab {
     }
 }
 
-/// Tests whether a process is a PostgreSQL's that replays WAL.
-fn replays(pid: i32) -> bool {
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&command).starts_with("postgres: startup")
+/// Tests whether a process is PostgreSQL's startup process, which replays WAL.
+fn is_startup_process(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|title| String::from_utf8_lossy(&title).starts_with("postgres: startup"))
 }

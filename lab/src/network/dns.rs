@@ -48,10 +48,8 @@ pub async fn serve(
             let Ok((length, client)) = received else {
                 continue;
             };
-            let Some(answer) = over_udp
-                .answer(packet.get(..length).unwrap_or_default())
-                .await
-            else {
+            let query = packet.get(..length).expect("a datagram fits its buffer");
+            let Some(answer) = over_udp.answer(query).await else {
                 continue;
             };
             if let Err(error) = udp.send_to(&answer, client).await {
@@ -91,7 +89,7 @@ pub async fn look_up(resolver: SocketAddr, name: &str) -> anyhow::Result<(Vec<Ip
     let length = time::timeout(Duration::from_secs(1), socket.recv(&mut packet))
         .await
         .with_context(|| format!("`{resolver}` did not resolve `{name}`"))??;
-    let answer = Message::from_vec(packet.get(..length).unwrap_or_default())?;
+    let answer = Message::from_vec(packet.get(..length).expect("a datagram fits its buffer"))?;
     let mut ttl = Duration::MAX;
     let mut found = Vec::new();
     for record in &answer.answers {
@@ -171,8 +169,11 @@ impl DnsServer {
 }
 
 fn stale(copy: Option<&ZoneCopy>) -> Arc<Vec<RecordSet>> {
-    copy.map(|copy| Arc::clone(&copy.records))
-        .unwrap_or_default()
+    match copy {
+        Some(copy) => Arc::clone(&copy.records),
+        // Negative responses are cached for one second only.
+        None => Arc::new(Vec::new()),
+    }
 }
 
 /// Returns the response to a query from these records.

@@ -73,7 +73,8 @@ impl Proxies {
                 open(NetworkPath::Backups { from, to: region }, listen, target)?;
             }
             for other in topology.nodes.iter().filter(|node| node.node != from) {
-                let (from, to) = (from.clone(), other.node.clone());
+                let from = from.clone();
+                let to = other.node.clone();
                 let postgres = NetworkPath::Postgres {
                     from: from.clone(),
                     to: to.clone(),

@@ -117,8 +117,8 @@ async fn unfenced_is_not_resumed(
     let journal = failover_ctl(run, &abandon).await?.json()?;
     let left_behind = journal
         .pointer("/outcome/left_behind")
-        .map(Value::to_string);
-    let left_behind = left_behind.unwrap_or_default();
+        .with_context(|| format!("the journal has no `left_behind`: {journal}"))?
+        .to_string();
     ensure!(
         text(&journal, "/outcome/reason") == reason
             && left_behind.contains(&format!("held by `{old}`"))

@@ -65,10 +65,11 @@ pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
         "the outdated standby to refuse",
         SCENARIO_TIMEOUT,
         || async {
-            let log = std::fs::read_to_string(outdated.agent.log()).unwrap_or_default();
-            let said = log.contains("system identifier");
-            said.then_some(())
-                .ok_or_else(|| "it has not yet".to_owned())
+            let log = std::fs::read_to_string(outdated.agent.log())
+                .map_err(|error| format!("log not readable: {error}"))?;
+            log.contains("system identifier")
+                .then_some(())
+                .ok_or_else(|| "its log names no system identifier".to_owned())
         },
     )
     .await?;

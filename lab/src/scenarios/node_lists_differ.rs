@@ -74,6 +74,7 @@ fn without(text: &str, node: &NodeSpec) -> anyhow::Result<String> {
     let start = before.context("there is no `[[nodes]]`")?;
     let rest = text.get(at..).and_then(|text| text.find("\n["));
     let end = at + rest.context("nothing follows the node")? + 1;
-    let (before, after) = (text.get(..start), text.get(end..));
-    Ok([before.unwrap_or_default(), after.unwrap_or_default()].concat())
+    let before = text.get(..start).context("no text before the node")?;
+    let after = text.get(end..).context("no text after the node")?;
+    Ok([before, after].concat())
 }

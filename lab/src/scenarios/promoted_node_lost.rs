@@ -161,16 +161,14 @@ async fn chosen_dies_promoting(
 async fn earlier_timeline_accepted(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
     let plan = failover_ctl(run, &["plan", "promote", "--to", node.as_str()]).await?;
     plan.refused(16, "--accept-timeline ")?;
-    let number = plan
+    let number: String = plan
         .err
         .split("--accept-timeline ")
         .nth(1)
-        .map(|rest| {
-            rest.chars()
-                .take_while(char::is_ascii_digit)
-                .collect::<String>()
-        })
-        .unwrap_or_default();
+        .context("the rejection names no `--accept-timeline`")?
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
     let mut promote = promote(node).to_vec();
     promote.extend(["--accept-timeline", &number]);
     let journal = failover_ctl(run, &promote).await?.json()?;
@@ -218,8 +216,10 @@ async fn wait_for_problem(
     wait::until("the problem to be named", SCENARIO_TIMEOUT, || async {
         let node = run.lab.node(node).map_err(|error| error.to_string())?;
         let status = node.status().await.map_err(|error| format!("{error:#}"))?;
-        let problems = status.pointer("/problems").map(Value::to_string);
-        let problems = problems.unwrap_or_default();
+        let problems = status
+            .pointer("/problems")
+            .ok_or_else(|| "the status has no `problems`".to_owned())?
+            .to_string();
         if problems.contains(problem) {
             return Ok(());
         }
@@ -260,7 +260,10 @@ async fn freeze_replay(run: &ScenarioRun<'_>, name: &NodeId) -> anyhow::Result<(
 /// Returns the process that replays: without it a promotion does not come to its end.
 fn startup_process(node: &Node) -> anyhow::Result<Pid> {
     for pid in crate::cluster::process_table::inside(&node.spec.data())? {
-        let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // The process may have ended since.
+        let Ok(title) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
+            continue;
+        };
         if String::from_utf8_lossy(&title).contains("startup") {
             return Ok(Pid::from_raw(pid));
         }

@@ -69,7 +69,7 @@ fn no_node_writable_after_healing_then_found() {
 }
 
 #[test]
-fn api_that_finds_no_primary_then_unrecovered_reason() {
+fn api_without_primary_then_not_recovered() {
     let mut history = history();
     history.through_api = tenths(0, 500);
     assert_eq!(properties(&history), [ChaosProperty::WholeAfterHealing]);
@@ -96,7 +96,7 @@ fn node_streams_too_late_or_never_then_found() {
 }
 
 #[test]
-fn node_on_an_old_timeline_or_not_replaying_then_unrecovered_reason() {
+fn old_timeline_or_no_replay_then_not_recovered() {
     let history = history();
     let pair = |change: fn(&mut ServerObservation)| {
         let mut two = history.rounds[150].clone();
