@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_node_then_operator_settings_and_the_primary() {
+    fn no_node_then_operator_settings_and_primary() {
         let environment = environment(None);
 
         assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn node_then_its_settings_and_its_server() {
+    fn node_selected_then_its_settings_and_server() {
         let environment = environment(Some("c"));
 
         assert_eq!(

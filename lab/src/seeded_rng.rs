@@ -42,11 +42,11 @@ impl SeededRng {
     }
 
     /// Returns one of these, by weight; none of none.
-    pub fn weighted<T: Copy>(&mut self, of: &[(T, u64)]) -> Option<T> {
-        let mut left = self.below(of.iter().map(|(_, weight)| weight).sum());
-        for (it, weight) in of {
+    pub fn weighted<T: Copy>(&mut self, elements: &[(T, u64)]) -> Option<T> {
+        let mut left = self.below(elements.iter().map(|(_element, weight)| weight).sum());
+        for (element, weight) in elements {
             if left < *weight {
-                return Some(*it);
+                return Some(*element);
             }
             left -= weight;
         }

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn says_what_it_saw_last() {
+    async fn timeout_then_last_observation_in_error() {
         let mut looks = 0;
         let gave_up = until("the third look", Duration::from_secs(1), || {
             looks += 1;

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_instances_of_an_answer() {
+    fn response_with_instances_then_ids_parsed() {
         let answer = "<item><instanceId>i-2</instanceId></item><item><instanceId>i-1</instanceId>";
         assert_eq!(
             instances(answer),

@@ -283,7 +283,7 @@ mod tests {
     use crate::cluster::lab_lock::LabLock;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn changes_a_record_only_for_whoever_knows_its_value() {
+    async fn record_changed_with_stale_value_then_rejected() {
         let route53_fixture = route53_fixture().await;
         let route53 = &route53_fixture.route53;
         let epoch = |number: u32| RecordSet {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn throttled_then_refused_until_it_serves_again() {
+    async fn throttled_then_rejected_until_healed() {
         let route53_fixture = route53_fixture().await;
         let route53 = &route53_fixture.route53;
         assert_eq!(route53.records().await.unwrap().len(), 4);

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn same_seed_then_same_fates_whatever_comes_beside() {
+    fn same_seed_then_same_faults_under_concurrency() {
         let profile = || FaultProfile {
             chances: vec![(S3Fault::SlowDown, 300), (S3Fault::LostAnswer, 300)],
             most_per_second: None,
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_that_concerns_another_kind_then_well() {
+    fn fault_of_other_request_kind_then_no_fault() {
         let injector = FaultInjector::new(1);
         injector.fail(FaultProfile::always(S3Fault::ErrorIn200), None);
         assert_eq!(injector.decide(RequestKind::Put, &put()), None);

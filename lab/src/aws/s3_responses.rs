@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn stale_list_then_neither_new_objects_nor_folders_of_them() {
+    async fn stale_list_then_without_new_objects_and_prefixes() {
         let list = "<R><Contents><Key>a/1</Key></Contents><Contents><Key>a/2</Key></Contents>\
                     <CommonPrefixes><Prefix>a/</Prefix></CommonPrefixes>\
                     <CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes></R>";

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_number_is_one_lab() {
+    fn number_locked_then_second_lock_rejected() {
         let claim = LabLock::any().unwrap();
         let again = LabLock::take(claim.topology.clone()).unwrap_err();
 

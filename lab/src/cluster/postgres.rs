@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn postgresql_cannot_start_without_guard() {
+    fn no_guard_then_postgresql_cannot_start() {
         let topology = Topology::new(7, None).unwrap();
         let text = configuration(&topology, &topology.nodes[0]);
 

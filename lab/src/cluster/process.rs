@@ -218,7 +218,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn starts_again_what_died_and_leaves_down_what_was_killed() {
+    async fn process_dies_then_restarted_unless_stopped() {
         let fixture = fixture();
         let process = fixture.process("exec sleep 600", RestartPolicy::Always);
         process.start();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn shows_a_frozen_process_as_frozen() {
+    async fn process_frozen_then_shown_as_frozen() {
         let fixture = fixture();
         let process = fixture.process("exec sleep 600", RestartPolicy::Always);
         process.start();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn silent_process_then_it_ends_with_its_children_and_starts_anew() {
+    async fn watchdog_expired_then_descendants_killed_and_restarted() {
         let fixture = fixture();
         let watched = WatchdogSettings {
             socket: fixture.directory.path().join("notify"),

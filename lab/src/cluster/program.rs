@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_failed_command_says_what_it_wrote() {
+    async fn command_failed_then_error_has_its_output() {
         let directory = tempfile::tempdir().unwrap();
         let script = "echo to the log; echo no such luck >&2; exit 3";
         let program = Program {

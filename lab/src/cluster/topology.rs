@@ -340,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_listen_on_one_address() {
+    fn topology_then_addresses_unique() {
         let topology = Topology::new(7, None).unwrap();
         let addresses = topology.addresses();
         let distinct: BTreeSet<_> = addresses.iter().collect();
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn each_path_has_an_address_of_its_own() {
+    fn paths_then_unique_addresses() {
         let topology = Topology::new(7, None).unwrap();
         let [a, b, _] = &topology.nodes[..] else {
             panic!("a lab has three nodes");
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn second_host_then_other_addresses_and_the_same_paths() {
+    fn second_host_then_own_addresses_and_same_targets() {
         let topology = Topology::new(7, None).unwrap();
         let [a, b, _] = &topology.nodes[..] else {
             panic!("a lab has three nodes");

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn announced_limit_then_counted_from_its_message() {
+    async fn limit_announced_then_counted_from_message() {
         let directory = tempfile::tempdir().unwrap();
         let watched = watched(directory.path(), Duration::from_mins(10));
         let mut watchdog = Watchdog::listen(&watched).unwrap();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_of_an_earlier_process_are_not_heard() {
+    async fn new_process_then_earlier_messages_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let watched = watched(directory.path(), Duration::from_millis(200));
         let first = Watchdog::listen(&watched).unwrap();

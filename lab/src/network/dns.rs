@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_with_the_time_to_live_of_the_record() {
+    fn record_then_served_with_its_ttl() {
         let reply = ask("db.causeway.test.", RecordType::A);
 
         let [record] = &reply.answers[..] else {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_an_alias_and_shows_it() {
+    fn alias_then_followed_and_in_response() {
         let reply = ask("DB-reader.Causeway.test.", RecordType::A);
 
         let shown: Vec<_> = reply
@@ -294,14 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn reads_text_without_its_quotes() {
+    fn txt_record_then_without_quotes() {
         let reply = ask("db-epoch.causeway.test.", RecordType::TXT);
 
         assert_eq!(reply.answers[0].data.to_string(), "epoch=3");
     }
 
     #[test]
-    fn says_whether_a_name_or_only_its_type_is_missing() {
+    fn name_or_type_missing_then_nxdomain_or_no_data() {
         let nothing = ask("nowhere.causeway.test.", RecordType::A);
         assert_eq!(nothing.metadata.response_code, ResponseCode::NXDomain);
 
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn two_aliases_of_one_another_are_a_failure_and_not_a_loop() {
+    fn alias_cycle_then_servfail() {
         let reply = ask("x.causeway.test.", RecordType::A);
 
         assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn cuts_what_stands_and_refuses_what_is_new_until_it_is_opened_again() {
+    async fn path_refused_then_closed_until_opened() {
         let path = path().await;
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_path_refused_then_nothing_more_is_delivered() {
+    async fn silent_path_refused_then_data_dropped() {
         let path = path().await;
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_path_delivers_when_it_is_open_again() {
+    async fn silent_path_opened_then_data_delivered() {
         let path = path().await;
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slower_machine_then_room_for_work_and_none_for_timers() {
+    fn slow_machine_then_margin_for_work_only() {
         let expectation = bound(Duration::from_secs(10), Duration::from_secs(2));
 
         assert_eq!(expectation.downtime, Duration::from_secs(16));
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn lease_expiry_then_bound_is_above_its_timers_and_below_two_leases() {
+    fn lease_expiry_then_bound_between_timers_and_two_leases() {
         let bound = taken_over().downtime;
 
         assert!(bound > LEASE + CLIENTS, "{bound:?}");

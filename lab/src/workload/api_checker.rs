@@ -236,7 +236,7 @@ mod tests {
     };
 
     #[test]
-    fn right_answers_whose_rows_are_there_break_nothing() {
+    fn correct_responses_and_rows_then_passed() {
         let outcomes = [
             answered(LoadRequest::PostUser(7), 0, 200, user(7)),
             answered(LoadRequest::GetUser(7, 1), 0, 200, user(7)),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_is_seen() {
+    fn wrong_responses_then_found() {
         let member = json!({ "Name": "load 1", "Age": 2 });
         let wrong = [
             answered(LoadRequest::PostMember(1), 0, 200, member),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_stored_twice_and_a_row_lost_are_seen() {
+    fn row_stored_twice_or_lost_then_found() {
         let outcomes = [
             answered(LoadRequest::PostUser(7), 0, 200, user(7)),
             answered(
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_after_the_budget_is_honest_and_a_late_return_is_not() {
+    fn rejected_at_timeout_then_passed_late_recovery_then_failed() {
         let refused = answered(LoadRequest::PostBeer(2), 8_000, 503, Value::Null);
         let written = answered(LoadRequest::PutBirthday(8), 9_000, 204, Value::Null);
         let outcomes = [refused, written];
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn no_room_then_refused_at_any_time_and_counted() {
+    fn overloaded_then_rejection_allowed_and_counted() {
         let overloaded = json!({ "type": OVERLOADED });
         let outcome = answered(LoadRequest::PostBeer(2), 100, 503, overloaded);
         let stored = stored_of(std::slice::from_ref(&outcome));

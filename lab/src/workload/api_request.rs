@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_surface_is_written_to_before_anything_is_known() {
+    fn no_outcome_yet_then_every_surface_written() {
         let mut requests = RequestGenerator::default();
         let made: Vec<LoadRequest> = (0..6).map(|_| requests.next(&[])).collect();
         let statuses: Vec<u16> = made.iter().map(LoadRequest::expected).collect();

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn another_server_then_broken() {
+    fn other_server_then_failed() {
         let serving = |node: &str, started: &str| ServingPrimary {
             node: node.parse().unwrap(),
             started: started.to_owned(),

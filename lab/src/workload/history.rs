@@ -141,8 +141,8 @@ pub(crate) mod seconds {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     /// Writes a duration.
-    pub(crate) fn serialize<S: Serializer>(it: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_f64((it.as_secs_f64() * 1000.0).round() / 1000.0)
+    pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
     }
 
     /// Reads a duration.

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_has_a_name_and_a_day_that_the_api_takes() {
+    fn row_then_name_and_birthday_valid() {
         let names: BTreeSet<_> = (1..20_000).map(username).collect();
         assert_eq!(names.len(), 19_999);
         let letters = |text: &String| text.bytes().all(|text| text.is_ascii_alphabetic());

@@ -12,7 +12,7 @@ use lab::progress::ProgressReporter;
 use serde_json::Value;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn programs_act_on_the_lab_and_exit_codes_pass_through() {
+async fn programs_run_then_act_on_lab_and_exit_codes_pass() {
     let progress = ProgressReporter::new(|line| println!("{line}"));
     let lock = LabLock::any().unwrap();
     let number = lock.topology.number().to_string();

@@ -9,7 +9,7 @@ use super::*;
 use crate::aws::s3_faults::FaultProfile;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_writers_with_one_condition_exactly_one_succeeds() {
+async fn concurrent_conditional_writes_then_one_succeeds() {
     let s3_fixture = s3_fixture().await;
     let mut etag = None;
     for round in 0..20 {
@@ -39,7 +39,7 @@ async fn of_many_writers_with_one_condition_exactly_one_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_never_sees_one_write_with_the_etag_of_another() {
+async fn concurrent_writes_then_body_and_etag_match() {
     let s3_fixture = s3_fixture().await;
     let bodies = ["one", "two"];
     let mut etags = Vec::new();
@@ -73,7 +73,7 @@ async fn a_reader_never_sees_one_write_with_the_etag_of_another() {
 }
 
 #[tokio::test]
-async fn keeps_its_objects_while_it_is_away() {
+async fn stopped_then_objects_kept() {
     let s3_fixture = s3_fixture().await;
     put(&s3_fixture.client, "here to stay")
         .send()
@@ -91,7 +91,7 @@ async fn keeps_its_objects_while_it_is_away() {
 }
 
 #[tokio::test]
-async fn throttled_store_then_two_of_three_refused() {
+async fn throttled_mode_then_two_of_three_rejected() {
     let s3_fixture = s3_fixture().await;
     s3_fixture.store.behave(ServiceMode::Throttled);
     let (mut refused, mut carried_out) = (0, 0);
@@ -109,7 +109,7 @@ async fn throttled_store_then_two_of_three_refused() {
 }
 
 #[tokio::test]
-async fn late_store_then_carried_out_before_its_answer() {
+async fn late_mode_then_effect_before_response() {
     let s3_fixture = s3_fixture().await;
     put(&s3_fixture.client, "before").send().await.unwrap();
     // Every second request is late: this one, and the one after the next.
@@ -128,7 +128,7 @@ async fn late_store_then_carried_out_before_its_answer() {
 }
 
 #[tokio::test]
-async fn each_fault_then_what_a_client_sees_and_what_is_stored() {
+async fn each_fault_then_response_and_effect() {
     for (fault, answered, stored) in [
         (S3Fault::SlowDown, Some("SlowDown"), false),
         (S3Fault::InternalError, Some("InternalError"), false),
@@ -150,7 +150,7 @@ async fn each_fault_then_what_a_client_sees_and_what_is_stored() {
 }
 
 #[tokio::test]
-async fn cut_body_then_less_than_was_promised() {
+async fn body_truncated_then_shorter_than_content_length() {
     let (s3_fixture, faults) = failing_s3_fixture().await;
     put(&s3_fixture.client, &"x".repeat(100_000))
         .send()
@@ -169,7 +169,7 @@ async fn cut_body_then_less_than_was_promised() {
 }
 
 #[tokio::test]
-async fn stale_list_then_the_object_is_there_and_not_listed() {
+async fn stale_list_then_object_readable_but_not_listed() {
     let (s3_fixture, faults) = failing_s3_fixture().await;
     put(&s3_fixture.client, "x").send().await.unwrap();
     let list = || s3_fixture.client.list_objects_v2().bucket("bucket").send();
@@ -183,7 +183,7 @@ async fn stale_list_then_the_object_is_there_and_not_listed() {
 }
 
 #[tokio::test]
-async fn completed_upload_then_an_error_inside_of_200_before_or_after_its_effect() {
+async fn upload_completed_then_error_in_200_with_or_without_effect() {
     for (fault, stored) in [
         (S3Fault::ErrorIn200, false),
         (S3Fault::ErrorIn200AfterEffect, true),
@@ -228,7 +228,7 @@ async fn completed_upload_then_an_error_inside_of_200_before_or_after_its_effect
 }
 
 #[tokio::test]
-async fn refuses_another_labs_credentials() {
+async fn credentials_of_another_lab_then_rejected() {
     let s3_fixture = s3_fixture().await;
     let stranger =
         Credentials::generate().s3(&"eu-north-1".parse().unwrap(), s3_fixture.store.address);
