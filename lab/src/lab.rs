@@ -27,17 +27,17 @@ use causeway_core::{NodeId, Region};
 use causeway_runtime::shutdown::Tasks;
 use nix::sys::signal::Signal;
 
-/// How long the first primary may take: guard and agent start, one lease is written and one server
-/// promoted, while two more nodes begin.
+/// Timeout of the first primary: guard and agent start, the lease is created and a server promoted,
+/// while two more nodes start.
 const PRIMARY_WITHIN: Duration = Duration::from_mins(3);
 
-/// How long a standby may take to be cloned and to stream: 40 MB over loopback on a busy machine.
+/// Timeout of a standby to be cloned and to stream: 40 MB over loopback on a busy machine.
 const STANDBY_WITHIN: Duration = Duration::from_mins(3);
 
-/// How long the API may take to migrate an empty database and be ready.
+/// Timeout of the API to migrate an empty database and become ready.
 const API_WITHIN: Duration = Duration::from_mins(3);
 
-/// A platform that runs. Everything in it ends with this value.
+/// Running platform. Dropping this value ends all of it.
 #[derive(Debug)]
 pub struct Lab {
     claim: LabLock,
@@ -55,21 +55,21 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts the whole platform, and returns once it takes writes through the API and both standbys
+    /// Starts the platform, and returns once it accepts writes through the API and both standbys
     /// stream.
     ///
     /// # Errors
     ///
-    /// When any part does not come up in time, with what was seen of it last.
+    /// When a part does not start in time, with its last observation.
     pub async fn start(claim: LabLock, progress: &ProgressReporter) -> anyhow::Result<Self> {
         Self::start_on(DiskMode::Shared, claim, progress).await
     }
 
-    /// Starts the whole platform, as [`Lab::start`] does, on disks of a kind.
+    /// Starts the platform like [`Lab::start`], on disks of this kind.
     ///
     /// # Errors
     ///
-    /// As [`Lab::start`]; and when disks cannot be made, which needs root.
+    /// Like [`Lab::start`]; and when disks cannot be mounted, which needs root.
     pub async fn start_on(
         disks: DiskMode,
         claim: LabLock,
@@ -78,7 +78,7 @@ impl Lab {
         let directory = claim.topology.directory().to_owned();
         let started = Self::start_all(disks, claim, progress).await;
         if started.is_err() {
-            // What has begun ended with its tasks; a disk would outlive them.
+            // Processes end with their tasks; a disk would outlive them.
             disks::detach(&directory)?;
         }
         started
@@ -192,17 +192,17 @@ impl Lab {
         Ok(())
     }
 
-    /// Returns which nodes stand where.
+    /// Returns the topology.
     pub fn topology(&self) -> &Topology {
         &self.claim.topology
     }
 
-    /// Returns the platform's programs, to be run beside those that run.
+    /// Returns the platform's programs.
     pub fn programs(&self) -> &Programs {
         &self.programs
     }
 
-    /// Returns who can read a backup.
+    /// Returns the backup identity and its recipient.
     pub fn backup_keys(&self) -> &BackupKeys {
         &self.backup_keys
     }
@@ -223,13 +223,13 @@ impl Lab {
     ///
     /// When there is no such node.
     pub fn node(&self, node: &NodeId) -> anyhow::Result<&Node> {
-        // The topology's error names the nodes that there are.
+        // The topology's error names the existing nodes.
         self.topology().node_spec(node)?;
         let found = self.nodes.iter().find(|found| found.spec.node == *node);
         found.with_context(|| format!("`{node}` has no programs"))
     }
 
-    /// Returns how clients reach the database.
+    /// Returns the addresses of the database and the application's password.
     pub fn database(&self) -> DatabaseEndpoints {
         let host = |node: &Node| (node.spec.node.clone(), node.spec.postgres());
         DatabaseEndpoints {
@@ -238,7 +238,7 @@ impl Lab {
         }
     }
 
-    /// Waits until a node accepts connections out of recovery, and returns which.
+    /// Waits until a node accepts connections and is not in recovery, and returns it.
     ///
     /// # Errors
     ///
@@ -266,7 +266,7 @@ impl Lab {
         Ok(())
     }
 
-    /// Returns in words how everything is: processes, paths, and what `failover-ctl` says.
+    /// Returns the state of processes, paths, nodes and the lease in words.
     pub async fn status(&self) -> String {
         let topology = self.topology();
         let mut lines = vec![format!(
@@ -310,11 +310,11 @@ impl Lab {
         lines.join("\n")
     }
 
-    /// Ends everything at once and removes the lab's directory.
+    /// Ends everything and removes the lab's directory.
     ///
     /// # Errors
     ///
-    /// When a process is still there after seconds.
+    /// When a process does not end within seconds.
     pub async fn stop(&self) -> anyhow::Result<()> {
         self.active_faults.lock().await.end().await?;
         let nodes = self.nodes.iter().map(Node::lose);
@@ -349,11 +349,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // A lab that is not stopped in order leaves no server behind either.
+        // A lab that is dropped without `stop` leaves no server behind.
         for node in self.nodes() {
             let _gone = process_table::signal_inside(&node.spec.data(), Signal::SIGKILL);
         }
-        // Nor a disk, which is memory.
+        // A disk would keep its memory.
         let _detached = disks::detach(self.topology().directory());
     }
 }

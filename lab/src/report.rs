@@ -14,37 +14,37 @@ use crate::cluster::topology::Topology;
 use crate::workload::checker::{CheckResult, TimeSpan, per_second, writable};
 use crate::workload::history::{HistoryEvent, HistorySnapshot, WritePath};
 
-/// A whole run.
+/// Report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this report. Fields may be added; none changes its meaning.
+    /// Version of the report's format. Fields may be added; none changes its meaning.
     pub format: u32,
     /// Whether every expectation was met.
     pub passed: bool,
-    /// Results of the scenarios, in the order in which they ran.
+    /// Results of the scenarios, in order.
     pub scenarios: Vec<CheckResult>,
-    /// How long the run took, from the first command to the last result.
+    /// Duration of the run, from the first command to the last result.
     pub seconds: f64,
-    /// The nodes, and when each of them acknowledged writes.
+    /// Nodes, with the spans in which each acknowledged writes.
     pub nodes: Vec<NodeTimeline>,
-    /// How many rows were acknowledged in each second, through the API and by SQL.
+    /// Acknowledged rows per second, through the API and by SQL.
     pub acknowledged_per_second: AcknowledgedPerSecond,
     /// Events.
     pub events: Vec<HistoryEvent>,
 }
 
-/// One node on the timeline.
+/// Node on the timeline.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeTimeline {
-    /// The node.
+    /// Node.
     pub node: String,
-    /// Where it stands.
+    /// Availability zone.
     pub zone: String,
-    /// When it was writable.
+    /// Spans in which it was writable.
     pub writable: Vec<TimeSpan>,
 }
 
-/// Acknowledged rows by the second.
+/// Acknowledged rows per second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AcknowledgedPerSecond {
     /// Through the API.
@@ -211,7 +211,7 @@ impl Report {
     }
 }
 
-/// Returns text as HTML shows it.
+/// Escapes text for HTML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

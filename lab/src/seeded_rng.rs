@@ -1,13 +1,13 @@
-//! Random choices that a seed decides, the same in each release.
+//! Random choices from a seed, the same in each release.
 
 use std::time::Duration;
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014), which no release changes.
+/// `SplitMix64` (Steele, Lea and Flood, 2014), which never changes.
 #[derive(Clone, Debug)]
 pub struct SeededRng(u64);
 
 impl SeededRng {
-    /// Returns the generator of a seed.
+    /// Creates the generator of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -21,17 +21,17 @@ impl SeededRng {
         mixed ^ (mixed >> 31)
     }
 
-    /// Returns a number below `bound`; 0 where there is none.
+    /// Returns a number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.bits() % bound.max(1)
     }
 
-    /// Returns an index into what has this length.
+    /// Returns an index into a slice of this length.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
 
-    /// Says yes so many times of a hundred.
+    /// Returns true in `times` of a hundred cases.
     pub fn percent(&mut self, times: u64) -> bool {
         self.below(100) < times
     }
@@ -41,7 +41,7 @@ impl SeededRng {
         Duration::from_millis(from + self.below(to.saturating_sub(from)))
     }
 
-    /// Returns one of these, by weight; none of none.
+    /// Returns an element, by weight; `None` if there is none.
     pub fn weighted<T: Copy>(&mut self, elements: &[(T, u64)]) -> Option<T> {
         let mut left = self.below(elements.iter().map(|(_element, weight)| weight).sum());
         for (element, weight) in elements {

@@ -1,14 +1,14 @@
-//! Waiting: for a condition, until a deadline, remembering what was seen last.
+//! Waits for a condition, with a timeout that reports the last observation.
 
 use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-/// How long to wait before looking again: short against everything the lab measures (0.1 s), long
-/// enough that ten waits at once are no load.
+/// Interval between two checks: short compared with everything the lab measures (0.1 s), and long
+/// enough that ten concurrent waits are no load.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// A wait that ended without what it was for.
+/// Timeout of a wait, with the last observation.
 #[derive(Debug, thiserror::Error)]
 #[error("waited {waited:.1?} for {what}; what was seen last: {last_seen}")]
 pub struct WaitTimeout {
@@ -17,11 +17,11 @@ pub struct WaitTimeout {
     last_seen: String,
 }
 
-/// Looks again and again until `look` returns a value. An error is what it saw instead.
+/// Calls `look` until it returns a value. Its error is the last observation.
 ///
 /// # Errors
 ///
-/// [`WaitTimeout`] after `timeout`, with what was seen last.
+/// [`WaitTimeout`] after `timeout`, with the last observation.
 pub async fn until<T, F, Fut>(what: &str, timeout: Duration, mut look: F) -> Result<T, WaitTimeout>
 where
     F: FnMut() -> Fut,

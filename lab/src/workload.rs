@@ -1,4 +1,4 @@
-//! Clients that write all the time, the history of acknowledged writes, and the checkers that read it.
+//! Clients that write continuously, the history of acknowledged writes, and its checkers.
 
 pub mod api_checker;
 pub mod api_load;

@@ -21,7 +21,7 @@ impl Lab {
         let topology = self.topology();
         postgres::install(topology, &spec)?;
         settings::write_node(topology, &spec, self.route53.zones(), &self.backup_keys)?;
-        // A snapshot is of one moment.
+        // A snapshot is of a single instant.
         let running: Vec<i32> = inside(&node.spec.data())?
             .into_iter()
             .filter(|pid| !is_stopped(*pid))

@@ -1,4 +1,4 @@
-//! PostgreSQL's settings are broken, and its port is taken.
+//! Faults of PostgreSQL's settings and port.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::cluster::node::Node;
 use crate::lab::Lab;
 use crate::wait;
 
-/// How long another program may take to get the port: the postmaster is killed, and guard is quick.
+/// Timeout to occupy the port: the postmaster is killed, and the guard restarts it quickly.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Gives PostgreSQL a setting that it does not know, and kills the postmaster.
+/// Adds an unknown setting to PostgreSQL's, and kills the postmaster.
 pub(super) fn break_settings(node: &Node) -> anyhow::Result<()> {
     edit(node, |text| format!("shared_bufers = 64MB\n{text}"))?;
     kill_if_there(node);
     Ok(())
 }
 
-/// Writes PostgreSQL's settings without the line that includes guard's, and kills guard.
+/// Writes PostgreSQL's settings without the line that includes the guard's, and kills the guard.
 pub(super) fn rewrite_settings(node: &Node) -> anyhow::Result<()> {
     edit(node, |text| {
         let lines = text.lines().filter(|text| !text.starts_with("include "));
@@ -44,7 +44,7 @@ fn kill_if_there(node: &Node) {
 }
 
 impl Lab {
-    /// Kills the postmaster and takes its port before it is started again.
+    /// Kills the postmaster and occupies its port before it is restarted.
     pub(super) async fn take_port(&self, node: &Node) -> anyhow::Result<()> {
         let address = node.spec.postgres();
         let taken = wait::until("the port of PostgreSQL", TAKEN_WITHIN, || async {

@@ -25,7 +25,7 @@ const SLOW_MILLIS: u64 = 700;
 const LATE: Duration = Duration::from_secs(6);
 
 impl Lab {
-    /// Injects a fault, and returns what it did.
+    /// Injects a fault, and returns its effect.
     ///
     /// # Errors
     ///
@@ -222,7 +222,7 @@ impl Lab {
         Ok(effect.to_owned())
     }
 
-    /// Loses a region.
+    /// Ends everything in a region: nodes, API and S3.
     ///
     /// # Errors
     ///

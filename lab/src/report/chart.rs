@@ -1,4 +1,4 @@
-//! The timeline, drawn.
+//! Timeline chart of a report.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -6,13 +6,12 @@ use std::time::Duration;
 use super::{Report, escape};
 use crate::workload::history::HistoryEvent;
 
-/// The drawing's size, in its own units; a browser scales it.
+/// Size of the drawing, in its own units. A browser scales it.
 const WIDTH: f64 = 1200.0;
 const LEFT: f64 = 110.0;
 const RIGHT: f64 = 20.0;
 
-/// From top to bottom: the scenarios' names, the numbers of what happened, a lane for each node, the
-/// curve, the axis.
+/// Vertical positions: scenario names, event numbers, a lane per node, the curve, the axis.
 const SCENARIOS: f64 = 32.0;
 const BADGES: f64 = SCENARIOS + 16.0;
 const BADGE_ROWS: usize = 3;
@@ -22,8 +21,8 @@ const LANE: f64 = 34.0;
 const CURVE: f64 = 120.0;
 const AXIS: f64 = 26.0;
 
-/// Returns the events to list, each with its number. Where a scenario begins and ends is shown by
-/// the bands.
+/// Returns the events to list, with their numbers. The start and end of scenarios are shown as
+/// bands.
 pub(super) fn numbered_events(
     events: &[HistoryEvent],
 ) -> impl Iterator<Item = (usize, &HistoryEvent)> {
@@ -32,7 +31,7 @@ pub(super) fn numbered_events(
     (1..).zip(events.iter().filter(is_told))
 }
 
-/// Returns a moment as minutes and seconds.
+/// Formats a time as minutes and seconds.
 pub(super) fn clock(at: Duration) -> String {
     let tenths = at.as_millis() / 100;
     let (minutes, rest) = (tenths / 600, tenths % 600);
@@ -78,7 +77,7 @@ impl Chart<'_> {
     fn bands(&mut self) -> fmt::Result {
         let height = self.bottom() - SCENARIOS;
         for (index, scenario) in self.report.scenarios.iter().enumerate() {
-            // Names of short scenarios that follow one another would overlap on one line.
+            // Names of short consecutive scenarios would overlap on one line.
             let baseline = if index % 2 == 0 { 12 } else { 26 };
             let (from, to) = (self.x(scenario.span.from), self.x(scenario.span.to));
             let (width, name) = (to - from, escape(&scenario.name.replace('_', " ")));

@@ -7,9 +7,8 @@ use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
 
-/// Agent and guard of the primary are frozen, and PostgreSQL is not: guard's supervisor ends it before the
-/// lease expires, and the other zone takes over. The supervisor kills the walsenders with it, so a row
-/// may be on its disk alone: the loss is what was stated.
+/// Agent and guard of the primary are frozen, and PostgreSQL is not: the guard's supervisor kills
+/// it before the lease expires, and the other zone takes over without a lost row.
 ///
 /// # Errors
 ///
@@ -26,7 +25,7 @@ pub async fn agent_and_guard_frozen(
     run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
     run.announce_wait("the end of the freeze", frozen_for);
     run.run_until(at + frozen_for).await;
-    run.announce(&format!("the agent of node {old} goes on"));
+    run.announce(&format!("agent and guard of node {old} are resumed"));
     run.lab.heal().await?;
     run.wait_for_standbys().await?;
     let expectation = Expectation {

@@ -10,8 +10,8 @@ use crate::workload::checker::CheckResult;
 /// Duration of the freeze in the demo: twice the lease duration.
 pub(crate) const FREEZE_DURATION: Duration = Duration::from_secs(20);
 
-/// The primary's agent is frozen: guard ends PostgreSQL before the lease is over, the other zone
-/// takes over, and the agent finds itself deposed when it goes on.
+/// The primary's agent is frozen: the guard stops PostgreSQL before the lease expires, the other
+/// zone takes over, and the resumed agent finds another holder.
 ///
 /// # Errors
 ///
@@ -28,7 +28,7 @@ pub async fn agent_frozen(
     run.wait_for_takeover(&primary, SCENARIO_TIMEOUT).await?;
     run.announce_wait("the end of the freeze", frozen_for);
     run.run_until(at + frozen_for).await;
-    run.announce(&format!("the agent of node {primary} goes on"));
+    run.announce(&format!("the agent of node {primary} is resumed"));
     run.lab.heal().await?;
     run.wait_for_standbys().await?;
     run.finish(&start, taken_over()).await

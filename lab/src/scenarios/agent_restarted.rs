@@ -22,7 +22,7 @@ pub async fn agent_restarted(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckR
         .inject(&Fault::AgentRestarted(NodeSelector::node(&primary)))
         .await?;
     node.agent.started(starts + 1, SCENARIO_TIMEOUT).await?;
-    // A whole term and more, so that a lease which was not renewed would have run out.
+    // Longer than a lease duration: a lease that was not renewed would have expired.
     run.announce_wait("more than a term of the lease", Duration::from_secs(15));
     run.run_until(at + Duration::from_secs(15)).await;
     run.wait_for_acknowledged_rows(at + Duration::from_secs(14), SCENARIO_TIMEOUT)

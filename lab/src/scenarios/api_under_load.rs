@@ -1,4 +1,4 @@
-//! Faults under API load: no client gets a wrong answer.
+//! Faults under API load: no client gets a wrong response.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::workload::api_checker::{ApiCheckResult, ApiExpectation, StoredRows, c
 use crate::workload::api_load::ApiLoad;
 use crate::workload::checker::CheckResult;
 
-/// How many right answers there have to be once all is well again: ten seconds of them.
+/// Number of expected responses after recovery: ten seconds of them.
 const AFTERWARDS: usize = 2_000;
 
-/// The primary's host is gone while the API serves 200 requests a second.
+/// The primary's host is lost while the API serves 200 requests a second.
 ///
 /// # Errors
 ///
@@ -26,8 +26,7 @@ pub async fn primary_lost_under_load(
     under_load(run, Instances::AllStay, zone_lost).await
 }
 
-/// The primary's region is gone, and with it the instance of the API there, while the API serves 200
-/// requests a second.
+/// The primary's region is lost with its API instance, while the API serves 200 requests a second.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
-//! Bounds on the time without writes that hold on a machine of any speed.
+//! Bounds on downtime that hold on a machine of any speed.
 //!
-//! A bound is the sum of the protocol's own timers, which take as long on every machine, and of the
-//! machine's work, with room for a slower one. Seconds that say how fast Causeway is are measured and
-//! printed, and `make bench-failover` holds them beside Patroni's in the same run.
+//! A bound is the sum of the protocol's timers, which take as long on every machine, and of the
+//! machine's work, with a margin for a slower one. The actual times are measured and printed, and
+//! `make bench-failover` compares them with Patroni's in the same run.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ const SLOWER: u32 = 3;
 /// `lease.poll-interval-secs` of the lab's settings.
 const LEASE: Duration = Duration::from_millis(10_500);
 
-/// Timers between a new primary and its first write: a client that waits for a silent host looks
-/// elsewhere after 2 s, and a resolver's copy of a record is 0.5 s old.
+/// Timers between a new primary and its first write: a client tries another host after 2 s, and the
+/// DNS server caches a record for 0.5 s.
 const CLIENTS: Duration = Duration::from_millis(2_500);
 
 /// Validity of a successful write probe (3 s), `policy.write-probe-timeout-secs` (15 s), and the time
@@ -32,28 +32,28 @@ pub const fn bound(timers: Duration, work: Duration) -> Expectation {
     }
 }
 
-/// Bound where PostgreSQL goes on serving: no timer runs, and no commit takes a second.
+/// Bound if PostgreSQL goes on serving: no timer runs, and no commit takes a second.
 pub const fn uninterrupted() -> Expectation {
     bound(Duration::ZERO, Duration::from_secs(1))
 }
 
-/// Bound where PostgreSQL ends and starts again on the same node: crash recovery and a reconnect.
+/// Bound if PostgreSQL ends and restarts on the same node: crash recovery and a reconnect.
 pub const fn restarted() -> Expectation {
     bound(CLIENTS, Duration::from_secs(1))
 }
 
-/// Bound where another node waits for the lease to expire, promotes, and clients find it.
+/// Bound if another node waits for the lease to expire, promotes, and clients find it.
 pub const fn taken_over() -> Expectation {
     bound(LEASE.saturating_add(CLIENTS), Duration::from_secs(1))
 }
 
-/// Bound where a server that hangs is killed and the lease released before it expires.
+/// Bound if a hung server is killed and the lease released before it expires.
 pub const fn released() -> Expectation {
     bound(HANG.saturating_add(CLIENTS), Duration::from_secs(1))
 }
 
-/// Bound where an operator's command promotes a node: the lease expires, and two commands run one
-/// after the other, each with timeouts of 2 s on nodes that do not answer.
+/// Bound if an operator's command promotes a node: the lease expires, and two commands run one
+/// after the other, each with timeouts of 2 s on nodes that do not respond.
 pub const fn commanded() -> Expectation {
     let commands = Duration::from_secs(8);
     let timers = LEASE.saturating_add(CLIENTS).saturating_add(commands);

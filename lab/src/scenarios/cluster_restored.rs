@@ -12,8 +12,8 @@ use crate::cluster::settings;
 use crate::cluster::topology::NodeSpec;
 use crate::workload::checker::CheckResult;
 
-/// Every host is lost, and the cluster is restored from its backup on new ones of the same names. It was
-/// stopped in order before, so that the archive has everything.
+/// Every host is lost, and the cluster is restored from its backup on new hosts with the same
+/// names. It is shut down cleanly before, so that the archive is complete.
 ///
 /// # Errors
 ///
@@ -33,14 +33,14 @@ pub async fn cluster_restored(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
         node.agent.stop(GRACE).await?;
         node.guard.stop(GRACE).await?;
     }
-    run.announce("every node is stopped in order, and then every disk is lost");
+    run.announce("every node is shut down cleanly, and then every disk is lost");
     for node in run.lab.nodes() {
         clear_data_directory(&node.spec)?;
         write(&node.spec.host_id(), &format!("i-new-{}", node.spec.node))?;
     }
-    // One host still has what its agent remembered.
+    // One host still has its agent's state.
     let mut hosts = others();
-    let forgetful = hosts.next().context("there is no standby")?;
+    let forgetful = hosts.next().context("no standby")?;
     std::fs::remove_file(forgetful.spec.state().join("highest.json"))?;
 
     restore(run, &restored.spec).await?;

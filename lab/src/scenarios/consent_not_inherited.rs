@@ -1,4 +1,4 @@
-//! An operation is interrupted: another operator has to consent again.
+//! An operation is interrupted: another operator has to accept its risks again.
 
 use std::time::Duration;
 
@@ -20,9 +20,10 @@ use crate::fault::{Fault, NodeSelector};
 use crate::wait;
 use crate::workload::checker::CheckResult;
 
-/// An operator is cut off with an unfenced plan, and the primary is healthy: nobody else's `resume` carries
-/// it out. An operator thinks, and the loss grows: a `yes` to the old number promotes nothing. What is left
-/// unfinished keeps nobody from promoting in the end.
+/// An operator's unfenced promotion is killed while the primary is healthy: another operator's
+/// `resume` does not continue it. The data loss grows while an operator reads the plan: the
+/// confirmation of the old number promotes nothing. The unfinished operation does not block a later
+/// promotion.
 ///
 /// # Errors
 ///
@@ -38,8 +39,8 @@ pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<
     unfenced_is_not_resumed(run, &old, &dr).await?;
     loss_grows_behind_the_question(run, &old, &dr).await?;
 
-    // The old primary is gone now. An operator begins and is cut off, and the next one is not kept waiting
-    // for longer than it takes to see that.
+    // The old primary is lost now. An operator is killed during a promotion, and the next one waits
+    // only until the operation lock expires.
     let promote = [
         "promote",
         "--to",
@@ -51,10 +52,10 @@ pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<
     ];
     let first = run.lab.programs().failover_ctl(&promote);
     killed_after(run, first, 1).await?;
-    // Agent and command move the records at the same moment once Route 53 answers again.
+    // Agent and command move the records at the same time once Route 53 responds again.
     let route53 = run.lab.route53().process();
     route53.signal(Signal::SIGSTOP)?;
-    run.announce("Route 53 does not answer");
+    run.announce("Route 53 does not respond");
     let (journal, thawed) = tokio::join!(failover_ctl(run, &promote), async {
         let opened = wait_for_open(run, &dr).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -82,7 +83,7 @@ pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<
     run.finish(&start, operation_expectation(rows_lost)).await
 }
 
-/// Leaves an unfenced operation unfinished while the primary lives, and tries to have it carried out.
+/// Leaves an unfenced operation unfinished while the primary is healthy, and tries to resume it.
 async fn unfenced_is_not_resumed(
     run: &ScenarioRun<'_>,
     old: &NodeId,
@@ -90,7 +91,7 @@ async fn unfenced_is_not_resumed(
 ) -> anyhow::Result<()> {
     let standby = run.lab.node(dr)?;
     psql(run, standby, &["select pg_wal_replay_pause()"]).await?;
-    // It waits for the standby to catch up, which it does not.
+    // It waits for the standby to catch up, which never happens.
     let promote = [
         "promote",
         "--to",
@@ -103,7 +104,8 @@ async fn unfenced_is_not_resumed(
     killed_after(run, blind(run, old, &promote)?, 2).await?;
     let resume = ["resume", "--yes", "--accept-loss", ACCEPT];
     let unfenced = ["resume", "--yes", "--accept-loss", ACCEPT, "--unfenced"];
-    // Whoever sees the primary is told that it is healthy, and whoever does not has to accept it anew.
+    // An operator who reaches the primary is rejected because it is healthy. One who does not has
+    // to accept the risk again.
     let (sighted, unsighted) = tokio::join!(
         failover_ctl(run, &unfenced),
         run_command(blind(run, old, &resume)?)
@@ -123,7 +125,7 @@ async fn unfenced_is_not_resumed(
         text(&journal, "/outcome/reason") == reason
             && left_behind.contains(&format!("held by `{old}`"))
             && left_behind.contains(WRITER_NAME),
-        "it does not say what it leaves: {journal}"
+        "the journal does not name what is left behind: {journal}"
     );
     failover_ctl(run, &["abandon"])
         .await?
@@ -131,7 +133,7 @@ async fn unfenced_is_not_resumed(
     failover_ctl(run, &["resume"]).await?.refused(23, "resume")
 }
 
-/// Has an operator say yes to a loss that has grown while they thought.
+/// Confirms a data loss that has grown since it was stated.
 async fn loss_grows_behind_the_question(
     run: &ScenarioRun<'_>,
     old: &NodeId,
@@ -141,7 +143,7 @@ async fn loss_grows_behind_the_question(
         .await?;
     let promote = ["promote", "--to", dr.as_str()];
     let asked = until_asked(blind(run, old, &promote)?).await?;
-    run.announce("an operator is shown the plan, and thinks");
+    run.announce("an operator reads the plan");
     let thinks_until = run.history().now() + THINKS;
     run.run_until(thinks_until).await;
     run.wait_for_acknowledged_rows(thinks_until, SCENARIO_TIMEOUT)
@@ -153,7 +155,7 @@ async fn loss_grows_behind_the_question(
     let last = last_operation(run).await?;
     ensure!(
         text(&last, "/outcome/outcome") == "refused" && epoch(run, dr).await? == before,
-        "the operation is not over, or the lease was taken: {last}"
+        "the operation has not ended, or the lease was taken: {last}"
     );
     Ok(())
 }
@@ -161,7 +163,7 @@ async fn loss_grows_behind_the_question(
 fn other_than<'a>(run: &'a ScenarioRun<'_>, nodes: &[&NodeId]) -> anyhow::Result<&'a Node> {
     let other = |node: &&Node| !nodes.contains(&&node.spec.node);
     let node = run.lab.nodes().iter().find(other);
-    node.context("there is no third node")
+    node.context("no third node")
 }
 
 /// Waits until a node holds the lease and accepts writes.

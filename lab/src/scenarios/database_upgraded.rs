@@ -17,8 +17,8 @@ use crate::cluster::topology::NodeSpec;
 use crate::wait;
 use crate::workload::checker::CheckResult;
 
-/// The database gets another system identifier by `pg_upgrade`: the lease is renewed for it, and the
-/// standbys copy it.
+/// `pg_upgrade` gives the database another system identifier: the lease is replaced for it, and the
+/// standbys are copied from it.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
             .iter()
             .filter(|node| node.spec.node != holder)
     };
-    run.announce("every node is stopped in order");
+    run.announce("every node is shut down cleanly");
     for node in standbys() {
         node.agent.stop(GRACE).await?;
         node.guard.stop(GRACE).await?;
@@ -56,9 +56,9 @@ pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
     run.wait_for_acknowledged_rows(started_at, SCENARIO_TIMEOUT)
         .await?;
 
-    // A standby that is started as it was changes nothing, and says why.
+    // A standby with the old data directory changes nothing, and logs the reason.
     let mut others = standbys();
-    let outdated = others.next().context("there is no standby")?;
+    let outdated = others.next().context("no standby")?;
     outdated.guard.start();
     outdated.agent.start();
     wait::until(
@@ -77,7 +77,7 @@ pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
     outdated.guard.stop(GRACE).await?;
     ensure!(
         outdated.spec.data().join("PG_VERSION").exists(),
-        "its directory was changed"
+        "the data directory was changed"
     );
     for node in standbys() {
         clear_data_directory(&node.spec)?;
@@ -87,8 +87,8 @@ pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
     run.finish(&start, downtime_of_two_timeouts(0)).await
 }
 
-/// Makes the tables of the lab's clients anew. They were made in single-user mode, where PostgreSQL gives out
-/// the numbers of its own objects, which `pg_upgrade` does not bring along.
+/// Recreates the tables of the lab's clients. Single-user mode assigned them object IDs of
+/// PostgreSQL's own range, which `pg_upgrade` does not keep.
 async fn renew_tables(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let port = spec.postgres().port();
@@ -103,12 +103,11 @@ async fn renew_tables(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<
         client.batch_execute(&statements).await?;
     }
     tasks.stop(Duration::from_secs(2)).await;
-    run.announce("the tables are made anew, as a server would have made them");
+    run.announce("the tables are recreated");
     Ok(())
 }
 
-/// Upgrades a database whose server has ended, to the same release: what matters here is the new system
-/// identifier.
+/// Upgrades a stopped database to the same release, for a new system identifier.
 async fn pg_upgrade(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()> {
     let bin = bin_directory()?;
     let work = spec.directory.join("upgrade");
@@ -117,7 +116,7 @@ async fn pg_upgrade(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()
     let (bin, work_at) = (bin.display(), work.display());
     let data = spec.data();
     let data = data.display();
-    // The old server is started without guard, and so without the settings that include guard's file.
+    // The old server is started without guard, and so without the included settings of guard.
     write(
         &work.join("old.conf"),
         &format!(

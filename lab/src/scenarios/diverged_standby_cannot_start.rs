@@ -12,8 +12,8 @@ use crate::fault::{Fault, NodeSelector};
 use crate::wait;
 use crate::workload::checker::CheckResult;
 
-/// A standby has more than the one that takes over, and its server is ended before the two could be
-/// compared, so that it cannot start any more: it is rewound without a command, and what it had is saved.
+/// A standby has more WAL than the new primary, and its server ends before the two are compared and
+/// cannot start: it is rewound automatically, and its WAL is saved.
 ///
 /// # Errors
 ///
@@ -52,8 +52,8 @@ pub async fn diverged_standby_cannot_start(
     run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
     run.lab.heal().await?;
     wait_for_all_standbys(run).await?;
-    // A standby that found the new timeline in the archive before it could be compared follows at once, and
-    // what it left behind is saved a moment later.
+    // A standby that finds the new timeline in the archive before the comparison streams at once,
+    // and its diverged WAL is saved shortly after.
     let saves = ahead.spec.state().join("diverged");
     wait::until(
         "what only the standby had to be saved",

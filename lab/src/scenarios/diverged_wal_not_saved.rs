@@ -10,8 +10,8 @@ use super::standby_recovery::{
 };
 use crate::workload::checker::CheckResult;
 
-/// The old primary has rows that nobody else has, and cannot save them when it comes back: it waits, and
-/// says so, and its directory stays as it is. Once it can, they are saved and it follows.
+/// The old primary has diverged rows, and cannot save them when it returns: it waits, reports the
+/// problem, and keeps its data directory. Once it can, it saves them and rejoins.
 ///
 /// # Errors
 ///

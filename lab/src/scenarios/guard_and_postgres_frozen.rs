@@ -7,11 +7,12 @@ use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
 
-/// How long an answer that was on its way may arrive after PostgreSQL was frozen.
+/// Maximum delay of a response in flight after PostgreSQL was frozen.
 const CERTAINLY_FROZEN: Duration = Duration::from_secs(1);
 
-/// PostgreSQL of the primary is frozen together with what watches it: it is not left to go on later.
-/// Its walsenders are frozen with it, so a row may be on its disk alone: the loss is what was stated.
+/// PostgreSQL of the primary is frozen together with its supervising processes: it never resumes as
+/// a second primary. Its walsenders are frozen too, so a row may be on its disk alone: the data
+/// loss is the stated one.
 ///
 /// # Errors
 ///

@@ -7,7 +7,7 @@ use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
 
-/// The primary's guard is killed: PostgreSQL ends with it, guard and server come back.
+/// The primary's guard is killed: PostgreSQL ends with it, and both come back.
 ///
 /// # Errors
 ///

@@ -12,8 +12,8 @@ use crate::cluster::topology::{LEASE_BUCKET, Topology};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
 
-/// The lease is moved to another bucket while a node is stopped that still names the old one. It comes back,
-/// and does nothing under the old lease.
+/// The lease is moved to another bucket while a node is stopped whose settings name the old one.
+/// The node returns, and does nothing under the old lease.
 ///
 /// # Errors
 ///
@@ -23,7 +23,7 @@ pub async fn lease_moved(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
     let holder = run.primary().await?;
     let topology = run.lab.topology();
     let left = run.lab.nodes().iter().find(|node| node.spec.node != holder);
-    let left = left.context("there is no standby")?;
+    let left = left.context("no standby")?;
     let name = left.spec.node.clone();
     run.inject(&Fault::NodeLost(NodeSelector::node(&name)))
         .await?;
@@ -31,7 +31,7 @@ pub async fn lease_moved(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
     for node in run.lab.nodes().iter().filter(|node| node.spec.node != name) {
         replace_setting(&node.spec, LEASE_BUCKET, NEW_BUCKET)?;
     }
-    run.announce("every node but the one that is stopped is given another lease bucket");
+    run.announce("every running node is configured with another lease bucket");
     restart_agents(run, &[&name]).await?;
 
     let spec = topology.node_spec(&holder)?;
@@ -57,10 +57,10 @@ pub async fn lease_moved(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
         serving.node
     );
 
-    run.announce(&format!("node {name} comes back, with the old bucket"));
+    run.announce(&format!("node {name} starts with the old bucket"));
     run.lab.heal().await?;
     wait_for_problem(left, "lease-retired").await?;
-    run.announce("it names the retired lease, and waits");
+    run.announce("it reports the retired lease, and waits");
     replace_setting(&left.spec, LEASE_BUCKET, NEW_BUCKET)?;
     run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))
         .await?;

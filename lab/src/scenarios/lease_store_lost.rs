@@ -14,8 +14,8 @@ use crate::fault::Fault;
 use crate::wait;
 use crate::workload::checker::CheckResult;
 
-/// The store of the lease is lost, and the lease is made anew in another. Once the old store is back, its
-/// lease is retired before anybody uses it.
+/// The lease store is lost, and the lease is created in another. Once the old store is back, its
+/// lease is retired before any node uses it.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
     let holder = run.primary().await?;
     let topology = run.lab.topology();
     run.inject(&Fault::LeaseStoreDown).await?;
-    // Another region's S3, which no node names for anything else.
+    // S3 of another region, which no node uses otherwise.
     let other = topology.directory().join("s3").join(topology.dr.as_str());
     std::fs::create_dir_all(other.join(NEW_BUCKET))?;
     for node in run.lab.nodes() {
@@ -38,7 +38,7 @@ pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
         replace_lease_setting(spec, &topology.third.to_string(), "eu-south-2")?;
         replace_lease_setting(spec, &from.to_string(), &to.to_string())?;
     }
-    run.announce("every node is given a bucket in another region");
+    run.announce("every node is configured with a bucket in another region");
     restart_agents(run, &[]).await?;
     let spec = topology.node_spec(&holder)?;
     let replace = ["replace-lease", "--holder", holder.as_str(), "--yes"];
@@ -55,7 +55,7 @@ pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
         .await?;
     let new_holder = run.lab.node(&holder)?;
     wait_for_problem(new_holder, "old-lease-not-retired").await?;
-    run.announce("the old store comes back");
+    run.announce("the old store is back");
     run.lab.heal().await?;
     for node in run.lab.nodes() {
         wait_for_no_problem(node, "old-lease-not-retired").await?;
@@ -71,7 +71,7 @@ pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
         .join("lease");
     let old: Value = serde_json::from_str(&std::fs::read_to_string(old)?)?;
     let now = old.get("state").and_then(Value::as_str);
-    ensure!(now == Some("retired"), "the old lease stands: {old}");
+    ensure!(now == Some("retired"), "the old lease is not retired: {old}");
     run.wait_for_standbys().await?;
     run.finish(&start, downtime_of_two_timeouts(0)).await
 }

@@ -13,10 +13,10 @@ use crate::fault::{Fault, NodeSelector};
 use crate::wait;
 use crate::workload::checker::Expectation;
 
-/// The bucket that the lease is moved to.
+/// Bucket that the lease is moved to.
 pub(super) const NEW_BUCKET: &str = "causeway-lease-2";
 
-/// How long PostgreSQL may take to end in order.
+/// Timeout of a clean shutdown of PostgreSQL.
 pub(super) const GRACE: Duration = Duration::from_mins(1);
 
 pub(super) fn downtime_of_two_timeouts(rows_lost: u64) -> Expectation {
@@ -41,7 +41,7 @@ pub(super) async fn run_on_node(
     command.run(None, SCENARIO_TIMEOUT).await
 }
 
-/// Runs a command that must be refused, for this reason.
+/// Runs a command that must be rejected, for this reason.
 pub(super) async fn expect_refusal(
     run: &ScenarioRun<'_>,
     spec: &NodeSpec,
@@ -54,7 +54,7 @@ pub(super) async fn expect_refusal(
             let error = format!("{error:#}");
             ensure!(
                 error.contains(why),
-                "it was refused for another reason: {error}"
+                "the command was rejected for another reason: {error}"
             );
             Ok(())
         }
@@ -88,7 +88,7 @@ pub(super) async fn restart_agents(
     Ok(())
 }
 
-/// Puts one quoted value in the place of another in a node's settings.
+/// Replaces a quoted value in a node's settings.
 pub(super) fn replace_setting(spec: &NodeSpec, from: &str, to: &str) -> anyhow::Result<()> {
     let path = settings::failover_ctl(spec);
     let text = std::fs::read_to_string(&path)?;
@@ -97,7 +97,7 @@ pub(super) fn replace_setting(spec: &NodeSpec, from: &str, to: &str) -> anyhow::
     write(&path, &changed)
 }
 
-/// Puts one text in the place of another in a node's `[lease]` alone.
+/// Replaces a text in the `[lease]` table of a node's settings.
 pub(super) fn replace_lease_setting(spec: &NodeSpec, from: &str, to: &str) -> anyhow::Result<()> {
     let path = settings::failover_ctl(spec);
     let text = std::fs::read_to_string(&path)?;
@@ -112,7 +112,7 @@ pub(super) fn replace_lease_setting(spec: &NodeSpec, from: &str, to: &str) -> an
     write(&path, &format!("{before}[lease]\n{changed}\n[{after}"))
 }
 
-/// Makes a data directory that holds nothing.
+/// Creates an empty data directory.
 pub(super) fn clear_data_directory(spec: &NodeSpec) -> anyhow::Result<()> {
     std::fs::remove_dir_all(spec.data())?;
     std::fs::create_dir(spec.data())?;

@@ -10,8 +10,8 @@ use crate::cluster::topology::NodeSpec;
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
 
-/// A host's list lacks a node, which becomes primary: the host says what it lacks before that, and whom it
-/// does not know after, and follows once the lists are the same.
+/// A node is missing in one host's list, and becomes primary: the host reports the difference
+/// before and the unknown primary after, and rejoins once the lists are equal.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub async fn node_lists_differ(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
     let path = settings::failover_ctl(&behind.spec);
     let whole = std::fs::read_to_string(&path)?;
     write(&path, &without(&whole, new)?)?;
-    run.announce(&format!("node {name} does not know of node {}", new.node));
+    run.announce(&format!("the node list of {name} lacks node {}", new.node));
     run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))
         .await?;
     let named = wait_for_problem(behind, "nodes-differ").await?;
@@ -48,7 +48,7 @@ pub async fn node_lists_differ(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
     run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
     let named = wait_for_problem(behind, "unknown-primary").await?;
     ensure!(named.contains(&format!("`{}`", new.node)), "{named}");
-    run.announce("the primary that it does not know is named");
+    run.announce("the unknown primary is reported");
 
     write(&path, &whole)?;
     run.inject(&Fault::AgentRestarted(NodeSelector::node(&name)))

@@ -7,7 +7,7 @@ use super::scenario_run::SCENARIO_TIMEOUT;
 use crate::cluster::node::Node;
 use crate::wait;
 
-/// Waits until a node names a problem, and returns its detail.
+/// Waits until a node reports a problem, and returns its detail.
 ///
 /// # Errors
 ///
@@ -29,11 +29,11 @@ fn problem_in(status: &Value, kind: &str) -> Option<String> {
     Some(found.get("detail")?.as_str()?.to_owned())
 }
 
-/// Waits until a node no longer names a problem.
+/// Waits until a node no longer reports a problem.
 ///
 /// # Errors
 ///
-/// When it still does after long.
+/// When it still does after the timeout.
 pub(super) async fn wait_for_no_problem(node: &Node, kind: &str) -> anyhow::Result<()> {
     let what = format!("`{}` to name `{kind}` no longer", node.spec.node);
     let gone = wait::until(&what, SCENARIO_TIMEOUT, || async {
@@ -43,11 +43,11 @@ pub(super) async fn wait_for_no_problem(node: &Node, kind: &str) -> anyhow::Resu
     Ok(gone.await?)
 }
 
-/// Returns a text of a node's status.
+/// Returns a string of a node's status.
 ///
 /// # Errors
 ///
-/// When its agent does not answer, or has no such text.
+/// When its agent does not respond, or the status has no such string.
 pub(super) async fn status_text(node: &Node, pointer: &str) -> anyhow::Result<String> {
     let status = node.status().await?;
     let found = status.pointer(pointer).and_then(Value::as_str);

@@ -1,4 +1,4 @@
-//! Operators: the commands they run, the answers they get, and one who cannot reach a node.
+//! Operators: their commands and results, and an operator who cannot reach a node.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::cluster::settings;
 use crate::wait;
 use crate::workload::checker::Expectation;
 
-/// A terminal for a program that asks only where there is one: its exit code is passed on.
+/// Terminal for a program that asks only on one. Its exit code is passed on.
 const TERMINAL: &str =
     "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
-/// What a command came to.
+/// Result of a command.
 #[derive(Debug)]
 pub(super) struct CommandOutput {
     pub(super) code: Option<i32>,
@@ -31,7 +31,7 @@ pub(super) struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Checks the exit code, and that standard error says something.
+    /// Checks the exit code, and a text in standard error.
     pub(super) fn refused(&self, code: i32, says: &str) -> anyhow::Result<()> {
         ensure!(
             self.code == Some(code) && self.err.contains(says),
@@ -40,14 +40,14 @@ impl CommandOutput {
         Ok(())
     }
 
-    /// Returns the JSON of a command that succeeded.
+    /// Returns the JSON of a successful command.
     pub(super) fn json(&self) -> anyhow::Result<Value> {
         ensure!(self.code == Some(0), "the command failed: {self:?}");
         Ok(serde_json::from_str(&self.out)?)
     }
 }
 
-/// Runs a command to its end, whatever that is.
+/// Runs a command to its end, with any exit code.
 pub(super) async fn run_command(program: Program) -> anyhow::Result<CommandOutput> {
     let mut command = program.command()?;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -74,7 +74,7 @@ pub(super) async fn failover_ctl(
     run_command(run.lab.programs().failover_ctl(arguments)).await
 }
 
-/// Returns `failover-ctl` of an operator who does not reach a node's agent.
+/// Returns `failover-ctl` for an operator who cannot reach a node's agent.
 pub(super) fn blind(
     run: &ScenarioRun<'_>,
     node: &NodeId,
@@ -84,7 +84,7 @@ pub(super) fn blind(
     let sighted = settings::operator(topology);
     let agent = topology.node_spec(node)?.agent();
     let text = std::fs::read_to_string(&sighted)?;
-    // Nothing listens at the address's discard port.
+    // Nothing listens on the discard port of the address.
     let elsewhere = format!("{}:9", agent.ip());
     let text = text.replace(&agent.to_string(), &elsewhere);
     let path = sighted.with_file_name("blind-operator.toml");
@@ -95,7 +95,7 @@ pub(super) fn blind(
     Ok(program)
 }
 
-/// An operator who was shown a plan, and thinks.
+/// Command that waits for an operator's confirmation.
 #[derive(Debug)]
 pub(super) struct PendingConfirmation {
     child: Child,
@@ -128,7 +128,7 @@ pub(super) async fn until_asked(program: Program) -> anyhow::Result<PendingConfi
     let asking = async {
         while !asked.said.contains("(yes/no)") {
             let read = asked.stdout.read_line(&mut asked.said).await?;
-            ensure!(read > 0, "it ended without a question: {}", asked.said);
+            ensure!(read > 0, "it exited without asking: {}", asked.said);
         }
         anyhow::Ok(())
     };
@@ -139,7 +139,7 @@ pub(super) async fn until_asked(program: Program) -> anyhow::Result<PendingConfi
 }
 
 impl PendingConfirmation {
-    /// Answers, and returns what came of it.
+    /// Answers, and returns the result.
     pub(super) async fn answer(mut self, answer: &str) -> anyhow::Result<CommandOutput> {
         self.stdin.write_all(answer.as_bytes()).await?;
         self.stdin.write_all(b"\n").await?;
@@ -158,8 +158,8 @@ impl PendingConfirmation {
     }
 }
 
-/// Starts a command, and kills it once so many steps of its plan are begun: as if the operator's machine
-/// were gone.
+/// Starts a command, and kills it once this many steps of its plan have started, as if the
+/// operator's machine were lost.
 pub(super) async fn killed_after(
     run: &ScenarioRun<'_>,
     program: Program,
@@ -209,7 +209,7 @@ pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 
-/// Returns the rows that the statement which counts says may be lost.
+/// Returns the data loss that a journal states after catch-up, in rows.
 pub(super) fn rows_stated(journal: &Value) -> anyhow::Result<u64> {
     let statements = journal.pointer("/statements").and_then(Value::as_array);
     let last = statements.and_then(|list| list.last());
@@ -219,22 +219,22 @@ pub(super) fn rows_stated(journal: &Value) -> anyhow::Result<u64> {
         .with_context(|| format!("no loss is stated after catch-up: {journal}"))
 }
 
-/// Returns the epoch of the lease, as a node says.
+/// Returns the epoch of the lease in a node's status.
 pub(super) async fn epoch(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
     let status = run.lab.node(node)?.status().await?;
     let epoch = status
         .pointer("/lease/record/epoch")
         .and_then(Value::as_u64);
-    epoch.with_context(|| format!("`{node}` says no epoch: {status}"))
+    epoch.with_context(|| format!("no epoch in the status of `{node}`: {status}"))
 }
 
-/// How long an operator thinks at least: rows are written meanwhile.
+/// Minimum time that an operator takes to confirm: rows are written meanwhile.
 pub(super) const THINKS: Duration = Duration::from_secs(3);
 
-/// How long writes may stop: operators wait for one another, and for nodes that are gone.
+/// Maximum downtime: operators wait for each other, and for lost nodes.
 pub(super) const OPERATION_DOWNTIME: Duration = Duration::from_mins(3);
 
-/// How much is accepted where the amount is not what is tried.
+/// Accepted data loss in scenarios that do not test the amount.
 pub(super) const ACCEPT: &str = "1GiB";
 
 pub(super) const fn operation_expectation(rows_lost: u64) -> Expectation {

@@ -21,13 +21,13 @@ use crate::cluster::topology::{NodeSpec, POSTGRES_PORT};
 use crate::wait;
 use crate::workload::checker::CheckResult;
 
-/// How many rows the dropped table has.
+/// Number of rows in the dropped table.
 const ROWS: i64 = 1_000;
 
-/// What stands in each of them, to be looked for in the buckets, where it must not be readable.
+/// Content of each row, which must not be readable in the buckets.
 pub const PLAINTEXT: &str = "nobody without the identity key may read this";
 
-/// Makes a base backup of the primary into both buckets.
+/// Takes a base backup of the primary into both buckets.
 ///
 /// # Errors
 ///
@@ -43,8 +43,8 @@ pub async fn base_backup(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A table is dropped, and a copy of the database is restored from the other region's bucket to the
-/// time before: the table and every row acknowledged until then are there.
+/// A table is dropped, and a copy of the database is recovered from the other region's bucket to
+/// the time before: the table and every row acknowledged until then are present.
 ///
 /// # Errors
 ///
@@ -65,13 +65,13 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
         .await?
         .get(0);
     let moment: Timestamp = moment.parse()?;
-    // The next commit is then later than the moment by the clock too, not in the same microsecond.
+    // The next commit then has a later timestamp than the target, not the same microsecond.
     run.run_until(run.history().now() + Duration::from_millis(10))
         .await;
     here.batch_execute("drop table precious").await?;
     run.announce("the table `precious` is dropped");
     archived(&here, run).await?;
-    // A bucket that was away may lack what the other has.
+    // A bucket that was unreachable may lack objects of the other.
     let backfill = ["wal", "backfill"];
     let backfill = run.lab.programs().backup_agent_on(&spec, &backfill);
     backfill.run(None, SCENARIO_TIMEOUT).await?;
@@ -112,8 +112,8 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
     Ok(result)
 }
 
-/// Searches every object of both backup buckets for the dropped table's plaintext, and returns each finding.
-/// The archived WAL must contain it, or the search would prove nothing.
+/// Searches every object of both backup buckets for the dropped table's plaintext, and returns each
+/// finding. The archived WAL must contain it, or the search would prove nothing.
 fn readable(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<Vec<String>> {
     if holding(&spec.data().join("pg_wal"), PLAINTEXT)?.is_empty() {
         return Ok(vec![
@@ -126,7 +126,7 @@ fn readable(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<Vec<String
     Ok(found.iter().map(wrong).collect())
 }
 
-/// Returns the files below `directory` that hold `text`.
+/// Returns the files below `directory` that contain `text`.
 fn holding(directory: &Path, text: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {
@@ -142,7 +142,7 @@ fn holding(directory: &Path, text: &str) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Waits until what was written so far is in the archive.
+/// Waits until all WAL so far is archived.
 async fn archived(primary: &Client, run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     let switch = "select pg_walfile_name(pg_switch_wal())";
     let segment: String = primary.query_one(switch, &[]).await?.get(0);
@@ -154,7 +154,7 @@ async fn archived(primary: &Client, run: &ScenarioRun<'_>) -> anyhow::Result<()>
         let last = "select coalesce(last_archived_wal, ''), coalesce(last_failed_wal, '') from pg_stat_archiver";
         let row = primary.query_one(last, &[]).await.map_err(|error| error.to_string())?;
         let (last, failed): (String, String) = (row.get(0), row.get(1));
-        // Names of one timeline order as their positions do; a history file has a shorter name.
+        // Segment names of one timeline sort by position; a history file has a shorter name.
         if last.len() >= segment.len() && last >= segment {
             return Ok(());
         }
@@ -202,7 +202,7 @@ async fn restore(
     Ok(())
 }
 
-/// A server on restored files, apart from the platform.
+/// Server on restored files, apart from the platform.
 struct Restored {
     server: Process,
     directory: PathBuf,

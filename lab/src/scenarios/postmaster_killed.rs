@@ -5,8 +5,8 @@ use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
 
-/// The postmaster is killed, and its agent is alive: PostgreSQL starts again on the same node, or
-/// another node takes over.
+/// The postmaster is killed, and its agent runs: PostgreSQL restarts on the same node, or another
+/// node takes over.
 ///
 /// # Errors
 ///

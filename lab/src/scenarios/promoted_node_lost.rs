@@ -20,13 +20,14 @@ use crate::network::proxy::NetworkState;
 use crate::wait;
 use crate::workload::checker::CheckResult;
 
-/// The chosen node takes the lease and dies before it opens: another one is promoted at once, although the
-/// operation has not ended. Route 53 is away during the first promotion, which succeeds and says so. In the
-/// end only a standby is left that never saw the last timeline: it is accepted by its number.
+/// The chosen node takes the lease and is lost before it accepts writes: another one is promoted at
+/// once, although the operation has not ended. Route 53 does not respond during the first
+/// promotion, which succeeds and reports it. In the end only a standby on an earlier timeline is
+/// left, which is accepted by the timeline's number.
 ///
 /// # Errors
 ///
-/// When the scenario cannot be completed, or a command did what it must not.
+/// When the scenario cannot be completed, or a command has an unexpected result.
 pub async fn promoted_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let start = run.begin("promoted_node_lost").await?;
     let dr = dr_node(run)?.spec.node.clone();
@@ -55,7 +56,7 @@ pub async fn promoted_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Che
         .await?;
     rows_lost += chosen_dies_promoting(run, &dr, chosen).await?;
 
-    // It comes back, opens after all, and is lost for good: its timeline is on no other node.
+    // The node returns, accepts writes, and is lost for good: its timeline is on no other node.
     run.lab.node(chosen)?.start();
     only_from_here(run, chosen, last);
     run.wait_for_takeover(&dr, SCENARIO_TIMEOUT).await?;
@@ -79,13 +80,13 @@ pub async fn promoted_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Che
     run.finish(&start, operation_expectation(rows_lost)).await
 }
 
-/// Promotes the other region while Route 53 does not answer, and returns the rows stated.
+/// Promotes the other region while Route 53 does not respond, and returns the stated rows.
 async fn promoted_without_dns(run: &ScenarioRun<'_>, dr: &NodeId) -> anyhow::Result<u64> {
     run.inject(&Fault::RegionLost(RegionSelector::default()))
         .await?;
     let route53 = run.lab.route53().process();
     route53.signal(Signal::SIGSTOP)?;
-    run.announce("Route 53 does not answer");
+    run.announce("Route 53 does not respond");
     let promote = promote(dr);
     let promoted = failover_ctl(run, &promote).await;
     let named = wait_for_problem(run, dr, "record-not-moved").await;
@@ -118,7 +119,7 @@ async fn promoted_without_dns(run: &ScenarioRun<'_>, dr: &NodeId) -> anyhow::Res
     rows_stated(&journal)
 }
 
-/// Has a node take the lease, and die before it opens.
+/// Makes a node take the lease, and ends its host before it accepts writes.
 async fn chosen_dies_promoting(
     run: &ScenarioRun<'_>,
     dr: &NodeId,
@@ -152,12 +153,12 @@ async fn chosen_dies_promoting(
     let left = last_operation(run).await?;
     ensure!(
         !text(&left, "/left").is_empty() && left.pointer("/ended_at") == Some(&Value::Null),
-        "the operation is not left for whoever comes next: {left}"
+        "the operation is not left unfinished: {left}"
     );
     rows_stated(&left)
 }
 
-/// Promotes a standby on an earlier timeline than the last primary's, and returns the rows stated.
+/// Promotes a standby on an earlier timeline than the last primary's, and returns the stated rows.
 async fn earlier_timeline_accepted(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
     let plan = failover_ctl(run, &["plan", "promote", "--to", node.as_str()]).await?;
     plan.refused(16, "--accept-timeline ")?;
@@ -175,14 +176,14 @@ async fn earlier_timeline_accepted(run: &ScenarioRun<'_>, node: &NodeId) -> anyh
     let known = journal.pointer("/plan/data_loss/parted/at");
     ensure!(
         known.is_some_and(Value::is_string),
-        "where the timelines parted is not known: {journal}"
+        "the timelines' switch point is missing: {journal}"
     );
     let history = history(run).await?;
     let before = history.iter().rev().nth(1).context("one operation only")?;
     ensure!(
         text(before, "/outcome/outcome") == "replaced"
             || text(before, "/outcome/outcome") == "overtaken",
-        "the operation before is not closed: {before}"
+        "the previous operation is not closed: {before}"
     );
     rows_stated(&journal)
 }
@@ -200,14 +201,14 @@ fn promote(to: &NodeId) -> [&str; 7] {
     ]
 }
 
-/// Opens the paths of one node, but those to another.
+/// Opens the paths of one node, except those to another.
 fn only_from_here(run: &ScenarioRun<'_>, node: &NodeId, but: &NodeId) {
     run.lab.proxies.set(NetworkState::Open, |path| {
         path.touches(node) && !path.touches(but)
     });
 }
 
-/// Waits until a node's agent names a problem.
+/// Waits until a node's agent reports a problem.
 async fn wait_for_problem(
     run: &ScenarioRun<'_>,
     node: &NodeId,
@@ -229,8 +230,8 @@ async fn wait_for_problem(
     Ok(())
 }
 
-/// Freezes the replay of a node that has replayed all that it received: it takes the lease, and is never
-/// promoted.
+/// Freezes replay on a node that has replayed all received WAL: the node takes the lease, and its
+/// promotion does not complete.
 async fn freeze_replay(run: &ScenarioRun<'_>, name: &NodeId) -> anyhow::Result<()> {
     let node = run.lab.node(name)?;
     wait::until(
@@ -257,7 +258,7 @@ async fn freeze_replay(run: &ScenarioRun<'_>, name: &NodeId) -> anyhow::Result<(
     Ok(())
 }
 
-/// Returns the process that replays: without it a promotion does not come to its end.
+/// Returns the startup process, without which a promotion does not complete.
 fn startup_process(node: &Node) -> anyhow::Result<Pid> {
     for pid in crate::cluster::process_table::inside(&node.spec.data())? {
         // The process may have ended since.
@@ -268,5 +269,5 @@ fn startup_process(node: &Node) -> anyhow::Result<Pid> {
             return Ok(Pid::from_raw(pid));
         }
     }
-    anyhow::bail!("no process replays on `{}`", node.spec.node)
+    anyhow::bail!("no startup process on `{}`", node.spec.node)
 }

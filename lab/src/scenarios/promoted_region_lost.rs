@@ -10,7 +10,7 @@ use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector, RegionSelector};
 use crate::workload::checker::{CheckResult, Expectation};
 
-/// Plays that, and has the command take it back.
+/// The promoted region is lost, and the first one is promoted by command.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub async fn promoted_region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<C
     run.lab.heal().await?;
     run.wait_for_standbys().await?;
 
-    // Both standbys of the old region have everything, and stand in the region of the settings.
+    // Both standbys of the old region have all WAL, and are in the settings' primary region.
     let status = status(run).await?;
     let forecast = |text: &str| {
         status
@@ -60,7 +60,7 @@ pub async fn promoted_region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<C
     let writers = run.history().nodes_acknowledging_since(at);
     ensure!(
         writers.is_empty(),
-        "{writers:?} took over, and nobody asked"
+        "{writers:?} took over without a command"
     );
     promote(run, primary.as_str()).await?;
     run.lab.heal().await?;

@@ -9,8 +9,8 @@ use crate::fault::{Fault, RegionSelector};
 use crate::wait;
 use crate::workload::checker::{CheckResult, Expectation};
 
-/// Everything in the primary region is gone, and the other region is promoted: rows lost are no more
-/// than what the command stated before it began.
+/// Everything in the primary region is lost, and the other region is promoted: at most the rows
+/// stated before the promotion are lost.
 ///
 /// # Errors
 ///
@@ -80,15 +80,15 @@ pub async fn region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
     run.finish(&start, expectation).await
 }
 
-/// Waits until the nodes of the other region have seen the lease stand for its whole term: until
-/// then the lost region may be writing for all that anybody knows. A person takes longer than that
-/// to read the plan.
+/// Waits until the nodes of the other region have observed the lease for its whole duration without
+/// a renewal: until then the lost region may be accepting writes. An operator takes longer to read
+/// the plan.
 async fn lease_over(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     let dr = &run.lab.topology().dr;
     let here = run.lab.nodes().iter().find(|node| node.spec.region == *dr);
     let node = here.context("there is no node in the other region")?;
-    run.announce_wait("the lost primary's lease to be over", SCENARIO_TIMEOUT);
-    wait::until("the lease to be over", SCENARIO_TIMEOUT, || async {
+    run.announce_wait("the lost primary's lease to expire", SCENARIO_TIMEOUT);
+    wait::until("the lease to expire", SCENARIO_TIMEOUT, || async {
         let status = node.status().await.map_err(|error| format!("{error:#}"))?;
         match status.pointer("/lease/expired").and_then(Value::as_bool) {
             Some(true) => Ok(()),
@@ -99,7 +99,7 @@ async fn lease_over(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns what the journal says of each step: the evidence that it is done.
+/// Returns the evidence of each step in the journal.
 fn steps(journal: &Value) -> Vec<String> {
     let entries = journal.pointer("/entries").and_then(Value::as_array);
     let evidence = |value: &Value| {

@@ -4,7 +4,7 @@ use super::bounds::uninterrupted;
 use super::scenario_run::ScenarioRun;
 use crate::workload::checker::CheckResult;
 
-/// The lost region comes back: its nodes follow the new primary, and never accept a write meanwhile.
+/// The lost region returns: its nodes rejoin the new primary, and never accept a write meanwhile.
 ///
 /// # Errors
 ///

@@ -20,8 +20,8 @@ use crate::workload::history::{History, HistorySnapshot, WritePath};
 use crate::workload::rows::missing_rows;
 use crate::workload::writers::Writers;
 
-/// Timeout of each wait in a scenario, far above every expected downtime. The expectation is compared with
-/// what was measured, so a slow run ends with a failed check and not with a timeout.
+/// Timeout of each wait in a scenario, far above every expected downtime: a slow run ends with a
+/// failed check and not with a timeout.
 pub const SCENARIO_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Duration of steady writes before and after a fault, so that the gap between them belongs to the fault.
@@ -179,7 +179,7 @@ impl<'lab> ScenarioRun<'lab> {
         anyhow::bail!("no steady writes for {STEADY_DURATION:?} within {timeout:?}")
     }
 
-    /// Waits until every node but the primary streams from it.
+    /// Waits until every other node streams from the primary.
     ///
     /// # Errors
     ///
@@ -253,7 +253,7 @@ impl<'lab> ScenarioRun<'lab> {
     ///
     /// # Errors
     ///
-    /// When none is.
+    /// When there is none.
     pub async fn announce_primary(&self) -> anyhow::Result<NodeId> {
         let node = self.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
         let spec = self.lab.topology().node_spec(&node)?;
@@ -289,12 +289,12 @@ impl<'lab> ScenarioRun<'lab> {
         Ok(connected.await?)
     }
 
-    /// Returns the most rows that `failover-ctl` says would be lost if one of the standbys were
-    /// promoted now, in place of a primary that is gone.
+    /// Returns the highest data loss, in rows, that `failover-ctl plan promote` states for any of
+    /// the standbys, after the loss of the primary.
     ///
     /// # Errors
     ///
-    /// When it has a plan for none of them.
+    /// When no standby can be promoted.
     pub async fn planned_loss(&self) -> anyhow::Result<u64> {
         let mut stated = None;
         let mut why = Vec::new();
@@ -314,14 +314,14 @@ impl<'lab> ScenarioRun<'lab> {
         Ok(stated)
     }
 
-    /// Returns the most rows that `failover-ctl status` says a takeover may lose now, while the
-    /// primary's agent still answers and no promotion is called for.
+    /// Returns the data loss, in rows, that `failover-ctl status` forecasts while the primary's
+    /// agent responds.
     ///
     /// # Errors
     ///
     /// When the status has no forecast.
     pub async fn forecast_loss(&self) -> anyhow::Result<u64> {
-        /// The part of the status that is read here.
+        /// Part of the status that is read here.
         #[derive(Deserialize)]
         struct Status {
             failover_forecast: Plan,
@@ -365,7 +365,8 @@ impl<'lab> ScenarioRun<'lab> {
         Ok(result)
     }
 
-    /// Returns how many acknowledged rows the primary lacks that were not lost before.
+    /// Returns the number of acknowledged rows that the primary lacks and that were not lost
+    /// before.
     async fn newly_lost(&mut self) -> anyhow::Result<usize> {
         let tasks = Tasks::new();
         let (_, primary) = self.connect_to_primary(&tasks).await?;
@@ -381,27 +382,27 @@ impl<'lab> ScenarioRun<'lab> {
     }
 }
 
-/// The part of a plan, or of a forecast, that is read here.
+/// Part of a plan or a forecast that is read here.
 #[derive(Deserialize)]
 struct Plan {
     data_loss: StatedLoss,
 }
 
-/// What a plan states before it is carried out.
+/// Data loss that a plan states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct StatedLoss {
-    /// The most rows that may be lost.
+    /// Maximum number of lost rows.
     pub rows_at_most: u64,
-    /// The most bytes of log that may be lost.
+    /// Maximum number of lost bytes of WAL.
     pub bytes_at_most: u64,
 }
 
 impl StatedLoss {
-    /// Reads what a plan states, as `failover-ctl` prints it in JSON.
+    /// Parses the data loss of a plan, as `failover-ctl` prints it in JSON.
     ///
     /// # Errors
     ///
-    /// When it is no plan, or states no loss.
+    /// When it is not a plan, or states no data loss.
     pub fn of(plan: &str) -> anyhow::Result<Self> {
         let plan: Plan = serde_json::from_str(plan)
             .with_context(|| format!("the plan states no loss: {plan}"))?;

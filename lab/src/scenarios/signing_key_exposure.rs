@@ -14,18 +14,18 @@ use super::superuser::connect;
 use crate::cluster::files::give_to_postgres;
 use crate::cluster::secrets::command_signing_key;
 
-/// Reads files through PostgreSQL, as the role that `pg_rewind` uses and as a superuser: the key that signs
-/// orders is not among them, nor is the memory of the agent that has read it. Where the file is made readable,
-/// the agent says so.
+/// Reads files through PostgreSQL, as the `pg_rewind` role and as a superuser: neither the command
+/// signing key nor the memory of the agent that has read it is accessible. If the file is made
+/// readable, the agent reports it.
 ///
 /// # Errors
 ///
-/// When the key can be read, or nobody says that it could be.
+/// When the key can be read, or the agent does not report it.
 pub async fn signing_key_unreadable_through_postgres(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     const EXPOSED: &str = "command-key-exposed";
 
     if !Uid::effective().is_root() {
-        run.announce("PostgreSQL runs as the lab's own user, so no file can be kept from it");
+        run.announce("PostgreSQL runs as the lab's own user, so it can read every file");
         return Ok(());
     }
     let node = run.lab.node(&run.primary().await?)?;
@@ -38,7 +38,7 @@ pub async fn signing_key_unreadable_through_postgres(run: &ScenarioRun<'_>) -> a
     let own = run.lab.topology().secrets().join("rewinder.password");
     let own = own.display().to_string();
     let found = read(&reader, &own).await;
-    ensure!(found.is_ok(), "the role reads nothing at all: {found:?}");
+    ensure!(found.is_ok(), "the role can read no file: {found:?}");
     let agent = node.agent.pid().context("the agent does not run")?;
     let mut protected = vec![key.display().to_string()];
     protected.extend(["environ", "mem", "fd/0"].map(|file| format!("/proc/{agent}/{file}")));
@@ -46,18 +46,18 @@ pub async fn signing_key_unreadable_through_postgres(run: &ScenarioRun<'_>) -> a
         for client in [&rewinder, &reader] {
             match read(client, path).await {
                 Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
-                other => bail!("`{path}` was not kept from PostgreSQL: {other:?}"),
+                other => bail!("PostgreSQL could read `{path}`: {other:?}"),
             }
         }
     }
     tasks.stop(std::time::Duration::from_secs(2)).await;
-    run.announce("the key that signs orders cannot be read through PostgreSQL");
+    run.announce("the command signing key cannot be read through PostgreSQL");
 
     give_to_postgres(&key)?;
     wait_for_problem(node, EXPOSED).await?;
     chown(&key, Some(0), Some(0))?;
     wait_for_no_problem(node, EXPOSED).await?;
-    run.announce("where it can be, the agent says so");
+    run.announce("the agent reports a readable key");
     Ok(())
 }
 

@@ -12,19 +12,19 @@ use crate::fault::{Fault, NodeSelector};
 use crate::wait;
 use crate::workload::checker::Expectation;
 
-/// How long a cluster that is healed may take until every node follows.
+/// Timeout after healing until every standby streams.
 pub(super) const WHOLE_WITHIN: Duration = Duration::from_mins(2);
 
-/// How long a reason may take to be named once it holds.
+/// Timeout until a reason is reported.
 pub(super) const NAMED_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long writes may stop: a lease (10 s) and a takeover, on a machine that is busy.
+/// Maximum downtime: a lease duration (10 s) and a takeover, on a busy machine.
 pub(super) const STANDBY_DOWNTIME: Duration = Duration::from_secs(45);
 
-/// A row that is acknowledged by the old primary alone.
+/// Row that only the old primary acknowledges.
 pub(super) const MARKER: &str = "acknowledged-and-diverged";
 
-/// Cuts off every node but one from the others.
+/// Cuts every node but one off from the others.
 pub(super) async fn isolate_others(run: &ScenarioRun<'_>, but: &NodeId) -> anyhow::Result<()> {
     for node in run.lab.nodes() {
         if node.spec.node != *but {
@@ -35,8 +35,7 @@ pub(super) async fn isolate_others(run: &ScenarioRun<'_>, but: &NodeId) -> anyho
     Ok(())
 }
 
-/// Loses the primary, and returns how many rows are stated to be lost with it: those that the loss of it
-/// alone explains.
+/// Ends the primary's host, and returns the data loss stated for it alone, in rows.
 pub(super) async fn lose_and_state(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
     run.inject(&Fault::NodeLost(NodeSelector::node(node)))
         .await?;
@@ -44,13 +43,13 @@ pub(super) async fn lose_and_state(run: &ScenarioRun<'_>, node: &NodeId) -> anyh
 }
 
 pub(super) async fn insert_marker(run: &ScenarioRun<'_>, node: &Node) -> anyhow::Result<()> {
-    // The header of a page of WAL may stand within one of them.
+    // A WAL page header may split one of the rows.
     let insert = format!("insert into marker values ('{MARKER}'), ('{MARKER}'), ('{MARKER}')");
     psql(run, node, &["create table marker (t text)", &insert]).await?;
     Ok(())
 }
 
-/// Waits until every node follows.
+/// Waits until every node streams.
 pub(super) async fn wait_for_all_standbys(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     run.announce_wait("every node to follow", WHOLE_WITHIN);
     let primary = run.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
@@ -66,7 +65,7 @@ pub(super) async fn wait_for_all_standbys(run: &ScenarioRun<'_>) -> anyhow::Resu
     Ok(())
 }
 
-/// Tests whether a file below `directory` holds `text`.
+/// Tests whether a file below `directory` contains `text`.
 pub(super) fn contains_text(directory: &Path, text: &str) -> anyhow::Result<bool> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();

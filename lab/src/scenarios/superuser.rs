@@ -12,7 +12,7 @@ use crate::cluster::postgres::bin_directory;
 use crate::cluster::program::{Program, RunAs};
 use crate::cluster::topology::POSTGRES_PORT;
 
-/// Connects as the superuser, whom the operating system knows, over a Unix socket.
+/// Connects as the superuser over a Unix socket, by peer authentication.
 pub(super) async fn connect(
     sockets: &Path,
     port: u16,

@@ -9,8 +9,8 @@ use crate::fault::{Fault, NodeSelector};
 use crate::wait;
 use crate::workload::checker::CheckResult;
 
-/// A standby is away until the primary has removed WAL that it needs: that is named, and the standby is
-/// copied without a command.
+/// A standby is down until the primary has removed WAL that it needs: the standby reports it, and
+/// is copied automatically.
 ///
 /// # Errors
 ///
@@ -28,35 +28,35 @@ pub async fn wal_removed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
     run.inject(&Fault::NodeLost(NodeSelector::node(&name)))
         .await?;
     let node = run.lab.node(&here)?;
-    // With less to keep, fewer segments do.
+    // A smaller `wal_keep_size` keeps fewer segments.
     let keep = "alter system set wal_keep_size = 0; select pg_reload_conf()";
     psql(run, node, &keep.split("; ").collect::<Vec<_>>()).await?;
     let needed = psql(run, node, &["select pg_walfile_name(pg_current_wal_lsn())"]);
     let needed = node.spec.data().join("pg_wal").join(needed.await?.trim());
-    // It stays until it is archived, and a checkpoint after that has seen it.
+    // PostgreSQL removes a segment at the first checkpoint after its archiving.
     wait::until("the primary to remove WAL", SCENARIO_TIMEOUT, || async {
         let switch = psql(run, node, &["select pg_switch_wal()", "checkpoint"]);
         switch.await.map_err(|error| format!("{error:#}"))?;
         if needed.exists() {
-            return Err(format!("`{}` is still there", needed.display()));
+            return Err(format!("`{}` still exists", needed.display()));
         }
         Ok(())
     })
     .await?;
-    run.announce("the primary has removed what the standby needs");
+    run.announce("the primary has removed WAL that the standby needs");
     run.lab.heal().await?;
     wait_for_all_standbys(run).await?;
     let said = std::fs::read_to_string(away.agent.log())?;
     ensure!(
         said.contains("wal-removed"),
-        "the reason was never named in the log of `{name}`: {said}"
+        "the reason is missing in the log of `{name}`: {said}"
     );
 
-    // A command that has nothing to do says so.
+    // A rejoin of a streaming standby reports that there is nothing to do.
     let rejoin = ["rejoin", "--node", name.as_str()];
     let rejoin = run.lab.programs().failover_ctl(&rejoin);
     rejoin.run(None, SCENARIO_TIMEOUT).await?;
-    // One that asks for a copy returns once it is there.
+    // A rejoin with `--rebuild` returns once the copy streams.
     let rebuild = ["rejoin", "--node", name.as_str(), "--rebuild"];
     let rebuild = run.lab.programs().failover_ctl(&rebuild);
     rebuild.run(None, SCENARIO_TIMEOUT).await?;

@@ -5,8 +5,8 @@ use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
 
-/// The primary's host is gone: the other zone takes over once the lease has expired, losing no more
-/// than is stated before it does, and the old primary follows it once it is back.
+/// The primary's host is lost: the other zone takes over once the lease has expired, with at most
+/// the stated data loss, and the old primary rejoins once it is back.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! What the answers under load say: which were wrong, which were refused without need, what was
-//! stored twice, and what is lost.
+//! Checker of the API's responses under load: wrong responses, needless rejections, duplicate and
+//! lost rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,58 +9,58 @@ use tokio_postgres::Client;
 use super::api_request::{ApiResponse, LoadRequest, RequestOutcome, age, email, name};
 use crate::workload::rows::{date_of_birth, username};
 
-/// The API tries for 8 s (`REQUEST_TIMEOUT`). A request that it refuses sooner than this, and not for
-/// want of room, was given up without need.
+/// Time for which the API retries (`REQUEST_TIMEOUT`, 8 s). An earlier rejection is needless,
+/// unless it is by load shedding.
 const BUDGET: Duration = Duration::from_millis(7_500);
 
-/// How long the API may take to find a new primary, from when that accepts writes: the time for which
-/// it tries. How much sooner it does depends on the machine, and is printed.
+/// Timeout of the API to find a new primary once that accepts writes: the time for which it
+/// retries. How much faster it is depends on the machine, and is printed.
 const FOUND_WITHIN: Duration = Duration::from_secs(8);
 
-/// The refusal that says how busy the machine is, and nothing about the database.
+/// Problem type of load shedding, which says nothing about the database.
 const OVERLOADED: &str = "/problems/overloaded";
 
-/// What the load has come to.
+/// Result of the load.
 #[derive(Clone, Debug, Default)]
 pub struct ApiCheckResult {
-    /// How many requests were sent.
+    /// Number of requests.
     pub sent: usize,
-    /// How many were answered as expected.
+    /// Number of expected responses.
     pub right: usize,
-    /// How many were told to try again later.
+    /// Number of rejections with `Retry-After`.
     pub told_to_retry: usize,
-    /// How many of those were refused for want of room.
+    /// Number of rejections by load shedding.
     pub overloaded: usize,
-    /// How many had no answer: the instance they were sent to was gone.
+    /// Number of requests without a response: their instance was lost.
     pub unanswered: usize,
-    /// How many acknowledged rows are not there.
+    /// Number of lost acknowledged rows.
     pub lost: usize,
-    /// How long the API took to have a write acknowledged, once the new primary accepted them and
-    /// the clients had found the instance that can reach it.
+    /// Time to the API's first acknowledged write, once the new primary accepted writes and the
+    /// clients had found an instance that can reach it.
     pub found_after: Option<Duration>,
-    /// What did not hold, one sentence each.
+    /// Violations, one sentence each.
     pub failures: Vec<String>,
 }
 
 /// Expectation of the API under load.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiExpectation {
-    /// Whether an instance of the API goes down with what is broken.
+    /// Whether an instance of the API is lost with the fault.
     pub an_instance_is_lost: bool,
-    /// When the new primary first accepted a write, if there was a new one.
+    /// Time at which the new primary first accepted a write, if there was a new one.
     pub writable_again: Option<Duration>,
 }
 
-/// What the load has left in the database: how often each row is there.
+/// Rows of the load in the database, with their counts.
 #[derive(Debug, Default)]
 pub struct StoredRows(BTreeMap<String, usize>);
 
 impl StoredRows {
-    /// Reads what is there.
+    /// Reads the stored rows.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// When the database cannot be read.
     pub async fn read(primary: &Client) -> Result<Self, tokio_postgres::Error> {
         let all = "select 'birthday ' || username || ' ' || date_of_birth from hello_users
             union all select 'member ' || name || ' ' || age from members
@@ -79,7 +79,7 @@ impl StoredRows {
 }
 
 impl LoadRequest {
-    /// Returns the row that this request writes, or reads, as [`StoredRows`] has it.
+    /// Returns the row that a request writes or reads, as in [`StoredRows`].
     fn row(&self) -> String {
         match self {
             Self::PutBirthday(number) | Self::GetBirthday(number) => {
@@ -97,7 +97,7 @@ impl LoadRequest {
         !matches!(self, Self::GetBirthday(_) | Self::GetUser(..))
     }
 
-    /// Returns whether a body says what this request wrote, or what it reads.
+    /// Tests whether a body has the values that the request wrote or reads.
     fn is_answered_by(&self, answer: &ApiResponse) -> bool {
         let text = |name: &str| answer.body.get(name).and_then(|body| body.as_str());
         match self {
@@ -182,7 +182,7 @@ impl ApiCheckResult {
                     None
                 }
             }
-            // A row that was lost is nowhere to be read, and its id may be another's.
+            // A lost row cannot be read, and its ID may belong to another row.
             Ok(_) if lost.contains(&request.row()) => None,
             Ok(answer) => Some(format!("answered {}: {}", answer.status, answer.body)),
             Err(why) => {
@@ -197,8 +197,8 @@ impl ApiCheckResult {
         }
     }
 
-    /// Judges how soon the API went on writing, once there was a primary to write to. An instance that
-    /// the name pointed to only later is judged from when it was first asked.
+    /// Checks how soon the API wrote again once a primary accepted writes. An instance that the DNS
+    /// name pointed to only later is checked from its first request.
     fn check_recovery(&mut self, outcomes: &[RequestOutcome], writable: Duration) {
         let acknowledged = outcomes.iter().filter(|outcome| {
             outcome.request.writes() && outcome.is_acknowledged() && outcome.ended >= writable

@@ -1,5 +1,5 @@
-//! Load on the API: every kind of request at a steady rate, whatever becomes of those before, and a
-//! history of each response.
+//! Load on the API: all kinds of requests at a steady rate, independent of earlier responses, with
+//! a history of the responses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,17 +23,17 @@ use crate::wait;
 use crate::workload::api_request::{ApiResponse, LoadRequest, RequestGenerator, RequestOutcome};
 use crate::workload::history::History;
 
-/// One request each 5 ms is 200 a second at most.
+/// Interval between two requests: at most 200 a second.
 const PACE: Duration = Duration::from_millis(5);
 
-/// How long an answer is waited for: three times as long as the API itself tries (8 s), so that what
-/// it says is heard on a slow machine too.
+/// Timeout of a response: three times the API's own (8 s), so that its error is received on a slow
+/// machine too.
 const TIMEOUT: Duration = Duration::from_secs(24);
 
-/// How long requests that are under way when the load ends may take.
+/// Timeout of requests in progress when the load ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(30);
 
-/// Load that is going on.
+/// Running load.
 #[derive(Debug)]
 pub struct ApiLoad {
     outcomes: Arc<Mutex<Vec<RequestOutcome>>>,
@@ -51,7 +51,7 @@ struct LoadSender {
 }
 
 impl ApiLoad {
-    /// Starts sending to the API's name, as `resolver` knows it.
+    /// Starts the load on the API's DNS name, resolved by `resolver`.
     pub fn start(resolver: SocketAddr, history: &History) -> Self {
         let load = Self {
             outcomes: Arc::default(),
@@ -70,7 +70,7 @@ impl ApiLoad {
         load
     }
 
-    /// Waits until `many` requests that were sent since `since` were answered as expected.
+    /// Waits until `many` requests sent since `since` have had the expected response.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl ApiLoad {
         Ok(())
     }
 
-    /// Stops sending, waits for the last answers, and returns what became of each request.
+    /// Stops the load, waits for the last responses, and returns the outcome of each request.
     pub async fn end(self) -> Vec<RequestOutcome> {
         self.sending.stop(Duration::from_secs(1)).await;
         self.under_way.stop(LAST_ANSWERS).await;
@@ -105,7 +105,7 @@ impl ApiLoad {
 impl LoadSender {
     async fn send_steadily(self, stop: CancellationToken) {
         let mut pace = time::interval(PACE);
-        // What a busy machine is late with is not sent all at once.
+        // A delay is not made up by a burst of requests.
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut requests = RequestGenerator::default();
         while stop.run_until_cancelled(pace.tick()).await.is_some() {
@@ -151,6 +151,6 @@ impl LoadSender {
 }
 
 fn lock_outcomes(outcomes: &Mutex<Vec<RequestOutcome>>) -> MutexGuard<'_, Vec<RequestOutcome>> {
-    // What is held is only ever added to, so it is whole even if somebody panicked with it.
+    // A panic leaves the outcomes valid: they are only appended to.
     outcomes.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The requests of the load, in turn: each surface of the API is written to and read from.
+//! Requests of the load, in turn: every surface of the API is written and read.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,59 +10,59 @@ use serde_json::{Value, json};
 
 use crate::workload::rows::{date_of_birth, username};
 
-/// What the people of the load are counted from, so that they are others than the writers'.
+/// First number of the load's rows, apart from the writers'.
 const FIRST: u64 = 1 << 50;
 
-/// One request. Its number tells everything that it writes, and no other writes the same.
+/// Request of the load. Its number determines all of its values, and no other request has the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadRequest {
     /// Stores a birthday.
     PutBirthday(u64),
-    /// Reads one that was acknowledged.
+    /// Reads an acknowledged birthday.
     GetBirthday(u64),
     /// Stores a member.
     PostMember(u64),
     /// Stores a user.
     PostUser(u64),
-    /// Reads one that was acknowledged under this id.
+    /// Reads an acknowledged user by its ID.
     GetUser(u64, i64),
     /// Stores a beer.
     PostBeer(u64),
 }
 
-/// What became of a request.
+/// Outcome of a request.
 #[derive(Clone, Debug)]
 pub struct RequestOutcome {
-    /// What was asked.
+    /// Request.
     pub request: LoadRequest,
-    /// Which instance of the API was asked, if its name was found.
+    /// Instance of the API, if its name was resolved.
     pub instance: Option<IpAddr>,
-    /// When it was sent.
+    /// Send time.
     pub sent: Duration,
-    /// When its answer was there, or was given up.
+    /// Time of the response or the timeout.
     pub ended: Duration,
-    /// The answer; or why there is none.
+    /// Response, or the reason for its absence.
     pub answer: Result<ApiResponse, String>,
 }
 
-/// What the API answered.
+/// Response of the API.
 #[derive(Clone, Debug)]
 pub struct ApiResponse {
-    /// The status.
+    /// Status.
     pub status: u16,
-    /// Whether it says when to try again.
+    /// Whether it has `Retry-After`.
     pub says_when_to_retry: bool,
-    /// The body, where it is JSON.
+    /// Body, if it is JSON.
     pub body: Value,
 }
 
 impl RequestOutcome {
-    /// Returns whether the answer was the one that was hoped for.
+    /// Tests whether the response is the expected one.
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.status() == Some(self.request.expected())
     }
 
-    /// Returns the user that was stored, and its id.
+    /// Returns the stored user and its ID.
     pub(crate) fn user(&self) -> Option<(u64, i64)> {
         match (&self.request, &self.answer) {
             (LoadRequest::PostUser(number), Ok(answer)) => {
@@ -72,7 +72,7 @@ impl RequestOutcome {
         }
     }
 
-    /// Returns the birthday that was stored.
+    /// Returns the stored birthday.
     pub(crate) fn birthday(&self) -> Option<u64> {
         match self.request {
             LoadRequest::PutBirthday(number) => Some(number),
@@ -89,18 +89,18 @@ impl RequestOutcome {
     }
 }
 
-/// Makes up requests.
+/// Generator of requests.
 #[derive(Debug, Default)]
 pub(crate) struct RequestGenerator {
     made: u64,
 }
 
 impl RequestGenerator {
-    /// Returns the next request. What is read is among what `outcomes` says was acknowledged.
+    /// Returns the next request. Reads are of rows acknowledged in `outcomes`.
     pub(crate) fn next(&mut self, outcomes: &[RequestOutcome]) -> LoadRequest {
         self.made += 1;
         let number = FIRST + self.made;
-        // Spread over all that is known by a multiplication that has no pattern.
+        // A multiplicative hash spreads the reads over all acknowledged rows.
         let any = usize::try_from(self.made.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40).unwrap_or(0);
         let (before, after) = outcomes.split_at(any % outcomes.len().max(1));
         let known = after.iter().chain(before);
@@ -123,7 +123,7 @@ impl RequestGenerator {
 }
 
 impl LoadRequest {
-    /// Returns the request as it is sent to the API at `api`.
+    /// Returns the HTTP request to the API at `api`.
     pub(crate) fn to_http(&self, api: SocketAddr) -> anyhow::Result<hyper::Request<Full<Bytes>>> {
         let (method, path, body) = match self {
             Self::PutBirthday(number) => (
@@ -159,7 +159,7 @@ impl LoadRequest {
             .body(body)?)
     }
 
-    /// Returns the status of a right answer.
+    /// Returns the status of the expected response.
     pub fn expected(&self) -> u16 {
         match self {
             Self::PutBirthday(_) => 204,
@@ -171,7 +171,7 @@ impl LoadRequest {
     }
 }
 
-/// Returns the name that a member, a user or a beer of this number has.
+/// Returns the name of a member, user or beer with this number.
 pub(crate) fn name(number: u64) -> String {
     format!("load {number}")
 }

@@ -11,23 +11,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::workload::history::WritePath;
 
-/// A span of time, counted from the start of the history.
+/// Span of time since the start of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeSpan {
-    /// Its beginning.
+    /// Start.
     #[serde(with = "crate::workload::history::seconds")]
     pub from: Duration,
-    /// Its end.
+    /// End.
     #[serde(with = "crate::workload::history::seconds")]
     pub to: Duration,
 }
 
-/// How far apart two acknowledgements of one node may be and still belong to one stretch of being
-/// writable: four write probes (75 ms). A node cannot lose its lease, see another take it
-/// and win it back in less.
+/// Maximum gap between two acknowledgements in one writable span: four write probes (75 ms). A node
+/// cannot lose its lease, see another take it and win it back in less.
 pub const JOINED_WITHIN: Duration = Duration::from_millis(300);
 
-/// What one acknowledgement in the middle of another node's stretch counts for: one sample of the
+/// Duration that one acknowledgement within another node's writable span counts: one sample of the
 /// expectation "no two writable nodes in any 100 ms".
 const ONE_SAMPLE: Duration = Duration::from_millis(100);
 
@@ -38,25 +37,25 @@ pub struct CheckResult {
     pub name: String,
     /// Whether the expectation was met.
     pub passed: bool,
-    /// What was not met, one sentence each.
+    /// Violated expectations, one sentence each.
     pub failures: Vec<String>,
     /// Downtime: the longest time without an acknowledged write.
     pub downtime_seconds: f64,
     /// Downtime per write path.
     pub downtime_seconds_by_path: BTreeMap<WritePath, f64>,
-    /// How many rows were acknowledged during the scenario.
+    /// Number of rows acknowledged during the scenario.
     pub rows_acknowledged: usize,
-    /// How many acknowledged rows are not on the primary at the end.
+    /// Number of acknowledged rows that the primary lacks at the end.
     pub rows_lost: usize,
-    /// Data loss stated before it was accepted; 0 where none was stated.
+    /// Data loss stated before it was accepted; 0 if none was stated.
     pub rows_lost_stated_at_most: u64,
-    /// Duration of split-brain: how long more than one node acknowledged writes.
+    /// Duration of split-brain: more than one node acknowledged writes.
     pub split_brain_seconds: f64,
     /// Time of the scenario.
     pub span: TimeSpan,
 }
 
-/// The primary at one time.
+/// Primary at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServingPrimary {
     /// Its node.
@@ -79,11 +78,11 @@ pub struct Expectation {
 pub struct Measurements {
     /// Time of the scenario.
     pub span: TimeSpan,
-    /// When each acknowledged write was acknowledged, in order, and through which path.
+    /// Times and write paths of acknowledged writes, in order.
     pub acknowledged: Vec<(Duration, WritePath)>,
-    /// When each node acknowledged a write, in order.
+    /// Times at which each node acknowledged a write, in order.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
-    /// How many acknowledged rows are not on the primary.
+    /// Number of acknowledged rows that the primary lacks.
     pub rows_lost: usize,
 }
 
@@ -167,8 +166,7 @@ pub fn longest_gap(moments: &[Duration], span: TimeSpan) -> Duration {
     longest
 }
 
-/// Returns when a node was writable: from one acknowledgement to the next, while they follow one
-/// another closely.
+/// Returns the writable spans of a node: consecutive acknowledgements with small gaps.
 pub fn writable(acknowledgements: &[Duration]) -> Vec<TimeSpan> {
     let mut spans: Vec<TimeSpan> = Vec::new();
     for at in acknowledgements.iter().copied() {
@@ -180,7 +178,7 @@ pub fn writable(acknowledgements: &[Duration]) -> Vec<TimeSpan> {
     spans
 }
 
-/// Returns for how long more than one node was writable.
+/// Returns the duration for which more than one node was writable.
 pub fn split_brain_duration(accepted: &BTreeMap<NodeId, Vec<Duration>>) -> Duration {
     let nodes: Vec<_> = accepted.values().map(|times| writable(times)).collect();
     let mut together = Duration::ZERO;
@@ -192,12 +190,12 @@ pub fn split_brain_duration(accepted: &BTreeMap<NodeId, Vec<Duration>>) -> Durat
     together
 }
 
-/// Returns the rows that were acknowledged and are not there.
+/// Returns the acknowledged rows that are missing.
 pub fn lost(acknowledged: &BTreeSet<u64>, present: &BTreeSet<u64>) -> BTreeSet<u64> {
     acknowledged.difference(present).copied().collect()
 }
 
-/// Returns how many of `moments` fall into each second of `span`.
+/// Returns the number of `moments` in each second of `span`.
 pub fn per_second(moments: &[Duration], span: TimeSpan) -> Vec<u32> {
     let seconds = usize::try_from(span.to.saturating_sub(span.from).as_secs()).unwrap_or(0) + 1;
     let mut counts = vec![0; seconds];

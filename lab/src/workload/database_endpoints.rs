@@ -12,12 +12,12 @@ use tokio::time;
 use tokio_postgres::{Client, NoTls};
 use tracing::debug;
 
-/// How the database is reached: every host, and the application's password.
+/// Addresses of all database hosts, and the application's password.
 #[derive(Clone, Debug)]
 pub struct DatabaseEndpoints {
-    /// The nodes and where their PostgreSQL listens.
+    /// Addresses of PostgreSQL by node.
     pub hosts: Vec<(NodeId, SocketAddr)>,
-    /// The password of the role `app`.
+    /// Password of the role `app`.
     pub password: Secret,
 }
 
@@ -26,7 +26,7 @@ impl DatabaseEndpoints {
     ///
     /// # Errors
     ///
-    /// When the node does not let the application in within `timeout`.
+    /// When the node rejects the connection, or does not accept it within `timeout`.
     pub async fn connect(
         &self,
         address: SocketAddr,
@@ -52,11 +52,11 @@ impl DatabaseEndpoints {
         Ok(client)
     }
 
-    /// Connects to whichever node is out of recovery.
+    /// Connects to the node that is not in recovery.
     ///
     /// # Errors
     ///
-    /// When none is, within `timeout`.
+    /// When there is none, within `timeout`.
     pub async fn connect_to_primary(
         &self,
         timeout: Duration,

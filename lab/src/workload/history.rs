@@ -1,5 +1,5 @@
-//! History of the lab's clients: every acknowledged row, which node acknowledged a write
-//! when, and what happened meanwhile.
+//! History of the lab's clients: acknowledged rows, the times at which each node acknowledged a
+//! write, and events.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,27 +13,27 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WritePath {
-    /// Through the API, which finds the primary by itself.
+    /// Through the API, which finds the primary itself.
     Api,
     /// By SQL, with all hosts in the connection string.
     Sql,
 }
 
-/// One row that was acknowledged.
+/// Acknowledged row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcknowledgedRow {
-    /// When the answer arrived.
+    /// Time of the response.
     pub at: Duration,
-    /// How it was written.
+    /// Write path.
     pub path: WritePath,
-    /// Its number, which no other row of that path has.
+    /// Number, unique within its path.
     pub row: u64,
 }
 
-/// An event on the timeline.
+/// Event on the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEvent {
-    /// When.
+    /// Time.
     #[serde(with = "seconds")]
     pub at: Duration,
     /// Description.
@@ -50,11 +50,11 @@ pub struct History {
 /// Copy of the history.
 #[derive(Clone, Debug, Default)]
 pub struct HistorySnapshot {
-    /// Every acknowledged row, in the order of the answers.
+    /// Acknowledged rows, in the order of the responses.
     pub acknowledged: Vec<AcknowledgedRow>,
-    /// When each node acknowledged a write, in order.
+    /// Times at which each node acknowledged a write, in order.
     pub accepted: BTreeMap<NodeId, Vec<Duration>>,
-    /// What happened, in order.
+    /// Events, in order.
     pub events: Vec<HistoryEvent>,
 }
 
@@ -106,21 +106,21 @@ impl History {
         self.lock_snapshot().clone()
     }
 
-    /// Returns when a row was last acknowledged through `path`.
+    /// Returns the time of the last acknowledged row through `path`.
     pub fn last_acknowledged(&self, path: WritePath) -> Option<Duration> {
         let snapshot = self.lock_snapshot();
         let mut latest = snapshot.acknowledged.iter().rev();
         latest.find(|row| row.path == path).map(|row| row.at)
     }
 
-    /// Returns when the first row after `since` was acknowledged, through either path.
+    /// Returns the time of the first row acknowledged after `since`, through either path.
     pub fn first_acknowledged_after(&self, since: Duration) -> Option<Duration> {
         let snapshot = self.lock_snapshot();
         let mut rows = snapshot.acknowledged.iter();
         rows.find(|row| row.at > since).map(|row| row.at)
     }
 
-    /// Returns which nodes acknowledged a write since `since`.
+    /// Returns the nodes that acknowledged a write since `since`.
     pub fn nodes_acknowledging_since(&self, since: Duration) -> Vec<NodeId> {
         let snapshot = self.lock_snapshot();
         let wrote = |at: &Vec<Duration>| at.last().is_some_and(|at| *at >= since);
@@ -134,18 +134,18 @@ impl History {
     }
 }
 
-/// Durations as reports write them: seconds, to the millisecond.
+/// Durations in reports: seconds, rounded to the millisecond.
 pub(crate) mod seconds {
     use std::time::Duration;
 
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    /// Writes a duration.
+    /// Serializes a duration.
     pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
     }
 
-    /// Reads a duration.
+    /// Deserializes a duration.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let seconds = f64::deserialize(from)?;
         Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)

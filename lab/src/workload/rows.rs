@@ -1,4 +1,4 @@
-//! Rows that clients write, and those that the primary lacks.
+//! Rows of the clients, and those that the primary lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,13 @@ use tokio_postgres::Client;
 use crate::workload::checker;
 use crate::workload::history::{History, WritePath};
 
-/// The days from which the dates of birth are counted: every day from here to yesterday is a valid
-/// one, some 740,000 of them.
+/// First date of birth. All dates from it to yesterday are valid, some 740,000.
 const FIRST_DAY: Date = date(1, 1, 2);
 
-/// How many different dates are used before they repeat.
+/// Number of different dates before they repeat.
 const DAYS: u64 = 700_000;
 
-/// Returns the acknowledged rows that the primary does not have, by write path.
+/// Returns the acknowledged rows that the primary lacks, by write path.
 ///
 /// # Errors
 ///
@@ -58,7 +57,7 @@ pub async fn missing_rows(
     ]))
 }
 
-/// Returns the name of the person that stands for a row: letters only, as the API wants it.
+/// Returns the username of a row: letters only, as the API requires.
 pub(crate) fn username(row: u64) -> String {
     let mut rest = row;
     let mut letters = Vec::new();
@@ -69,7 +68,7 @@ pub(crate) fn username(row: u64) -> String {
     format!("Row{}", letters.iter().rev().collect::<String>())
 }
 
-/// Returns the date that stands for a row, so that a row which holds another row's date shows.
+/// Returns the date of birth of a row, which reveals a row with another row's value.
 pub(crate) fn date_of_birth(row: u64) -> Date {
     let days = i64::try_from(row % DAYS).unwrap_or(0);
     FIRST_DAY.saturating_add(days.days())

@@ -1,4 +1,4 @@
-//! Probe that asks one node, again and again, to accept a write.
+//! Write probe of one node.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,14 +12,13 @@ use tracing::debug;
 use crate::workload::database_endpoints::DatabaseEndpoints;
 use crate::workload::history::History;
 
-/// How often each node is asked to accept a write.
+/// Interval of the probe.
 const PROBE_INTERVAL: Duration = Duration::from_millis(75);
 
-/// How long a node may take to acknowledge a sample. A node that is frozen or cut off is not
-/// writable, however it would have answered.
+/// Timeout of a probe. A node that is frozen or cut off is not writable.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Asks one node, again and again, to accept a write.
+/// Probes a node until stopped.
 pub(super) struct WriteProbe {
     pub(super) node: NodeId,
     pub(super) address: SocketAddr,
@@ -39,7 +38,7 @@ impl WriteProbe {
         }
     }
 
-    /// Samples over one connection for as long as it lives. A refusal to write leaves it alive.
+    /// Probes over one connection while it works. A rejected write leaves it open.
     async fn probe(&self, pace: &mut time::Interval) -> anyhow::Result<()> {
         let client = self
             .database
@@ -60,7 +59,7 @@ impl WriteProbe {
     }
 }
 
-/// Returns an interval that does not catch up on missed ticks.
+/// Returns an interval that skips missed ticks.
 pub(super) fn interval(every: Duration) -> time::Interval {
     let mut interval = time::interval(every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

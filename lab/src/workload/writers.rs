@@ -1,7 +1,7 @@
-//! Clients that write all the time, and record what is acknowledged.
+//! Clients that write continuously and record acknowledged rows.
 //!
-//! A row is written once. When its outcome is unknown it is forgotten and the next one is tried, so
-//! that the history contains exactly the acknowledged rows.
+//! A row is written once. If its outcome is unknown, the client goes on with the next row, so that
+//! the history contains exactly the acknowledged rows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,22 +29,21 @@ use crate::workload::history::{History, WritePath};
 use crate::workload::rows::{date_of_birth, username};
 use crate::workload::write_probe::{WriteProbe, interval};
 
-/// How many connections each of the two writers has: a client with one connection would show a
-/// primary that serves only some as one that serves all, or none.
+/// Connections of each of the two writers: a single one would show a primary that serves only some
+/// clients as serving all, or none.
 const CONNECTIONS: u64 = 4;
 
-/// How often each connection writes: 4 connections × 2 writers × 25 a second = 200 rows a second,
-/// which two cores carry beside three servers and everything else.
+/// Write interval of a connection: 4 connections × 2 writers × 25 a second = 200 rows a second,
+/// which two cores carry beside three servers and the rest of the lab.
 const PACE: Duration = Duration::from_millis(40);
 
-/// How long a client waits for PostgreSQL before it tries elsewhere.
+/// Timeout of a client on PostgreSQL, after which it tries another host.
 const SQL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a client waits for the API: longer than the API itself tries (8 s), so that the API's
-/// answer is heard.
+/// Timeout of a client on the API: longer than the API's own (8 s), so that its error is received.
 const API_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The clients. They write until they are stopped.
+/// Running clients.
 #[derive(Debug)]
 pub struct Writers {
     database: DatabaseEndpoints,
@@ -53,13 +52,13 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Starts one writer through the API, whose name `resolver` knows, one by SQL, and for each node
-    /// a write probe.
+    /// Starts a writer through the API, whose name `resolver` resolves, one by SQL, and a write
+    /// probe for each node.
     pub fn start(database: &DatabaseEndpoints, resolver: SocketAddr, history: &History) -> Self {
         Self::start_with(CONNECTIONS, database, resolver, history)
     }
 
-    /// Starts them, as [`Writers::start`] does, with so many connections each.
+    /// Starts the clients like [`Writers::start`], with this number of connections each.
     pub fn start_with(
         connections: u64,
         database: &DatabaseEndpoints,
@@ -95,7 +94,7 @@ impl Writers {
         writers
     }
 
-    /// Probes one more server, and records its acknowledgements as `node`.
+    /// Starts a write probe of another server, whose acknowledgements are recorded as `node`.
     pub fn probe(&self, node: NodeId, address: SocketAddr) {
         let probe = WriteProbe {
             node,
@@ -139,7 +138,7 @@ impl SqlWriter {
         }
     }
 
-    /// Writes to one primary for as long as that works.
+    /// Writes to one primary while that works.
     async fn serve(&self, pace: &mut time::Interval) -> anyhow::Result<()> {
         let (node, client) = self
             .database
@@ -204,8 +203,8 @@ impl ApiWriter {
     }
 }
 
-/// Returns a number from which clients may count that no earlier ones of this lab have reached: the
-/// second in which they start, times more rows than they write in one.
+/// Returns the first row number of a run, above those of all earlier runs of the lab: the start
+/// time in seconds, times more rows than a second can have.
 fn first_row() -> u64 {
     causeway_runtime::clock::wall().as_secs() << 20
 }
