@@ -48,7 +48,7 @@ def content(record_set):
     """Returns time to live and values of a record, be it moto's own or one from a request."""
     if isinstance(record_set, dict):
         listed = record_set.get("ResourceRecords", [])
-        found = [it["Value"] if isinstance(it, dict) else it for it in listed]
+        found = [item["Value"] if isinstance(item, dict) else item for item in listed]
         return str(record_set.get("TTL")), sorted(found)
     return str(record_set.ttl), sorted(record_set.records)
 
@@ -76,7 +76,7 @@ def change(self, zoneid, change_list):
 def change_at_once(self, zoneid, change_list):
     with BATCH:
         zone = self.get_hosted_zone(zoneid)
-        there = {(it.name.rstrip("."), it.type): it for it in zone.rrsets}
+        there = {(record.name.rstrip("."), record.type): record for record in zone.rrsets}
         for value in change_list:
             wanted = value["ResourceRecordSet"]
             # moto finds a record to delete only by a name without the final dot.

@@ -71,7 +71,10 @@ pub async fn lease_store_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
         .join("lease");
     let old: Value = serde_json::from_str(&std::fs::read_to_string(old)?)?;
     let now = old.get("state").and_then(Value::as_str);
-    ensure!(now == Some("retired"), "the old lease is not retired: {old}");
+    ensure!(
+        now == Some("retired"),
+        "the old lease is not retired: {old}"
+    );
     run.wait_for_standbys().await?;
     run.finish(&start, downtime_of_two_timeouts(0)).await
 }
