@@ -1,4 +1,4 @@
-//! What the service says of itself: `/openapi.json`, `/docs`, `/info` and the page at `/`.
+//! Pages about the service: `/openapi.json`, `/docs`, `/info` and `/`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn get(program: &Program, path: &str, accept: &str) -> Answer {
     program.request("GET", path, &[("Accept", accept)], "")
 }
 
-/// Returns what stands between the only two of these, after which nothing like the first comes.
+/// Returns the text between the only two of these markers, of which the first does not occur again.
 fn only<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = text.split_once(before).unwrap();
     let (found, rest) = rest.split_once(after).unwrap();
@@ -25,7 +25,7 @@ fn only<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     found
 }
 
-/// Returns the operations of the document. Whatever answers GET answers HEAD.
+/// Returns the operations of the document. HEAD is answered wherever GET is.
 fn described(document: &Answer) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (path, item) in document.json()["paths"].as_object().unwrap() {
@@ -47,7 +47,7 @@ fn problem_type_in_code_then_in_openapi() {
     let program = Program::without_database(&[]);
     let responses = program.get("/openapi.json").json()["components"]["responses"].to_string();
     for kind in program.get("/problems").json().as_array().unwrap() {
-        // No operation answers that a method is none.
+        // No operation of the document responds 405.
         let path = kind["type"].as_str().unwrap();
         let is_described = responses.contains(&format!("\"{path}\""));
         assert_eq!(
@@ -183,7 +183,7 @@ fn page_requested_then_self_contained_under_csp() {
     );
 }
 
-/// Returns the name by which a policy knows this text, as somebody else works it out.
+/// Returns the CSP hash of a text, calculated by another program.
 fn sha256(text: &str) -> String {
     let code = "import sys,hashlib,base64;\
                 print(base64.b64encode(hashlib.sha256(sys.argv[1].encode()).digest()).decode())";
@@ -262,7 +262,7 @@ fn root_requested_then_html_only_for_browsers() {
         "text/html;q=0",
         "text/htmlx",
     ] {
-        // The members, for which a database would be needed.
+        // Members need a database.
         let list = get(&with_members, "/", accept);
         assert_eq!(
             (list.status, list.header("vary")),

@@ -1,4 +1,4 @@
-//! `HAProxy` before several instances of the program, as a deployment has one.
+//! `HAProxy` in front of several instances, as in a deployment.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::postgres::{eventually, free_address};
 
-/// It asks `/readyz`, believes the first answer, and tries nothing twice: neither a request nor a
-/// connection that failed is hidden from the client.
+/// It checks `/readyz` with a threshold of one, and retries nothing: a failed request or connection
+/// reaches the client.
 const CONFIGURATION: &str = "
 global
     stats socket {dir}/stats
@@ -43,7 +43,7 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    /// Starts it before these addresses and waits until it sends requests to each.
+    /// Starts it with these backends, and waits until it sends requests to each.
     pub(crate) fn before(instances: &[SocketAddr]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
@@ -54,7 +54,7 @@ impl Balancer {
             .replace("{servers}", &servers.collect::<String>());
         let path = dir.path().join("haproxy.cfg");
         fs::write(&path, configuration).unwrap();
-        // Debian has it where only administrators look.
+        // Debian installs it in an administrator's directory.
         let path_of_programs = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
         let process = Command::new("haproxy")
             .env("PATH", path_of_programs)
@@ -85,7 +85,7 @@ impl Balancer {
         });
     }
 
-    /// Returns what it thinks of an instance.
+    /// Returns the state of an instance.
     fn status(&self, instance: SocketAddr) -> io::Result<String> {
         let mut socket = UnixStream::connect(self.dir.path().join("stats"))?;
         socket.write_all(b"show stat\n")?;

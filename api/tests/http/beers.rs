@@ -115,7 +115,7 @@ fn field_invalid_then_rejected() {
         "name: nul, style: nul"
     );
     assert_eq!(broken("\"beer\""), "body: not-an-object");
-    // These break no rule, and so need the database.
+    // Valid requests need the database.
     for abv in ["0", "100", "5e0", "\" 5.0 % \""] {
         let body = format!("{{\"name\":\"a\",\"abv\":{abv}}}");
         assert_eq!(program.post("/beers", &body).status, 503, "{abv}");

@@ -1,4 +1,4 @@
-//! The cache of the users, before a real Redis server which goes away, freezes and forgets.
+//! Cache of the users, with a real Redis server that stops, freezes and loses data.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,12 +11,13 @@ use crate::postgres::{Server, eventually};
 use crate::program::{Answer, Program};
 use crate::redis::{Redis, authority};
 
-/// For tests of what is answered and not of how soon: a busy machine must not look like a broken one.
+/// For tests of the response and not of its time: a busy machine must not look like a failure.
 const PATIENT: [(&str, &str); 2] = [("REDIS_CONNECT_TIMEOUT", "5s"), ("REDIS_TIMEOUT", "5s")];
 
 const DEBUG: [(&str, &str); 1] = [("LOG_LEVEL", "debug")];
 
-/// Each session begins a generation of its own, also the second one when the first has stored a list.
+/// Each session begins a generation of its own, even the second one after the first has stored a
+/// list.
 fn both_use_the_cache(here: &Program, there: &Program) {
     for program in [here, there, here] {
         eventually("the cache is used", || source(program, "/users") == "HIT");
@@ -37,7 +38,7 @@ fn create(program: &Program, name: &str) -> Answer {
     answer
 }
 
-/// Returns where the answer came from.
+/// Returns the source of a response.
 fn source(program: &Program, path: &str) -> String {
     let answer = program.get(path);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -103,12 +104,12 @@ fn read_repeated_then_cache_hit() {
     for key in ["user:1", "users:all"] {
         let left: u64 = redis.run(&["PTTL", key]);
         let left = Duration::from_millis(left);
-        // A minute, give or take a tenth, of which some has passed.
+        // A minute, plus or minus a tenth, of which some has passed.
         let at_most = left + began.elapsed();
         let is_right = left <= Duration::from_secs(66) && at_most >= Duration::from_secs(54);
         assert!(is_right, "{key} for {left:?} to {at_most:?}");
     }
-    // A part of the list is not kept, and neither is that there is nobody.
+    // A partial list is not cached, and neither is an absence.
     assert_eq!(source(&program, "/users?limit=5"), "BYPASS");
     for _ in 0..2 {
         let nobody = program.get("/users/7");
@@ -200,7 +201,7 @@ fn cached_value_lost_or_corrupt_then_miss_and_then_hit() {
     }
     assert_eq!(cache_status(&program), "ok");
 
-    // A writer finds the same, and what was kept does not count any more either.
+    // A writer observes the same, and earlier cached values are invalid too.
     for damage in [&["DEL", "users:gen"][..], &["SET", "users:gen", "many"]] {
         let before = names(&program);
         redis.run::<redis::Value>(damage);
@@ -244,7 +245,7 @@ fn snapshot_older_than_write_then_not_cached() {
     redis.run::<()>(&["SAVE"]);
     create(&here, "ann");
 
-    // Its generation and its empty list match, and nobody has told it of the write.
+    // Its generation and its empty list match, although it received no invalidation.
     redis.kill();
     redis.start_again();
     let restored: String = redis.run(&["GET", "users:all"]);
@@ -261,7 +262,7 @@ fn snapshot_older_than_write_then_not_cached() {
 fn redis_frozen_then_requests_not_delayed() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let (server, redis) = (Server::primary(), Redis::start());
-    // So long that it shows who has waited.
+    // Long enough that a wait is visible.
     let timeouts = [("REDIS_CONNECT_TIMEOUT", "1s"), ("REDIS_TIMEOUT", "1s")];
     let program = before(&server, &redis, &timeouts);
     create(&program, "ann");
@@ -274,7 +275,7 @@ fn redis_frozen_then_requests_not_delayed() {
     for _ in 0..100 {
         assert_eq!(source(&program, "/users/1"), "BYPASS");
     }
-    // The first few wait for a timeout each, and one now and then that tries to connect; the others do not.
+    // The first few wait for a timeout each, and an occasional reconnect; the others do not.
     let took = began.elapsed();
     assert!(took >= TIMEOUT, "nobody found out: {took:?}");
     assert!(took < 50 * TIMEOUT, "100 requests took {took:?}");
@@ -309,7 +310,7 @@ fn invalidation_failed_then_retried() {
         here.log()
     );
     redis.run::<()>(&["CLIENT", "UNPAUSE"]);
-    // Before the list expires by itself: nobody wrote since.
+    // Before the list expires: no write has happened since.
     eventually("the other replica is told", || names(&there) == ["ann"]);
     eventually("this one uses the cache again", || {
         source(&here, "/users") == "HIT"
@@ -345,7 +346,7 @@ fn writes_continue_then_nine_of_ten_reads_are_hits() {
         let began = Instant::now();
         for nth in 1..=WRITES {
             create(&program, &format!("new{nth}"));
-            // Twenty a second: a load, and no wait for anything.
+            // Twenty a second: a load without waits.
             let next = Duration::from_millis(50) * u32::try_from(nth).unwrap();
             thread::sleep(next.saturating_sub(began.elapsed()));
         }
@@ -508,7 +509,7 @@ fn redis_sessions_unusable_then_few_opened() {
     eventually("the cache is used", || source(&program, "/users") == "HIT");
 }
 
-/// Asserts that a program goes on without its cache, and says why.
+/// Asserts that a program runs without its cache, and reports the reason.
 fn does_without(program: &Program, why: &str) {
     assert_eq!(source(program, "/users"), "BYPASS");
     eventually("it says why", || program.log().contains(why));
@@ -573,7 +574,7 @@ fn concurrent_misses_then_one_database_query() {
         let readers: Vec<_> = (0..50)
             .map(|_| scope.spawn(|| program.get("/users/1")))
             .collect();
-        // One more is the request for the metric.
+        // One more is the metric's own request.
         eventually("all of them wait", || {
             program.metric("http_requests_in_flight") == Some(51.0)
         });
@@ -583,7 +584,7 @@ fn concurrent_misses_then_one_database_query() {
             assert_eq!((answer.status, answer.header("x-cache")), (200, "MISS"));
         }
     });
-    // The read is repeated when it has waited for the lock for too long.
+    // A read is retried when it has waited too long for the lock.
     let count = |series: &str| program.metric(series).unwrap_or(0.0);
     let reads = count("db_query_duration_seconds_count{stmt=\"user_get\"}");
     let repeated = count("db_retries_total{reason=\"passing\"}");
@@ -605,7 +606,7 @@ fn table_locked_then_other_and_cached_lists_served() {
     ] {
         thread::scope(|scope| {
             let locked = Locked::table(table, &server, scope);
-            // More than there are turns to make a page.
+            // More than the concurrent page builds.
             let readers: Vec<_> = (0..20)
                 .map(|_| scope.spawn(|| program.get(path).status))
                 .collect();
@@ -621,7 +622,7 @@ fn table_locked_then_other_and_cached_lists_served() {
     }
 }
 
-/// A table, locked against readers.
+/// Table locked against readers.
 struct Locked<'a>(&'a Server);
 
 impl<'a> Locked<'a> {

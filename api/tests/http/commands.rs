@@ -1,4 +1,4 @@
-//! The commands beside serving: `api migrate`, `api healthcheck`.
+//! Commands other than serving: `api migrate`, `api healthcheck`.
 
 use crate::postgres::{OWNER, Server, eventually, free_address};
 use crate::program::{Program, borrowed, way_to};
@@ -11,7 +11,7 @@ fn exit_code(args: &[&str], settings: &[(&str, &str)]) -> Option<i32> {
 fn migrate_then_exits_without_listening() {
     let server = Server::primary();
     let way = way_to(&[&server], OWNER);
-    // The command outweighs the setting, which is for the service beside it.
+    // The command overrides the setting, which is for the service.
     let mut settings = borrowed(&way);
     settings.push(("MIGRATE", "off"));
 
@@ -51,11 +51,11 @@ fn health_check_then_uses_configured_address() {
     for listen in [&address, &wild] {
         assert_eq!(exit_code(&["healthcheck"], &[("LISTEN", listen)]), Some(0));
     }
-    // A blank is no setting.
+    // A blank value is no setting.
     let by_port = [("LISTEN", ""), ("PORT", port.as_str())];
     assert_eq!(exit_code(&["healthcheck"], &by_port), Some(0));
 
-    // It lives, and has no database.
+    // It is live, without a database.
     let ready = ["healthcheck", "--ready"];
     assert_eq!(exit_code(&ready, &[("LISTEN", &address)]), Some(1));
 }

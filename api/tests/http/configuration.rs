@@ -1,4 +1,4 @@
-//! Settings that cannot be used, and addresses that are taken.
+//! Invalid settings, and addresses in use.
 
 use std::net::TcpListener;
 

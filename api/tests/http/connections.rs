@@ -1,4 +1,4 @@
-//! How many connections there may be, and what the others hear.
+//! Connection limit, and responses above it.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::postgres::eventually;
 use crate::program::Program;
 
-/// The places in reserve.
+/// Number of reserved slots.
 const RESERVE: usize = 64;
 
 fn ask(stream: &mut TcpStream, path: &str) {
@@ -18,8 +18,8 @@ fn ask(stream: &mut TcpStream, path: &str) {
     stream.write_all(request.as_bytes()).unwrap();
 }
 
-/// Opens so many connections that stay. One that came before another had quite gone is on a place of
-/// the reserve, which is known by the answer, and another is opened for it.
+/// Opens this many connections that stay open. A connection opened before another was fully closed
+/// is on a reserved slot, which its response shows, and is replaced.
 fn hold(program: &Program, count: usize) -> Vec<TcpStream> {
     let mut held = Vec::new();
     while held.len() < count {
@@ -55,7 +55,7 @@ fn connection_limit_reached_then_only_probes_served() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
     assert_eq!(refused.header("connection"), "close");
     assert_eq!(refused.json()["type"], "/problems/overloaded");
-    // A client that says nothing is let go soon.
+    // A client that sends nothing is disconnected soon.
     let began = Instant::now();
     assert_eq!(program.connect().read(&mut [0]).unwrap(), 0);
     assert!(
@@ -64,7 +64,7 @@ fn connection_limit_reached_then_only_probes_served() {
         began.elapsed()
     );
 
-    // Who has a place keeps it.
+    // A connection keeps its slot.
     ask(&mut held[0], "/nowhere");
     let mut status = [0; 12];
     held[0].read_exact(&mut status).unwrap();
@@ -113,7 +113,7 @@ fn reserve_full_then_oldest_connection_evicted() {
     assert!(program.metric("http_connections_evicted_total") > Some(0.0));
 }
 
-/// Ten thousand who come and say nothing.
+/// Ten thousand silent connections.
 #[test]
 fn many_idle_connections_then_small_memory_and_others_served() {
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -1,5 +1,5 @@
-//! The document against the program: what it allows and what it forbids is sent, and every answer has
-//! to be one that it describes.
+//! The OpenAPI document and the program: valid and invalid requests are sent, and each response
+//! must be in the document.
 
 use std::process::Command;
 
@@ -8,16 +8,16 @@ use crate::program::Program;
 use crate::python;
 use crate::redis::Redis;
 
-/// Chosen once. What it finds with another is found again with that one.
+/// Fixed seed. A finding with another seed is reproduced with that one.
 const SEED: &str = "20261121";
 
-/// Sends what schemathesis makes of the document, and returns how many requests it made up.
+/// Sends the requests that schemathesis generates from the document, and returns their number.
 fn attack(program: &Program, arguments: &[&str]) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("http://{}/openapi.json", program.address);
     let run = Command::new(python::program("schemathesis"))
         .args(["run", &url, "--seed", SEED, "--checks", "all", "--no-color"])
-        // How fast requests are made up says something of this machine only.
+        // The generation rate depends on this machine only.
         .args(["--continue-on-failure", "--suppress-health-check", "too_slow"])
         .args(arguments)
         .current_dir(dir.path())
@@ -70,7 +70,7 @@ fn no_database_then_responses_as_in_openapi() {
     let settings = [("REQUEST_TIMEOUT", "20ms"), ("API_SURFACES", "users,beers")];
     let program = Program::without_database(&settings);
 
-    // That a 503 is no success is known.
+    // A 503 is expected to be no success.
     let exempt = "not_a_server_error,positive_data_acceptance";
     let arguments = ["--exclude-checks", exempt, "--phases", "examples,coverage"];
     let requests = attack(&program, &arguments);

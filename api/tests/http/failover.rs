@@ -1,4 +1,4 @@
-//! A failover while writes run: each is answered, and what was acknowledged is there.
+//! Failover during writes: each is answered, and acknowledged ones are stored.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::postgres::{PATIENT, Server, eventually};
 use crate::program::Program;
 
-/// What a writer saw: each answer, with the time at which it came and the day that was written.
+/// Responses to a writer, each with its time and the written day.
 struct Answered {
     at: Instant,
     status: u16,
@@ -17,7 +17,7 @@ struct Answered {
     written: String,
 }
 
-/// Writes day after day, until told to stop, and remembers each answer.
+/// Writes one day after another until stopped, and records each response.
 fn write(program: &Program, name: &str, stop: &AtomicBool) -> Vec<Answered> {
     let mut answers = Vec::new();
     let mut days =
@@ -35,8 +35,8 @@ fn write(program: &Program, name: &str, stop: &AtomicBool) -> Vec<Answered> {
     answers
 }
 
-/// Runs writers while `break_it` runs, and for a while after it. Returns what each writer saw, and
-/// prints how long after the moment that `break_it` returned the first write was acknowledged.
+/// Runs writers during `break_it` and for a while after it. Returns their responses, and prints the
+/// time from the return of `break_it` to the first acknowledged write.
 fn while_writing(program: &Program, break_it: impl FnOnce() -> Instant) -> Vec<Vec<Answered>> {
     const WRITERS: [&str; 4] = ["Ann", "Bob", "Cem", "Dan"];
     let stop = AtomicBool::new(false);
@@ -65,14 +65,14 @@ fn while_writing(program: &Program, break_it: impl FnOnce() -> Instant) -> Vec<V
     })
 }
 
-/// Returns how many writes were not acknowledged.
+/// Returns the number of writes that were not acknowledged.
 fn refused(answers: &[Vec<Answered>]) -> usize {
     let all = answers.iter().flatten();
     all.filter(|it| it.status != 204).count()
 }
 
-/// Checks that nothing but 204 and an honest 503 was answered, and that the last acknowledged day of
-/// each writer is the one that the server has, or one that was sent later.
+/// Checks that all responses are 204 or 503, and that the server has the last acknowledged day of
+/// each writer, or one sent later.
 fn judge(answers: &[Vec<Answered>], names_and_days: &str) {
     for (of_writer, name) in answers.iter().zip(["Ann", "Bob", "Cem", "Dan"]) {
         for answer in of_writer {
@@ -127,7 +127,7 @@ fn primary_killed_and_standby_promoted_then_writes_resume() {
 fn primary_frozen_then_responding_server_used() {
     let primary = Server::primary();
     let standby = Server::standby_of(&primary);
-    // A statement's time (5 s) is over long before a request's.
+    // The statement timeout (5 s) expires long before a request's.
     let program = Program::before(&[&primary, &standby], &[("REQUEST_TIMEOUT", "60")]);
     synchronous(&primary);
 
@@ -153,7 +153,7 @@ fn primary_restarted_then_unreplicated_row_not_acknowledged() {
     let program = Program::before(&[&server], &settings);
     server.forbid_expiry();
     server.commits_wait_for("nobody");
-    // As after a restart: the row shows, and its commit never waited for a standby.
+    // As after a restart: the row is visible, and its commit never waited for a standby.
     server.sql(
         "SET synchronous_commit = local;
         INSERT INTO hello_users (username, date_of_birth) VALUES ('Ann', '1990-01-01')",
@@ -184,14 +184,14 @@ fn primary_returns_as_standby_then_not_used() {
     });
     judge(&answers, &stored(&standby));
 
-    // And the other way round, with the connections that are open by then.
+    // The other way round, with the open connections.
     standby.stop();
     standby.configure("default_transaction_read_only = on\n");
     standby.start();
     let refused = program.put_date("Zoe", "1990-01-02");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.json()["type"], "/problems/read-only");
-    // The old primary accepts writes, on a timeline that was left: they would be lost.
+    // The old primary accepts writes on an ancestor timeline: they would be lost.
     primary.start();
     assert_eq!(program.put_date("Zoe", "1990-01-03").status, 503);
     standby.sql("ALTER SYSTEM RESET default_transaction_read_only");
@@ -308,7 +308,7 @@ fn one_backend_terminated_then_no_request_fails() {
 #[test]
 fn host_drops_packets_then_no_delay() {
     let server = Server::primary();
-    // Nobody answers here: the queue of connections is full, and the kernel drops what comes.
+    // The queue of this listener is full, and the kernel drops new connections.
     let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     deaf.bind(
         &"127.0.0.1:0"
@@ -329,7 +329,7 @@ fn host_drops_packets_then_no_delay() {
         })
         .collect();
     let ports = format!("{},{}", address.port(), server.address.port());
-    // Were it waited for, no request could be answered: its own time is over long before.
+    // If the program waited for it, requests would exceed their own timeouts.
     let program = Program::start(&[
         ("PGHOST", "127.0.0.1,127.0.0.1"),
         ("PGPORT", &ports),

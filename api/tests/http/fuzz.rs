@@ -1,5 +1,5 @@
-//! Requests with mistakes in them, drawn from a seed: whatever comes, the program lives, keeps to its
-//! memory, and every answer is one of HTTP that blames nobody but the client.
+//! Malformed requests from a seed: the program survives within its memory, and every response is
+//! HTTP with a status below 500.
 
 use std::env;
 use std::io::{Read as _, Write as _};
@@ -50,7 +50,7 @@ const TOKENS: [&[u8]; 18] = [
     b"\xc3\x28",
 ];
 
-/// Returns a request with one to six mistakes.
+/// Returns a request with one to six errors.
 fn spoilt(random: &mut StdRng) -> Vec<u8> {
     let mut bytes = REQUESTS.choose(random).unwrap().as_bytes().to_vec();
     for _ in 0..random.random_range(1..=6) {
@@ -82,7 +82,7 @@ fn spoilt(random: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-/// Checks that these bytes are answers of HTTP, each of a status that blames nobody but the client.
+/// Checks that the bytes are HTTP responses, each with a status that blames only the client.
 fn check(mut bytes: &[u8]) -> Result<(), String> {
     while !bytes.is_empty() {
         let end = bytes.windows(4).position(|it| it == b"\r\n\r\n");
@@ -106,14 +106,15 @@ fn check(mut bytes: &[u8]) -> Result<(), String> {
             let mut values = lines.filter(|it| it.0.eq_ignore_ascii_case(name));
             values.next().map(|it| it.1.to_owned())
         };
-        // What never became a request is refused by hyper, or by the connection, which knows no names.
+        // A malformed request is rejected by hyper or by the connection, without the company's
+        // header.
         let is_ours = value("x-request-id").is_some() && value("x-company-name").is_some();
         let is_last = value("connection").is_some_and(|it| it == "close");
         let is_refused = is_last && matches!(status, 400 | 408 | 414 | 431);
         if !is_ours && !is_refused {
             return Err(format!("not one of ours: {head}"));
         }
-        // An answer to HEAD says how long it would be, and another may follow at once.
+        // A response to HEAD states a length without a body, and another may follow at once.
         let length = value("content-length").map_or(0, |it| it.parse().unwrap_or(0));
         if !rest.starts_with(b"HTTP/1.") {
             bytes = rest.get(length..).unwrap_or_default();
@@ -126,7 +127,7 @@ fn exchange(mut stream: TcpStream, request: &[u8]) -> Vec<u8> {
     stream
         .set_read_timeout(Some(Duration::from_mins(2)))
         .unwrap();
-    // It may have hung up already.
+    // The program may have closed the connection.
     stream.write_all(request).ok();
     stream.shutdown(Shutdown::Write).ok();
     let mut answer = Vec::new();

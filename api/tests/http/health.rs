@@ -74,7 +74,7 @@ fn requests_served_then_counted_in_metrics() {
         program.metric("db_query_duration_seconds_count{stmt=\"hello_put\"}"),
         Some(1.0)
     );
-    // One more if old answers were deleted at the same time.
+    // One more if old responses were deleted at the same time.
     let idle = program.metric("db_pool_connections{state=\"idle\"}");
     assert!(idle >= Some(1.0) && idle <= Some(2.0), "{idle:?}");
     assert_eq!(program.metric("http_requests_in_flight"), Some(1.0));

@@ -6,7 +6,7 @@ use std::thread;
 use crate::postgres::Server;
 use crate::program::Program;
 
-/// A day on which tests can count.
+/// Day of the tests.
 const TODAY: [(&str, &str); 2] = [("API_TEST_CLOCK", "1"), ("API_FAKE_TODAY", "2025-06-15")];
 
 fn message(program: &Program, name: &str) -> String {
@@ -28,7 +28,7 @@ fn user_stored_then_greeted() {
         "Hello, John! Your birthday is in 1 day(s)"
     );
 
-    // The same again changes nothing, another date does.
+    // The same date changes nothing, and another date does.
     assert_eq!(program.put_date("John", "1990-06-16").status, 204);
     assert_eq!(program.put_date("John", "1990-06-15").status, 204);
     assert_eq!(message(&program, "John"), "Hello, John! Happy birthday!");
@@ -42,7 +42,7 @@ fn user_stored_then_greeted() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_ne!(head.header("content-length"), "");
 
-    // Two spellings are two people, and a stranger is nobody.
+    // Two spellings are two people, and an unknown name is 404.
     let stranger = program.get("/hello/john");
     assert_eq!(stranger.status, 404);
     assert_eq!(stranger.json()["detail"], "User john not found");
@@ -191,7 +191,7 @@ fn field_invalid_then_rejected() {
     for text in ["2025-06-15", "2025-06-16", "9999-12-31"] {
         assert_eq!(code("John", &date(text)), "not-in-the-past", "{text}");
     }
-    // These break no rule, and so need the database.
+    // Valid requests need the database.
     for text in ["0001-01-01", "2000-02-29", "2025-06-14"] {
         let longest = "a".repeat(100);
         assert_eq!(program.put_date(&longest, text).status, 503, "{text}");

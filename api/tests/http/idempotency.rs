@@ -1,4 +1,4 @@
-//! Requests are carried out once, however often they are sent, and whatever happens to them.
+//! Requests are executed once, however often they are sent and whatever fails.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +13,13 @@ const KEY: &str = "7d3c1a52-0f5e-4c8e-9d2b-5a4f0e6b1c3d";
 const ANN: &str = r#"{"name":"Ann","age":30,"email":"ann@example.com"}"#;
 const BOB: &str = r#"{"name":"Bob","age":30,"email":"ann@example.com"}"#;
 
-/// The path, the table, and the status of what is stored.
+/// Path, table, and status of a stored row.
 const STORING: [(&str, &str, u16); 3] = [
     ("/members", "members", 200),
     ("/users", "users", 200),
     ("/beers", "beers", 201),
 ];
-/// The statement that stores in each of these tables.
+/// Statement that stores into each of these tables.
 const STATEMENTS: [&str; 3] = ["member_create", "user_create", "beer_create"];
 
 fn post(program: &Program, path: &str, key: &str, body: &str) -> Answer {
@@ -40,7 +40,7 @@ fn key_repeated_then_first_response() {
         let key = format!("7d3c1a52-0f5e-4c8e-9d2b-00000000000{number}");
         let first = post(&program, path, &key, ANN);
         assert_eq!(first.status, status, "{first:?}");
-        // The same values in another order and spelling are the same request.
+        // The same values in another order and notation are the same request.
         let respelled = r#" {"email": "ann@example.com", "age": 30, "x": 1, "name": "\u0041nn"} "#;
         for body in [ANN, respelled] {
             for asked in [&program, &replica] {
@@ -72,7 +72,7 @@ fn key_repeated_then_first_response() {
         }
         assert_eq!(count(&server, table), "1");
     }
-    // Two paths of one service are one.
+    // Two paths of one service are the same.
     let root = post(&program, "/", "7d3c1a52-0f5e-4c8e-9d2b-000000000000", ANN);
     assert_eq!(root.status, 200, "{root:?}");
     assert_eq!(count(&server, "members"), "1");
@@ -155,7 +155,7 @@ fn any_text_as_key_then_accepted() {
         assert_eq!(post(&program, "/members", key, BOB).status, 409, "{key}");
     }
     assert_eq!(count(&server, "members"), "5");
-    // What was stored under a key has to be found again by later versions.
+    // Later versions must find the responses stored under a key.
     let hashed = "SELECT key FROM api_requests WHERE answer @> '{\"age\": 0}'";
     assert_eq!(server.sql(hashed), "093fbeae-e098-5a3f-bfb9-f9d6b06ac667");
 }
@@ -208,7 +208,7 @@ fn concurrent_requests_with_one_key_then_one_executed() {
 fn connection_lost_before_commit_then_one_row() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
-    // What happens at the commit, takes a while once.
+    // Delays the commit once.
     server.sql("CREATE TABLE hold (once integer)");
     server.sql(
         "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
@@ -247,13 +247,13 @@ fn connection_lost_after_commit_then_one_row() {
     server.forbid_expiry();
 
     for ((path, table, status), statement) in STORING.into_iter().zip(STATEMENTS) {
-        // A commit is done and waits for a standby that there is not.
+        // A commit is complete locally and waits for a standby that does not exist.
         server.commits_wait_for("nobody");
         let answer = thread::scope(|scope| {
             let asking = scope.spawn(|| program.post(path, ANN));
             let committed = wait_for(&server, statement);
             terminate(&server, &committed);
-            // The next try has found the row, and waits for the standby too.
+            // The retry has found the row, and waits for the standby too.
             assert_ne!(wait_for(&server, statement), committed);
             assert_eq!(count(&server, table), "1");
             assert!(!asking.is_finished());
@@ -300,8 +300,8 @@ fn requests_retried_across_failover_then_one_row_each() {
     }
 }
 
-/// Stores members of different names until told to stop, and returns those that were acknowledged.
-/// Every other is sent under a key, until it is.
+/// Stores members with different names until stopped, and returns the acknowledged ones. Every
+/// other one is sent with a key, until acknowledged.
 fn store(program: &Program, writer: usize, stop: &AtomicBool) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
@@ -339,7 +339,7 @@ fn response_older_than_a_day_then_deleted() {
     );
     drop(program);
 
-    // Soon after its start, and again at once where there were many.
+    // Soon after its start, and again at once after a full batch.
     let program = Program::before(&[&server], &[]);
 
     eventually("the old ones are gone", || {
@@ -348,7 +348,8 @@ fn response_older_than_a_day_then_deleted() {
     assert_eq!(post(&program, "/members", KEY, BOB).status, 409);
 }
 
-/// Waits until one session has committed `statement` and waits for a standby, and returns its process.
+/// Waits until a session has committed `statement` and waits for a standby, and returns its process
+/// ID.
 fn wait_for(server: &Server, statement: &str) -> String {
     let mut waiting = BTreeSet::new();
     eventually("a commit waits for a standby", || {
@@ -361,7 +362,7 @@ fn wait_for(server: &Server, statement: &str) -> String {
     waiting.pop_first().unwrap()
 }
 
-/// Ends a connection, and waits until it is gone.
+/// Terminates a backend, and waits until it has ended.
 fn terminate(server: &Server, pid: &str) {
     server.sql(&format!("SELECT pg_terminate_backend({pid})"));
     let still = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");

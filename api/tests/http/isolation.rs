@@ -1,4 +1,4 @@
-//! What is slow or stuck slows the requests that need it, and no others.
+//! A slow or blocked resource delays only the requests that need it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -38,7 +38,7 @@ fn shared_backend_frozen_then_reads_use_another() {
 #[test]
 fn row_locked_then_only_its_writes_wait() {
     let server = Server::primary();
-    // A batch that waited for the lock, for as long as it may, would be too late for all.
+    // A batch that waited for the lock until its timeout would be too late for all.
     let program = Program::before(&[&server], &[("REQUEST_TIMEOUT", "1900ms")]);
     for name in ["Locked", "Other"] {
         assert_eq!(program.put_date(name, DATES[0]).status, 204);
@@ -114,11 +114,11 @@ fn one_request_kind_waits_then_others_served() {
         );
         held.join().unwrap().unwrap_err();
     });
-    // One that was refused may have been stored since.
+    // A rejected write may have been stored since.
     assert!([200, 409].contains(&program.post("/users", user).status));
 }
 
-/// A table that is locked until this is dropped.
+/// Table that is locked until this value is dropped.
 struct Unlock<'a>(&'a Server);
 
 impl Drop for Unlock<'_> {
@@ -129,7 +129,7 @@ impl Drop for Unlock<'_> {
     }
 }
 
-/// Locks a table while `meanwhile` runs.
+/// Locks a table during `meanwhile`.
 fn while_locked(server: &Server, table: &str, meanwhile: impl FnOnce(Unlock<'_>)) {
     let lock = format!("BEGIN; LOCK TABLE {table}; SELECT pg_sleep(600)");
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
@@ -141,7 +141,7 @@ fn while_locked(server: &Server, table: &str, meanwhile: impl FnOnce(Unlock<'_>)
     });
 }
 
-/// Has many ask for what is in a locked table, and others for what is elsewhere.
+/// Sends many requests for a locked table, and others for other tables.
 fn ask_beside_a_lock(table: &str, path: &str) {
     let server = Server::primary();
     let settings = [
@@ -238,7 +238,7 @@ fn one_backend_kept_then_other_replaced_at_once() {
         took += began.elapsed();
     }
     kill(frozen, Signal::SIGCONT).unwrap();
-    // Whoever asks for what stays only now and then has each wait for half a second.
+    // Requests for a stuck backend would each wait for half a second, if it were used again.
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 

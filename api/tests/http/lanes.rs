@@ -1,4 +1,4 @@
-//! Reads share connections, writes share commits, and neither holds up the other.
+//! Reads share connections, writes share commits, and neither blocks the other.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -7,7 +7,7 @@ use std::thread;
 use crate::postgres::{PATIENT, SERVICE, Server, eventually};
 use crate::program::Program;
 
-/// Makes every commit wait for a standby that does not exist, of those that requests make.
+/// Makes every commit of a request wait for a standby that does not exist.
 fn commits_wait(server: &Server) {
     server.forbid_expiry();
     server.commits_wait_for("nobody");
@@ -31,7 +31,7 @@ fn wait_for_a_write(server: &Server) -> String {
     waiting.pop_first().unwrap()
 }
 
-/// Letters that stand for a number.
+/// Encodes a number in letters.
 fn name(number: u32) -> String {
     let letter = |it: u32| char::from(b'a' + u8::try_from(it % 26).unwrap());
     ['N', letter(number / 26), letter(number)].iter().collect()
@@ -42,7 +42,7 @@ fn metrics_scraped_under_load_then_all_answered() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[("DB_SHARED_CONNECTIONS", "8")]);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
-    // Places that stay free are tried by each request.
+    // Each request tries the free slots.
     server.sql(&format!("ALTER ROLE {SERVICE} CONNECTION LIMIT 0"));
     server.sql(
         "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity
@@ -121,7 +121,7 @@ fn every_write_waits_then_reads_continue() {
     thread::scope(|scope| {
         let first = scope.spawn(|| program.put_date("Ann", "1990-01-01"));
         wait_for_a_write(&server);
-        // The only connection for writes is in use, and one that waits for it is told so.
+        // The only write connection is in use, and a waiting write is rejected.
         let second = program.put_date("Bob", "1990-01-01");
         assert_eq!(
             (second.status, second.json()["type"].as_str()),
@@ -136,7 +136,7 @@ fn every_write_waits_then_reads_continue() {
 #[test]
 fn table_locked_then_reads_of_others_not_delayed() {
     let server = Server::primary();
-    // So long that the read is seen to wait, and another is answered meanwhile.
+    // Long enough that the read is observed waiting, while another is answered.
     let settings = [("DB_SHARED_CONNECTIONS", "1"), ("REQUEST_TIMEOUT", "6s")];
     let program = Program::before(&[&server], &settings);
 
@@ -227,7 +227,7 @@ fn commit_stops_waiting_for_standby_then_not_acknowledged() {
     thread::scope(|scope| {
         let write = scope.spawn(|| program.put_date("John", "1990-01-01"));
         let waiting = wait_for_a_write(&server);
-        // PostgreSQL answers this with a success and a warning, 01000.
+        // PostgreSQL reports a success with the warning 01000.
         server.sql(&format!("SELECT pg_cancel_backend({waiting})"));
         let answer = write.join().unwrap();
         assert_eq!(
@@ -249,7 +249,7 @@ fn write_found_after_connection_loss_then_waits_for_standby() {
     thread::scope(|scope| {
         let write = scope.spawn(|| program.put_date("John", "1990-01-01"));
         let waiting = wait_for_a_write(&server);
-        // The row is committed on this server then, and its standby does not have it.
+        // The row is committed on this server, and its standby lacks it.
         server.sql(&format!("SELECT pg_terminate_backend({waiting})"));
         eventually("the row is there", || {
             server.sql("SELECT count(*) FROM hello_users") == "1"
@@ -266,7 +266,7 @@ fn write_found_after_connection_loss_then_waits_for_standby() {
 #[test]
 fn many_timeouts_then_connections_and_primary_kept() {
     let server = Server::primary();
-    // Long enough for four connections to be opened, which is how many are for what makes rows.
+    // Long enough to open four connections, the limit for writes that create rows.
     let settings = [("DB_POOL_MAX", "8"), ("REQUEST_TIMEOUT", "4")];
     let program = Program::before(&[&server], &settings);
     let make = |it: u32| program.post("/members", &format!(r#"{{"Name":"{}","Age":7}}"#, name(it)));
@@ -283,7 +283,7 @@ fn many_timeouts_then_connections_and_primary_kept() {
         }
         held
     });
-    // What was late is still waited for, on the same connections; and reads are served.
+    // Late statements are still awaited, on the same connections, and reads are served.
     assert_eq!(waiting(), held);
     assert_eq!(program.get("/hello/Nobody").status, 404);
 

@@ -1,4 +1,4 @@
-//! How much may be asked: of one client, and of all at once.
+//! Limits on requests: per client, and in total.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use crate::program::{Program, read_answer};
 fn rate_limit_exceeded_then_429_with_retry_after() {
     let program = Program::without_database(&[("RATE_LIMIT_RPS", "3")]);
 
-    // Three at once, and three more in each second that passes.
+    // Three at once, and three more per second.
     let began = Instant::now();
     let answers: Vec<_> = (0..200).map(|_| program.get("/nowhere")).collect();
     let at_most = 3 + began.elapsed().as_millis() * 3 / 1000;
@@ -45,7 +45,7 @@ fn no_rate_limit_then_nothing_rejected() {
     }
 }
 
-/// Sends the head of a request, and waits until its body is waited for.
+/// Sends the head of a request, and waits until the program waits for its body.
 fn announce_body(program: &Program) -> TcpStream {
     let mut stream = program.connect();
     stream
@@ -146,7 +146,7 @@ fn body_unread_then_connection_closed() {
     for line in ["POST /nowhere", "DELETE /users"] {
         assert_eq!(said(line, "{}").header("connection"), "close", "{line}");
     }
-    // What is left of it is never taken for a request.
+    // The rest of it is never parsed as a request.
     let mut kept = program.connect();
     let seed = "POST /seed HTTP/1.1\r\nHost: api\r\nContent-Length: 18\r\n\r\nGET /info HTTP/1.1";
     let get = "GET /livez HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n";

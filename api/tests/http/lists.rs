@@ -1,4 +1,4 @@
-//! Lists, a page at a time.
+//! Lists, page by page.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ use crate::redis::Redis;
 
 const LISTS: [&str; 4] = ["/", "/members", "/users", "/beers"];
 
-/// Fills each list with so many rows. Members come in twos of one moment.
+/// Fills each list with this many rows. Pairs of members have the same time.
 fn fill(server: &Server, count: u32) {
     for (table, columns, values) in [
         (
@@ -32,7 +32,7 @@ fn fill(server: &Server, count: u32) {
     }
 }
 
-/// Follows the links from `url`, and returns how many rows each page had, and every name.
+/// Follows the links from `url`, and returns the number of rows per page, and every name.
 fn walk(program: &Program, url: &str) -> (Vec<usize>, Vec<String>) {
     let (mut sizes, mut names) = (Vec::new(), Vec::new());
     let mut next = Some(url.to_owned());
@@ -131,7 +131,7 @@ fn rows_above_maximum_then_page_and_list_bounded() {
     assert_eq!((rows(&page).len(), page.next().is_some()), (1000, true));
 }
 
-/// Pages end where their texts are too long as well, and none of that is to be seen.
+/// Pages also end where their text is too long, without a visible effect.
 #[test]
 fn list_of_several_pages_then_complete_and_in_order() {
     let server = Server::primary();
@@ -139,7 +139,7 @@ fn list_of_several_pages_then_complete_and_in_order() {
     let url = format!("redis://{}", redis.address);
     let program = Program::before(&[&server], &[("REDIS_URL", &url), ("LIST_MAX", "2500")]);
     for count in [1_000, 1, 1, 1_498] {
-        // The counts at which a page, a list and nothing more is full, and some between.
+        // Counts at which a page, a list and nothing more is full, and some between.
         let last: u32 = server.sql("SELECT count(*) FROM beers").parse().unwrap();
         let rows = format!("generate_series({}, {}) AS n", last + 1, last + count);
         for insert in [
@@ -151,7 +151,7 @@ fn list_of_several_pages_then_complete_and_in_order() {
         }
         let total = usize::try_from(last + count).unwrap();
         for list in LISTS {
-            // At the same time, since those that ask together may share one read.
+            // Concurrently, since concurrent requests may share a read.
             thread::scope(|scope| {
                 let asking: Vec<_> = (0..4)
                     .map(|_| scope.spawn(|| walk(&program, list)))
@@ -164,7 +164,7 @@ fn list_of_several_pages_then_complete_and_in_order() {
                         digits.parse::<usize>().unwrap()
                     };
                     let mut numbers: Vec<_> = names.iter().map(number).collect();
-                    // Members of one statement have one time, and are in the order of their ids.
+                    // Members of one statement have one time, and are ordered by ID.
                     if list == "/" || list == "/members" {
                         numbers.sort_unstable();
                     }
@@ -231,10 +231,10 @@ fn cursor_forged_then_valid_page() {
     }
 }
 
-/// Beers that take many pages, more than the kernel keeps for a client that does not read: 4 MiB of the
+/// Beers of many pages, more than the kernel buffers for a client that does not read: 4 MiB of the
 /// sender by default, and [`KEPT`] here.
 const LONG: u32 = 3_000;
-/// How many bytes the client's side keeps.
+/// Receive buffer of the client, in bytes.
 const KEPT: usize = 64 * 1024;
 
 fn fill_with_long(server: &Server, first: u32, last: u32) {
@@ -244,7 +244,7 @@ fn fill_with_long(server: &Server, first: u32, last: u32) {
     ));
 }
 
-/// Asks for beers, and reads no further than to where the answer has begun.
+/// Requests beers, and reads only the beginning of the response.
 fn begin(program: &Program, version: &str) -> TcpStream {
     let mut stream = program.connect();
     SockRef::from(&stream).set_recv_buffer_size(KEPT).unwrap();
@@ -256,7 +256,7 @@ fn begin(program: &Program, version: &str) -> TcpStream {
     stream
 }
 
-/// Reads the rest, which must not look like all of it.
+/// Reads the rest, which must not look complete.
 fn assert_broken_off(mut stream: TcpStream) {
     let mut rest = Vec::new();
     let end = stream.read_to_end(&mut rest);

@@ -1,4 +1,4 @@
-//! Log lines: one for each event, whatever a client or an operator writes into it.
+//! Log lines: one per event, with any input of a client or an operator.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::program::{Answer, Program};
 
-/// Reads a line as logfmt: `key=value`, where a value with anything unusual is quoted.
+/// Parses a logfmt line: `key=value`, with unusual values quoted.
 fn logfmt(line: &str) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     let mut rest = line;
@@ -45,7 +45,7 @@ fn json(line: &str) -> BTreeMap<String, String> {
     each.collect()
 }
 
-/// What somebody might put into a log to have it say something else.
+/// Inputs that would forge log lines or fields.
 const HOSTILE: &str = "/a\"b\\c=level=error&%0amsg=forged\u{e4}";
 
 #[test]

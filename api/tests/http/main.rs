@@ -1,4 +1,4 @@
-//! The service over HTTP: the real program as a process, before real PostgreSQL servers.
+//! HTTP tests: the real program as a process, with real PostgreSQL servers.
 
 #![expect(
     clippy::unwrap_used,

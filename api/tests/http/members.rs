@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::postgres::Server;
 use crate::program::Program;
 
-/// Returns the keys of an object as they stand in the text.
+/// Returns the keys of an object in their order in the text.
 fn keys(object: &str) -> Vec<&str> {
     let parts = object.trim_matches(['{', '}', '[', ']']).split(',');
     parts
@@ -29,7 +29,7 @@ fn members_stored_then_listed_in_insertion_order() {
         "{ann:?}"
     );
     assert_eq!(keys(&ann.body), ["Name", "Age", "ID", "id", "name", "age"]);
-    // Of several spellings, the one with the most lower case counts.
+    // Of several spellings, the one with the most lower-case letters is used.
     let bob = r#"{"AGE":0,"NAME":"Cyd","NaMe":"Dan","Name":"Bob","unknown":[1]}"#;
     let bob = program.post("/members", bob);
     assert_eq!(bob.status, 200, "{bob:?}");
@@ -138,7 +138,7 @@ fn field_invalid_then_rejected() {
     for age in ["-1", "2147483648", "-9223372036854775809e0", "150.0e1"] {
         assert_eq!(broken(&aged(age)), "age: out-of-range", "{age}");
     }
-    // These break no rule, and so need the database.
+    // Valid requests need the database.
     for age in ["0", "150", "25.0", "1e1", "-0.0"] {
         assert_eq!(program.post("/", &aged(age)).status, 503, "{age}");
     }

@@ -1,4 +1,4 @@
-//! The memory that clients can make the program use: less than the chart's limit, whatever they ask.
+//! Memory use under hostile clients: below the chart's limit.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use crate::program::{Program, read_answer};
 const LIMIT_MIB: usize = 256;
 const ROWS: usize = 10_000;
 
-/// A control group with that limit, which ends a program that needs more.
+/// Control group with that limit, whose exceeding ends the program.
 struct MemoryGroup {
     directory: PathBuf,
     peak: &'static str,
@@ -44,7 +44,7 @@ impl MemoryGroup {
     }
 }
 
-/// Runs `work` on a program that has only so much memory, and which lives through it.
+/// Runs `work` on a program with this memory limit, which it must survive.
 fn within_the_limit(program: &mut Program, work: impl FnOnce(&Program)) {
     let group = MemoryGroup::around(program);
     work(program);
@@ -62,7 +62,7 @@ fn within_the_limit(program: &mut Program, work: impl FnOnce(&Program)) {
     }
 }
 
-/// Rows as long as validation lets them in, of characters of four bytes.
+/// Rows of the maximum length, in characters of four bytes.
 fn fill_with_the_longest(server: &Server) {
     for insert in [
         "members (name, age) SELECT repeat('\u{1f600}', 255), 1",
@@ -155,7 +155,7 @@ fn unread_lists_then_within_limit_and_others_served() {
 fn memory_full_of_unread_lists_then_evicted() {
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);
-    // One page, of whose 128 KiB JSON makes 1.5 MiB.
+    // One page, whose 128 KiB become 1.5 MiB of JSON.
     server.sql(
         "INSERT INTO members (name, age) SELECT repeat(chr(1), 255), 1 FROM generate_series(1, 510)",
     );
@@ -173,7 +173,7 @@ fn memory_full_of_unread_lists_then_evicted() {
     drop(unread);
 }
 
-/// What JSON takes in memory is thirty times its text, and a database that is away lets requests wait.
+/// JSON takes thirty times its text in memory, and requests wait while the database is away.
 #[test]
 fn many_bodies_of_many_values_then_within_limit() {
     let settings = [("REQUEST_TIMEOUT", "8s"), ("MAX_CONNECTIONS", "600")];
@@ -212,7 +212,7 @@ fn connections(program: &Program, count: usize, text: &str) -> Vec<TcpStream> {
     (0..count).map(connected).collect()
 }
 
-/// Heads that never end, each as long as it may be, on every connection that there may be.
+/// Unfinished heads of the maximum length, on every connection.
 #[test]
 fn many_unfinished_heads_then_within_limit() {
     let mut program = Program::without_database(&[]);
@@ -224,7 +224,7 @@ fn many_unfinished_heads_then_within_limit() {
     within_the_limit(&mut program, |program| {
         let unfinished = connections(program, 2_000, &head);
         assert_eq!(program.get("/livez").status, 200);
-        // Each is told after its ten seconds.
+        // Each is rejected after its ten seconds.
         for mut stream in unfinished {
             let mut status = [0; 12];
             if stream.read_exact(&mut status).is_ok() {
@@ -234,7 +234,7 @@ fn many_unfinished_heads_then_within_limit() {
     });
 }
 
-/// Connections that have been sent much at once, on which nothing happens any more.
+/// Idle connections that received a large response.
 #[test]
 fn many_idle_connections_with_full_buffers_then_within_limit() {
     let mut program = Program::without_database(&[]);

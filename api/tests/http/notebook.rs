@@ -1,4 +1,4 @@
-//! The notebook of `docs/`, run by Jupyter against the program, as a reader would run it.
+//! Notebook of `docs/`, run by Jupyter against the program as a reader would.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn code(notebook: &Value) -> impl Iterator<Item = &Value> {
     cells.filter(|it| it["cell_type"] == "code")
 }
 
-/// Runs every cell, and returns what they printed.
+/// Runs every cell, and returns the outputs.
 fn run(program: &Program) -> String {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("api.ipynb");
@@ -80,7 +80,7 @@ fn notebook_with_other_settings_then_every_step_succeeds() {
 
     let said = run(&program);
     assert!(said.contains("/users BYPASS then BYPASS\n"), "{said}");
-    // 29 February is 1 March, which is tomorrow.
+    // 29 February counts as 1 March, which is tomorrow.
     assert!(said.contains("Your birthday is in 1 day(s)\n"), "{said}");
 }
 

@@ -1,4 +1,4 @@
-//! Behind `PgBouncer`, which keeps sessions or does not.
+//! The service behind `PgBouncer`, in each pooling mode.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};

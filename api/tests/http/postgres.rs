@@ -1,4 +1,4 @@
-//! A PostgreSQL server that a test starts, breaks and promotes.
+//! PostgreSQL server that a test starts, breaks and promotes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,25 +14,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tempfile::TempDir;
 
-/// The password of every role.
+/// Password of every role.
 pub(crate) const PASSWORD: &str = "correct horse";
-/// The role that owns the schema, and the one that the service logs in as.
+/// Roles of the schema's owner and of the service.
 pub(crate) const OWNER: &str = "api_owner";
 pub(crate) const SERVICE: &str = "api_service";
 
-/// The role that may do everything.
+/// Superuser.
 pub(crate) const SUPERUSER: &str = "postgres";
-/// The file that makes those two.
+/// SQL file that creates those roles.
 pub(crate) const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/roles.sql");
-/// The database in which everything is.
+/// Database of the tests.
 pub(crate) const DATABASE: &str = "postgres";
 
-/// How long a server may take to start, or a condition to come true: many times what a busy machine
-/// needs.
+/// Timeout of a server's start or of a condition: many times a busy machine's.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Settings for a test of what is answered and not of how soon: a busy machine must not look like a
-/// broken one.
+/// Settings for tests of the response and not of its time: a busy machine must not look like a
+/// failure.
 pub(crate) const PATIENT: [(&str, &str); 2] =
     [("REQUEST_TIMEOUT", "60"), ("DB_STATEMENT_TIMEOUT", "60")];
 
@@ -43,21 +42,21 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Initializes and starts a primary that has the roles of the API.
+    /// Initializes and starts a primary with the roles of the API.
     pub(crate) fn primary() -> Self {
         let server = Self::without_roles();
         server.make_roles();
         server
     }
 
-    /// Makes the roles, or brings them back to what they should be.
+    /// Creates the roles, or restores their rights.
     pub(crate) fn make_roles(&self) {
         let passwords = [OWNER, SERVICE].map(|it| format!("ALTER ROLE {it} PASSWORD '{PASSWORD}'"));
         let args = ["-f", ROLES, "-c", &passwords[0], "-c", &passwords[1]];
         self.psql(SUPERUSER, &args).unwrap();
     }
 
-    /// Initializes and starts a primary as PostgreSQL makes it.
+    /// Initializes and starts a primary with PostgreSQL's defaults.
     pub(crate) fn without_roles() -> Self {
         let mut server = Self::new();
         let password = server.dir.path().join("password");
@@ -118,7 +117,7 @@ impl Server {
         self.dir.path().join("data")
     }
 
-    /// Adds lines to the server's configuration; they count from its next start.
+    /// Adds lines to the server's configuration, effective from its next start.
     pub(crate) fn configure(&self, lines: &str) {
         let path = self.data().join("postgresql.auto.conf");
         let mut text = fs::read_to_string(&path).unwrap();
@@ -126,8 +125,8 @@ impl Server {
         fs::write(&path, text).unwrap();
     }
 
-    /// Restarts the server so that it is reached over TLS only, under a certificate for `localhost`
-    /// that it signs itself, and returns that.
+    /// Restarts the server with TLS only, under a self-signed certificate for `localhost`, and
+    /// returns that.
     pub(crate) fn serve_tls(&mut self) -> PathBuf {
         self.stop();
         let (certificate, key) = sign_certificate(&self.data());
@@ -142,7 +141,7 @@ impl Server {
         certificate
     }
 
-    /// Starts the server and waits until it answers.
+    /// Starts the server and waits until it accepts connections.
     pub(crate) fn start(&mut self) {
         let log = fs::File::create(self.dir.path().join("log")).unwrap();
         let sockets = self.dir.path().display();
@@ -160,12 +159,12 @@ impl Server {
         eventually("PostgreSQL answers", || self.try_sql("SELECT 1").is_ok());
     }
 
-    /// Returns what the server has logged since its start.
+    /// Returns the server's log since its start.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
-    /// Kills the postmaster; its children follow by themselves.
+    /// Kills the postmaster. Its children end themselves.
     pub(crate) fn kill(&mut self) {
         let mut postmaster = self.postmaster.take().expect("the server runs");
         postmaster.kill().unwrap();
@@ -179,14 +178,14 @@ impl Server {
         postmaster.wait().unwrap();
     }
 
-    /// Stops every process of the server where it is, or lets it go on.
+    /// Freezes every process of the server, or resumes it.
     pub(crate) fn freeze(&self, signal: Signal) {
         let postmaster = self.postmaster.as_ref().expect("the server runs");
         let path = format!("/proc/{0}/task/{0}/children", postmaster.id());
         kill(pid_of(postmaster), signal).unwrap();
         let children = fs::read_to_string(path).unwrap();
         for child in children.split_whitespace() {
-            // One that has ended in the meantime needs no stopping.
+            // A process that has ended needs no signal.
             kill(Pid::from_raw(child.parse().unwrap()), signal).ok();
         }
     }
@@ -202,9 +201,9 @@ impl Server {
         });
     }
 
-    /// Returns the sessions of the API that have committed one of these statements, and wait for a
-    /// standby to have it too. Others may wait beside them: the deletion of old answers, which begins
-    /// within seconds of a start, and what follows the first write on its connection.
+    /// Returns the API's sessions that have committed one of these statements and wait for a
+    /// standby. Others may wait too: the deletion of old responses, which starts within seconds,
+    /// and the statement after the first write on a connection.
     pub(crate) fn waiting_commits(&self, statements: &[&str]) -> BTreeSet<String> {
         let waiting = self.sql(&format!(
             "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
@@ -215,8 +214,8 @@ impl Server {
         waiting.lines().map(str::to_owned).collect()
     }
 
-    /// Forbids the service to delete old answers, which it does at a moment of its own choice: it would
-    /// take a connection, and its commit would wait beside those that a test is about.
+    /// Revokes the service's right to delete old responses, which it does at any time: the deletion
+    /// would take a connection, and its commit would wait among the tested ones.
     pub(crate) fn forbid_expiry(&self) {
         let forbid = format!("REVOKE EXECUTE ON FUNCTION expire_requests FROM {SERVICE}, PUBLIC");
         self.sql(&forbid);
@@ -227,12 +226,12 @@ impl Server {
         });
     }
 
-    /// Makes a primary of a standby.
+    /// Promotes a standby.
     pub(crate) fn promote(&self) {
         self.sql("SELECT pg_promote()");
     }
 
-    /// Runs SQL and returns what it prints.
+    /// Runs SQL and returns its output.
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.try_sql(sql).unwrap()
     }
@@ -241,12 +240,12 @@ impl Server {
         self.psql(SUPERUSER, &["-c", sql])
     }
 
-    /// Runs SQL as another role, and returns what it prints, or the error.
+    /// Runs SQL as another role, and returns its output, or the error.
     pub(crate) fn sql_as(&self, role: &str, sql: &str) -> Result<String, String> {
         self.psql(role, &["-c", sql])
     }
 
-    /// Runs `psql` as `role`, and returns what it prints, or the error.
+    /// Runs `psql` as `role`, and returns its output, or the error.
     pub(crate) fn psql(&self, role: &str, args: &[&str]) -> Result<String, String> {
         let output = Command::new(binary("psql"))
             .args([
@@ -295,7 +294,7 @@ impl Drop for Server {
     }
 }
 
-/// Makes a certificate for `localhost` that is its own authority, and its key, in `directory`.
+/// Creates a self-signed certificate for `localhost`, and its key, in `directory`.
 pub(crate) fn sign_certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.join("host.crt"), directory.join("host.key"));
     let made = Command::new("openssl")
@@ -320,9 +319,9 @@ pub(crate) fn sign_certificate(directory: &Path) -> (PathBuf, PathBuf) {
     (certificate, key)
 }
 
-/// What a condition looked like when it was looked at.
+/// Observation of a condition.
 pub(crate) trait Seen {
-    /// Returns whether it holds, or else what was there instead.
+    /// Returns whether it holds, or else the observation.
     fn verdict(self) -> Result<(), String>;
 }
 
@@ -338,7 +337,7 @@ impl Seen for Result<(), String> {
     }
 }
 
-/// Waits until `condition` holds, and says what was seen last when it does not.
+/// Waits until `condition` holds, and panics with the last observation otherwise.
 #[track_caller]
 pub(crate) fn eventually<S: Seen>(what: &str, mut condition: impl FnMut() -> S) {
     let deadline = Instant::now() + PATIENCE;
@@ -351,13 +350,13 @@ pub(crate) fn eventually<S: Seen>(what: &str, mut condition: impl FnMut() -> S) 
     }
 }
 
-/// Returns an address on which nobody listens.
+/// Returns an address without a listener.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()
 }
 
-/// PostgreSQL refuses to run as root; then it runs as the user `postgres`.
+/// PostgreSQL refuses to run as root: it then runs as the user `postgres`.
 fn owner() -> Option<User> {
     let is_root = nix::unistd::geteuid().is_root();
     is_root.then(|| {
@@ -384,7 +383,7 @@ fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id().try_into().unwrap())
 }
 
-/// Returns the path of a program of PostgreSQL: of the version in `PG_BIN`, or of Debian's.
+/// Returns the path of a PostgreSQL program, in `PG_BIN` or in Debian's directory.
 fn binary(name: &str) -> PathBuf {
     let dir = std::env::var_os("PG_BIN").map(PathBuf::from);
     dir.unwrap_or_else(|| PathBuf::from("/usr/lib/postgresql/15/bin"))

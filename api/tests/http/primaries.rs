@@ -1,11 +1,11 @@
-//! Which server is the primary, where several say so or none does.
+//! Choice of the primary among servers of which several accept writes, or none.
 
 use std::time::{Duration, Instant};
 
 use crate::postgres::{PASSWORD, SERVICE, Server, eventually};
 use crate::program::{Program, borrowed, way_to};
 
-/// Starts the program before these servers as they are, and waits until it is ready.
+/// Starts the program with these servers as they are, and waits until it is ready.
 fn start(servers: &[&Server]) -> Program {
     let way = way_to(servers, SERVICE);
     let mut settings = borrowed(&way);
@@ -154,7 +154,7 @@ fn server_of_another_cluster_then_rejected() {
     });
 }
 
-/// Makes a server accept writes or refuse them, as managed services do when a disk is full.
+/// Makes a server accept or reject writes, as managed services do when a disk is full.
 fn set_read_only(server: &Server, setting: &str) {
     server.sql(&format!(
         "ALTER SYSTEM SET default_transaction_read_only = {setting}"

@@ -1,4 +1,4 @@
-//! Problems, and what every answer carries.
+//! Problem responses, and the headers of every response.
 
 use std::io::Write as _;
 
@@ -199,7 +199,7 @@ fn body_too_long_then_rejected_before_its_end() {
     for rest in [announced, half, more] {
         let head = "PUT /hello/John HTTP/1.1\r\nHost: a\r\n";
         let answer = program.raw(format!("{head}{rest}").as_bytes());
-        // One that was waited for would be too slow, and 408.
+        // Waiting for the body would take too long and respond 408.
         assert_eq!(answer.status, 413, "{answer:?}");
         assert_eq!(answer.header("connection"), "close");
     }
@@ -226,7 +226,7 @@ fn head_unfinished_then_timed_out_unlike_idle_connection() {
     let mut half = program.connect();
     half.write_all(b"GET /livez HTTP/1.1\r\nHost").unwrap();
 
-    // The end of the one tells that the other has been idle for as long.
+    // The end of one shows that the other has been idle for as long.
     assert_eq!(read_answer(&mut half).status, 408);
     idle.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         .unwrap();

@@ -1,4 +1,4 @@
-//! The program under test, and a small HTTP client that hides nothing.
+//! Program under test, and a small HTTP client that hides nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ pub(crate) struct Program {
     process: Child,
 }
 
-/// One answer.
+/// Response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -30,7 +30,7 @@ pub(crate) struct Answer {
 }
 
 impl Program {
-    /// Starts the program with the settings given and waits until it listens.
+    /// Starts the program with these settings, and waits until it listens.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let mut program = Self::spawn(settings);
         program.wait_until_listening();
@@ -45,8 +45,8 @@ impl Program {
         });
     }
 
-    /// Starts it before these servers as production does, and waits until it is ready: the schema is
-    /// brought up to date by its owner, and the service may only read and write rows.
+    /// Starts it with these servers as production does, and waits until it is ready: the owner
+    /// migrates the schema, and the service can only read and write rows.
     pub(crate) fn before(servers: &[&Server], settings: &[(&str, &str)]) -> Self {
         let mut migration = Self::run(&["migrate"], &borrowed(&way_to(servers, OWNER)));
         assert_eq!(migration.wait().code(), Some(0), "{}", migration.log());
@@ -61,7 +61,7 @@ impl Program {
         program
     }
 
-    /// Starts it before these servers as the role that owns the schema, and waits until it listens.
+    /// Starts it with these servers as the owner of the schema, and waits until it listens.
     pub(crate) fn start_before(servers: &[&Server], settings: &[(&str, &str)]) -> Self {
         let way = way_to(servers, OWNER);
         let mut all = borrowed(&way);
@@ -69,7 +69,7 @@ impl Program {
         Self::start(&all)
     }
 
-    /// Starts it before no server at all: it answers what needs none.
+    /// Starts it without a server, for requests that need none.
     pub(crate) fn without_database(settings: &[(&str, &str)]) -> Self {
         let nobody = free_address();
         let port = nobody.port().to_string();
@@ -83,7 +83,7 @@ impl Program {
         Self::start(&all)
     }
 
-    /// Starts it before no server, with so many files that it may open.
+    /// Starts it without a server, with a limit of open files.
     pub(crate) fn under_limit(files: u32, settings: &[(&str, &str)]) -> Self {
         let limit = format!("--nofile={files}:{files}");
         let mut all = vec![("PGHOST", "127.0.0.1"), ("DB_STARTUP_TIMEOUT", "10m")];
@@ -93,19 +93,19 @@ impl Program {
         program
     }
 
-    /// Starts the program and waits for nothing.
+    /// Starts the program without waiting.
     pub(crate) fn spawn(settings: &[(&str, &str)]) -> Self {
         Self::run(&[], settings)
     }
 
-    /// Starts the program with these arguments and waits for nothing.
+    /// Starts the program with these arguments, without waiting.
     pub(crate) fn run(args: &[&str], settings: &[(&str, &str)]) -> Self {
         let program = env!("CARGO_BIN_EXE_api");
         let line: Vec<&str> = [program].iter().chain(args).copied().collect();
         Self::run_line(&line, settings)
     }
 
-    /// Starts the program by way of another, which these words name.
+    /// Starts the program through another one, named by these words.
     pub(crate) fn spawn_by(words: &[&str], settings: &[(&str, &str)]) -> Self {
         let program = env!("CARGO_BIN_EXE_api");
         let line: Vec<&str> = words.iter().copied().chain([program]).collect();
@@ -115,7 +115,7 @@ impl Program {
     fn run_line(line: &[&str], settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listen = settings.iter().find(|it| it.0 == "LISTEN");
-        // A test may name another address, several, or none.
+        // A test may pass another address, several, or none.
         let given = listen.and_then(|it| it.1.parse().ok());
         let address = given.unwrap_or_else(free_address);
         let log = fs::File::create(dir.path().join("log")).unwrap();
@@ -141,7 +141,7 @@ impl Program {
         self.process.id()
     }
 
-    /// Returns how much memory the program has.
+    /// Returns the program's memory use.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
@@ -149,7 +149,7 @@ impl Program {
         kilobytes.parse::<u64>().unwrap() * 1024
     }
 
-    /// Returns what the program has logged.
+    /// Returns the program's log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
@@ -185,7 +185,7 @@ impl Program {
         self.put(&format!("/hello/{name}"), &body)
     }
 
-    /// Sends one request on a connection of its own.
+    /// Sends a request on a connection of its own.
     pub(crate) fn request(
         &self,
         method: &str,
@@ -220,7 +220,7 @@ impl Program {
         stream
     }
 
-    /// Returns the value of one series.
+    /// Returns the value of a metric series.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").body;
         let line = text.lines().find_map(|it| it.strip_prefix(series))?;
@@ -243,7 +243,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Returns the fields that broke a rule, each with the rule.
+    /// Returns the invalid fields, each with the violated rule.
     pub(crate) fn broken(&self) -> String {
         let problem = self.json();
         assert_eq!(self.header("content-type"), "application/problem+json");
@@ -254,7 +254,7 @@ impl Answer {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns the URL that the next page has.
+    /// Returns the URL of the next page.
     pub(crate) fn next(&self) -> Option<&str> {
         let link = self.headers.get("link")?;
         let url = link.strip_suffix(">; rel=\"next\"");
@@ -266,7 +266,7 @@ impl Answer {
     }
 }
 
-/// Returns the settings that lead to these servers as `role`.
+/// Returns the settings for these servers as `role`.
 pub(crate) fn way_to(servers: &[&Server], role: &str) -> [(&'static str, String); 5] {
     let list = |of: &dyn Fn(&Server) -> String| {
         let each: Vec<String> = servers.iter().map(|it| of(it)).collect();
@@ -286,7 +286,7 @@ pub(crate) fn borrowed<'a>(settings: &'a [(&'a str, String)]) -> Vec<(&'a str, &
     each.collect()
 }
 
-/// Reads one answer, up to the end of the connection.
+/// Reads a response, up to the end of the connection.
 pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
@@ -315,7 +315,7 @@ pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
     }
 }
 
-/// Puts the chunks of a body together. One that was broken off is no answer.
+/// Joins the chunks of a body. A truncated body is an error.
 fn dechunked(mut rest: &str) -> String {
     let mut body = String::new();
     loop {

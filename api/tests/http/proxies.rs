@@ -1,4 +1,4 @@
-//! Proxies: believed if they are trusted, and only then.
+//! Forwarding headers, used only from trusted proxies.
 
 use crate::postgres::eventually;
 use crate::program::Program;
@@ -53,7 +53,7 @@ fn forwarded_for_then_rightmost_untrusted_is_client() {
         (&["203.0.113.9", "198.51.100.7"], "198.51.100.7"),
         (&["10.0.0.7, 10.0.0.2"], "10.0.0.7"),
         (&[], "127.0.0.1"),
-        // What is no address ends the chain.
+        // A value that is not an address ends the chain.
         (&["198.51.100.7, unknown, 10.0.0.2"], "10.0.0.2"),
         (&["198.51.100.7,"], "127.0.0.1"),
         (&["198.51.100.7:4711"], "198.51.100.7"),
@@ -81,7 +81,8 @@ fn clients_behind_proxy_then_separate_rate_limits() {
 
     assert_eq!(status("198.51.100.7"), 200);
     assert_eq!(status("198.51.100.8"), 200);
-    // Each time another host before it, or another one of the network: none is refused for itself.
+    // Each time another host in front of it, or another one of the network: none is rejected on its
+    // own.
     let mut host = 0..250;
     eventually("it is known behind whatever it names", || {
         let host = host.next().unwrap();

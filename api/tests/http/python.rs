@@ -1,8 +1,8 @@
-//! Programs of others that are written in Python, where `scripts/setup` puts them.
+//! Third-party Python programs, installed by `scripts/setup`.
 
 use std::path::{Path, PathBuf};
 
-/// Returns where a program of `.venv` is.
+/// Returns the path of a program in `.venv`.
 pub(crate) fn program(name: &str) -> PathBuf {
     let folder = std::env::var_os("CAUSEWAY_VENV").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv"),

@@ -1,4 +1,4 @@
-//! A Redis server that a test starts, breaks and looks into.
+//! Redis server that a test starts, breaks and inspects.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,26 +12,26 @@ use tempfile::TempDir;
 
 use crate::postgres::{eventually, free_address};
 
-/// The administrator's password, where there is one.
+/// Password of the administrator, if there is one.
 pub(crate) const ADMIN: &str = "staple";
 
 pub(crate) struct Redis {
     dir: TempDir,
     pub(crate) address: SocketAddr,
-    /// Where it speaks TLS, if it does.
+    /// Port for TLS, if enabled.
     pub(crate) tls_address: Option<SocketAddr>,
     settings: Vec<String>,
     process: Option<Child>,
 }
 
 impl Redis {
-    /// Starts a server that lets everybody in.
+    /// Starts a server without a password.
     pub(crate) fn start() -> Self {
         Self::with(&[])
     }
 
-    /// Starts a server that asks for a password: [`ADMIN`] of its administrator, and `password` of
-    /// the user `api`, who may do no more than the service has to.
+    /// Starts a server with passwords: [`ADMIN`] for its administrator, and `password` for the user
+    /// `api`, who has only the service's rights.
     pub(crate) fn guarded(password: &str) -> Self {
         let password = format!(">{password}");
         let user = [
@@ -40,8 +40,8 @@ impl Redis {
         Self::with(&[&["--requirepass", ADMIN], &user[..]].concat())
     }
 
-    /// Starts a server that also speaks TLS, under a certificate for `localhost`, and returns the
-    /// authority that signed it.
+    /// Starts a server with TLS as well, under a certificate for `localhost`, and returns its CA
+    /// certificate.
     pub(crate) fn with_tls() -> (Self, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let authority = authority(dir.path());
@@ -96,7 +96,7 @@ impl Redis {
         redis
     }
 
-    /// Starts the server with what it last saved, and waits until it answers.
+    /// Starts the server with its last snapshot, and waits until it responds.
     pub(crate) fn start_again(&mut self) {
         let log = fs::File::create(self.dir.path().join("log")).unwrap();
         let process = Command::new("redis-server")
@@ -114,14 +114,14 @@ impl Redis {
         });
     }
 
-    /// Kills the server. What it did not save is gone.
+    /// Kills the server. Data that it did not save is lost.
     pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().expect("the server runs");
         process.kill().unwrap();
         process.wait().unwrap();
     }
 
-    /// Stops the server where it is, or lets it go on.
+    /// Freezes the server, or resumes it.
     pub(crate) fn freeze(&self, signal: Signal) {
         let process = self.process.as_ref().expect("the server runs");
         kill(Pid::from_raw(process.id().try_into().unwrap()), signal).unwrap();
@@ -156,7 +156,7 @@ impl Drop for Redis {
     }
 }
 
-/// Makes an authority in `dir`, and returns its certificate.
+/// Creates a CA in `dir`, and returns its certificate.
 pub(crate) fn authority(dir: &Path) -> PathBuf {
     let (certificate, key) = (dir.join("authority"), dir.join("authority.key"));
     openssl(&[

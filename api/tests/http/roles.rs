@@ -1,11 +1,11 @@
-//! What the two roles of the API may do, and what they may not.
+//! Rights of the API's two roles.
 
 use crate::postgres::{OWNER, PASSWORD, ROLES, SERVICE, Server, eventually};
 use crate::program::{Program, borrowed, way_to};
 
 const INSUFFICIENT_PRIVILEGE: &str = "ERROR:  42501: ";
 
-/// Checks that the server refuses these statements to the service, because of its rights.
+/// Checks that the server denies these statements to the service for lack of rights.
 fn refused(server: &Server, statements: &[&str]) {
     for statement in statements {
         let answer = server.sql_as(SERVICE, statement);
@@ -114,7 +114,7 @@ fn roles_file_run_again_then_manual_grants_revoked() {
 #[test]
 fn one_role_then_migrated_to_two() {
     let server = Server::without_roles();
-    // What an extension made is nobody else's business.
+    // Objects of an extension are out of scope.
     server.sql("CREATE EXTENSION pg_stat_statements");
     let mut migration = Program::run(&["migrate"], &borrowed(&way_to(&[&server], "postgres")));
     assert_eq!(migration.wait().code(), Some(0), "{}", migration.log());
@@ -133,7 +133,7 @@ fn one_role_then_migrated_to_two() {
 #[test]
 fn service_deletes_then_only_expired_responses() {
     let server = Server::primary();
-    // It has made the schema; while it ran, it would delete too.
+    // It has created the schema. While running, it would also delete.
     drop(Program::before(&[&server], &[]));
     server.sql(
         "INSERT INTO api_requests (key, route, body_sha256, status, answer, at)

@@ -1,4 +1,5 @@
-//! A deployment restarts one instance after the other behind a balancer, and no client notices.
+//! A deployment restarts one instance after the other behind a load balancer, without a failed
+//! request.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,16 +15,16 @@ use crate::postgres::{Server, eventually, free_address};
 use crate::program::Program;
 
 const REQUESTS: usize = 10_000;
-/// How many requests are sent between one event and the next, at least.
+/// Minimum number of requests between two events.
 const STEP: usize = 1_000;
 const CLIENTS: usize = 8;
-/// Many times as long as the balancer takes to hear that the instance is leaving.
+/// Many times what the load balancer takes to notice that an instance is draining.
 const SHUTDOWN_DELAY: &str = "3s";
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
-/// Of the user that a client stores, to find it again.
+/// ID of the stored user.
 const ID: &str = "\"id\":";
 
-/// What the clients do together.
+/// State shared by the clients.
 #[derive(Default)]
 struct Load {
     sent: AtomicUsize,
@@ -32,10 +33,10 @@ struct Load {
     over: AtomicBool,
 }
 
-/// Ends the load, however the test ends.
+/// Ends the load, also when a test fails.
 struct UntilHere<'a>(&'a Load);
 
-/// One connection to the balancer, kept for as long as the balancer keeps it.
+/// One connection to the load balancer, for as long as it keeps it.
 struct Client {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
@@ -44,7 +45,8 @@ struct Client {
 #[test]
 fn rolling_restart_then_no_failure_no_lost_or_duplicate_row() {
     let server = Server::primary();
-    // Addresses from which nobody connects, so that no port is taken while an instance is away.
+    // Addresses that are no source of connections, so that no port is taken while an instance is
+    // down.
     let addresses = [2, 3].map(|it| SocketAddr::from(([127, 0, 0, it], free_address().port())));
     let mut instances = addresses.map(|it| start(&server, it));
     let mut balancer = Balancer::before(&addresses);
@@ -97,7 +99,7 @@ fn start(server: &Server, address: SocketAddr) -> Program {
     Program::before(&[server], &settings)
 }
 
-/// Returns how many birthdays an instance has stored since it was started.
+/// Returns the number of birthdays that an instance has stored since its start.
 fn hello_requests(instance: &Program) -> f64 {
     let series = "http_requests_total{method=\"PUT\",route=\"/hello/{username}\",status=\"204\"} ";
     instance.metric(series).unwrap_or_default()
@@ -115,7 +117,7 @@ impl Load {
         });
     }
 
-    /// Stores and reads, one name after the other, until the load is over.
+    /// Stores and reads one name after the other until the load ends.
     fn send_all(&self, client_number: usize, balancer: SocketAddr) {
         let mut client = Client {
             address: balancer,
@@ -149,7 +151,7 @@ impl Load {
         self.send(client, "GET", &format!("/users/{id}"), "", 200, name);
     }
 
-    /// Sends one request, once. Another status than expected is a failure, and so is another text.
+    /// Sends a request once. Another status or text than expected is a failure.
     fn send(
         &self,
         client: &mut Client,
@@ -215,7 +217,7 @@ impl Client {
     }
 }
 
-/// Returns a number as a name may have it: without digits.
+/// Encodes a number as a name without digits.
 fn letters(number: usize) -> String {
     let letter = |digit: char| char::from(b'a' + u8::try_from(digit).unwrap() - b'0');
     number.to_string().chars().map(letter).collect()

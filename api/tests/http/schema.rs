@@ -1,4 +1,4 @@
-//! Bringing the schema up to date.
+//! Migration of the schema.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -105,7 +105,7 @@ fn server_read_only_at_start_then_waits() {
     let standby = Server::standby_of(&primary);
     let program = Program::start_before(&[&standby], &[("DB_STARTUP_TIMEOUT", "2")]);
 
-    // For longer than it would wait for a server that is away.
+    // Longer than its wait for a server that is down.
     eventually("it waits, and goes on waiting", || {
         program.metric("db_read_only_seconds_total") > Some(4.0)
     });
@@ -218,7 +218,7 @@ fn migration_lock_held_then_waits_and_retries() {
     });
 }
 
-/// Runs `api migrate` on a database that holds what an earlier service made there.
+/// Runs `api migrate` on a database with the tables of an earlier service.
 fn migrate_earlier(server: &Server, made: &str) -> (Option<i32>, String) {
     server.sql_as(OWNER, made).unwrap();
     let way = way_to(&[server], OWNER);
@@ -230,7 +230,7 @@ fn migrate_earlier(server: &Server, made: &str) -> (Option<i32>, String) {
 fn tables_of_earlier_services_then_adopted_with_rows() {
     let server = Server::primary();
     server.sql(&format!("CREATE SCHEMA hello AUTHORIZATION {OWNER}"));
-    // As 001's `sql/schema.sql`, gorm 1.21 and `SQLAlchemy` make them, and 003 its own.
+    // As 001's `sql/schema.sql`, gorm 1.21 and `SQLAlchemy` create them, and 003 its own.
     let (code, log) = migrate_earlier(
         &server,
         "CREATE TABLE users (id serial PRIMARY KEY, name varchar(255) NOT NULL,
@@ -330,7 +330,7 @@ fn table_constraint_violated_then_conflict_names_it() {
             assert!(detail.contains(&format!("`{rule}`")), "{detail}");
         }
     }
-    // Two requests with one key are one, though the second finds the first one's name.
+    // Two requests with one key are one, although the second finds the name of the first.
     for n in 0..20 {
         let key = format!("key-{n}");
         let body = format!(r#"{{"name":"Ale {n}","style":"x"}}"#);

@@ -1,4 +1,4 @@
-//! Clients that are slow: each slows only itself.
+//! Slow clients: each delays only itself.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use crate::program::Program;
 
 const SLOW: usize = 60;
 
-/// Sends the beginning, and then a byte every 100 ms, as long as the other side takes them.
+/// Sends the beginning, and then a byte every 100 ms while the program accepts them.
 fn drip(program: &Program, begin: &str) -> thread::JoinHandle<()> {
     let mut stream = program.connect();
     stream.write_all(begin.as_bytes()).unwrap();

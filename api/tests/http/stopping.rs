@@ -1,4 +1,4 @@
-//! Stopping: slowly enough for everyone else.
+//! Graceful shutdown.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,16 +11,16 @@ use nix::unistd::Pid;
 use crate::postgres::{Server, eventually};
 use crate::program::{Program, read_answer};
 
-/// How long those are waited for who have not asked yet.
+/// Time for which connections that have sent nothing are kept at shutdown.
 const MOMENT: Duration = Duration::from_secs(1);
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn sigterm_then_drains_and_exits_0() {
     let server = Server::primary();
-    // Many times what the requests need that come meanwhile; and less than a body may take (10 s).
+    // Many times what the concurrent requests need, and less than a body's timeout (10 s).
     let mut program = Program::before(&[&server], &[("SHUTDOWN_DELAY", "4")]);
-    // A request of which half has been sent when the signal comes is still answered.
+    // A request that is half sent at the signal is still answered.
     let mut half = program.connect();
     let body = "{\"dateOfBirth\":\"1990-06-15\"}";
     let head = format!(
@@ -94,7 +94,7 @@ fn request_unfinished_then_cut_off_at_shutdown_timeout() {
 #[test]
 fn connection_queued_at_shutdown_then_served() {
     let mut program = Program::without_database(&[]);
-    // Stopped, it accepts nobody: the system does, on its behalf.
+    // The frozen program accepts no connection: the kernel queues them.
     program.signal(Signal::SIGSTOP);
     let mut queued: Vec<_> = (0..20).map(|_| program.connect()).collect();
     let (early, late) = queued.split_at_mut(10);
@@ -105,7 +105,7 @@ fn connection_queued_at_shutdown_then_served() {
     let woken = Instant::now();
     program.signal(Signal::SIGCONT);
 
-    // Time for it to close what does not ask at once, which it must not.
+    // Time in which the program could close idle connections, and must not.
     thread::sleep(MOMENT / 10);
     for stream in late.iter_mut() {
         stream.write_all(REQUEST).ok();
@@ -143,7 +143,7 @@ fn connection_reused_at_shutdown_then_answered_or_closed() {
     });
     let mut answered = 0;
     let mut must_answer = false;
-    // One at once, and from before the end of the delay until after it, one after the other.
+    // One at once, and others from before the end of the delay until after it.
     for (stream, number) in open.iter_mut().zip(0..) {
         let at = Duration::from_millis(3900) + Duration::from_millis(5) * number;
         if number > 0 {
@@ -162,7 +162,8 @@ fn connection_reused_at_shutdown_then_answered_or_closed() {
         assert!(answer.contains("connection: close"), "{answer}");
         answered += 1;
     }
-    // How many depends on the machine; who asks and is through long before the end is answered.
+    // The number depends on the machine; a request that is complete long before the end is
+    // answered.
     assert!(answered > 0 || !must_answer);
     assert_eq!(program.wait().code(), Some(0));
 }

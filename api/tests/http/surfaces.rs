@@ -1,4 +1,4 @@
-//! What the services have in common: their switches, their methods, and that text is only text.
+//! Properties of every API surface: switches, methods, and text as data.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! A TCP proxy between the program and its server, which cuts connections and holds bytes back.
+//! TCP proxy between the program and its server, which cuts connections and delays bytes.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ pub(crate) struct TcpProxy {
 
 #[derive(Default)]
 struct State {
-    /// Whether what clients send is kept here, also when they have gone.
+    /// Whether bytes from clients are held back, also after they disconnect.
     holds: Mutex<bool>,
     released: Condvar,
     clients: Mutex<Vec<TcpStream>>,
@@ -35,19 +35,19 @@ impl TcpProxy {
         Self { port, state }
     }
 
-    /// Ends every connection of the clients. What they have sent still reaches the server.
+    /// Closes every connection of the clients. Sent bytes still reach the server.
     pub(crate) fn cut(&self) {
         for client in self.state.clients.lock().unwrap().drain(..) {
             client.shutdown(Shutdown::Both).ok();
         }
     }
 
-    /// Keeps what clients send from now on.
+    /// Holds back bytes from clients from now on.
     pub(crate) fn hold(&self) {
         *self.state.holds.lock().unwrap() = true;
     }
 
-    /// Passes on what was kept, and what comes.
+    /// Forwards held and new bytes.
     pub(crate) fn release(&self) {
         *self.state.holds.lock().unwrap() = false;
         self.state.released.notify_all();

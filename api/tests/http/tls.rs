@@ -1,4 +1,4 @@
-//! Whom the program believes to be its database, by `sslmode` and the authorities that it is told of.
+//! Verification of the database server, by `sslmode` and CA certificates.
 
 use std::fs;
 use std::path::Path;
@@ -7,16 +7,16 @@ use std::thread;
 use crate::postgres::{OWNER, PASSWORD, Server, sign_certificate};
 use crate::program::{Program, borrowed, way_to};
 
-/// By what the same is said.
+/// Settings with the same meaning.
 #[derive(Clone, Copy, Debug)]
 enum Said {
     Variables,
-    /// With the authorities themselves, and no file.
+    /// With the CA certificates inline, without a file.
     Text,
     Url,
 }
 
-/// Migrates before the server under this name, and returns the exit code and the log.
+/// Migrates with the server under this name, and returns the exit code and the log.
 fn migrate(
     server: &Server,
     said: Said,
@@ -74,7 +74,7 @@ fn server_certificate_then_verified_as_sslmode_says() {
         ("localhost", "verify-full", None),
         ("localhost", "verify-ca", strangers),
         ("localhost", "verify-ca", None),
-        // Who names authorities wants them asked, as with libpq.
+        // CA certificates imply verification, as with libpq.
         ("localhost", "require", strangers),
     ];
     for said in [Said::Variables, Said::Text, Said::Url] {
@@ -86,7 +86,7 @@ fn server_certificate_then_verified_as_sslmode_says() {
                 "{said:?} {host} {mode} {authorities:?}: {log}"
             );
         }
-        // Side by side, since each tries for as long as it may, which a handshake has to fit in.
+        // In parallel, since each tries until its timeout, which includes the handshakes.
         thread::scope(|scope| {
             for (host, mode, authorities) in refused {
                 let server = &server;

@@ -1,4 +1,4 @@
-//! Traces: continued from the caller, in answers, problems and the log.
+//! Traces: continued from the caller in responses, problems and the log.
 
 use crate::program::Program;
 

@@ -1,4 +1,4 @@
-//! Bytes that are no request, or not all of one.
+//! Bytes that are not a request, or only a part of one.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -31,7 +31,7 @@ fn bytes_not_http_then_400_and_closed() {
         assert_eq!((answer.status, answer.body.as_str()), (400, ""), "{bad:?}");
         assert_eq!(answer.header("connection"), "close");
     }
-    // A client of HTTP/2 would not understand an answer.
+    // A client of HTTP/2 could not parse a response.
     let mut preface = program.connect();
     preface
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04")
@@ -88,7 +88,7 @@ fn write_half_closed_then_answered() {
     assert_eq!(say(""), "");
 }
 
-/// One byte a second in a head and in a body, and nothing of a head: all end within their times.
+/// One byte a second in a head and in a body, and an empty head: all end within their timeouts.
 #[test]
 fn request_byte_by_byte_then_timed_out() {
     let program = Program::without_database(&[]);
@@ -120,7 +120,7 @@ fn request_byte_by_byte_then_timed_out() {
 
     for (reading, dripping) in [head, empty, body, chunk] {
         let (answer, took) = reading.join().unwrap();
-        // Ten seconds, and room: each of the drops would allow ten more.
+        // Ten seconds and a margin: each byte must not restart the timeout.
         assert!(took < Duration::from_secs(20), "{took:?}");
         assert_eq!(answer.status, 408, "{answer:?}");
         assert_eq!(answer.header("connection"), "close");
@@ -139,7 +139,7 @@ fn client_never_reads_then_disconnected() {
     stream
         .set_write_timeout(Some(Duration::from_secs(5)))
         .unwrap();
-    // Until neither side takes any more.
+    // Until neither side accepts more.
     while stream.write_all(requests.as_bytes()).is_ok() {}
 
     let mut gone = stream.try_clone().unwrap();

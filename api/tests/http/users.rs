@@ -97,7 +97,7 @@ fn field_invalid_then_rejected() {
         let broken = broken(&addressed(email));
         assert_eq!(broken, "email: not-an-address", "{email:?}");
     }
-    // These break no rule, and so need the database.
+    // Valid requests need the database.
     let longest = format!("{}@b", "ü".repeat(318));
     for email in ["a@b", "'--<b>@x", &longest] {
         let answer = program.post("/users", &addressed(email));

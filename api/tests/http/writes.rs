@@ -1,4 +1,5 @@
-//! What was acknowledged stays, whatever sleeps, ends or comes late; judged by what clients saw.
+//! Acknowledged writes persist under frozen, ended and delayed processes, checked by the clients'
+//! history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
