@@ -49,9 +49,8 @@ impl ScheduleRunner {
             .collect();
         let contents = BucketContents::of(&self.sandbox, &read, &self.damaged);
         // A row archived in only one bucket is not required of the other.
-        let confirmed = self
-            .confirmed
-            .filter(|_| planned.from.is_none() && !self.objects_lost && self.damaged.is_empty());
+        let is_complete = planned.from.is_none() && !self.objects_lost && self.damaged.is_empty();
+        let confirmed = if is_complete { self.confirmed } else { None };
         let branches = self.branches.clone();
         let backups = self.backups.clone();
         let Some(view) = contents.expect_restore(&branches, &backups, confirmed) else {
@@ -128,8 +127,10 @@ impl ScheduleRunner {
                 Some(_) => {}
             }
             if run.stderr.trim().is_empty() {
-                let seen = format!("`restore` failed, with the output `{}`", run.stderr.trim());
-                self.record_violation(BackupProperty::FailureSaysWhy, seen);
+                self.record_violation(
+                    BackupProperty::FailureSaysWhy,
+                    "`restore` failed without output",
+                );
             }
             if attempt < 2 && (failed || self.sandbox.is_failing()) {
                 self.record_event("faults healed, and `restore` run again");
@@ -138,7 +139,7 @@ impl ScheduleRunner {
             }
             if excuse.is_none() {
                 let last = run
-                    .said
+                    .stderr
                     .lines()
                     .find(|line| line.starts_with("backup-agent:"));
                 let seen = format!("{:?}: {}", run.code, last.unwrap_or("no error message"));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::signal::Signal;
 use tokio::time::{self, Instant};
 
 use super::checker::{BackupProperty, BackupViolation};
@@ -13,6 +14,7 @@ use super::postgres_server::PostgresServer;
 use super::sandbox::{COMMAND_TIMEOUT, Sandbox};
 use super::schedule::{BackupSchedule, BackupStep, BucketName};
 use super::timeline_model::{ReportedBackup, TimelineModel, TimelineModels};
+use crate::cluster::process_table::{inside, send_signal};
 
 /// Time limit of a command: the longest timeout of `backup-agent` is one minute.
 pub(super) const MAX_COMMAND_DURATION: Duration = Duration::from_mins(2);
@@ -125,7 +127,7 @@ impl ScheduleRunner {
             BackupStep::Write { rows, bytes } => self.write_rows(*rows, *bytes).await,
             BackupStep::RollBack => self.roll_back().await,
             BackupStep::RestorePoint => self.create_restore_point().await,
-            BackupStep::Switch => self.switch_wal().await.map(drop),
+            BackupStep::Switch => self.switch_wal().await,
             BackupStep::ArchiveAll => self.archive_all().await,
             BackupStep::Backup { killed_after } => self.take_backup(*killed_after).await,
             BackupStep::Promote { reserved, killed } => {
@@ -184,7 +186,8 @@ impl ScheduleRunner {
             if started_at.elapsed() > ARCHIVE_TIMEOUT {
                 let left = unarchived()?.join(", ");
                 let last = "SELECT coalesce(last_failed_wal, 'none') FROM pg_stat_archiver";
-                let last = self.server()?.query_value(last).await?;
+                let last = self.server()?.query_value(last).await;
+                let last = last.unwrap_or_else(|error| format!("unknown ({error:#})"));
                 let seen =
                     format!("no request fails, and {left} are not archived; last failure: {last}");
                 self.record_violation(BackupProperty::ArchiveGoesOn, seen);
@@ -204,10 +207,12 @@ impl ScheduleRunner {
 
     /// Stops the server if it is running.
     pub(super) async fn stop_server(&mut self, mode: StopMode) -> anyhow::Result<()> {
-        match (self.server.take(), mode) {
-            (Some(server), StopMode::Kill) => server.kill().await,
-            (Some(server), StopMode::FastShutdown) => server.stop().await,
-            (None, _) => Ok(()),
+        let Some(server) = self.server.take() else {
+            return Ok(());
+        };
+        match mode {
+            StopMode::Kill => server.kill().await,
+            StopMode::FastShutdown => server.stop().await,
         }
     }
 
@@ -229,7 +234,7 @@ impl ScheduleRunner {
         while Instant::now() < deadline {
             time::sleep(Duration::from_millis(20)).await;
         }
-        for pid in crate::cluster::process_table::inside(&data)? {
+        for pid in inside(&data)? {
             // The process may have ended since.
             let Ok(line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else {
                 continue;
@@ -240,7 +245,7 @@ impl ScheduleRunner {
                 .next()
                 .is_some_and(|argument| own == argument.as_ref() as &std::path::Path)
             {
-                crate::cluster::process_table::send_signal(pid, nix::sys::signal::Signal::SIGKILL);
+                send_signal(pid, Signal::SIGKILL);
                 self.archiver_waits = true;
             }
         }
