@@ -104,8 +104,8 @@ async fn run_on_lab(
     reports: &Path,
 ) -> anyhow::Result<RunOutcome<ChaosViolation>> {
     let lock = match number {
-        Some(number) => LabLock::take(Topology::new(number, None)?)?,
-        None => LabLock::any()?,
+        Some(number) => LabLock::acquire(Topology::new(number, None)?)?,
+        None => LabLock::acquire_any()?,
     };
     // A shared disk allows no disk faults: the history records them as not possible.
     let disks = if disks::can_attach(&lock.topology).await {

@@ -128,22 +128,22 @@ async fn serve_connection(
     let request: ControlRequest = serde_json::from_str(&line)?;
     let (sender, mut lines) = mpsc::unbounded_channel();
     let progress = ProgressReporter::new(move |line| {
-        // The client may have disconnected; the request is carried out all the same.
+        // The client may have disconnected; the request is executed all the same.
         let _disconnected = sender.send(ControlResponse::Progress(line.to_owned()));
     });
-    let carry_out = async {
-        let result = carry_out(&request, lab, one_scenario, progress).await;
+    let execution = async {
+        let result = execute(&request, lab, one_scenario, progress).await;
         result.map_or_else(
             |error| ControlResponse::Failed(format!("{error:#}")),
             ControlResponse::Done,
         )
     };
-    tokio::pin!(carry_out);
+    tokio::pin!(execution);
     let response = loop {
         tokio::select! {
             biased;
             Some(line) = lines.recv() => respond(&mut write, &line).await,
-            response = &mut carry_out => break response,
+            response = &mut execution => break response,
         }
     };
     while let Ok(line) = lines.try_recv() {
@@ -167,7 +167,7 @@ async fn respond(to: &mut (impl tokio::io::AsyncWrite + Unpin), response: &Contr
     }
 }
 
-async fn carry_out(
+async fn execute(
     request: &ControlRequest,
     lab: &Lab,
     one_scenario: &Mutex<()>,

@@ -182,7 +182,7 @@ impl Lab {
             wait::until(&what, API_WITHIN, || async {
                 match get(&format!("http://{address}/readyz")).await {
                     Ok(()) => Ok(()),
-                    Err(error) => Err(format!("{error:#}; its log: {}", process.last_words())),
+                    Err(error) => Err(format!("{error:#}; its log: {}", process.log_end())),
                 }
             })
             .await

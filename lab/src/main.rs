@@ -50,9 +50,9 @@ impl LabArgs {
     /// Locks the selected lab, or for a demo any that is free.
     fn lock_any(&self) -> anyhow::Result<LabLock> {
         if self.number.is_none() && self.directory.is_none() {
-            return LabLock::any();
+            return LabLock::acquire_any();
         }
-        LabLock::take(self.topology()?)
+        LabLock::acquire(self.topology()?)
     }
 }
 
@@ -244,7 +244,7 @@ async fn up(
 
 async fn serve(lab: &LabArgs, own_disks: bool) -> anyhow::Result<ExitCode> {
     start_log("info,s3s=warn,s3s_fs=warn")?;
-    let lock = LabLock::take(lab.topology()?)?;
+    let lock = LabLock::acquire(lab.topology()?)?;
     let disks = if own_disks {
         DiskMode::Own
     } else {

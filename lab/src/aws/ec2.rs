@@ -101,7 +101,7 @@ impl Ec2 {
                     if !is_stopped {
                         known.remove(&node.spec.node);
                     } else if known.insert(node.spec.node.clone())
-                        && let Err(error) = node.lose().await
+                        && let Err(error) = node.end_host().await
                     {
                         tracing::error!(
                             error = format!("{error:#}"),

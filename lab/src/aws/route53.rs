@@ -33,7 +33,7 @@ pub struct Route53 {
     zones: Zones,
     process: Process,
     /// File with the current fault, which moto reads at each request.
-    behaviour: PathBuf,
+    fault_file: PathBuf,
 }
 
 /// IDs of the private and the public hosted zone, which have the same name.
@@ -76,7 +76,7 @@ impl Route53 {
         let private = wait::until("moto to answer as Route 53", READY_WITHIN, || async {
             match create_zone(&client, "private").await {
                 Ok(id) => Ok(id),
-                Err(error) => Err(format!("{error:#}; its log: {}", process.last_words())),
+                Err(error) => Err(format!("{error:#}; its log: {}", process.log_end())),
             }
         })
         .await?;
@@ -85,7 +85,7 @@ impl Route53 {
             client,
             zones: Zones { private, public },
             process,
-            behaviour: behaviour(topology),
+            fault_file: fault_file(topology),
         })
     }
 
@@ -104,9 +104,9 @@ impl Route53 {
     /// # Errors
     ///
     /// When the fault file cannot be written.
-    pub fn behave(&self, how: Option<&str>) -> anyhow::Result<()> {
-        let path = &self.behaviour;
-        std::fs::write(path, how.unwrap_or(""))
+    pub fn set_fault(&self, fault: Option<&str>) -> anyhow::Result<()> {
+        let path = &self.fault_file;
+        std::fs::write(path, fault.unwrap_or(""))
             .with_context(|| format!("could not write `{}`", path.display()))
     }
 
@@ -247,7 +247,7 @@ fn moto(topology: &Topology) -> anyhow::Result<Program> {
             ("MOTO_ACCOUNT_ID".to_owned(), "123456789012".to_owned()),
             (
                 "LAB_BEHAVIOUR".to_owned(),
-                behaviour(topology).display().to_string(),
+                fault_file(topology).display().to_string(),
             ),
         ]),
         run_as: RunAs::Oneself,
@@ -257,7 +257,7 @@ fn moto(topology: &Topology) -> anyhow::Result<Program> {
 }
 
 /// Returns the file with the fault of Route 53.
-fn behaviour(topology: &Topology) -> PathBuf {
+fn fault_file(topology: &Topology) -> PathBuf {
     topology.directory().join("route53-behaviour")
 }
 
@@ -348,14 +348,14 @@ mod tests {
         let route53 = &route53_fixture.route53;
         assert_eq!(route53.records().await.unwrap().len(), 4);
 
-        route53.behave(Some("throttled")).unwrap();
+        route53.set_fault(Some("throttled")).unwrap();
         let refused = route53.records().await.unwrap_err();
         assert!(
             format!("{refused:#}").contains("Rate exceeded"),
             "{refused:#}"
         );
 
-        route53.behave(None).unwrap();
+        route53.set_fault(None).unwrap();
         assert_eq!(route53.records().await.unwrap().len(), 4);
         route53_fixture.tasks.stop(Duration::from_secs(5)).await;
     }
@@ -369,7 +369,7 @@ mod tests {
 
     async fn route53_fixture() -> Route53Fixture {
         let directory = tempfile::tempdir().unwrap();
-        let mut claim = LabLock::any().unwrap();
+        let mut claim = LabLock::acquire_any().unwrap();
         let number = claim.topology.number();
         claim.topology = Topology::new(number, Some(directory.path())).unwrap();
         std::fs::create_dir_all(claim.topology.logs()).unwrap();

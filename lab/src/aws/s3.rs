@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 
 use super::Credentials;
 use super::s3_faults::{FaultInjector, RequestKind, S3Fault};
-use super::s3_responses::{self, ConnectionEnds, refusal, slow_down};
+use super::s3_responses::{self, ConnectionClosed, refusal, slow_down};
 
 /// Timeout of requests in progress at shutdown. They are short, and their clients have
 /// disconnected.
@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub enum ServiceMode {
     /// Without faults.
     #[default]
-    Well,
+    Normal,
     /// Two of three requests are rejected with 503 Slow Down, without effect.
     Throttled,
     /// The response to every second request is delayed by this time.
@@ -140,7 +140,7 @@ impl S3Server {
     }
 
     /// Changes the mode.
-    pub fn behave(&self, service: ServiceMode) {
+    pub fn set_mode(&self, service: ServiceMode) {
         self.objects.serves.send_replace(service);
     }
 
@@ -150,7 +150,7 @@ impl S3Server {
             self.serving.lock().await.is_some(),
             *self.objects.serves.borrow(),
         ) {
-            (true, ServiceMode::Well) => "serving".to_owned(),
+            (true, ServiceMode::Normal) => "serving".to_owned(),
             (true, service) => format!("serving: {service:?}"),
             (false, _) => "gone".to_owned(),
         }
@@ -199,15 +199,15 @@ async fn answer(
     objects: Arc<S3Backend>,
     request: Request<Incoming>,
     tasks: Tasks,
-) -> Result<HttpResponse, ConnectionEnds> {
+) -> Result<HttpResponse, ConnectionClosed> {
     let (parts, body) = request.into_parts();
     let kind = RequestKind::of(&parts);
     let fault = objects
         .faults
         .as_ref()
-        .and_then(|fault| fault.decide(kind, &parts));
+        .and_then(|faults| faults.select_fault(kind, &parts));
     match fault {
-        Some(S3Fault::Refused) => return Err(ConnectionEnds),
+        Some(S3Fault::Refused) => return Err(ConnectionClosed),
         Some(S3Fault::Silent) => std::future::pending().await,
         _ => {}
     }
@@ -215,8 +215,8 @@ async fn answer(
         Ok(body) => body.to_bytes(),
         Err(error) => return Ok(failed(StatusCode::BAD_REQUEST, &error)),
     };
-    if let Some(refused) = fault.and_then(refused) {
-        return Ok(refused);
+    if let Some(rejection) = fault.and_then(error_response) {
+        return Ok(rejection);
     }
     let (done, result) = oneshot::channel();
     tasks.start("s3 request", |_stop| async move {
@@ -235,9 +235,9 @@ async fn answer(
             && creates
             && answer.status().is_success()
         {
-            faults.created(&path);
+            faults.record_creation(&path);
         }
-        let answer = objects.spoil(answer, &path, fault).await;
+        let answer = objects.apply_fault(answer, &path, fault).await;
         if done.send(answer).is_err() {
             debug!("client of S3 disconnected before its response");
         }
@@ -249,7 +249,7 @@ async fn answer(
 }
 
 /// Returns the response to a rejected request.
-fn refused(fault: S3Fault) -> Option<HttpResponse> {
+fn error_response(fault: S3Fault) -> Option<HttpResponse> {
     match fault {
         S3Fault::SlowDown => Some(slow_down()),
         S3Fault::InternalError => Some(refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")),
@@ -276,25 +276,25 @@ impl S3Backend {
         match service {
             ServiceMode::Throttled if !number.is_multiple_of(3) => slow_down(),
             ServiceMode::Late(by) if !number.is_multiple_of(2) => {
-                let answer = self.carry_out(request).await;
+                let answer = self.execute(request).await;
                 time::sleep(by).await;
                 answer
             }
-            ServiceMode::Well | ServiceMode::Throttled | ServiceMode::Late(_) => {
-                self.carry_out(request).await
+            ServiceMode::Normal | ServiceMode::Throttled | ServiceMode::Late(_) => {
+                self.execute(request).await
             }
         }
     }
 
     /// Applies a fault to the response of an executed request.
-    async fn spoil(
+    async fn apply_fault(
         &self,
         answer: HttpResponse,
         path: &str,
         fault: Option<S3Fault>,
-    ) -> Result<HttpResponse, ConnectionEnds> {
+    ) -> Result<HttpResponse, ConnectionClosed> {
         match fault {
-            Some(S3Fault::LostAnswer) => Err(ConnectionEnds),
+            Some(S3Fault::LostAnswer) => Err(ConnectionClosed),
             Some(S3Fault::ErrorIn200AfterEffect) => Ok(refusal(StatusCode::OK, "InternalError")),
             Some(S3Fault::LateAnswer(by)) => {
                 time::sleep(by).await;
@@ -305,7 +305,7 @@ impl S3Backend {
             Some(S3Fault::StaleList(age)) => {
                 let bucket = path.split('/').nth(1).unwrap_or("");
                 let (new, old) = match &self.faults {
-                    Some(faults) => faults.by_age(age),
+                    Some(faults) => faults.paths_by_age(age),
                     None => (Vec::new(), Vec::new()),
                 };
                 Ok(s3_responses::stale(answer, bucket, &new, &old).await)
@@ -314,7 +314,7 @@ impl S3Backend {
         }
     }
 
-    async fn carry_out(&self, request: Request<Body>) -> HttpResponse {
+    async fn execute(&self, request: Request<Body>) -> HttpResponse {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let result = if reads {
             let _turn = self.turn.read().await;

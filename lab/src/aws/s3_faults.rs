@@ -102,7 +102,7 @@ impl RequestKind {
     }
 
     /// Tests whether it changes stored objects.
-    pub fn writes(self) -> bool {
+    pub fn is_write(self) -> bool {
         !matches!(self, Self::Get | Self::Head | Self::List | Self::Other)
     }
 }
@@ -191,7 +191,7 @@ impl FaultInjector {
         let lasting = lasts.map_or("until healed".to_owned(), |duration| {
             format!("for {duration:?}")
         });
-        state.note(&format!("-- {profile}, {lasting}"));
+        state.append_log(&format!("-- {profile}, {lasting}"));
         let until = lasts.map(|duration| Instant::now() + duration);
         state.profile = Some((profile, until));
     }
@@ -200,7 +200,7 @@ impl FaultInjector {
     pub fn heal(&self) {
         let mut state = self.state();
         if state.profile.take().is_some() {
-            state.note("-- healed");
+            state.append_log("-- healed");
         }
     }
 
@@ -208,7 +208,7 @@ impl FaultInjector {
     pub fn is_failing(&self) -> bool {
         let mut state = self.state();
         state
-            .in_force()
+            .active_profile()
             .is_some_and(|profile| !profile.is_sporadic())
     }
 
@@ -228,31 +228,33 @@ impl FaultInjector {
     }
 
     /// Selects the fault of a request.
-    pub(super) fn decide(&self, kind: RequestKind, request: &Parts) -> Option<S3Fault> {
+    pub(super) fn select_fault(&self, kind: RequestKind, request: &Parts) -> Option<S3Fault> {
         let mut state = self.state();
         let number = state.counts.entry(kind).or_insert(0);
         *number += 1;
         let number = *number;
-        let fate = state.fate(self.seed, kind, number);
-        let is_sporadic = state.in_force().is_some_and(FaultProfile::is_sporadic);
-        if fate.is_some() && !is_sporadic {
+        let fault = state.select_fault(self.seed, kind, number);
+        let is_sporadic = state
+            .active_profile()
+            .is_some_and(FaultProfile::is_sporadic);
+        if fault.is_some() && !is_sporadic {
             state.faults += 1;
         }
-        let fate_text = fate.map_or("well".to_owned(), |fate| format!("{fate:?}"));
-        let line = format!("{kind:?} {number} {}: {fate_text}", request.uri);
-        state.note(&line);
-        fate
+        let fault_text = fault.map_or("no fault".to_owned(), |fault| format!("{fault:?}"));
+        let line = format!("{kind:?} {number} {}: {fault_text}", request.uri);
+        state.append_log(&line);
+        fault
     }
 
     /// Records the time at which an object is stored.
-    pub(super) fn created(&self, path: &str) {
+    pub(super) fn record_creation(&self, path: &str) {
         let now = Instant::now();
         self.state().created.insert(path.to_owned(), now);
     }
 
     /// Returns the paths of objects newer than `age`, and of all others stored since this injector
     /// was created.
-    pub(super) fn by_age(&self, age: Duration) -> (Vec<String>, Vec<String>) {
+    pub(super) fn paths_by_age(&self, age: Duration) -> (Vec<String>, Vec<String>) {
         let state = self.state();
         let mut new = Vec::new();
         let mut old = Vec::new();
@@ -268,22 +270,22 @@ impl FaultInjector {
 }
 
 impl State {
-    fn in_force(&mut self) -> Option<&FaultProfile> {
+    fn active_profile(&mut self) -> Option<&FaultProfile> {
         if let Some((_, Some(until))) = &self.profile
             && *until <= Instant::now()
         {
             self.profile = None;
-            self.note("-- over");
+            self.append_log("-- ended");
         }
         self.profile.as_ref().map(|(profile, _until)| profile)
     }
 
-    fn fate(&mut self, seed: u64, kind: RequestKind, number: u64) -> Option<S3Fault> {
+    fn select_fault(&mut self, seed: u64, kind: RequestKind, number: u64) -> Option<S3Fault> {
         let second = self.began.elapsed().as_secs();
         let (of, so_far) = self.second;
         let so_far = if of == second { so_far + 1 } else { 1 };
         self.second = (second, so_far);
-        let profile = self.in_force()?;
+        let profile = self.active_profile()?;
         if profile.most_per_second.is_some_and(|most| so_far > most) {
             return Some(S3Fault::SlowDown);
         }
@@ -293,14 +295,14 @@ impl State {
         let mut left = rng.below(1_000);
         for (fault, chance) in &profile.chances {
             if left < *chance {
-                return Some(*fault).filter(|fault| fault.concerns(kind));
+                return Some(*fault).filter(|fault| fault.applies_to(kind));
             }
             left -= chance;
         }
         None
     }
 
-    fn note(&mut self, line: &str) {
+    fn append_log(&mut self, line: &str) {
         if self.log.len() < LOG_LINES {
             let at = self.began.elapsed().as_secs_f64();
             self.log.push(format!("{at:9.3} s  {line}"));
@@ -309,14 +311,14 @@ impl State {
 }
 
 impl S3Fault {
-    fn concerns(self, kind: RequestKind) -> bool {
+    fn applies_to(self, kind: RequestKind) -> bool {
         match self {
             Self::ErrorIn200 | Self::ErrorIn200AfterEffect => {
                 kind == RequestKind::CompleteMultipart
             }
             Self::StaleList(_) => kind == RequestKind::List,
             Self::CutBody(_) => matches!(kind, RequestKind::Get | RequestKind::List),
-            Self::LateWrite(_) => kind.writes(),
+            Self::LateWrite(_) => kind.is_write(),
             Self::SlowDown
             | Self::InternalError
             | Self::RequestTimeout
@@ -353,9 +355,9 @@ mod tests {
             injector.fail(profile(), None);
             let fates = (0..50).map(|_| {
                 if beside {
-                    injector.decide(RequestKind::Get, &put());
+                    injector.select_fault(RequestKind::Get, &put());
                 }
-                injector.decide(RequestKind::Put, &put())
+                injector.select_fault(RequestKind::Put, &put())
             });
             fates.collect::<Vec<_>>()
         };
@@ -368,8 +370,8 @@ mod tests {
     fn fault_of_other_request_kind_then_no_fault() {
         let injector = FaultInjector::new(1);
         injector.fail(FaultProfile::always(S3Fault::ErrorIn200), None);
-        assert_eq!(injector.decide(RequestKind::Put, &put()), None);
-        let complete = injector.decide(RequestKind::CompleteMultipart, &put());
+        assert_eq!(injector.select_fault(RequestKind::Put, &put()), None);
+        let complete = injector.select_fault(RequestKind::CompleteMultipart, &put());
         assert_eq!(complete, Some(S3Fault::ErrorIn200));
         assert_eq!(
             (injector.faults(), injector.count(RequestKind::Put)),
@@ -377,7 +379,7 @@ mod tests {
         );
         injector.heal();
         assert_eq!(
-            injector.decide(RequestKind::CompleteMultipart, &put()),
+            injector.select_fault(RequestKind::CompleteMultipart, &put()),
             None
         );
         assert!(!injector.is_failing());

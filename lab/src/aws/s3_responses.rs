@@ -21,7 +21,7 @@ const SENT_WITHIN: Duration = Duration::from_millis(50);
 /// Error that closes the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection ends here")]
-pub(super) struct ConnectionEnds;
+pub(super) struct ConnectionClosed;
 
 /// Returns an S3 error response.
 pub(super) fn refusal(status: StatusCode, code: &str) -> HttpResponse {
@@ -50,7 +50,7 @@ pub(super) async fn cut(answer: HttpResponse, percent: u8) -> HttpResponse {
         // The part before the truncation is sent only after a pause.
         let end = stream::once(async {
             time::sleep(SENT_WITHIN).await;
-            Err(ConnectionEnds)
+            Err(ConnectionClosed)
         });
         Body::http_body_unsync(StreamBody::new(stream::StreamExt::chain(begin, end)))
     })

@@ -37,7 +37,7 @@ impl ActiveFaults {
             process.kill().await?;
         }
         for host in self.second_hosts.drain(..) {
-            host.lose().await?;
+            host.end_host().await?;
             let directory = &host.spec.directory;
             std::fs::remove_dir_all(directory)
                 .with_context(|| format!("could not remove `{}`", directory.display()))?;

@@ -23,7 +23,7 @@ impl LabLock {
     /// # Errors
     ///
     /// When another lab holds it, or one of its addresses is in use.
-    pub fn take(topology: Topology) -> anyhow::Result<Self> {
+    pub fn acquire(topology: Topology) -> anyhow::Result<Self> {
         let number = topology.number();
         let path = PathBuf::from(format!("/tmp/causeway-lab-{number}.lock"));
         let file = File::options()
@@ -57,10 +57,10 @@ impl LabLock {
     /// # Errors
     ///
     /// When no number is free.
-    pub fn any() -> anyhow::Result<Self> {
+    pub fn acquire_any() -> anyhow::Result<Self> {
         let mut why = None;
         for number in 1..=250 {
-            match Self::take(Topology::new(number, None)?) {
+            match Self::acquire(Topology::new(number, None)?) {
                 Ok(claim) => return Ok(claim),
                 Err(error) => why = Some(error),
             }
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn number_locked_then_second_lock_rejected() {
-        let claim = LabLock::any().unwrap();
-        let again = LabLock::take(claim.topology.clone()).unwrap_err();
+        let claim = LabLock::acquire_any().unwrap();
+        let again = LabLock::acquire(claim.topology.clone()).unwrap_err();
 
         assert!(again.to_string().contains("is already up"), "{again}");
     }

@@ -66,7 +66,7 @@ impl Node {
     /// # Errors
     ///
     /// When a process does not end within seconds.
-    pub async fn lose(&self) -> anyhow::Result<()> {
+    pub async fn end_host(&self) -> anyhow::Result<()> {
         let data = self.spec.data();
         // PostgreSQL first: once postmaster and backends have ended, no client gets a response,
         // whatever guard and agent still do.
@@ -168,7 +168,7 @@ impl Node {
                 "`{node}`: {error:#}; agent {}, guard {}; the agent's log ends: {}",
                 self.agent.state(),
                 self.guard.state(),
-                self.agent.last_words()
+                self.agent.log_end()
             )),
         }
     }

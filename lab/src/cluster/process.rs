@@ -145,7 +145,7 @@ impl Process {
 
     /// Pauses the supervisor, as when its host is paused, or resumes it. While paused, it does not
     /// enforce the watchdog limit.
-    pub fn supervisor_sleeps(&self, asleep: bool) {
+    pub fn set_supervisor_paused(&self, asleep: bool) {
         self.asleep.send_replace(asleep);
     }
 
@@ -161,7 +161,7 @@ impl Process {
             if seen.pid.is_some() && seen.starts >= starts {
                 return Ok(());
             }
-            Err(format!("{seen:?}; its log ends: {}", self.last_words()))
+            Err(format!("{seen:?}; its log ends: {}", self.log_end()))
         })
         .await?;
         Ok(())
@@ -172,7 +172,7 @@ impl Process {
     /// # Errors
     ///
     /// When it is not started within `timeout`.
-    pub async fn was_started(&self, timeout: Duration) -> anyhow::Result<()> {
+    pub async fn wait_for_first_start(&self, timeout: Duration) -> anyhow::Result<()> {
         let what = format!("`{}` to be started", self.name);
         wait::until(&what, timeout, || async {
             let seen = self.seen.borrow().clone();
@@ -187,7 +187,7 @@ impl Process {
     }
 
     /// Returns the end of the log, for an error message.
-    pub fn last_words(&self) -> String {
+    pub fn log_end(&self) -> String {
         let text = std::fs::read_to_string(&self.log)
             .unwrap_or_else(|error| format!("log not readable: {error}"));
         let mut lines: Vec<_> = text.lines().rev().take(5).collect();
@@ -282,7 +282,7 @@ mod tests {
 
         send_signal(child, Signal::SIGSTOP);
         process.signal(Signal::SIGSTOP).unwrap();
-        process.supervisor_sleeps(true);
+        process.set_supervisor_paused(true);
         let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
         sender
             .send_to(b"WATCHDOG_USEC=1000", &watched.socket)
@@ -290,7 +290,7 @@ mod tests {
         time::sleep(Duration::from_millis(200)).await;
         assert!(stat(child).is_some(), "its supervisor sleeps");
 
-        process.supervisor_sleeps(false);
+        process.set_supervisor_paused(false);
         process.started(2, SOON).await.unwrap();
         wait::until("the frozen child to be gone", SOON, || async {
             match stat(child) {

@@ -136,7 +136,7 @@ impl Program {
             .await
             .with_context(|| format!("`{name}` did not end within {timeout:?}"))??;
         let standard_error = String::from_utf8_lossy(&output.stderr);
-        self.note(&standard_error)?;
+        self.append_log(&standard_error)?;
         if !output.status.success() {
             let ended = output.status;
             bail!("`{name}` failed ({ended}): {}", standard_error.trim());
@@ -160,7 +160,7 @@ impl Program {
             .await
             .with_context(|| format!("`{name}` did not end within {timeout:?}"))??;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        self.note(&stderr)?;
+        self.append_log(&stderr)?;
         Ok(ProgramOutput {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -176,7 +176,7 @@ impl Program {
             .with_context(|| format!("could not open the log `{}`", self.log.display()))
     }
 
-    fn note(&self, text: &str) -> anyhow::Result<()> {
+    fn append_log(&self, text: &str) -> anyhow::Result<()> {
         use std::io::Write as _;
 
         self.open_log()?.write_all(text.as_bytes())?;

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::cluster::process_table::{send_signal, signal_inside};
 use crate::cluster::program::Program;
-use crate::cluster::watchdog::{Watchdog, WatchdogSettings, anything_left};
+use crate::cluster::watchdog::{Watchdog, WatchdogSettings, has_processes};
 
 /// Delay before a restart, like `RestartSec=200ms`.
 pub(super) const RESTART_AFTER: Duration = Duration::from_millis(200);
@@ -61,7 +61,7 @@ impl ProcessSupervisor {
             let watched = self.watched.clone();
             let spawned = self.spawn(watched.as_ref());
             match spawned {
-                Ok((child, watchdog)) => self.look_after(child, watchdog).await,
+                Ok((child, watchdog)) => self.supervise(child, watchdog).await,
                 Err(error) => {
                     warn!(process = name, error = format!("{error:#}"), "not started");
                     self.report.send_modify(|state| {
@@ -90,7 +90,7 @@ impl ProcessSupervisor {
 
     /// Waits until the process ends: unexpectedly, by command, or because its watchdog limit was
     /// exceeded.
-    async fn look_after(&mut self, mut child: Child, mut watchdog: Option<Watchdog<'_>>) {
+    async fn supervise(&mut self, mut child: Child, mut watchdog: Option<Watchdog<'_>>) {
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         self.report.send_modify(|state| {
             state.pid = pid;
@@ -104,7 +104,7 @@ impl ProcessSupervisor {
                 () = expired(watchdog.as_mut(), &mut self.sleeping), if !silent => {
                     silent = true;
                     if let (Some(watchdog), Some(pid)) = (&watchdog, pid) {
-                        watchdog.end_all(pid);
+                        watchdog.kill_all(pid);
                     }
                 }
                 changed = self.orders.changed() => {
@@ -119,7 +119,7 @@ impl ProcessSupervisor {
             }
         };
         if silent && let Some(watched) = &self.watched {
-            sweep(&watched.data).await;
+            kill_leftovers(&watched.data).await;
         }
         let last_exit = match (ended, silent) {
             (Ok(_), true) => "ended by its watchdog".to_owned(),
@@ -151,9 +151,9 @@ async fn expired(watchdog: Option<&mut Watchdog<'_>>, sleeping: &mut watch::Rece
 }
 
 /// Kills the processes left in a data directory after its guard was killed.
-async fn sweep(data: &Path) {
+async fn kill_leftovers(data: &Path) {
     for _round in 0..100 {
-        if !anything_left(data) {
+        if !has_processes(data) {
             return;
         }
         if let Err(error) = signal_inside(data, Signal::SIGKILL) {

@@ -85,7 +85,7 @@ impl<'a> Watchdog<'a> {
             match time::timeout_at(self.deadline, received).await {
                 Ok(Ok(length)) => {
                     let message = buffer.get(..length).expect("a datagram fits its buffer");
-                    self.hear(&String::from_utf8_lossy(message));
+                    self.handle_message(&String::from_utf8_lossy(message));
                 }
                 Ok(Err(error)) => {
                     debug!(%error, "message to the supervisor lost");
@@ -96,7 +96,7 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    fn hear(&mut self, message: &str) {
+    fn handle_message(&mut self, message: &str) {
         let limit = message
             .lines()
             .find_map(|line| line.strip_prefix("WATCHDOG_USEC="));
@@ -110,7 +110,7 @@ impl<'a> Watchdog<'a> {
     }
 
     /// Kills the process and everything that belongs to it, also if frozen.
-    pub(crate) fn end_all(&self, pid: i32) {
+    pub(crate) fn kill_all(&self, pid: i32) {
         // Descendants are collected first: later they have another parent.
         let mut all = or_none(descendants(pid));
         send_signal(pid, Signal::SIGKILL);
@@ -136,7 +136,7 @@ fn or_none(listed: anyhow::Result<Vec<i32>>) -> Vec<i32> {
 }
 
 /// Tests whether a process of a killed program is left.
-pub(crate) fn anything_left(data: &Path) -> bool {
+pub(crate) fn has_processes(data: &Path) -> bool {
     inside(data).is_ok_and(|pids| !pids.is_empty())
 }
 

@@ -49,7 +49,7 @@ impl Lab {
         let name = &node.spec.node;
         self.proxies
             .set(NetworkState::Refused, |path| path.touches(name));
-        node.lose().await?;
+        node.end_host().await?;
         wait::until("the disk to be read-only", QUIET_WITHIN, || async {
             let remount = run("mount", &["-o", "remount,ro"], disk).await;
             remount.map_err(|error| format!("{error:#}"))

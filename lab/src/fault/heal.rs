@@ -21,9 +21,9 @@ impl Lab {
         if route53.pid().is_some() {
             route53.signal(Signal::SIGCONT)?;
         }
-        self.route53.behave(None)?;
+        self.route53.set_fault(None)?;
         for store in self.stores.values() {
-            store.behave(crate::aws::s3::ServiceMode::Well);
+            store.set_mode(crate::aws::s3::ServiceMode::Normal);
             store.start().await?;
         }
         self.proxies.set(NetworkState::Open, |_| true);
@@ -40,7 +40,7 @@ impl Lab {
                     process.signal(Signal::SIGCONT)?;
                 }
             }
-            node.guard.supervisor_sleeps(false);
+            node.guard.set_supervisor_paused(false);
             node.start();
             revert_settings(node).await;
         }

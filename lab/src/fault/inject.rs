@@ -61,13 +61,13 @@ impl Lab {
             Fault::NodeLost(_) => {
                 self.proxies
                     .set(NetworkState::Refused, |path| path.touches(name));
-                node.lose().await?;
+                node.end_host().await?;
                 "the host is lost"
             }
             Fault::NodeSilent(_) => {
                 self.proxies
                     .set(NetworkState::Silent, |path| path.touches(name));
-                node.lose().await?;
+                node.end_host().await?;
                 "the host is lost and its network drops packets"
             }
             Fault::AgentGone(_) => {
@@ -191,11 +191,11 @@ impl Lab {
                 "the lease store is slow"
             }
             Fault::LeaseStoreThrottled => {
-                self.store(third)?.behave(ServiceMode::Throttled);
+                self.store(third)?.set_mode(ServiceMode::Throttled);
                 "the lease store rejects two requests of three"
             }
             Fault::LeaseStoreLate => {
-                self.store(third)?.behave(ServiceMode::Late(LATE));
+                self.store(third)?.set_mode(ServiceMode::Late(LATE));
                 "the lease store responds late to every second request"
             }
             Fault::DnsSilent => {
@@ -203,15 +203,15 @@ impl Lab {
                 "Route 53 and EC2 do not respond"
             }
             Fault::DnsSlow => {
-                route53.behave(Some("slow 3"))?;
+                route53.set_fault(Some("slow 3"))?;
                 "Route 53 is slow"
             }
             Fault::DnsThrottled => {
-                route53.behave(Some("throttled"))?;
+                route53.set_fault(Some("throttled"))?;
                 "Route 53 rejects every request"
             }
             Fault::DnsLate => {
-                route53.behave(Some("late 12"))?;
+                route53.set_fault(Some("late 12"))?;
                 "Route 53 responds late"
             }
             _ => {
@@ -237,7 +237,8 @@ impl Lab {
             lost_nodes.iter().any(|node| path.touches(&node.spec.node))
                 || matches!(path, NetworkPath::Backups { to, .. } if to == region)
         });
-        let nodes = futures_util::future::try_join_all(lost_nodes.iter().map(|node| node.lose()));
+        let nodes =
+            futures_util::future::try_join_all(lost_nodes.iter().map(|node| node.end_host()));
         let api = async {
             match self.apis.get(region) {
                 Some(api) => api.kill().await,
@@ -264,7 +265,9 @@ impl Lab {
         };
         let process = Process::new(program, RestartPolicy::Never, &self.tasks);
         process.start();
-        process.was_started(Duration::from_secs(30)).await?;
+        process
+            .wait_for_first_start(Duration::from_secs(30))
+            .await?;
         self.active_faults.lock().await.by_hand.push(process);
         Ok(())
     }
@@ -315,11 +318,11 @@ fn freeze_processes(fault: &Fault, node: &Node) -> anyhow::Result<Option<&'stati
             "agent, guard and PostgreSQL are frozen"
         }
         Fault::SupervisorAsleep(_) => {
-            node.guard.supervisor_sleeps(true);
+            node.guard.set_supervisor_paused(true);
             "its supervisor is frozen"
         }
         Fault::HostPaused(_) => {
-            node.guard.supervisor_sleeps(true);
+            node.guard.set_supervisor_paused(true);
             node.freeze()?;
             "everything on the host is frozen"
         }

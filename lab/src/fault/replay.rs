@@ -52,7 +52,7 @@ impl Lab {
         anyhow::ensure!(primary != *name, "`{name}` is the primary");
         self.proxies
             .set(NetworkState::Refused, |path| path.touches(name));
-        node.lose().await?;
+        node.end_host().await?;
         let primary = self.node(&primary)?;
         primary
             .local_query("alter system set wal_keep_size = 0")

@@ -63,7 +63,9 @@ pub async fn serve(
             let Ok((stream, _)) = accepted else { continue };
             let resolver = Arc::clone(&resolver);
             connections.start("dns connection", |stop| async move {
-                if let Some(Err(error)) = stop.run_until_cancelled(resolver.converse(stream)).await
+                if let Some(Err(error)) = stop
+                    .run_until_cancelled(resolver.serve_connection(stream))
+                    .await
                 {
                     debug!(%error, "connection to the DNS server ended");
                 }
@@ -129,7 +131,7 @@ impl DnsServer {
         answer(&question, &self.records().await).to_vec().ok()
     }
 
-    async fn converse(&self, mut stream: TcpStream) -> anyhow::Result<()> {
+    async fn serve_connection(&self, mut stream: TcpStream) -> anyhow::Result<()> {
         loop {
             let length = usize::from(stream.read_u16().await?);
             let mut packet = vec![0; length];

@@ -131,7 +131,7 @@ impl ProxyTask {
                     tokio::select! {
                         accepted = open.accept() => {
                             if let Ok((stream, _)) = accepted {
-                                self.carry(stream);
+                                self.start_forwarding(stream);
                             }
                         }
                         changed = state.changed() => {
@@ -146,14 +146,14 @@ impl ProxyTask {
         }
     }
 
-    fn carry(&self, near: TcpStream) {
+    fn start_forwarding(&self, near: TcpStream) {
         let target = self.target;
         let there = self.state.subscribe();
         let back = self.state.subscribe();
         let mut cut = self.state.subscribe();
         self.tasks.start("link connection", |stop| async move {
             tokio::select! {
-                _ = join(near, target, there, back) => {}
+                _ = forward(near, target, there, back) => {}
                 _ = cut.wait_for(|state| *state == NetworkState::Refused) => {}
                 () = stop.cancelled() => {}
             }
@@ -162,7 +162,7 @@ impl ProxyTask {
 }
 
 /// Forwards both directions until either side closes.
-async fn join(
+async fn forward(
     near: TcpStream,
     target: SocketAddr,
     there: watch::Receiver<NetworkState>,
@@ -174,13 +174,13 @@ async fn join(
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
     tokio::try_join!(
-        carry_one_way(near_read, far_write, there),
-        carry_one_way(far_read, near_write, back),
+        forward_one_way(near_read, far_write, there),
+        forward_one_way(far_read, near_write, back),
     )?;
     Ok(())
 }
 
-async fn carry_one_way(
+async fn forward_one_way(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<NetworkState>,

@@ -254,10 +254,7 @@ impl Restored {
         wait::until("the copy to accept writes", SCENARIO_TIMEOUT, || async {
             match restored.is_open(tasks).await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(format!(
-                    "{error:#}; its log: {}",
-                    restored.server.last_words()
-                )),
+                Err(error) => Err(format!("{error:#}; its log: {}", restored.server.log_end())),
             }
         })
         .await?;

@@ -14,7 +14,7 @@ use serde_json::Value;
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_run_then_act_on_lab_and_exit_codes_pass() {
     let progress = ProgressReporter::new(|line| println!("{line}"));
-    let lock = LabLock::any().unwrap();
+    let lock = LabLock::acquire_any().unwrap();
     let number = lock.topology.number().to_string();
     let lab = Arc::new(Lab::start(lock, &progress).await.unwrap());
     let tasks = Tasks::new();

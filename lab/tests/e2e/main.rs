@@ -47,7 +47,7 @@ async fn run_scenario<T>(
     scenario: impl AsyncFnOnce(&mut ScenarioRun<'_>) -> anyhow::Result<T>,
 ) -> T {
     let progress = ProgressReporter::new(|line| println!("{line}"));
-    let lab = Lab::start(LabLock::any().unwrap(), &progress)
+    let lab = Lab::start(LabLock::acquire_any().unwrap(), &progress)
         .await
         .unwrap();
     let outcome = match ScenarioRun::start(&lab, progress).await {

@@ -93,7 +93,7 @@ async fn stopped_then_objects_kept() {
 #[tokio::test]
 async fn throttled_mode_then_two_of_three_rejected() {
     let s3_fixture = s3_fixture().await;
-    s3_fixture.store.behave(ServiceMode::Throttled);
+    s3_fixture.store.set_mode(ServiceMode::Throttled);
     let (mut refused, mut carried_out) = (0, 0);
     for _request in 0..6 {
         match once(put(&s3_fixture.client, "x")).await {
@@ -115,12 +115,12 @@ async fn late_mode_then_effect_before_response() {
     // Every second request is late: this one, and the one after the next.
     s3_fixture
         .store
-        .behave(ServiceMode::Late(Duration::from_mins(10)));
+        .set_mode(ServiceMode::Late(Duration::from_mins(10)));
     let late = put(&s3_fixture.client, "late");
     let given_up = time::timeout(Duration::from_millis(500), late.send()).await;
     assert!(given_up.is_err(), "{given_up:?}");
 
-    s3_fixture.store.behave(ServiceMode::Well);
+    s3_fixture.store.set_mode(ServiceMode::Normal);
     let seen = get(&s3_fixture.client).send().await.unwrap();
     let body = seen.body.collect().await.unwrap().into_bytes();
     assert_eq!(&body[..], b"late");
