@@ -1,6 +1,6 @@
-//! Processes that read and write through caches of their own, before one database and one server which
-//! loses, delays and forgets. Time passes only when no task can run, so a history is a value which
-//! proptest can shrink.
+//! Simulation of processes with caches of their own, in front of one database and one cache server
+//! that loses, delays and forgets. Time passes only when no task can run, so a history is a value
+//! that proptest can shrink.
 
 #![expect(
     clippy::unwrap_used,
@@ -31,54 +31,54 @@ use tokio::time::{self, Instant};
 const PROCESSES: usize = 3;
 const TTL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_millis(50);
-/// How late a command may still take effect whose sender has given it up.
+/// Maximum delay after which a command still takes effect whose sender has timed out.
 const LATEST: Duration = Duration::from_millis(400);
-/// How much later than the one before a process may notice a failover, in milliseconds.
+/// Maximum delay between two processes that notice a failover, in milliseconds.
 const NOTICED: u64 = 100;
-/// How long clients wait for an answer.
+/// Timeout of clients.
 const DEADLINE: Duration = Duration::from_secs(8);
 
 type Ids = Vec<usize>;
-/// What the server holds, and until when.
+/// Content of the server, with expiry times.
 type Values = BTreeMap<String, (String, Instant)>;
 
-/// Everything outside of the processes.
+/// Everything outside the processes.
 #[derive(Debug)]
 struct World {
     rows: Ids,
     commits: Vec<Commit>,
     values: Values,
     snapshot: Values,
-    /// The run of the server.
+    /// Run of the server.
     run: u64,
     frozen_until: Instant,
-    /// How long the answer takes that tells of a raised generation.
+    /// Delay of the response that reports a raised generation.
     raised_after: Duration,
     chance: StdRng,
-    /// The percentage of commands that fail.
+    /// Percentage of failing commands.
     trouble: u8,
     tasks: Tasks,
 }
 
-/// One row, from its commit on.
+/// Row, from its commit on.
 #[derive(Debug, Default)]
 struct Commit {
-    /// The process that acknowledged it, and when.
+    /// Acknowledging process, and the time.
     acknowledged: Option<(usize, Instant)>,
-    /// When the generation was raised for it.
+    /// Time at which the generation was raised for it.
     invalidated: Option<Instant>,
-    /// The era of the failover that lost it.
+    /// Era of the failover that lost it.
     lost: Option<usize>,
 }
 
-/// The database and the server, or a connection to it, which ends with a run of it.
+/// The database and the server, or a connection to it, which ends with its run.
 #[derive(Clone, Debug)]
 struct Model {
     world: Arc<Mutex<World>>,
     run: u64,
 }
 
-/// A process: its cache, and the era of the data as it knows it.
+/// Process: its cache, and the era of the data that it has observed.
 struct Process {
     cache: Cache<Model>,
     era: watch::Sender<String>,
@@ -121,7 +121,7 @@ impl Process {
 }
 
 impl World {
-    /// Returns the rows that a read in `process` has to find, if it begins now.
+    /// Returns the rows that a read in `process` must find if it begins now.
     fn listed(&self, process: usize) -> Ids {
         let now = Instant::now();
         let staleness = TTL.mul_f64(1.1) + LATEST + TIMEOUT;
@@ -206,7 +206,7 @@ impl Model {
         time::sleep(Duration::from_millis(millis)).await;
     }
 
-    /// Pauses for so long, and now and then for long.
+    /// Pauses for this time, and rarely for much longer.
     async fn pause_or(&self, at_most_millis: u64, long_millis: u64) {
         let is_long = {
             let mut world = self.world();
@@ -216,7 +216,7 @@ impl Model {
             .await;
     }
 
-    /// Reads the rows, at some instant of a read that takes a while.
+    /// Reads the rows at some instant of a read that takes time.
     async fn rows(&self) -> Ids {
         self.pause(20).await;
         let rows = self.world().rows.clone();
@@ -237,7 +237,7 @@ impl Model {
         id
     }
 
-    /// Lets a command be answered, or fail before it took effect, after it, or some time before it.
+    /// Makes a command respond, or fail before, after or long before its effect.
     async fn call(&self, command: &Cmd) -> RedisResult<Value> {
         self.pause(5).await;
         let late = {
@@ -320,11 +320,11 @@ impl ConnectionLike for Model {
     }
 }
 
-/// Each event with how many milliseconds it comes after the one before.
+/// Events, each with its delay after the previous one, in milliseconds.
 fn histories() -> impl Strategy<Value = Vec<(u64, Event)>> {
     let process = || 0..PROCESSES;
     let read = |(process, id)| Event::Read { process, id };
-    // Most clients wait for their answer.
+    // Most clients wait for their response.
     let patience = prop_oneof![4 => Just(8_000_u64), 1 => 0..60_u64];
     let event = prop_oneof![
         20 => (process(), Just(None)).prop_map(read),
@@ -336,7 +336,7 @@ fn histories() -> impl Strategy<Value = Vec<(u64, Event)>> {
         1 => (0..300_u64).prop_map(|millis| Event::Freeze { millis }),
         1 => (0..3_usize).prop_map(|lost| Event::Failover { lost }),
     ];
-    // Some come together, some while others are under way, and a history lasts for some TTLs.
+    // Some are concurrent, some overlap, and a history lasts for several TTLs.
     let gap = prop_oneof![3 => 0..10_u64, 3 => 0..80_u64, 1 => 0..600_u64];
     proptest::collection::vec((gap, event), 1..100)
 }
@@ -391,7 +391,7 @@ async fn read(model: &Model, process: &Process, nth: usize, id: Option<usize>) {
         assert!(is_there, "{source:?} in {nth} without row {id}");
     }
     for id in rows {
-        // The failover that lost it, if one has, had been noticed.
+        // The failover that lost it, if any, had been noticed.
         let is_lost = world.commits[id].lost.is_some_and(|it| it <= era);
         assert!(!is_lost, "{source:?} in {nth} with lost row {id}");
     }
@@ -407,9 +407,9 @@ async fn write(model: &Model, process: &Process, nth: usize) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(250))]
 
-    /// A reader that begins after a write was acknowledged sees it: at once in the same process and
-    /// wherever the generation could be raised, and elsewhere when the time to live has passed. What
-    /// a failover lost is not seen again either.
+    /// A read that begins after a write was acknowledged finds it: at once in the same process and
+    /// wherever the generation could be raised, and elsewhere after the TTL. Rows lost to a
+    /// failover are never found again.
     #[test]
     fn any_history_then_no_read_older_than_acknowledged_write(
         events in histories(),
@@ -464,8 +464,8 @@ async fn write_while_session_opens_then_seen() {
     let there = Process::new(&model);
     read(&model, &there, 0, None).await;
 
-    // The first session that is tried here fails. For the second, the generation is raised long before
-    // the answer says so.
+    // The first session fails. For the second, the generation is raised long before the response
+    // reports it.
     let thaw = Instant::now() + millis(300);
     model.world().frozen_until = thaw;
     model.world().raised_after = millis(200);

@@ -13,13 +13,13 @@ use crate::postgres::{Server, eventually};
 use crate::program::Program;
 use crate::tcp_proxy::TcpProxy;
 
-/// A statement is given up soon, and a request not much later.
+/// The statement timeout is short, and the request timeout slightly longer.
 const HASTY: [(&str, &str); 2] = [("DB_STATEMENT_TIMEOUT", "1s"), ("REQUEST_TIMEOUT", "4s")];
 
 /// Few dates, so that an unchanged one is written often.
 pub(crate) const DATES: [&str; 3] = ["1990-01-01", "1990-03-03", "1990-07-07"];
 
-/// Returns the day that the server has for a name.
+/// Returns the stored day of a name.
 fn stored(server: &Server, name: &str) -> String {
     let day = "SELECT date_of_birth FROM hello_users WHERE username";
     server.sql(&format!("{day} = '{name}'"))
@@ -39,7 +39,7 @@ pub(crate) fn backend(server: &Server, statement: &str) -> Pid {
     Pid::from_raw(found.parse().unwrap())
 }
 
-/// Lets a backend go on, and waits until it has done what it was sent.
+/// Resumes a backend, and waits until it has processed its input.
 fn thaw(server: &Server, backend: Pid) {
     kill(backend, Signal::SIGCONT).unwrap();
     eventually("the backend is idle, or has ended", || {
@@ -50,7 +50,7 @@ fn thaw(server: &Server, backend: Pid) {
     });
 }
 
-/// Returns whether a process has not read all that was sent to it.
+/// Tests whether a process has unread input.
 fn has_input(process: Pid) -> bool {
     let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{process}/fd"))
         .into_iter()
@@ -72,7 +72,7 @@ fn has_input(process: Pid) -> bool {
     })
 }
 
-/// Sends a write whose client does not wait for the answer.
+/// Sends a write whose client does not wait for the response.
 fn put_and_leave(program: &Program, name: &str, date: &str) {
     let in_flight = || program.metric("http_requests_in_flight").unwrap();
     let before = in_flight();
@@ -106,7 +106,8 @@ fn backend_thawed_then_newer_write_stays() {
 fn client_gone_and_backend_thawed_then_newer_write_stays() {
     let server = Server::primary();
     let program = Program::before(&[&server], &HASTY);
-    // What is newer is stored by another replica; or is what was there before, and so only a read.
+    // The newer value is stored by another replica; or it equals the earlier one, and is only a
+    // read.
     let replica = Program::before(&[&server], &HASTY);
 
     for (asked, date) in [(&replica, DATES[2]), (&program, DATES[0])] {
@@ -128,7 +129,7 @@ fn packets_late_then_newer_write_stays() {
     let program = Program::before(&[&server], &behind);
     let replica = Program::before(&[&server], &HASTY);
 
-    // Another date, and the one that was there before.
+    // Another date, and the earlier one.
     for date in [DATES[2], DATES[0]] {
         assert_eq!(program.put_date("John", DATES[0]).status, 204);
         let stale = backend(&server, "hello_put");
@@ -147,10 +148,10 @@ fn days(greeting: &str) -> String {
     greeting.rsplit('!').next().unwrap().to_owned()
 }
 
-/// Clients that write and read, each a name of its own, and what they saw.
+/// Clients that each write and read their own name, with their observations.
 struct Clients<'a> {
     program: &'a Program,
-    /// What is answered to a read of each date.
+    /// Greeting for each date.
     greetings: BTreeMap<&'a str, String>,
     stop: AtomicBool,
     acknowledged: AtomicU32,
@@ -174,8 +175,8 @@ impl<'a> Clients<'a> {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Writes one name until told to stop. Whatever is read after a write that was acknowledged is
-    /// what was written, and what was refused before never comes back. Returns what may be there.
+    /// Writes one name until stopped. A read after an acknowledged write returns the written value,
+    /// and an earlier rejected value never returns. Returns the values that may be stored.
     fn write(&self, name: &str) -> BTreeSet<&str> {
         let mut possible = BTreeSet::from([""]);
         for turn in 0.. {
@@ -204,7 +205,7 @@ impl<'a> Clients<'a> {
         possible
     }
 
-    /// Stores members, each under a key until it is acknowledged, and returns their names.
+    /// Stores members, each with a key until it is acknowledged, and returns their names.
     fn make_members(&self, maker: u32) -> BTreeSet<String> {
         let mut made = BTreeSet::new();
         while !self.stop.load(Ordering::Relaxed) {
@@ -226,7 +227,7 @@ impl<'a> Clients<'a> {
     }
 }
 
-/// Ends what others do, also when a test fails.
+/// Ends the load, also when a test fails.
 pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -235,7 +236,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Runs clients beside `faults`, and for a while after them; then judges what the server has.
+/// Runs clients during `faults`, and for a while after; then checks the server's rows.
 fn judge_beside(program: &Program, server: &Server, faults: impl FnOnce()) {
     let clients = &Clients::of(program);
     let (possible, made) = thread::scope(|scope| {
@@ -328,7 +329,7 @@ fn connections_cut_anytime_then_acknowledged_writes_stay() {
     judge_beside(&program, &server, || {
         for round in 0..30 {
             let done = backend(&server, "hello_put");
-            // Once what was sent arrives late, and once at once.
+            // Once the sent bytes arrive late, and once at once.
             if round % 2 == 0 {
                 proxy.hold();
             }
@@ -370,7 +371,7 @@ fn commits_hang_then_connections_within_limit() {
                 refused() > before + 16.0
             });
             assert_eq!(program.get("/hello/Nobody").status, 404);
-            // A backend that waits for a standby does not notice that its client has gone.
+            // A backend that waits for a standby does not notice that its client has disconnected.
             if round == 2 {
                 proxy.cut();
             }
@@ -397,7 +398,7 @@ fn primary_returns_then_connections_within_limit() {
     primary.commits_wait_for("nobody");
 
     for round in 0..4 {
-        // Each waits for a standby, and does not notice that its client has gone.
+        // Each waits for a standby, and does not notice that its client has disconnected.
         assert_eq!(program.put_date("John", DATES[round % 3]).status, 503);
         let member = format!(r#"{{"name":"Ann","age":{round}}}"#);
         assert_eq!(program.post("/members", &member).status, 503);
