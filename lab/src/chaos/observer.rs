@@ -168,7 +168,10 @@ async fn observe_agent(node: &Node) -> Option<AgentObservation> {
     let (status, metrics) = tokio::join!(node.status(), node.get("/metrics"));
     let status = status.ok()?;
     // Without metrics the agent is observed with no alert, which the checker counts as a violation.
-    let metrics = metrics.unwrap_or_else(|_| Vec::new());
+    let alerts = match metrics {
+        Ok(metrics) => alerts(&String::from_utf8_lossy(&metrics)),
+        Err(_) => Vec::new(),
+    };
     let text = |field: &str| match status.get(field) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Null) | None => String::new(),
@@ -177,7 +180,7 @@ async fn observe_agent(node: &Node) -> Option<AgentObservation> {
     Some(AgentObservation {
         role: text("role"),
         problems: problems(&status),
-        alerts: alerts(&String::from_utf8_lossy(&metrics)),
+        alerts,
         details: [text("standby_setup"), text("decision")].join(" "),
     })
 }

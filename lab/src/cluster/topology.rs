@@ -250,7 +250,8 @@ impl NodeSpec {
 
     /// Returns the name that distinguishes this host from a second one: `a`, or `a-clone`.
     pub fn label(&self) -> String {
-        let name = self.directory.file_name().expect("`node-NAME`");
+        let name = self.directory.file_name();
+        let name = name.unwrap_or(self.directory.as_os_str());
         let name = name.to_string_lossy();
         name.strip_prefix("node-").unwrap_or(&name).to_owned()
     }

@@ -48,7 +48,9 @@ pub async fn serve(
             let Ok((length, client)) = received else {
                 continue;
             };
-            let query = packet.get(..length).expect("a datagram fits its buffer");
+            let Some(query) = packet.get(..length) else {
+                continue;
+            };
             let Some(answer) = over_udp.answer(query).await else {
                 continue;
             };
@@ -91,7 +93,8 @@ pub async fn look_up(resolver: SocketAddr, name: &str) -> anyhow::Result<(Vec<Ip
     let length = time::timeout(Duration::from_secs(1), socket.recv(&mut packet))
         .await
         .with_context(|| format!("`{resolver}` did not resolve `{name}`"))??;
-    let answer = Message::from_vec(packet.get(..length).expect("a datagram fits its buffer"))?;
+    let response = packet.get(..length).context("the response is too long")?;
+    let answer = Message::from_vec(response)?;
     let mut ttl = Duration::MAX;
     let mut found = Vec::new();
     for record in &answer.answers {
