@@ -29,13 +29,13 @@ use nix::sys::signal::Signal;
 
 /// Timeout of the first primary: guard and agent start, the lease is created and a server promoted,
 /// while two more nodes start.
-const PRIMARY_WITHIN: Duration = Duration::from_mins(3);
+const PRIMARY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Timeout of a standby to be cloned and to stream: 40 MB over loopback on a busy machine.
-const STANDBY_WITHIN: Duration = Duration::from_mins(3);
+const STANDBY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Timeout of the API to migrate an empty database and become ready.
-const API_WITHIN: Duration = Duration::from_mins(3);
+const API_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Running platform. Dropping this value ends all of it.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Lab {
 
         let holder = first.node.as_str();
         let init = programs.failover_ctl_on(first, &["init", "--holder", holder]);
-        init.run(None, PRIMARY_WITHIN).await?;
+        init.run(None, PRIMARY_TIMEOUT).await?;
         let node = |spec| Node::new(spec, &programs, &tasks);
         let api = |region: Region| {
             let process = Process::new(programs.api(&region), RestartPolicy::Always, &tasks);
@@ -162,13 +162,13 @@ impl Lab {
             node.start();
         }
         progress.report("waiting for the first primary");
-        self.wait_for_primary(PRIMARY_WITHIN).await?;
+        self.wait_for_primary(PRIMARY_TIMEOUT).await?;
         for api in self.apis.values() {
             api.start();
         }
         progress.report("waiting for both standbys to be cloned and to stream, and for the API");
         let standbys = async {
-            let primary = self.wait_for_primary(PRIMARY_WITHIN).await?;
+            let primary = self.wait_for_primary(PRIMARY_TIMEOUT).await?;
             let standbys = self.nodes.iter().filter(|node| node.spec.node != primary);
             futures_util::future::try_join_all(
                 standbys.map(|standby| self.wait_for_standby(standby)),
@@ -179,7 +179,7 @@ impl Lab {
         let apis = self.apis.iter().map(|(region, process)| async move {
             let address = self.topology().api(region);
             let what = format!("the API in {region} to be ready");
-            wait::until(&what, API_WITHIN, || async {
+            wait::until(&what, API_TIMEOUT, || async {
                 match get(&format!("http://{address}/readyz")).await {
                     Ok(()) => Ok(()),
                     Err(error) => Err(format!("{error:#}; its log: {}", process.log_end())),
@@ -262,7 +262,7 @@ impl Lab {
     /// When it does not in time.
     pub async fn wait_for_standby(&self, node: &Node) -> anyhow::Result<()> {
         let what = format!("`{}` to stream", node.spec.node);
-        wait::until(&what, STANDBY_WITHIN, || node.streams()).await?;
+        wait::until(&what, STANDBY_TIMEOUT, || node.streams()).await?;
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use tokio::time;
 use crate::cluster::node::Node;
 
 /// Interval between two polls of the instance states.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Timeout of moto: it runs one request at a time, and loads its table of instance types at the
 /// first one, which took longer than 10 s at a load of 13.
@@ -86,7 +86,7 @@ impl Ec2 {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = time::sleep(LOOK_EVERY) => {}
+                    () = time::sleep(POLL_INTERVAL) => {}
                 }
                 for node in nodes.iter() {
                     let stopped = match ec2.stopped(&node.spec.region).await {

@@ -21,7 +21,7 @@ use crate::wait;
 const RULES: &str = include_str!("moto_server.py");
 
 /// Timeout of moto's first response: it loads for half a second on an idle machine.
-const READY_WITHIN: Duration = Duration::from_mins(3);
+const START_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// TTL of the records, in seconds: the same as `failover-ctl` sets when it moves a record.
 pub const TTL_SECS: u32 = 5;
@@ -73,7 +73,7 @@ impl Route53 {
         let process = Process::new(moto(topology)?, RestartPolicy::Always, tasks);
         process.start();
         let client = credentials.route53(address);
-        let private = wait::until("moto to answer as Route 53", READY_WITHIN, || async {
+        let private = wait::until("moto to answer as Route 53", START_TIMEOUT, || async {
             match create_zone(&client, "private").await {
                 Ok(id) => Ok(id),
                 Err(error) => Err(format!("{error:#}; its log: {}", process.log_end())),

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use crate::seeded_rng::SeededRng;
 
 /// Maximum number of log lines that an injector keeps: more than the requests of any history.
-const LOG_LINES: usize = 20_000;
+const MAX_LOG_LINES: usize = 20_000;
 
 /// Maximum number of failed requests in a thousand if faults are sporadic: ten tries of one request
 /// all fail in one of 170,000 cases.
-pub const SPORADIC: u64 = 300;
+pub const MAX_SPORADIC_PER_THOUSAND: u64 = 300;
 
 /// Fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl FaultProfile {
     /// one.
     pub fn is_sporadic(&self) -> bool {
         let together: u64 = self.chances.iter().map(|(_, chance)| chance).sum();
-        self.most_per_second.is_none() && together <= SPORADIC
+        self.most_per_second.is_none() && together <= MAX_SPORADIC_PER_THOUSAND
     }
 
     /// Returns a profile in which every request meets `fault`.
@@ -303,7 +303,7 @@ impl State {
     }
 
     fn append_log(&mut self, line: &str) {
-        if self.log.len() < LOG_LINES {
+        if self.log.len() < MAX_LOG_LINES {
             let at = self.began.elapsed().as_secs_f64();
             self.log.push(format!("{at:9.3} s  {line}"));
         }

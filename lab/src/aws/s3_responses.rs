@@ -16,7 +16,7 @@ use tokio::time;
 const SLOW_BODY_STEP: Duration = Duration::from_millis(100);
 
 /// Timeout for sending the part before the truncation.
-const SENT_WITHIN: Duration = Duration::from_millis(50);
+const SEND_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Error that closes the connection.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub(super) async fn cut(answer: HttpResponse, percent: u8) -> HttpResponse {
         let begin = stream::iter([Ok(Frame::data(part))]);
         // The part before the truncation is sent only after a pause.
         let end = stream::once(async {
-            time::sleep(SENT_WITHIN).await;
+            time::sleep(SEND_TIMEOUT).await;
             Err(ConnectionClosed)
         });
         Body::http_body_unsync(StreamBody::new(stream::StreamExt::chain(begin, end)))

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::aws::s3_faults::{FaultProfile, S3Fault, SPORADIC};
+use crate::aws::s3_faults::{FaultProfile, MAX_SPORADIC_PER_THOUSAND, S3Fault};
 use crate::seeded_rng::SeededRng;
 
 /// Faults of a bucket, for a limited time or until they are healed.
@@ -55,7 +55,7 @@ fn mixture(rng: &mut SeededRng) -> FaultProfile {
             _ if rng.percent(50) => S3Fault::ErrorIn200,
             _ => S3Fault::ErrorIn200AfterEffect,
         };
-        chances.push((fault, 20 + rng.below(SPORADIC / 3 - 20)));
+        chances.push((fault, 20 + rng.below(MAX_SPORADIC_PER_THOUSAND / 3 - 20)));
     }
     FaultProfile {
         chances,

@@ -15,7 +15,7 @@ use crate::cluster::program::Program;
 use crate::cluster::watchdog::{Watchdog, WatchdogSettings, has_processes};
 
 /// Delay before a restart, like `RestartSec=200ms`.
-pub(super) const RESTART_AFTER: Duration = Duration::from_millis(200);
+pub(super) const RESTART_DELAY: Duration = Duration::from_millis(200);
 
 /// Restart policy of a program that ends unexpectedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl ProcessSupervisor {
                     return;
                 }
             }
-            time::sleep(RESTART_AFTER).await;
+            time::sleep(RESTART_DELAY).await;
         }
     }
 

@@ -11,7 +11,7 @@ use crate::lab::Lab;
 use crate::wait;
 
 /// Timeout to occupy the port: the postmaster is killed, and the guard restarts it quickly.
-const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+const PORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Adds an unknown setting to PostgreSQL's, and kills the postmaster.
 pub(super) fn break_settings(node: &Node) -> anyhow::Result<()> {
@@ -47,7 +47,7 @@ impl Lab {
     /// Kills the postmaster and occupies its port before it is restarted.
     pub(super) async fn take_port(&self, node: &Node) -> anyhow::Result<()> {
         let address = node.spec.postgres();
-        let taken = wait::until("the port of PostgreSQL", TAKEN_WITHIN, || async {
+        let taken = wait::until("the port of PostgreSQL", PORT_TIMEOUT, || async {
             kill_if_there(node);
             let take = || -> std::io::Result<TcpListener> {
                 let socket = TcpSocket::new_v4()?;

@@ -18,7 +18,7 @@ use crate::wait;
 const BALLAST: &str = "ballast";
 
 /// Timeout until a disk is idle after all processes of its node have ended.
-const QUIET_WITHIN: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Lab {
     /// Fills a node's disk, and makes PostgreSQL write WAL.
@@ -50,7 +50,7 @@ impl Lab {
         self.proxies
             .set(NetworkState::Refused, |path| path.touches(name));
         node.end_host().await?;
-        wait::until("the disk to be read-only", QUIET_WITHIN, || async {
+        wait::until("the disk to be read-only", IDLE_TIMEOUT, || async {
             let remount = run("mount", &["-o", "remount,ro"], disk).await;
             remount.map_err(|error| format!("{error:#}"))
         })

@@ -19,10 +19,10 @@ use crate::aws::route53::{RecordSet, Route53};
 
 /// Maximum age of the cached records. Route 53's name servers apply a change within a minute;
 /// nothing in the lab waits for that.
-const COPY_AGE: Duration = Duration::from_millis(500);
+const MAX_CACHE_AGE: Duration = Duration::from_millis(500);
 
 /// Maximum number of followed aliases, which ends a cycle.
-const MOST_ALIASES: usize = 8;
+const MAX_ALIASES: usize = 8;
 
 /// Serves DNS on `address`, over UDP and TCP, until `tasks` are stopped.
 ///
@@ -150,7 +150,7 @@ impl DnsServer {
     async fn records(&self) -> Arc<Vec<RecordSet>> {
         let mut copy = self.copy.lock().await;
         if let Some(copy) = &*copy
-            && copy.made_at.elapsed() < COPY_AGE
+            && copy.made_at.elapsed() < MAX_CACHE_AGE
         {
             return Arc::clone(&copy.records);
         }
@@ -197,7 +197,7 @@ fn answer(question: &Message, records: &[RecordSet]) -> Message {
     };
 
     let mut name = query.name().clone();
-    for _ in 0..MOST_ALIASES {
+    for _ in 0..MAX_ALIASES {
         let here: Vec<_> = records
             .iter()
             .filter(|record| record.is_at(&name))

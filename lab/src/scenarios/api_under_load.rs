@@ -13,7 +13,7 @@ use crate::workload::api_load::ApiLoad;
 use crate::workload::checker::CheckResult;
 
 /// Number of expected responses after recovery: ten seconds of them.
-const AFTERWARDS: usize = 2_000;
+const MIN_RESPONSES_AFTER_RECOVERY: usize = 2_000;
 
 /// The primary's host is lost while the API serves 200 requests a second.
 ///
@@ -54,8 +54,12 @@ async fn under_load(
     run.announce("200 requests a second are sent to the API");
     let load = ApiLoad::start(run.lab.topology().dns(), run.history());
     let result = scenario(run).await?;
-    load.answered(AFTERWARDS, run.history().now(), SCENARIO_TIMEOUT)
-        .await?;
+    load.answered(
+        MIN_RESPONSES_AFTER_RECOVERY,
+        run.history().now(),
+        SCENARIO_TIMEOUT,
+    )
+    .await?;
     let outcomes = load.end().await;
     let new = run.primary().await?;
     anyhow::ensure!(new != old, "node {old} is primary as before");

@@ -9,25 +9,25 @@ use std::time::Duration;
 use crate::workload::checker::Expectation;
 
 /// Factor by which a machine may be slower than the quiet one (2 cores) on which work was measured.
-const SLOWER: u32 = 3;
+const SLOWDOWN_FACTOR: u32 = 3;
 
 /// Lease duration (10 s) and a candidate's poll interval (0.5 s): `lease.lease-duration-secs` and
 /// `lease.poll-interval-secs` of the lab's settings.
-const LEASE: Duration = Duration::from_millis(10_500);
+const LEASE_TIMERS: Duration = Duration::from_millis(10_500);
 
 /// Timers between a new primary and its first write: a client tries another host after 2 s, and the
 /// DNS server caches a record for 0.5 s.
-const CLIENTS: Duration = Duration::from_millis(2_500);
+const CLIENT_TIMERS: Duration = Duration::from_millis(2_500);
 
 /// Validity of a successful write probe (3 s), `policy.write-probe-timeout-secs` (15 s), and the time
 /// from the guard's stop deadline to its kill deadline (1.5 s).
-const HANG: Duration = Duration::from_millis(19_500);
+const HANG_TIMERS: Duration = Duration::from_millis(19_500);
 
 /// Expectation that no row is lost, and that downtime is at most the protocol's timers and three
 /// times the work of a quiet machine.
 pub const fn bound(timers: Duration, work: Duration) -> Expectation {
     Expectation {
-        downtime: timers.saturating_add(work.saturating_mul(SLOWER)),
+        downtime: timers.saturating_add(work.saturating_mul(SLOWDOWN_FACTOR)),
         rows_lost: 0,
     }
 }
@@ -39,24 +39,32 @@ pub const fn uninterrupted() -> Expectation {
 
 /// Bound if PostgreSQL ends and restarts on the same node: crash recovery and a reconnect.
 pub const fn restarted() -> Expectation {
-    bound(CLIENTS, Duration::from_secs(1))
+    bound(CLIENT_TIMERS, Duration::from_secs(1))
 }
 
 /// Bound if another node waits for the lease to expire, promotes, and clients find it.
 pub const fn taken_over() -> Expectation {
-    bound(LEASE.saturating_add(CLIENTS), Duration::from_secs(1))
+    bound(
+        LEASE_TIMERS.saturating_add(CLIENT_TIMERS),
+        Duration::from_secs(1),
+    )
 }
 
 /// Bound if a hung server is killed and the lease released before it expires.
 pub const fn released() -> Expectation {
-    bound(HANG.saturating_add(CLIENTS), Duration::from_secs(1))
+    bound(
+        HANG_TIMERS.saturating_add(CLIENT_TIMERS),
+        Duration::from_secs(1),
+    )
 }
 
 /// Bound if an operator's command promotes a node: the lease expires, and two commands run one
 /// after the other, each with timeouts of 2 s on nodes that do not respond.
 pub const fn commanded() -> Expectation {
     let commands = Duration::from_secs(8);
-    let timers = LEASE.saturating_add(CLIENTS).saturating_add(commands);
+    let timers = LEASE_TIMERS
+        .saturating_add(CLIENT_TIMERS)
+        .saturating_add(commands);
     bound(timers, Duration::from_secs(5))
 }
 
@@ -76,7 +84,7 @@ mod tests {
     fn lease_expiry_then_bound_between_timers_and_two_leases() {
         let bound = taken_over().downtime;
 
-        assert!(bound > LEASE + CLIENTS, "{bound:?}");
-        assert!(bound < 2 * LEASE, "{bound:?}");
+        assert!(bound > LEASE_TIMERS + CLIENT_TIMERS, "{bound:?}");
+        assert!(bound < 2 * LEASE_TIMERS, "{bound:?}");
     }
 }

@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::operator::{
-    ACCEPT, THINKS, blind, dr_node, epoch, failover_ctl, history, killed_after, last_operation,
-    operation_expectation, rows_stated, run_command, text, until_asked,
+    ACCEPTED_LOSS, CONFIRMATION_DELAY, blind, dr_node, epoch, failover_ctl, history, killed_after,
+    last_operation, operation_expectation, rows_stated, run_command, text, until_asked,
 };
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::wait_for_all_standbys;
@@ -47,7 +47,7 @@ pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<
         dr.as_str(),
         "--yes",
         "--accept-loss",
-        ACCEPT,
+        ACCEPTED_LOSS,
         "--json",
     ];
     let first = run.lab.programs().failover_ctl(&promote);
@@ -99,11 +99,17 @@ async fn unfenced_is_not_resumed(
         "--unfenced",
         "--yes",
         "--accept-loss",
-        ACCEPT,
+        ACCEPTED_LOSS,
     ];
     killed_after(run, blind(run, old, &promote)?, 2).await?;
-    let resume = ["resume", "--yes", "--accept-loss", ACCEPT];
-    let unfenced = ["resume", "--yes", "--accept-loss", ACCEPT, "--unfenced"];
+    let resume = ["resume", "--yes", "--accept-loss", ACCEPTED_LOSS];
+    let unfenced = [
+        "resume",
+        "--yes",
+        "--accept-loss",
+        ACCEPTED_LOSS,
+        "--unfenced",
+    ];
     // An operator who reaches the primary is rejected because it is healthy. One who does not has
     // to accept the risk again.
     let (sighted, unsighted) = tokio::join!(
@@ -144,7 +150,7 @@ async fn loss_grows_behind_the_question(
     let promote = ["promote", "--to", dr.as_str()];
     let asked = until_asked(blind(run, old, &promote)?).await?;
     run.announce("an operator reads the plan");
-    let thinks_until = run.history().now() + THINKS;
+    let thinks_until = run.history().now() + CONFIRMATION_DELAY;
     run.run_until(thinks_until).await;
     run.wait_for_acknowledged_rows(thinks_until, SCENARIO_TIMEOUT)
         .await?;

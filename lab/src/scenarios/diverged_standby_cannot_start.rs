@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::{
-    MARKER, NAMED_WITHIN, contains_text, insert_marker, lose_and_state, standby_expectation,
+    MARKER, REASON_TIMEOUT, contains_text, insert_marker, lose_and_state, standby_expectation,
     wait_for_all_standbys,
 };
 use super::superuser::psql;
@@ -57,7 +57,7 @@ pub async fn diverged_standby_cannot_start(
     let saves = ahead.spec.state().join("diverged");
     wait::until(
         "what only the standby had to be saved",
-        NAMED_WITHIN,
+        REASON_TIMEOUT,
         || async {
             match contains_text(&saves, MARKER) {
                 Ok(true) => Ok(()),

@@ -8,7 +8,7 @@ use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
 
 /// Maximum delay of a response in flight after PostgreSQL was frozen.
-const CERTAINLY_FROZEN: Duration = Duration::from_secs(1);
+const MAX_RESPONSE_DELAY: Duration = Duration::from_secs(1);
 
 /// PostgreSQL of the primary is frozen together with its supervising processes: it never resumes as
 /// a second primary. Its walsenders are frozen too, so a row may be on its disk alone: the data
@@ -24,7 +24,7 @@ pub async fn guard_and_postgres_frozen(run: &mut ScenarioRun<'_>) -> anyhow::Res
         let old = run.primary().await?;
         let at = run.inject(&fault(NodeSelector::node(&old))).await?;
         rows_lost += run.forecast_loss().await?;
-        run.wait_for_acknowledged_rows(at + CERTAINLY_FROZEN, SCENARIO_TIMEOUT)
+        run.wait_for_acknowledged_rows(at + MAX_RESPONSE_DELAY, SCENARIO_TIMEOUT)
             .await?;
         run.lab.heal().await?;
         run.wait_for_standbys().await?;

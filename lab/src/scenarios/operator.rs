@@ -229,13 +229,13 @@ pub(super) async fn epoch(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Resul
 }
 
 /// Minimum time that an operator takes to confirm: rows are written meanwhile.
-pub(super) const THINKS: Duration = Duration::from_secs(3);
+pub(super) const CONFIRMATION_DELAY: Duration = Duration::from_secs(3);
 
 /// Maximum downtime: operators wait for each other, and for lost nodes.
 pub(super) const OPERATION_DOWNTIME: Duration = Duration::from_mins(3);
 
 /// Accepted data loss in scenarios that do not test the amount.
-pub(super) const ACCEPT: &str = "1GiB";
+pub(super) const ACCEPTED_LOSS: &str = "1GiB";
 
 pub(super) const fn operation_expectation(rows_lost: u64) -> Expectation {
     Expectation {

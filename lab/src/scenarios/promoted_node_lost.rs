@@ -7,8 +7,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::operator::{
-    ACCEPT, dr_node, failover_ctl, history, last_operation, operation_expectation, rows_stated,
-    text,
+    ACCEPTED_LOSS, dr_node, failover_ctl, history, last_operation, operation_expectation,
+    rows_stated, text,
 };
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::wait_for_all_standbys;
@@ -196,7 +196,7 @@ fn promote(to: &NodeId) -> [&str; 7] {
         to,
         "--yes",
         "--accept-loss",
-        ACCEPT,
+        ACCEPTED_LOSS,
         "--json",
     ]
 }

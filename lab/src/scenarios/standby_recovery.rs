@@ -13,10 +13,10 @@ use crate::wait;
 use crate::workload::checker::Expectation;
 
 /// Timeout after healing until every standby streams.
-pub(super) const WHOLE_WITHIN: Duration = Duration::from_mins(2);
+pub(super) const RECOVERY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Timeout until a reason is reported.
-pub(super) const NAMED_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const REASON_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum downtime: a lease duration (10 s) and a takeover, on a busy machine.
 pub(super) const STANDBY_DOWNTIME: Duration = Duration::from_secs(45);
@@ -51,7 +51,7 @@ pub(super) async fn insert_marker(run: &ScenarioRun<'_>, node: &Node) -> anyhow:
 
 /// Waits until every node streams.
 pub(super) async fn wait_for_all_standbys(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
-    run.announce_wait("every node to follow", WHOLE_WITHIN);
+    run.announce_wait("every node to follow", RECOVERY_TIMEOUT);
     let primary = run.lab.wait_for_primary(SCENARIO_TIMEOUT).await?;
     let standbys = run
         .lab
@@ -60,7 +60,7 @@ pub(super) async fn wait_for_all_standbys(run: &ScenarioRun<'_>) -> anyhow::Resu
         .filter(|node| node.spec.node != primary);
     for node in standbys {
         let what = format!("`{}` to stream", node.spec.node);
-        wait::until(&what, WHOLE_WITHIN, || node.streams()).await?;
+        wait::until(&what, RECOVERY_TIMEOUT, || node.streams()).await?;
     }
     Ok(())
 }

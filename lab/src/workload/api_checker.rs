@@ -11,11 +11,11 @@ use crate::workload::rows::{date_of_birth, username};
 
 /// Time for which the API retries (`REQUEST_TIMEOUT`, 8 s). An earlier rejection is needless,
 /// unless it is by load shedding.
-const BUDGET: Duration = Duration::from_millis(7_500);
+const RETRY_TIMEOUT: Duration = Duration::from_millis(7_500);
 
 /// Timeout of the API to find a new primary once that accepts writes: the time for which it
 /// retries. How much faster it is depends on the machine, and is printed.
-const FOUND_WITHIN: Duration = Duration::from_secs(8);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Problem type of load shedding, which says nothing about the database.
 const OVERLOADED: &str = "/problems/overloaded";
@@ -176,7 +176,7 @@ impl ApiCheckResult {
                 self.overloaded += usize::from(is_overload);
                 if !answer.says_when_to_retry {
                     Some("rejected without `Retry-After`".to_owned())
-                } else if took < BUDGET && !is_overload {
+                } else if took < RETRY_TIMEOUT && !is_overload {
                     Some(format!("rejected after {took:.1?}: {}", answer.body))
                 } else {
                     None
@@ -213,11 +213,11 @@ impl ApiCheckResult {
         });
         if self
             .found_after
-            .is_none_or(|duration| duration > FOUND_WITHIN)
+            .is_none_or(|duration| duration > RECOVERY_TIMEOUT)
         {
             self.failures.push(format!(
                 "the API wrote again {:?} after the new primary accepted writes, and \
-                 {FOUND_WITHIN:?} are the limit",
+                 {RECOVERY_TIMEOUT:?} are the limit",
                 self.found_after
             ));
         }

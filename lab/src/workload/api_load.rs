@@ -31,7 +31,7 @@ const PACE: Duration = Duration::from_millis(5);
 const TIMEOUT: Duration = Duration::from_secs(24);
 
 /// Timeout of requests in progress when the load ends.
-const LAST_ANSWERS: Duration = Duration::from_secs(30);
+const LAST_RESPONSES_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Running load.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl ApiLoad {
     /// Stops the load, waits for the last responses, and returns the outcome of each request.
     pub async fn end(self) -> Vec<RequestOutcome> {
         self.sending.stop(Duration::from_secs(1)).await;
-        self.under_way.stop(LAST_ANSWERS).await;
+        self.under_way.stop(LAST_RESPONSES_TIMEOUT).await;
         lock_outcomes(&self.outcomes).clone()
     }
 }

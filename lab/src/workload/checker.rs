@@ -24,11 +24,11 @@ pub struct TimeSpan {
 
 /// Maximum gap between two acknowledgements in one writable span: four write probes (75 ms). A node
 /// cannot lose its lease, see another take it and win it back in less.
-pub const JOINED_WITHIN: Duration = Duration::from_millis(300);
+pub const MAX_ACKNOWLEDGEMENT_GAP: Duration = Duration::from_millis(300);
 
 /// Duration that one acknowledgement within another node's writable span counts: one sample of the
 /// expectation "no two writable nodes in any 100 ms".
-const ONE_SAMPLE: Duration = Duration::from_millis(100);
+const SAMPLE_DURATION: Duration = Duration::from_millis(100);
 
 /// Result of one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,7 +171,7 @@ pub fn writable(acknowledgements: &[Duration]) -> Vec<TimeSpan> {
     let mut spans: Vec<TimeSpan> = Vec::new();
     for at in acknowledgements.iter().copied() {
         match spans.last_mut() {
-            Some(last) if at.saturating_sub(last.to) <= JOINED_WITHIN => last.to = at,
+            Some(last) if at.saturating_sub(last.to) <= MAX_ACKNOWLEDGEMENT_GAP => last.to = at,
             _ => spans.push(TimeSpan { from: at, to: at }),
         }
     }
@@ -215,7 +215,7 @@ fn overlap(one: &[TimeSpan], other: &[TimeSpan]) -> Duration {
         for b in other {
             let (from, to) = (a.from.max(b.from), a.to.min(b.to));
             if from <= to {
-                total += to.saturating_sub(from).max(ONE_SAMPLE);
+                total += to.saturating_sub(from).max(SAMPLE_DURATION);
             }
         }
     }

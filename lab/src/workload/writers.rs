@@ -38,10 +38,10 @@ const CONNECTIONS: u64 = 4;
 const PACE: Duration = Duration::from_millis(40);
 
 /// Timeout of a client on PostgreSQL, after which it tries another host.
-const SQL_PATIENCE: Duration = Duration::from_secs(2);
+const SQL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Timeout of a client on the API: longer than the API's own (8 s), so that its error is received.
-const API_PATIENCE: Duration = Duration::from_secs(10);
+const API_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Running clients.
 #[derive(Debug)]
@@ -142,10 +142,10 @@ impl SqlWriter {
     async fn serve(&self, pace: &mut time::Interval) -> anyhow::Result<()> {
         let (node, client) = self
             .database
-            .connect_to_primary(SQL_PATIENCE, &self.tasks)
+            .connect_to_primary(SQL_TIMEOUT, &self.tasks)
             .await?;
         let insert = "insert into ledger (n) values ($1)";
-        let insert = time::timeout(SQL_PATIENCE, client.prepare(insert)).await??;
+        let insert = time::timeout(SQL_TIMEOUT, client.prepare(insert)).await??;
         loop {
             let row = self.next_row.fetch_add(1, Ordering::Relaxed);
             write_row(&client, &insert, row).await?;
@@ -158,7 +158,7 @@ impl SqlWriter {
 
 async fn write_row(client: &Client, insert: &Statement, row: u64) -> anyhow::Result<()> {
     let row = row.cast_signed();
-    time::timeout(SQL_PATIENCE, client.execute(insert, &[&row])).await??;
+    time::timeout(SQL_TIMEOUT, client.execute(insert, &[&row])).await??;
     Ok(())
 }
 
@@ -195,7 +195,7 @@ impl ApiWriter {
             .uri(format!("http://{address}/hello/{}", username(row)))
             .header("content-type", "application/json")
             .body(Full::from(format!(r#"{{"dateOfBirth":"{born}"}}"#)))?;
-        let answer = time::timeout(API_PATIENCE, self.http.request(request)).await??;
+        let answer = time::timeout(API_TIMEOUT, self.http.request(request)).await??;
         if !answer.status().is_success() {
             bail!("the API answered {}", answer.status());
         }
