@@ -31,7 +31,7 @@ use tracing::error;
 use self::client::CacheClient;
 pub use self::redis::{CacheBackend, Redis};
 use crate::metrics::Metrics;
-use crate::store::StoreError;
+use crate::store::DatabaseError;
 
 /// Whether an answer came from the cache.
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -167,15 +167,15 @@ impl<B: CacheBackend> Cache<B> {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when there was no answer before `deadline`.
+    /// [`DatabaseError`] when there was no answer before `deadline`.
     pub async fn read<Read>(
         &self,
         key: Key,
         deadline: Instant,
         read: impl FnOnce() -> Read,
-    ) -> Result<(Option<String>, Source), StoreError>
+    ) -> Result<(Option<String>, Source), DatabaseError>
     where
-        Read: Future<Output = Result<Option<String>, StoreError>>,
+        Read: Future<Output = Result<Option<String>, DatabaseError>>,
     {
         let began = Instant::now();
         // Boxed: the future of a read is large, and would be part of every future that holds it.
@@ -199,7 +199,7 @@ impl<B: CacheBackend> Cache<B> {
             reading.await
         });
         let completed = time::timeout_at(deadline, reading).await;
-        let value = completed.map_err(|_elapsed| StoreError::Away)??.clone();
+        let value = completed.map_err(|_elapsed| DatabaseError::Away)??.clone();
         // Rows that were read during a change of the era may be those of another server.
         let is_of_era = matches!(lookup.era.has_changed(), Ok(false));
         if let Some(value) = value.as_ref().filter(|_| is_first && is_of_era) {
@@ -218,11 +218,11 @@ impl<B: CacheBackend> Cache<B> {
     ///
     /// # Errors
     ///
-    /// The error of `write`, or [`StoreError::Bug`] when it panicked.
+    /// The error of `write`, or [`DatabaseError::Bug`] when it panicked.
     pub async fn change<T: Send + 'static>(
         &self,
-        write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> Result<T, StoreError> {
+        write: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
         let Some(used) = self.used.clone() else {
             return write.await;
         };
@@ -314,7 +314,7 @@ impl<B: CacheBackend> Used<B> {
         label: String,
         value: &str,
         began: Instant,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         let value = serde_json::from_str(value).map_err(bug)?;
         let entry = encode(&Entry { label, value })?;
         let spread = rand::random_range(1.0 - TTL_JITTER..=1.0 + TTL_JITTER);
@@ -327,11 +327,11 @@ impl<B: CacheBackend> Used<B> {
 }
 
 /// Returns the JSON of a value, which is also what a client receives.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<String, StoreError> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<String, DatabaseError> {
     serde_json::to_string(value).map_err(bug)
 }
 
-fn bug(error: impl std::fmt::Display) -> StoreError {
+fn bug(error: impl std::fmt::Display) -> DatabaseError {
     error!(%error, "answer for the cache not encoded");
-    StoreError::Bug
+    DatabaseError::Bug
 }

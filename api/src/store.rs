@@ -38,7 +38,7 @@ use self::connect::Connector;
 use self::pool::Pool;
 use self::primary::{Primary, PrimaryState};
 use self::primary_monitor::PrimaryMonitor;
-pub use self::query_error::StoreError;
+pub use self::query_error::DatabaseError;
 pub use self::schema::SchemaError;
 use crate::config::Database;
 use crate::metrics::Metrics;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use api::cache::{Cache, CacheBackend, Key, Source};
 use api::metrics::Metrics;
-use api::store::StoreError;
+use api::store::DatabaseError;
 use causeway_runtime::shutdown::Tasks;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
@@ -399,7 +399,7 @@ async fn read(model: &Model, process: &Process, nth: usize, id: Option<usize>) {
 
 async fn write(model: &Model, process: &Process, nth: usize) {
     let inserting = model.clone();
-    let inserted = async move { Ok::<_, StoreError>(inserting.insert().await) };
+    let inserted = async move { Ok::<_, DatabaseError>(inserting.insert().await) };
     let id = process.cache.change(inserted).await.unwrap();
     model.world().commits[id].acknowledged = Some((nth, Instant::now()));
 }

@@ -239,7 +239,11 @@ impl RunningBackup<'_> {
             &holders,
         );
         let holders = stored.await?;
-        let names = self.buckets.all().iter().map(|bucket| bucket.name().to_owned());
+        let names = self
+            .buckets
+            .all()
+            .iter()
+            .map(|bucket| bucket.name().to_owned());
         let left_out = names.filter(|name| !holders.contains(name)).collect();
         self.record_stored(&summary.id, &holders);
         let is_sound = |path: &&String| !damaged.iter().any(|file| file.path == **path);

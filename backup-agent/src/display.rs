@@ -5,8 +5,10 @@ use jiff::Timestamp;
 
 /// Returns a time in RFC 3339 format, in UTC.
 pub(crate) fn timestamp(time: WallTime) -> String {
-    Timestamp::from_microsecond(time.as_micros())
-        .map_or_else(|_| format!("{} µs", time.as_micros()), |time| time.to_string())
+    Timestamp::from_microsecond(time.as_micros()).map_or_else(
+        |_| format!("{} µs", time.as_micros()),
+        |time| time.to_string(),
+    )
 }
 
 /// Returns a time in seconds since 1970 in RFC 3339 format.

@@ -248,7 +248,9 @@ fn prepare(
     let placed = tablespaces::place(request, head)?;
     let directories: Vec<(String, PathBuf)> = placed
         .iter()
-        .map(|tablespace: &PlacedTablespace| (tablespace.link.clone(), tablespace.directory.clone()))
+        .map(|tablespace: &PlacedTablespace| {
+            (tablespace.link.clone(), tablespace.directory.clone())
+        })
         .collect();
     let marker = match begun {
         Some(begun) if begun.tablespaces == directories => begun,

@@ -20,13 +20,13 @@ use std::time::Duration;
 pub use self::action::{
     AgentAction, Commits, GuardCommand, LeaseWrite, OperatorAlert, ReleaseReason, TargetRole,
 };
+pub use self::command::{CommandRejected, FencingProof};
 pub use self::event::{
     AgentEvent, LeaseReadResult, LeaseWriteResult, LocalObservation, PrimaryView, ServerHealth,
     WriteProbeFailure,
 };
 use self::held_lease::HeldLease;
 use self::observed_lease::{Attempt, ObservedLease};
-pub use self::command::{CommandRejected, FencingProof};
 use self::service::GuardWatch;
 use crate::failover::decision::{self, Decision, FailoverPolicy, NoAction};
 use crate::failover::observation::PeerView;
@@ -181,7 +181,9 @@ impl Agent {
         let record = &observed.record;
         let timeline = record
             .last_position
-            .map_or(record.highest_reserved_timeline, |position| position.timeline);
+            .map_or(record.highest_reserved_timeline, |position| {
+                position.timeline
+            });
         let open = record.state == LeaseState::Held && record.holder.node != self.identity.node;
         TargetRole::Standby {
             primary: open.then(|| record.holder.node.clone()),
@@ -260,11 +262,18 @@ impl Agent {
         if self.holds() {
             return None;
         }
-        if self.observed.as_ref().is_some_and(|observed| observed.missing) {
+        if self
+            .observed
+            .as_ref()
+            .is_some_and(|observed| observed.missing)
+        {
             return Some(Decision::NoAction(NoAction::LeaseMissing));
         }
         let observed = self.observe(now);
-        Some(decision::forecast_primary_loss(&observed, &self.settings.policy))
+        Some(decision::forecast_primary_loss(
+            &observed,
+            &self.settings.policy,
+        ))
     }
 }
 

@@ -227,9 +227,9 @@ impl Guard {
     }
 
     fn time_to_stop(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
-        let after_jump = self
-            .jumped_at
-            .map_or(Duration::MAX, |jumped_at| now.time_left(jumped_at + RENEWAL_TIMEOUT_AFTER_JUMP));
+        let after_jump = self.jumped_at.map_or(Duration::MAX, |jumped_at| {
+            now.time_left(jumped_at + RENEWAL_TIMEOUT_AFTER_JUMP)
+        });
         now.time_left(deadline.stop_at).min(after_jump)
     }
 

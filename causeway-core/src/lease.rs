@@ -204,7 +204,7 @@ impl NonceGenerator {
     }
 }
 
-/// ETag of one version of the lease object, as returned by S3, quotes included.
+/// `ETag` of one version of the lease object, as returned by S3, quotes included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ETag(pub String);
 

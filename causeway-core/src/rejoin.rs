@@ -59,7 +59,10 @@ pub fn rejoin_method(own: ReplayProgress, primary: Timeline, history: &[Ancestor
     if own.timeline == primary {
         return RejoinMethod::Follow;
     }
-    let Some(branch) = history.iter().find(|ancestor| ancestor.timeline == own.timeline) else {
+    let Some(branch) = history
+        .iter()
+        .find(|ancestor| ancestor.timeline == own.timeline)
+    else {
         return RejoinMethod::Rewind(Divergence::UnknownTimeline(own.timeline));
     };
     if own.received_lsn > branch.left_at {

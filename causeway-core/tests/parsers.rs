@@ -88,7 +88,10 @@ fn read_manifest(bytes: &[u8]) -> usize {
 #[test]
 fn undamaged_samples_then_parsed() {
     assert!(LeaseRecord::parse(LEASE.as_bytes()).is_ok(), "lease");
-    assert_eq!(parse_history(HISTORY).map(|ancestors| ancestors.len()), Ok(2));
+    assert_eq!(
+        parse_history(HISTORY).map(|ancestors| ancestors.len()),
+        Ok(2)
+    );
     let manifest = ManifestReader::open(MANIFEST.as_bytes());
     assert!(manifest.is_ok(), "{:?}", manifest.err());
 }

@@ -317,7 +317,7 @@ impl Lab {
     /// When a process does not end within seconds.
     pub async fn stop(&self) -> anyhow::Result<()> {
         self.active_faults.lock().await.end().await?;
-        let nodes = self.nodes.iter().map(Node::lose);
+        let nodes = self.nodes.iter().map(Node::end_host);
         let apis = self.apis.values().map(Process::kill);
         let (nodes, apis, moto) = tokio::join!(
             futures_util::future::try_join_all(nodes),

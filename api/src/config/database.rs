@@ -219,7 +219,7 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
     let port = |port: &&str| if port.is_empty() { "5432" } else { *port }.to_owned();
     let ports: Vec<String> = ports.iter().filter(|_| has_ports).map(port).collect();
     let (hosts, ports) = (hosts.join(","), ports.join(","));
-    let parts = [
+    let settings = [
         ("host", &*hosts),
         ("port", &*ports),
         ("user", user),
@@ -229,7 +229,7 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
 
     let pairs = query.split('&').filter(|part| !part.is_empty());
     let pairs = pairs.map(|part| part.split_once('=').unwrap_or((part, "")));
-    for (key, value) in parts.into_iter().chain(pairs) {
+    for (key, value) in settings.into_iter().chain(pairs) {
         let value = percent_decode_str(value)
             .decode_utf8()
             .map_err(|_not_utf8| form())?;

@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use crate::problem::{Kind, Problem};
-use crate::store::StoreError;
+use crate::store::DatabaseError;
 
 /// Describes every kind of problem.
 pub(crate) async fn list() -> impl IntoResponse {
@@ -32,31 +32,31 @@ fn page(kind: Kind) -> Value {
     json!({ "type": kind.path(), "title": title, "status": status.as_u16() })
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
         match error {
-            StoreError::Away => Self::new(
+            DatabaseError::Away => Self::new(
                 Kind::DatabaseUnavailable,
                 "the database did not answer in time; try again in a moment",
             ),
-            StoreError::ReadOnly => Self::new(
+            DatabaseError::ReadOnly => Self::new(
                 Kind::ReadOnly,
                 "the database accepts no writes at the moment; try again in a moment",
             ),
-            StoreError::Busy => Self::new(
+            DatabaseError::Busy => Self::new(
                 Kind::Overloaded,
                 "every connection to the database is in use; try again in a moment",
             ),
-            StoreError::Constraint(name) => Self::new(
+            DatabaseError::Constraint(name) => Self::new(
                 Kind::Constraint,
                 format!("the table's own rule `{name}` does not allow these values"),
             ),
-            StoreError::Taken => Self::new(Kind::EmailTaken, "Email already exists"),
-            StoreError::KeyReused => Self::new(
+            DatabaseError::Taken => Self::new(Kind::EmailTaken, "Email already exists"),
+            DatabaseError::KeyReused => Self::new(
                 Kind::KeyReused,
                 "this Idempotency-Key was used for another request; use a new key for a new request",
             ),
-            StoreError::Bug => Self::internal(),
+            DatabaseError::Bug => Self::internal(),
         }
     }
 }

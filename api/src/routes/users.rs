@@ -18,7 +18,7 @@ use crate::domain::{NewUser, User, parse_user_id};
 use crate::load_limit::LoadLimit;
 use crate::problem::{Kind, Problem};
 use crate::store::lists::Listed as _;
-use crate::store::{Store, StoreError};
+use crate::store::{DatabaseError, Store};
 
 /// The status for values that break a rule, chosen by the framework of the earlier service.
 const INVALID: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
@@ -53,7 +53,7 @@ pub(crate) async fn list(
     // Only a request that asks the database takes a turn: waiting for a locked table stops no other.
     let listing = async || {
         let turn = answer_memory.turn(User::turns(), deadline).await;
-        let _turn = turn.map_err(|_too_many| StoreError::Busy)?;
+        let _turn = turn.map_err(|_too_many| DatabaseError::Busy)?;
         let (users, is_last) = store.page::<User>(None, page.most(), deadline).await?;
         is_last.then(|| encode(&users)).transpose()
     };

@@ -15,7 +15,7 @@ use super::batcher::{BatchRunner, Batcher};
 use super::execute::RETRY;
 use super::lock::lock;
 use super::queries::{self, Effect, Query};
-use super::query_error::{QueryError, StoreError, read, read_all};
+use super::query_error::{DatabaseError, QueryError, read, read_all};
 use super::server_clock::ServerClock;
 use crate::domain::Username;
 
@@ -50,7 +50,7 @@ impl Birthdays {
         username: &Username,
         any_case: bool,
         deadline: Instant,
-    ) -> Result<Option<Date>, StoreError> {
+    ) -> Result<Option<Date>, DatabaseError> {
         if any_case {
             let name = username.folded();
             let query = &queries::HELLO_GET_ANY_CASE;
@@ -70,14 +70,14 @@ impl Birthdays {
         }
     }
 
-    /// Stores the date of birth of a person. On success it is committed. After [`StoreError`] it may have
+    /// Stores the date of birth of a person. On success it is committed. After [`DatabaseError`] it may have
     /// been, but will not be after a later write is acknowledged.
     pub(crate) async fn put_date_of_birth(
         &self,
         username: Username,
         date_of_birth: Date,
         deadline: Instant,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         let arrived = Instant::now();
         let (query, mut backoff) = (BirthdayWriter::QUERY, RETRY.backoff());
         // One for all attempts: a later attempt must not replace a date that was stored since.

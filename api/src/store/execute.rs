@@ -16,7 +16,7 @@ use tracing::{debug, error};
 use super::Store;
 use super::pool::{Pool, PooledConnection};
 use super::queries::{ConnectionKind, Effect, Query};
-use super::query_error::{ErrorClass, QueryError, StoreError};
+use super::query_error::{DatabaseError, ErrorClass, QueryError};
 
 /// The pauses between two attempts. A request that waits for a primary is woken when there is one.
 pub(super) const RETRY: RetryPolicy = RetryPolicy {
@@ -33,7 +33,7 @@ impl Store {
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<Vec<Row>, DatabaseError> {
         let mut backoff = RETRY.backoff();
         loop {
             match self.attempt(query, params, deadline).await {
@@ -51,13 +51,13 @@ impl Store {
         error: &QueryError,
         backoff: &mut RetryBackoff,
         deadline: Instant,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DatabaseError> {
         if query.effect == Effect::Writes && error.is_unknown_outcome() {
             self.metrics.db_commit_unknown.inc();
         }
         debug!(stmt = query.name, error = chain(error), "statement failed");
         if let Some(name) = error.constraint() {
-            return Err(StoreError::Constraint(name.to_owned()));
+            return Err(DatabaseError::Constraint(name.to_owned()));
         }
         let reason = match error.class() {
             ErrorClass::ServerLost => "server-lost",
@@ -72,7 +72,7 @@ impl Store {
                     error = chain(error),
                     "statement rejected"
                 );
-                return Err(StoreError::Bug);
+                return Err(DatabaseError::Bug);
             }
         };
         let pause = backoff.next_pause();

@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use super::Store;
 use super::queries::Query;
-use super::query_error::{StoreError, read_all};
+use super::query_error::{DatabaseError, read_all};
 
 /// The most rows of a page: as many as a client may ask for, and one that shows whether there are more.
 /// The statements end a page after 128 KiB of texts as well.
@@ -71,7 +71,7 @@ impl Store {
         after: Option<&T::Key>,
         most: i64,
         deadline: Instant,
-    ) -> Result<(Vec<T>, bool), StoreError> {
+    ) -> Result<(Vec<T>, bool), DatabaseError> {
         let most = most.min(PAGE_ROWS);
         let rows = self.list::<T>(T::PAGE, after, most, deadline).await?;
         let found = read_all(&rows, |row| row.try_get::<_, i64>("found"))?;
@@ -86,7 +86,7 @@ impl Store {
         after: Option<&T::Key>,
         size: i64,
         deadline: Instant,
-    ) -> Result<Option<T::Key>, StoreError> {
+    ) -> Result<Option<T::Key>, DatabaseError> {
         let rows = self.list::<T>(T::END, after, size, deadline).await?;
         let keys = read_all(&rows, T::read_key)?;
         let has_more = keys.len() > 1;
@@ -99,7 +99,7 @@ impl Store {
         after: Option<&T::Key>,
         count: i64,
         deadline: Instant,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<Vec<Row>, DatabaseError> {
         let mut parameters = T::parameters(after);
         parameters.push(Box::new(count));
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters

@@ -14,7 +14,7 @@ const KEY_CONSTRAINT: &str = "api_requests_pkey";
 
 /// Why a request has no result from the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreError {
+pub enum DatabaseError {
     /// No server answers, or none in time.
     Away,
     /// Servers answer, but none accepts writes.
@@ -182,7 +182,7 @@ impl QueryError {
     }
 }
 
-impl From<&QueryError> for StoreError {
+impl From<&QueryError> for DatabaseError {
     fn from(error: &QueryError) -> Self {
         let is_read_only = matches!(error, QueryError::NoPrimary { read_only: true });
         if is_read_only || error.class() == ErrorClass::ServerReadOnly {
@@ -261,10 +261,10 @@ pub(super) fn read<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, 
 pub(super) fn read_all<T>(
     rows: &[Row],
     read: impl Fn(&Row) -> Result<T, PostgresError>,
-) -> Result<Vec<T>, StoreError> {
+) -> Result<Vec<T>, DatabaseError> {
     let all: Result<Vec<T>, _> = rows.iter().map(read).collect();
     all.map_err(|error| {
         error!(%error, "row unreadable");
-        StoreError::Bug
+        DatabaseError::Bug
     })
 }

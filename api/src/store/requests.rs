@@ -21,7 +21,7 @@ use tracing::warn;
 
 use super::Store;
 use super::queries::{self, Query};
-use super::query_error::{StoreError, read_all};
+use super::query_error::{DatabaseError, read_all};
 
 /// The longest pause between two deletions of answers that are older than a day. Each is random, from
 /// nothing to this, so that replicas rarely delete at once.
@@ -43,11 +43,11 @@ impl Store {
         query: &'static Query,
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, DatabaseError> {
         let rows = match self.run(query, params, deadline).await {
             // The row with the value may be this request's own: an earlier attempt, committed after this
             // one had looked for the key. A second look finds it.
-            Err(StoreError::Constraint(_)) => self.run(query, params, deadline).await?,
+            Err(DatabaseError::Constraint(_)) => self.run(query, params, deadline).await?,
             Ok(rows) if rows.is_empty() => self.run(query, params, deadline).await?,
             ran => ran?,
         };
@@ -58,8 +58,8 @@ impl Store {
         };
         match read_all(&rows, read)?.pop() {
             Some(Some(Json(answer))) => Ok(answer),
-            Some(None) => Err(StoreError::KeyReused),
-            None => Err(StoreError::Taken),
+            Some(None) => Err(DatabaseError::KeyReused),
+            None => Err(DatabaseError::Taken),
         }
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::lists::{Listed, listed_by_id};
 use super::queries::Query;
-use super::query_error::{StoreError, read_all};
+use super::query_error::{DatabaseError, read_all};
 use super::{Store, queries};
 use crate::domain::{Beer, Member, NewBeer, NewMember, NewUser, SEED, User};
 
@@ -20,13 +20,13 @@ const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 type Read<T> = Result<T, tokio_postgres::Error>;
 
 impl Store {
-    /// Stores a member once for `key`. After [`StoreError`] the member may have been stored.
+    /// Stores a member once for `key`. After [`DatabaseError`] the member may have been stored.
     pub(crate) async fn create_member(
         &self,
         key: Uuid,
         NewMember { name, age }: &NewMember,
         deadline: Instant,
-    ) -> Result<Member, StoreError> {
+    ) -> Result<Member, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 3] = [&key, name, age];
         self.once(&queries::MEMBER_CREATE, &params, deadline).await
     }
@@ -37,7 +37,7 @@ impl Store {
         key: Uuid,
         NewUser { name, email }: &NewUser,
         deadline: Instant,
-    ) -> Result<User, StoreError> {
+    ) -> Result<User, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 3] = [&key, name, email];
         self.once(&queries::USER_CREATE, &params, deadline).await
     }
@@ -46,7 +46,7 @@ impl Store {
         &self,
         id: i64,
         deadline: Instant,
-    ) -> Result<Option<User>, StoreError> {
+    ) -> Result<Option<User>, DatabaseError> {
         let rows = self.run(&queries::USER_GET, &[&id], deadline).await?;
         Ok(read_all(&rows, user)?.pop())
     }
@@ -57,13 +57,13 @@ impl Store {
         key: Uuid,
         NewBeer { name, style, abv }: &NewBeer,
         deadline: Instant,
-    ) -> Result<Beer, StoreError> {
+    ) -> Result<Beer, DatabaseError> {
         let params: [&(dyn ToSql + Sync); 4] = [&key, name, style, abv];
         self.once(&queries::BEER_CREATE, &params, deadline).await
     }
 
     /// Stores those of the seed beers whose name no beer has, and returns them.
-    pub(crate) async fn seed_beers(&self, deadline: Instant) -> Result<Vec<Beer>, StoreError> {
+    pub(crate) async fn seed_beers(&self, deadline: Instant) -> Result<Vec<Beer>, DatabaseError> {
         let names = SEED.map(|(name, _style, _abv)| name);
         let styles = SEED.map(|(_name, style, _abv)| style);
         let strengths = SEED.map(|(_name, _style, abv)| abv);

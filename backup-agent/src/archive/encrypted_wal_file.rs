@@ -38,7 +38,9 @@ impl<'a> EncryptedWalFile<'a> {
             metadata: WalMetadata { fingerprint },
             whole: None,
         };
-        let first = encrypted.stream().and_then(|mut stream| stream.next_part(WHOLE_BYTES));
+        let first = encrypted
+            .stream()
+            .and_then(|mut stream| stream.next_part(WHOLE_BYTES));
         if let EncryptedPart::Last(whole) = first.map_err(failed)? {
             encrypted.whole = Some(whole);
         }

@@ -202,7 +202,8 @@ impl WalArchive<'_> {
     ) -> Result<NamedTempFile, Error> {
         let begin = || {
             let file = scratch_file(path);
-            let opened = file.and_then(|file| DecryptedFile::new(identity, key, file, MAX_WAL_FILE_BYTES));
+            let opened =
+                file.and_then(|file| DecryptedFile::new(identity, key, file, MAX_WAL_FILE_BYTES));
             Ok(WalSink {
                 key,
                 name,

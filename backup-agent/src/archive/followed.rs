@@ -39,7 +39,8 @@ impl WalArchive<'_> {
             return Ok(SegmentShare::Whole);
         }
         let lineage = self.followed_lineage(identity, request, segment).await?;
-        let Some(lineage) = lineage.filter(|lineage| lineage.left_at(segment.timeline).is_some()) else {
+        let Some(lineage) = lineage.filter(|lineage| lineage.left_at(segment.timeline).is_some())
+        else {
             return Ok(SegmentShare::Whole);
         };
         let data_directory = control_file::data_directory(self.config);

@@ -37,7 +37,9 @@ impl WalArchive<'_> {
         asked: Option<Timeline>,
         at_least: Timeline,
     ) -> Result<TimelineHistory, Error> {
-        let newest = known.last().map_or(at_least, |newest| at_least.max(*newest));
+        let newest = known
+            .last()
+            .map_or(at_least, |newest| at_least.max(*newest));
         let timeline = asked.unwrap_or(newest);
         // The timeline that initdb begins has no history.
         if !known.contains(&timeline) {
@@ -92,7 +94,8 @@ impl WalArchive<'_> {
     ) -> Result<Vec<u8>, Error> {
         let key = self.object_keys.wal_file(WalFileName::History(timeline));
         let open = |encrypted: &[u8]| {
-            let opened = decrypt_object::<WalMetadata>(identity, &key, encrypted, MAX_HISTORY_BYTES);
+            let opened =
+                decrypt_object::<WalMetadata>(identity, &key, encrypted, MAX_HISTORY_BYTES);
             opened.map(|(_, content)| content)
         };
         self.buckets.fetch(&key, open).await

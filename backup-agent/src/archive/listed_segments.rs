@@ -136,7 +136,11 @@ pub(crate) async fn written_timelines(
     object_keys: &ObjectKeys,
 ) -> Result<(BTreeSet<Timeline>, Vec<String>), Error> {
     let lists = buckets.folders(&object_keys.wal_prefix()).await?;
-    let answered = |queried: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == queried.name());
+    let answered = |queried: &&Bucket| {
+        lists
+            .iter()
+            .any(|(bucket, _)| bucket.name() == queried.name())
+    };
     let silent = buckets.all().iter().filter(|bucket| !answered(bucket));
     let silent = silent.map(|bucket| bucket.name().to_owned()).collect();
     let names = lists.iter().flat_map(|(_, names)| names);

@@ -57,8 +57,10 @@ impl WalArchive<'_> {
         let mut conflict = Error::Internal("there is no slot");
         for slot in 0..SLOTS {
             let key = self.object_keys.slot(file.name, slot);
-            let is_same =
-                |fingerprint: &Fingerprint| file.content().and_then(|content| fingerprint.matches(&key, content));
+            let is_same = |fingerprint: &Fingerprint| {
+                file.content()
+                    .and_then(|content| fingerprint.matches(&key, content))
+            };
             let found = self.buckets.compare(&key, is_same).await;
             if found.contains(&ExistingObject::Other) {
                 conflict = Error::Conflict {
@@ -107,7 +109,10 @@ impl WalArchive<'_> {
             let holders = self.holders(*first).await?;
             let oldest = holders.iter().filter_map(BTreeSet::first).min();
             for segment in &wanted {
-                let held = holders.iter().filter(|holder| holder.contains(segment)).count();
+                let held = holders
+                    .iter()
+                    .filter(|holder| holder.contains(segment))
+                    .count();
                 // Segments older than all archived ones have expired.
                 let is_expired = oldest.is_some_and(|oldest| segment < oldest);
                 let is_known = !is_expired || here.contains(segment);
@@ -154,8 +159,11 @@ fn before_forks(
     let mut first: Vec<SegmentName> = here.iter().copied().filter(whole).collect();
     first.sort();
     first.dedup_by_key(|segment| segment.timeline);
-    let from =
-        |first| std::iter::successors(Some(first), move |segment: &SegmentName| Some(segment.next(size)));
+    let from = |first| {
+        std::iter::successors(Some(first), move |segment: &SegmentName| {
+            Some(segment.next(size))
+        })
+    };
     first
         .into_iter()
         .map(|first| from(first).take_while(whole).collect())

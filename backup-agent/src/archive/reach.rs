@@ -204,8 +204,13 @@ impl fmt::Display for KnownReach {
             write!(f, ", last record at {lsn}")?;
         }
         let ended_on = self.segments.last.map(|last| last.timeline);
-        if self.segments.gap.is_none() && ended_on.is_some_and(|timeline| timeline != self.timeline) {
-            write!(f, "; no segment of timeline {} is archived yet", self.timeline)?;
+        if self.segments.gap.is_none() && ended_on.is_some_and(|timeline| timeline != self.timeline)
+        {
+            write!(
+                f,
+                "; no segment of timeline {} is archived yet",
+                self.timeline
+            )?;
         }
         if let Some(left) = self.branch_left {
             write!(f, ", and timeline {} continues to `{left}`", left.timeline)?;

@@ -74,7 +74,9 @@ impl<'a> ArchiveProgress<'a> {
             None => *self.since.insert(self.newest_before().await?),
         };
         let holders = self.archive.holders(since).await?;
-        let held = holders.iter().map(|segments| segments.range(..=self.last).count());
+        let held = holders
+            .iter()
+            .map(|segments| segments.range(..=self.last).count());
         let held = held.sum();
         let archived = self.archived().await;
         let has_come_nearer = held > self.held || archived > self.archived;

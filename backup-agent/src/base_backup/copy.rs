@@ -167,9 +167,7 @@ impl CopyTask<'_> {
         while let Some(done) = read.recv().await {
             match (done, &mut self.packer) {
                 (FromReader::DamageFound, packer) => {
-                    error!(
-                        "damaged pages found, upload stopped, verifying the other files"
-                    );
+                    error!("damaged pages found, upload stopped, verifying the other files");
                     progress = CopyProgress::DamageFound;
                     if let Some(packer) = packer.take() {
                         packer.abandon().await;

@@ -159,7 +159,9 @@ pub(crate) fn confirm(mut suspects: Vec<Suspect>) -> io::Result<Vec<Suspect>> {
         let mut open: Option<(PathBuf, File)> = None;
         let mut page = [0; PAGE_BYTES];
         for mut suspect in suspects {
-            let is_open = open.as_ref().is_some_and(|(location, _)| *location == suspect.location);
+            let is_open = open
+                .as_ref()
+                .is_some_and(|(location, _)| *location == suspect.location);
             if !is_open {
                 open = match File::open(&suspect.location) {
                     Ok(file) => Some((suspect.location.clone(), file)),
@@ -281,9 +283,16 @@ mod tests {
         now.extend([7; PAGE_BYTES]);
         std::fs::write(file.path(), &now).unwrap();
         let still = confirm(found.clone()).unwrap();
-        assert_eq!(still.iter().map(|suspect| suspect.block).collect::<Vec<_>>(), [1]);
+        assert_eq!(
+            still
+                .iter()
+                .map(|suspect| suspect.block)
+                .collect::<Vec<_>>(),
+            [1]
+        );
         let mut bytes = torn;
-        let still = confirm_in(file.as_file(), &mut bytes, 0, found.clone(), short_pauses()).unwrap();
+        let still =
+            confirm_in(file.as_file(), &mut bytes, 0, found.clone(), short_pauses()).unwrap();
         assert_eq!(still.len(), 1);
         assert_eq!(
             bytes[..PAGE_BYTES],

@@ -127,7 +127,12 @@ pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<W
     for path in EMPTIED.into_iter().chain(["pg_wal"]) {
         // A server whose link has no target would not start, and a restore does not create the
         // directory.
-        if !walk.walked.directories.iter().any(|directory| directory == path) {
+        if !walk
+            .walked
+            .directories
+            .iter()
+            .any(|directory| directory == path)
+        {
             walk.emptied(path);
         }
     }
@@ -149,7 +154,8 @@ impl DirectoryWalk<'_> {
         };
         for entry in entries {
             let name = name_of(&entry.map_err(Error::io("list", place))?)?;
-            let is_emptied = RelationFile::parse(&name).is_some_and(|file| file.is_emptied(&unlogged));
+            let is_emptied =
+                RelationFile::parse(&name).is_some_and(|file| file.is_emptied(&unlogged));
             let is_temporary = is_database(path) && is_temporary_relation(&name);
             let path = below(path, &name);
             if is_left_out(&path, &name) || is_emptied || is_temporary {

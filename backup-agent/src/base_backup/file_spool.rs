@@ -105,7 +105,10 @@ pub(crate) async fn store(
     match send(config, &key, manifest, files, &mut writers).await {
         Ok(()) => {
             let stored = writers.finish().await?;
-            Ok(stored.iter().map(|bucket| bucket.name().to_owned()).collect())
+            Ok(stored
+                .iter()
+                .map(|bucket| bucket.name().to_owned())
+                .collect())
         }
         Err(error) => {
             writers.abandon().await;

@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn needed_at_both_times_and_not_taken_then_named() {
         let set = |paths: &[&str]| {
-            paths.iter()
+            paths
+                .iter()
                 .map(|path| (*path).to_owned())
                 .collect::<BTreeSet<_>>()
         };

@@ -183,7 +183,9 @@ impl Reader {
     fn classify_suspects(&self, suspects: Vec<Suspect>) -> bool {
         let mut findings = self.findings();
         for suspect in suspects {
-            let is_changed = self.started_at.is_some_and(|started_at| suspect.lsn > started_at);
+            let is_changed = self
+                .started_at
+                .is_some_and(|started_at| suspect.lsn > started_at);
             if is_changed && findings.torn.len() < MAX_SUSPECTS {
                 findings.torn.push(suspect);
             } else {

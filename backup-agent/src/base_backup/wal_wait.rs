@@ -72,7 +72,10 @@ pub(crate) async fn wait(
         match progress.check_status().await {
             Ok(status) => {
                 let enough = |segment: &_| {
-                    let holding = status.holders.iter().filter(|holder| holder.contains(segment));
+                    let holding = status
+                        .holders
+                        .iter()
+                        .filter(|holder| holder.contains(segment));
                     holding.count() >= buckets.required()
                 };
                 let missing = missing_segments(range(), &range().filter(enough).collect());
@@ -156,8 +159,16 @@ mod tests {
             archive_timeout_secs,
         };
         for (timeout, waited) in [(0, 60), (60, 180), (300, 660)] {
-            assert_eq!(segment_timeout_secs(None, &server(timeout)), waited, "{timeout}");
+            assert_eq!(
+                segment_timeout_secs(None, &server(timeout)),
+                waited,
+                "{timeout}"
+            );
         }
-        assert_eq!(segment_timeout_secs(Some(5), &server(60)), 5, "as it was set");
+        assert_eq!(
+            segment_timeout_secs(Some(5), &server(60)),
+            5,
+            "as it was set"
+        );
     }
 }

@@ -57,7 +57,10 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
     checks.extend(archive::checks(config, &buckets).await);
     let notes = buckets.health().check();
     let name = format!("state directory {}", config.state_directory.display());
-    checks.push(CheckOutcome::new(name, notes.map_err(|error| error.to_string())));
+    checks.push(CheckOutcome::new(
+        name,
+        notes.map_err(|error| error.to_string()),
+    ));
     checks.extend(server(config).await);
 
     let all = checks.len();

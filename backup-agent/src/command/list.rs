@@ -105,7 +105,9 @@ pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Err
     let overview = WalOverview::new(&archive, &buckets, identity.as_deref(), &summaries).await?;
     let mut backups = Vec::new();
     for entry in &catalog.backups {
-        let reach = overview.as_ref().and_then(|overview| overview.reach(&entry.summary));
+        let reach = overview
+            .as_ref()
+            .and_then(|overview| overview.reach(&entry.summary));
         let mut backup = BackupEntry::new(&entry.summary, &entry.buckets);
         if let Some(identity) = &identity {
             backup.label = Some(label(&archive, &buckets, identity, entry).await);

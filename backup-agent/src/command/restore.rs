@@ -143,9 +143,7 @@ fn result_lines(request: &RestoreRequest, restored: &restore::RestoredBackup) ->
 
 fn target(target: &RecoveryTarget) -> String {
     match target {
-        RecoveryTarget::Latest => {
-            "the end of the archive".to_owned()
-        }
+        RecoveryTarget::Latest => "the end of the archive".to_owned(),
         RecoveryTarget::Immediate => "the end of the backup".to_owned(),
         RecoveryTarget::Time(time) => display::timestamp(*time),
         RecoveryTarget::Lsn(lsn) => format!("position {lsn}"),

@@ -147,17 +147,21 @@ fn report(
         let before = drained.buckets.get(name);
         let copied = before.map_or(0, |before| before.copied) + stats.copied;
         let lacking = stats.lacking.max(before.map_or(0, |before| before.lacking));
-        let mut unresolved =
-            before.map_or_else(BTreeMap::new, |before| before.unresolved.clone());
+        let mut unresolved = before.map_or_else(BTreeMap::new, |before| before.unresolved.clone());
         unresolved.extend(stats.unresolved.clone());
         let lacking = lacking + unresolved.len();
-        let since = health.buckets.get(name).and_then(|bucket| bucket.lacking_since);
-        let since = since.map_or_else(String::new, |since| format!(" since {}", display::seconds(since)));
+        let since = health
+            .buckets
+            .get(name)
+            .and_then(|bucket| bucket.lacking_since);
+        let since = since.map_or_else(String::new, |since| {
+            format!(" since {}", display::seconds(since))
+        });
         let older = match stats.older {
             0 => String::new(),
-            older => format!(
-                ", {older} older than its backups omitted as expired (`--all` copies them)"
-            ),
+            older => {
+                format!(", {older} older than its backups omitted as expired (`--all` copies them)")
+            }
         };
         let text = format!("{name}: {copied} objects copied, {lacking} lacking{since}{older}");
         output::line(&text);

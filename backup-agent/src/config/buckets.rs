@@ -24,7 +24,9 @@ pub(crate) struct BucketConfig {
 }
 
 /// Validates the buckets and returns them in the same order.
-pub(super) fn validated(written: Vec<WrittenBucket>) -> Result<Vec<BucketConfig>, BackupConfigError> {
+pub(super) fn validated(
+    written: Vec<WrittenBucket>,
+) -> Result<Vec<BucketConfig>, BackupConfigError> {
     let mut buckets: Vec<BucketConfig> = Vec::new();
     for bucket in written {
         let bucket = bucket.validated()?;
@@ -59,7 +61,8 @@ impl WrittenBucket {
 /// Returns whether S3 allows the name (3 to 63 of these characters), which is also safe as a file
 /// name.
 fn is_bucket_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
     (3..=63).contains(&name.len())
         && name.bytes().all(allowed)
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())

@@ -25,7 +25,8 @@ impl Fingerprint {
     /// Returns the fingerprint, with a new salt, of a content stored under `key`.
     pub(crate) fn of_reader(key: &str, content: impl Read) -> io::Result<Self> {
         let mut salt = [0; 32];
-        rand::fill(&mut salt).map_err(|_| io::Error::other("the random number generator failed"))?;
+        rand::fill(&mut salt)
+            .map_err(|_| io::Error::other("the random number generator failed"))?;
         Ok(Self {
             salt: BASE64_STANDARD.encode(salt),
             hmac_sha256: BASE64_STANDARD.encode(tag(&salt, key, content)?),

@@ -63,7 +63,10 @@ impl Recipients {
 
     /// Wraps a data key so that each recipient can unwrap it.
     pub(crate) fn wrap(&self, data_key: &[u8; DATA_KEY_BYTES]) -> std::io::Result<Vec<u8>> {
-        let recipients = self.0.iter().map(|recipient| recipient as &dyn age::Recipient);
+        let recipients = self
+            .0
+            .iter()
+            .map(|recipient| recipient as &dyn age::Recipient);
         let encryptor =
             age::Encryptor::with_recipients(recipients).map_err(std::io::Error::other)?;
         let mut wrapped = Vec::new();

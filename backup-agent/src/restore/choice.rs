@@ -2,7 +2,9 @@
 //! its transactions were committed by a primary's clock: the WAL before its end shows their times.
 
 use causeway_core::Lsn;
-use causeway_core::backup::{BackupSummary, RecoveryTarget, TimelineHistory, WallTime, choose_backup};
+use causeway_core::backup::{
+    BackupSummary, RecoveryTarget, TimelineHistory, WallTime, choose_backup,
+};
 use causeway_core::lsn::{SegmentName, SegmentSize};
 use tempfile::NamedTempFile;
 

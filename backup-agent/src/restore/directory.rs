@@ -64,7 +64,11 @@ impl TargetDirectory {
             marker.claim(&tablespace.directory)?;
         }
         for path in &head.directories {
-            match self.tablespaces.iter().find(|tablespace| tablespace.link == *path) {
+            match self
+                .tablespaces
+                .iter()
+                .find(|tablespace| tablespace.link == *path)
+            {
                 Some(tablespace) => self.link(tablespace)?,
                 None => self.make(&self.root.join(path))?,
             }
@@ -144,7 +148,10 @@ impl TargetDirectory {
             let is_kept = plan.has(&path)
                 || path == UNFINISHED_CONTROL_FILE
                 || name_of(&path) == MARKER
-                || self.tablespaces.iter().any(|tablespace| tablespace.link == path);
+                || self
+                    .tablespaces
+                    .iter()
+                    .any(|tablespace| tablespace.link == path);
             if !is_kept {
                 let path = entry.path();
                 warn!(path = %path.display(), "file outside of the backup removed");
@@ -193,7 +200,9 @@ impl TargetDirectory {
         let from = self.root.join(UNFINISHED_CONTROL_FILE);
         let to = self.root.join(CONTROL_FILE);
         fs::rename(&from, &to).map_err(Error::io("name", &to))?;
-        let named = to.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all());
+        let named = to
+            .parent()
+            .map_or(Ok(()), |parent| File::open(parent)?.sync_all());
         named.map_err(Error::io("make durable", &to))?;
         // From here on a server may run on it, and no restore resumes.
         for tablespace in &self.tablespaces {
@@ -203,10 +212,13 @@ impl TargetDirectory {
     }
 
     fn sync(&self) -> Result<(), Error> {
-        let tablespaces = self.tablespaces.iter().map(|tablespace| &tablespace.directory);
+        let tablespaces = self
+            .tablespaces
+            .iter()
+            .map(|tablespace| &tablespace.directory);
         for place in std::iter::once(&self.root).chain(tablespaces) {
-            let synced =
-                File::open(place).and_then(|directory| nix::unistd::syncfs(directory).map_err(io::Error::from));
+            let synced = File::open(place)
+                .and_then(|directory| nix::unistd::syncfs(directory).map_err(io::Error::from));
             synced.map_err(Error::io("make durable", place))?;
         }
         Ok(())

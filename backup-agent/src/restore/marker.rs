@@ -137,9 +137,10 @@ impl Marker {
             return Ok(());
         }
         let mut text = Vec::new();
-        let read = File::open(directory.join(MARKER)).and_then(|mut file| file.read_to_end(&mut text));
-        let is_ours =
-            read.is_ok() && serde_json::from_slice::<Self>(&text).is_ok_and(|marker| marker == *self);
+        let read =
+            File::open(directory.join(MARKER)).and_then(|mut file| file.read_to_end(&mut text));
+        let is_ours = read.is_ok()
+            && serde_json::from_slice::<Self>(&text).is_ok_and(|marker| marker == *self);
         if is_ours || is_free(directory, &["lost+found", MARKER])? {
             return Ok(());
         }

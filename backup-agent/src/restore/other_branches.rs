@@ -20,7 +20,10 @@ pub(super) async fn refuse_partial_end(
     reach: &KnownReach,
 ) -> Result<(), Error> {
     let timeline = lineage.timeline();
-    let last = reach.segments.last.filter(|segment| segment.timeline == timeline);
+    let last = reach
+        .segments
+        .last
+        .filter(|segment| segment.timeline == timeline);
     let whole_until = match last {
         Some(last) => last.start(reach.segment_size).get() + reach.segment_size.bytes(),
         None => lineage.begin(timeline).map_or(0, Lsn::get),

@@ -235,7 +235,11 @@ mod tests {
         std::fs::write(world.root.path().join("0"), b"first pageSECOND").unwrap();
         let mut sink = world.sink(&[(0, 0, 0), (0, 10, 1), (1, 0, 2)]);
         sink.keep_existing_blobs().unwrap();
-        let left: Vec<_> = sink.left.iter().map(|place| (place.file, place.at)).collect();
+        let left: Vec<_> = sink
+            .left
+            .iter()
+            .map(|place| (place.file, place.at))
+            .collect();
         assert_eq!(left, [(0, 10), (1, 0)]);
     }
 
@@ -298,7 +302,12 @@ mod tests {
                 ["0", "1"].map(Into::into).to_vec().into(),
             );
             let progress = Arc::new(RestoreProgress::new(30));
-            PackSink::new(files, progress, self.payload.len().try_into().unwrap(), left)
+            PackSink::new(
+                files,
+                progress,
+                self.payload.len().try_into().unwrap(),
+                left,
+            )
         }
 
         fn content(&self, name: &str) -> Vec<u8> {

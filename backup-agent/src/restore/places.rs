@@ -73,7 +73,9 @@ pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Error> {
 /// Refuses a path with `..`, which changes its meaning once a component is a link, and a path that
 /// cannot be written into a settings file.
 pub(crate) fn check_clean(path: &Path) -> Result<(), Error> {
-    let climbs = path.components().any(|component| component == Component::ParentDir);
+    let climbs = path
+        .components()
+        .any(|component| component == Component::ParentDir);
     let text = path.to_str();
     if climbs || text.is_none_or(|text| text.contains(char::is_control)) {
         let text = format!(

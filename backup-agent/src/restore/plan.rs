@@ -198,7 +198,8 @@ fn runs(blobs: &[u64], at_once: u64) -> Vec<PackRun> {
             }
             // The pack is read once for each part: a pack with many blobs has small ones.
             _ => {
-                let parts = (0..count.div_ceil(at_once)).map(|part| part * at_once..(part + 1) * at_once);
+                let parts =
+                    (0..count.div_ceil(at_once)).map(|part| part * at_once..(part + 1) * at_once);
                 runs.extend(parts.map(|blobs| PackRun {
                     packs: packs.clone(),
                     blobs,

@@ -93,7 +93,10 @@ fn no_inherited_recovery(version: u32) -> Vec<Setting> {
     if version < 160_000 {
         empty.push("promote_trigger_file");
     }
-    let mut settings: Vec<Setting> = empty.into_iter().map(|name| (name, String::new())).collect();
+    let mut settings: Vec<Setting> = empty
+        .into_iter()
+        .map(|name| (name, String::new()))
+        .collect();
     settings.push(("recovery_target_inclusive", "on".to_owned()));
     settings.push(("recovery_min_apply_delay", "0".to_owned()));
     settings
@@ -174,10 +177,9 @@ fn restore_command(
         }
         Purpose::Standby => format!("wal fetch --retry-timeout-secs {STANDBY_RETRY_SECS}"),
     };
-    let from = request
-        .from
-        .as_deref()
-        .map_or(String::new(), |endpoint| format!(" --from {}", quoted(endpoint)));
+    let from = request.from.as_deref().map_or(String::new(), |endpoint| {
+        format!(" --from {}", quoted(endpoint))
+    });
     let path = |path: &std::path::Path| path.to_str().map(quoted);
     let Some((program, settings)) = path(&program).zip(path(&config.path)) else {
         let text = "the paths of this program and of its settings must be UTF-8";

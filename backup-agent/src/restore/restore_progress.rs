@@ -34,7 +34,10 @@ impl RestoreProgress {
     pub(super) fn add(&self, bytes: u64) {
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.blobs.fetch_add(1, Ordering::Relaxed);
-        let mut reported_at = self.reported_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported_at = self
+            .reported_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if reported_at.elapsed() >= REPORT_INTERVAL {
             *reported_at = Instant::now();
             let percent = bytes.saturating_mul(100) / self.all_bytes.max(1);

@@ -69,7 +69,8 @@ impl TablespaceGuard {
             let address = bytes.get(8..).and_then(<[u8]>::first_chunk);
             let address = address.map(|bytes| Lsn::new(u64::from_le_bytes(*bytes)));
             let before = read_state(&self.data_directory);
-            self.before = before.filter(|scanner| address.is_some() && scanner.expects() == address);
+            self.before =
+                before.filter(|scanner| address.is_some() && scanner.expects() == address);
         }
         if let Some(before) = &mut self.before {
             let room = CONTINUED_BYTES.saturating_sub(self.seen_bytes);

@@ -33,7 +33,10 @@ pub(crate) fn place(
 ) -> Result<Vec<PlacedTablespace>, Error> {
     let all = &manifest.tablespaces;
     for (old, _) in &request.tablespaces {
-        if !all.iter().any(|tablespace| Path::new(&tablespace.location) == old) {
+        if !all
+            .iter()
+            .any(|tablespace| Path::new(&tablespace.location) == old)
+        {
             return Err(Error::Refused(format!(
                 "`--tablespace-mapping`: the backup has no tablespace in `{}`; {}",
                 old.display(),
@@ -83,6 +86,9 @@ fn listed(all: &[Tablespace]) -> String {
     if all.is_empty() {
         return "it has none outside of the data directory".to_owned();
     }
-    let names: Vec<_> = all.iter().map(|tablespace| format!("`{}`", tablespace.location)).collect();
+    let names: Vec<_> = all
+        .iter()
+        .map(|tablespace| format!("`{}`", tablespace.location))
+        .collect();
     format!("it has {}", names.join(", "))
 }

@@ -66,7 +66,10 @@ impl Catalog {
 
     /// Returns the summaries, which are readable without an identity.
     pub(crate) fn summaries(&self) -> Vec<BackupSummary> {
-        self.backups.iter().map(|backup| backup.summary.clone()).collect()
+        self.backups
+            .iter()
+            .map(|backup| backup.summary.clone())
+            .collect()
     }
 
     /// Fails if a bucket did not respond: a backup that only this bucket holds may be newer.
@@ -126,7 +129,11 @@ pub(crate) async fn system_id(
     }
     let prefix = ObjectKeys::cluster_prefix(&config.cluster);
     let lists = buckets.folders(&prefix).await?;
-    let answered = |queried: &&Bucket| lists.iter().any(|(bucket, _)| bucket.name() == queried.name());
+    let answered = |queried: &&Bucket| {
+        lists
+            .iter()
+            .any(|(bucket, _)| bucket.name() == queried.name())
+    };
     let silent = buckets.all().iter().find(|bucket| !answered(bucket));
     let silent = silent.map(|bucket| bucket.name().to_owned());
     let names = lists.into_iter().flat_map(|(_, names)| names);
@@ -158,14 +165,20 @@ pub(crate) async fn system_id(
 /// Reads the summary of each backup in every bucket that responds.
 pub(crate) async fn list(buckets: &Buckets, object_keys: &ObjectKeys) -> Result<Catalog, Error> {
     let lists = buckets.folders(&object_keys.backup_prefix()).await?;
-    let answered = |queried: &Bucket| lists.iter().any(|(bucket, _)| bucket.name() == queried.name());
+    let answered = |queried: &Bucket| {
+        lists
+            .iter()
+            .any(|(bucket, _)| bucket.name() == queried.name())
+    };
     let silent = buckets.all().iter().filter(|bucket| !answered(bucket));
     let mut catalog = Catalog {
         silent: silent.map(|bucket| bucket.name().to_owned()).collect(),
         ..Catalog::default()
     };
     let manifests = lists.iter().flat_map(|(bucket, names)| {
-        let ids = names.iter().filter_map(|name| name.parse::<BackupId>().ok());
+        let ids = names
+            .iter()
+            .filter_map(|name| name.parse::<BackupId>().ok());
         ids.map(|id| (*bucket, id))
     });
     let mut looks = futures_util::stream::iter(manifests)
@@ -276,7 +289,9 @@ impl ManifestOutput for ManifestCheck<'_> {
     }
 
     fn write(&mut self, content: &[u8]) -> Result<SinkDemand, DownloadError> {
-        self.lines.push(content).map_err(|error| of_content(&error))?;
+        self.lines
+            .push(content)
+            .map_err(|error| of_content(&error))?;
         match self.lines.head() {
             Some(head) if head.summary != *self.summary => {
                 let text = "its metadata differs from its encrypted content";

@@ -137,7 +137,10 @@ impl Downloader {
                     Err(DownloadError::Here(failure)) => return Err(failure),
                     Err(DownloadError::Slow { bytes_per_sec }) => {
                         let bucket = bucket.name();
-                        warn!(bucket, key, bytes_per_sec, "slow bucket abandoned for another");
+                        warn!(
+                            bucket,
+                            key, bytes_per_sec, "slow bucket abandoned for another"
+                        );
                         self.avoid(bucket, Some(bytes_per_sec));
                         tries.slow.insert(bucket.to_owned());
                         give_up_at = Instant::now() + self.retry_for;

@@ -305,7 +305,9 @@ impl<'a> ObjectSearch<'a> {
         let health = &self.buckets.health;
         let is_absent_elsewhere = self.candidates.iter().any(BucketCandidate::is_absent);
         let Some(candidate) = self.candidates.get_mut(number) else {
-            return Err(Error::Internal("a response of a bucket that was not queried"));
+            return Err(Error::Internal(
+                "a response of a bucket that was not queried",
+            ));
         };
         let name = candidate.bucket.name();
         let again = match why {
@@ -360,7 +362,11 @@ impl<'a> ObjectSearch<'a> {
         if let Some(damaged) = self.damaged {
             return damaged;
         }
-        let absent = self.candidates.iter().filter(|candidate| candidate.is_absent()).count();
+        let absent = self
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.is_absent())
+            .count();
         match self.last {
             _ if absent == self.candidates.len() => Error::NotArchived {
                 name: self.key.to_owned(),

@@ -86,7 +86,10 @@ impl Listing {
         };
         self.page = objects.collect::<Option<_>>().ok_or_else(incomplete)?;
         let token = page.next_continuation_token;
-        self.next = match self.bucket.next_token(&self.prefix, token, page.is_truncated)? {
+        self.next = match self
+            .bucket
+            .next_token(&self.prefix, token, page.is_truncated)?
+        {
             Some(token) => NextPage::Token(token),
             None => NextPage::None,
         };

@@ -187,7 +187,10 @@ impl ObjectBody {
         let call = call
             .set_if_match(self.version.etag.clone())
             .range(format!("bytes={}-", self.received_bytes));
-        let answer = match bucket.answer("return the rest of", key, 0, call.send()).await {
+        let answer = match bucket
+            .answer("return the rest of", key, 0, call.send())
+            .await
+        {
             Ok(answer) => answer,
             // Causeway overwrites no object, so another program replaced this one.
             Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {

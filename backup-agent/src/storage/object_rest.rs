@@ -54,7 +54,8 @@ impl ObjectVersion {
         }
         let repeated = from.checked_sub(first);
         Ok(Rest {
-            repeated_bytes: repeated.ok_or("the rest begins after the position where it was cut")?,
+            repeated_bytes: repeated
+                .ok_or("the rest begins after the position where it was cut")?,
             total_bytes: self.total_bytes.or(total),
         })
     }

@@ -107,7 +107,11 @@ async fn pack_in_no_bucket_then_named_and_no_manifest_copied() {
         let lacks = "FAILED packs of the newest backup: bucket `near` lacks pack 00000001";
         assert!(checked.stdout.contains(lacks), "{checked:?}");
         let nowhere = format!("pack 00000001 of backup {newest} is complete in no bucket");
-        assert_eq!(checked.stdout.contains(&nowhere), has_identity, "{checked:?}");
+        assert_eq!(
+            checked.stdout.contains(&nowhere),
+            has_identity,
+            "{checked:?}"
+        );
     }
 }
 

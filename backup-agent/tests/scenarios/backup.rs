@@ -204,7 +204,9 @@ async fn bucket_away_then_backup_succeeds_and_reports_it() {
     world.near.come_back().await;
     world.run(&["wal", "backfill"]).await.ok();
     let log = |keys: Vec<String>| -> Vec<String> {
-        keys.into_iter().filter(|key| key.contains("/wal/")).collect()
+        keys.into_iter()
+            .filter(|key| key.contains("/wal/"))
+            .collect()
     };
     assert_eq!(log(world.near.keys()), log(world.far.keys()));
     let states = fs::read_dir(world.path("state/lacking/near")).unwrap();
@@ -235,7 +237,13 @@ async fn too_few_buckets_then_no_backup() {
         .await
         .fails_with(14, "1 of 2 required buckets");
 
-    assert!(!world.near.keys().iter().any(|key| key.ends_with("/manifest")));
+    assert!(
+        !world
+            .near
+            .keys()
+            .iter()
+            .any(|key| key.ends_with("/manifest"))
+    );
     server.stop();
 }
 

@@ -85,7 +85,10 @@ async fn damaged_page_with_a_newer_lsn_then_named() {
 
     let (code, stderr) = running.ended().await;
     assert_eq!(code, Some(18), "{stderr}");
-    assert!(stderr.contains(&format!("{table}: 1 block (3)")), "{stderr}");
+    assert!(
+        stderr.contains(&format!("{table}: 1 block (3)")),
+        "{stderr}"
+    );
     server.stop();
 }
 

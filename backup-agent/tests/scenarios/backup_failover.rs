@@ -35,7 +35,9 @@ async fn primary_fails_over_during_the_backup_then_refused() {
     let mut promote = as_postgres("/usr/lib/postgresql/15/bin/pg_ctl");
     let promoted = promote.args(["promote", "-D"]).arg(&data).output().await;
     assert!(
-        promoted.as_ref().is_ok_and(|output| output.status.success()),
+        promoted
+            .as_ref()
+            .is_ok_and(|output| output.status.success()),
         "{promoted:?}"
     );
     primary

@@ -39,7 +39,8 @@ async fn archiver_of_the_primary_far_behind_then_standby_waits_too() {
         world.directory.path().display()
     );
     world.configure(|settings| {
-        settings.replace(&data, "")
+        settings
+            .replace(&data, "")
             .replace("[limits]", &format!("{there}[limits]"))
             .replace("wait-secs = 30", "wait-secs = 4")
     });

@@ -22,7 +22,10 @@ async fn copy_of_the_data_directory_then_refused() {
         at(&world, &copy, "postgres");
         world.run(&["backup"]).await.fails_with(12, why);
         let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
-        assert!(checked.stdout.contains("FAILED data directory"), "{checked:?}");
+        assert!(
+            checked.stdout.contains("FAILED data directory"),
+            "{checked:?}"
+        );
         assert!(checked.stdout.contains(why), "{checked:?}");
     };
 
@@ -36,7 +39,13 @@ async fn copy_of_the_data_directory_then_refused() {
     refuse("another server was started there, on port 5433").await;
     fs::remove_file(&pid).unwrap();
     refuse("no server runs there").await;
-    assert!(world.near.keys().iter().all(|key| !key.contains("/backup/")));
+    assert!(
+        world
+            .near
+            .keys()
+            .iter()
+            .all(|key| !key.contains("/backup/"))
+    );
 
     // The directory by another path, as in a container, and by a user who may read no path.
     server

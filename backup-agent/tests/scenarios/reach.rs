@@ -48,14 +48,18 @@ async fn segment_missing_then_every_command_names_it() {
     );
     let listed = world.run(&["list"]).await.ok();
     assert!(
-        listed.stdout.contains(&format!("GAP: `{missing}` is missing")),
+        listed
+            .stdout
+            .contains(&format!("GAP: `{missing}` is missing")),
         "{listed:?}"
     );
     // A host without an identity detects it as well.
     world.configure(|settings| settings.replace("identity-file", "#identity-file"));
     let listed = world.run(&["list"]).await.ok();
     assert!(
-        listed.stdout.contains(&format!("GAP: `{missing}` is missing")),
+        listed
+            .stdout
+            .contains(&format!("GAP: `{missing}` is missing")),
         "{listed:?}"
     );
     world.configure(str::to_owned);
@@ -167,7 +171,9 @@ async fn history_lost_then_its_timeline_not_skipped() {
 
     let checked = world.run(&["check"]).await.fails_with(22, "checks failed");
     assert!(
-        checked.stdout.contains("FAILED histories: timeline 2 has WAL"),
+        checked
+            .stdout
+            .contains("FAILED histories: timeline 2 has WAL"),
         "{checked:?}"
     );
     let directory = world.path("restored");

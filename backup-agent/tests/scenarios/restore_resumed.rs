@@ -108,7 +108,10 @@ async fn buckets_away_then_next_run_resumes() {
     let faults = &world.near.faults;
     faults.add("GET", "/pack/", 3, Fault::SlowBody(1 << 30));
     faults.add("GET", "/pack/", 1000, Fault::Error(503, "SlowDown"));
-    let ran = world.run(&restore).await.fails_with(14, "the same command resumes it");
+    let ran = world
+        .run(&restore)
+        .await
+        .fails_with(14, "the same command resumes it");
     assert!(ran.stderr.contains("/pack/"), "{ran:?}");
     faults.clear();
 
@@ -216,7 +219,9 @@ fn packs(store: &Store) -> usize {
 /// Returns the number of different packs requested since `seen` was empty.
 fn asked(store: &Store, seen: &mut BTreeSet<String>) -> usize {
     let requests = store.faults.take_requests().into_iter();
-    seen.extend(requests.filter(|request| request.starts_with("GET") && request.contains("/pack/")));
+    seen.extend(
+        requests.filter(|request| request.starts_with("GET") && request.contains("/pack/")),
+    );
     seen.len()
 }
 

@@ -80,7 +80,11 @@ async fn tablespace_without_a_place_then_refused() {
     for (mapping, code, expected) in [
         (format!("{side}/x={side}-new"), 24, "has no tablespace in"),
         (format!("{side}={side}"), 21, "is not empty"),
-        (format!("{side}={side}/below"), 24, "is inside the tablespace"),
+        (
+            format!("{side}={side}/below"),
+            24,
+            "is inside the tablespace",
+        ),
     ] {
         let mut args = restore.to_vec();
         args.extend(["--tablespace-mapping", &mapping]);

@@ -10,7 +10,9 @@ use crate::postgres::{BIN, Server};
 async fn checkpointer_hangs_then_backup_fails() {
     let world = World::new().await;
     let server = Server::create(&world).await;
-    world.configure(|settings| settings.replace("[limits]", "[limits]\ncheckpoint-timeout-secs = 2"));
+    world.configure(|settings| {
+        settings.replace("[limits]", "[limits]\ncheckpoint-timeout-secs = 2")
+    });
     let pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
     let frozen = Frozen::new(server.sql(pid).await.parse().unwrap());
     let failed = world.run(&["backup"]).await;
@@ -31,7 +33,8 @@ async fn checkpointer_hangs_then_backup_fails() {
 async fn lock_is_never_released_then_backup_fails() {
     let world = World::new().await;
     let server = Server::create(&world).await;
-    world.configure(|settings| settings.replace("[limits]", "[limits]\nstatement-timeout-secs = 2"));
+    world
+        .configure(|settings| settings.replace("[limits]", "[limits]\nstatement-timeout-secs = 2"));
     let lock = "BEGIN; LOCK pg_tablespace IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3600)";
     let mut holder = as_postgres(format!("{BIN}/psql"))
         .args(["-XAtq", "-U", "postgres", "-c", lock, "-h"])

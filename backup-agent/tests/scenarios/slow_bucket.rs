@@ -27,10 +27,9 @@ async fn nearest_bucket_crawls_then_restored_from_the_next() {
     let restored = timeout(SOON, world.run(&args)).await;
     let restored = restored.expect("the healthy bucket is asked").ok();
 
-    let named = restored
-        .stderr
-        .lines()
-        .any(|line| line.contains("bucket=near") && line.contains("slow bucket abandoned for another"));
+    let named = restored.stderr.lines().any(|line| {
+        line.contains("bucket=near") && line.contains("slow bucket abandoned for another")
+    });
     assert!(named, "{restored:?}");
     eprintln!("measured: {:?}", restored.took);
 }

@@ -90,7 +90,12 @@ impl Store {
         let mut objects: Vec<_> = files(&top)
             .into_iter()
             .map(|path| {
-                let key = path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned();
+                let key = path
+                    .strip_prefix(&top)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
                 (key, path)
             })
             .collect();

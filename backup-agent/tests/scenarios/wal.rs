@@ -169,7 +169,9 @@ async fn new_timeline_then_ancestor_segments_archived_first() {
 async fn host_without_identity_then_writes_and_cannot_read() {
     let world = host().await;
     world.configure(|settings| {
-        let lines = settings.lines().filter(|line| !line.starts_with("identity-file"));
+        let lines = settings
+            .lines()
+            .filter(|line| !line.starts_with("identity-file"));
         lines.collect::<Vec<_>>().join("\n")
     });
     let path = segment(&world, 1, 3, b"log");

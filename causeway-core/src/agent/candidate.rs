@@ -23,7 +23,11 @@ impl Agent {
         }
         // Between the last observed version and the deletion there may have been another, of a later epoch and
         // with more reserved timelines, and its holder may be writing.
-        if self.observed.as_ref().is_some_and(|observed| observed.missing) {
+        if self
+            .observed
+            .as_ref()
+            .is_some_and(|observed| observed.missing)
+        {
             self.last_decision = Some(Decision::NoAction(NoAction::LeaseMissing));
             return;
         }
@@ -46,7 +50,10 @@ impl Agent {
             return false;
         };
         let ours = observed.record.holder == self.holder() && observed.record.epoch == armed.epoch;
-        let held = matches!(observed.record.state, LeaseState::Held | LeaseState::Acquiring);
+        let held = matches!(
+            observed.record.state,
+            LeaseState::Held | LeaseState::Acquiring
+        );
         let runs = matches!(local.server, ServerView::MayWrite | ServerView::Standby(_));
         if !ours || !held || !runs || now.has_passed_on_any_clock(armed.stop_at) {
             return false;

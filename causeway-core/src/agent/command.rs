@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::{Agent, AgentAction, ReleaseReason, Role, ObservedLease};
+use super::{Agent, AgentAction, ObservedLease, ReleaseReason, Role};
 use crate::failover::decision::{self, NoAction, PromotionMode, Takeover};
 use crate::failover::observation::ServerView;
 use crate::lease::LeaseState;
@@ -109,8 +109,8 @@ impl Agent {
             return Err(CommandRejected::OtherDatabase);
         }
         let age = now.elapsed_lower_bound(observed.since);
-        let over =
-            observed.record.state == LeaseState::Released || age >= self.settings.timing.lease_duration;
+        let over = observed.record.state == LeaseState::Released
+            || age >= self.settings.timing.lease_duration;
         if fenced == FencingProof::LeaseExpired && !over {
             return Err(CommandRejected::NotFenced(
                 observed.record.holder.node.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::service::{InheritedDurations, GuardWatch, ServiceWatch};
+use super::service::{GuardWatch, InheritedDurations, ServiceWatch};
 use super::{
     Agent, AgentAction, AgentConfig, LocalObservation, OperatorAlert, ReleaseReason, Role,
 };
@@ -75,7 +75,9 @@ impl HeldLease {
         let open = record.state == LeaseState::Held;
         let record_position = record.last_position;
         let idle = Duration::from_millis(record.idle_millis);
-        let age = record.last_position.map_or(0, |position| position.age_millis);
+        let age = record
+            .last_position
+            .map_or(0, |position| position.age_millis);
         let unproven = if open {
             idle.max(Duration::from_millis(age))
         } else {
@@ -129,7 +131,10 @@ impl HeldLease {
     ) -> Option<OperatorAlert> {
         let reason = self.service.observe(now, local, self.open, settings);
         let expected = self.record.system_id;
-        let found = local.primary.map(|primary| primary.system_id).or(local.system_id);
+        let found = local
+            .primary
+            .map(|primary| primary.system_id)
+            .or(local.system_id);
         if found.is_some_and(|system_id| system_id != expected) {
             self.releasing = Some(ReleaseReason::OtherDatabase);
         } else if let Some((found, reserved)) = self.find_wrong_timeline(local) {
@@ -237,7 +242,10 @@ impl Agent {
         }
         // A release with a lost response, of this agent or an earlier one, may have been stored, and another
         // node may have taken the lease before the object was deleted.
-        let missing = self.observed.as_ref().is_some_and(|observed| observed.missing);
+        let missing = self
+            .observed
+            .as_ref()
+            .is_some_and(|observed| observed.missing);
         let condition = match (missing, held.proven && held.releasing.is_none()) {
             (true, false) => return,
             (true, true) => WritePrecondition::Missing,
@@ -302,7 +310,8 @@ impl Agent {
             record.last_position = Some(held.with_inherited_rates(now, primary.position));
             record.last_primary = Some(self.identity.node.clone());
             let ancestry = local.and_then(|local| local.ancestry.clone());
-            let current = |history: &TimelineHistory| history.timeline() == primary.position.timeline;
+            let current =
+                |history: &TimelineHistory| history.timeline() == primary.position.timeline;
             record.ancestry = ancestry.or(record.ancestry).filter(current);
         }
         self.write_lease(now, record, mode, condition, actions);
@@ -312,7 +321,9 @@ impl Agent {
     pub(super) fn time_to_drain(&self) -> Duration {
         let timing = self.settings.timing;
         match &self.role {
-            Role::Holder(held) if held.releasing == Some(ReleaseReason::Command) => COMMAND_DRAIN_TIMEOUT,
+            Role::Holder(held) if held.releasing == Some(ReleaseReason::Command) => {
+                COMMAND_DRAIN_TIMEOUT
+            }
             Role::Holder(_) | Role::Candidate => {
                 timing.kill_deadline.saturating_sub(timing.stop_deadline)
             }
@@ -331,7 +342,9 @@ impl HeldLease {
         let highest = self.record.highest_reserved_timeline;
         match (self.mode, local.server) {
             (PromotionMode::Promote(reserved), _) => {
-                let taken = local.taken_timeline.filter(|timeline| *timeline >= reserved)?;
+                let taken = local
+                    .taken_timeline
+                    .filter(|timeline| *timeline >= reserved)?;
                 Some(highest.max(taken).next())
             }
             (PromotionMode::Resume, ServerView::Standby(own)) => {

@@ -138,7 +138,12 @@ impl Agent {
     }
 
     /// Records why the record in the store is ignored, and alerts the operator once for each reason.
-    fn report_unusable(&mut self, kind: ProblemKind, alarm: OperatorAlert, actions: &mut Vec<AgentAction>) {
+    fn report_unusable(
+        &mut self,
+        kind: ProblemKind,
+        alarm: OperatorAlert,
+        actions: &mut Vec<AgentAction>,
+    ) {
         let problem = NodeProblem::new(kind, alarm.to_string());
         if self.unusable.as_ref() != Some(&problem) {
             self.unusable = Some(problem);
@@ -262,7 +267,12 @@ impl Agent {
         }
     }
 
-    fn keep_highest(&mut self, now: HostInstant, record: &LeaseRecord, actions: &mut Vec<AgentAction>) {
+    fn keep_highest(
+        &mut self,
+        now: HostInstant,
+        record: &LeaseRecord,
+        actions: &mut Vec<AgentAction>,
+    ) {
         if record.order() > self.highest {
             self.highest = record.order();
             self.highest_at = Some(now);

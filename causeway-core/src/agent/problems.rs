@@ -70,7 +70,8 @@ impl Agent {
 
     fn is_open_elsewhere(&self, now: HostInstant) -> bool {
         self.observed.as_ref().is_some_and(|observed| {
-            let renewed = now.elapsed_lower_bound(observed.since) < self.settings.timing.lease_duration;
+            let renewed =
+                now.elapsed_lower_bound(observed.since) < self.settings.timing.lease_duration;
             observed.record.state == LeaseState::Held
                 && observed.record.holder.node != self.identity.node
                 && renewed

@@ -181,8 +181,10 @@ impl ServiceWatch {
         open: bool,
         settings: &AgentConfig,
     ) -> Option<ReleaseReason> {
-        let max_restarts_per_minute = usize::try_from(settings.max_restarts_per_minute).unwrap_or(usize::MAX);
-        let often = self.started_at.len() > max_restarts_per_minute || self.starts_since_proof > settings.max_restarts_per_minute;
+        let max_restarts_per_minute =
+            usize::try_from(settings.max_restarts_per_minute).unwrap_or(usize::MAX);
+        let often = self.started_at.len() > max_restarts_per_minute
+            || self.starts_since_proof > settings.max_restarts_per_minute;
         if often && matches!(local.server, ServerView::Stopped(_)) {
             return Some(ReleaseReason::KeepsEnding);
         }

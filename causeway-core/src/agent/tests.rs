@@ -188,7 +188,9 @@ fn position() -> PrimaryPosition {
 fn written(actions: Vec<AgentAction>) -> Vec<LeaseWrite> {
     let write = |action| match action {
         AgentAction::WriteLease(write) => Some(*write),
-        AgentAction::ReadLease | AgentAction::StoreHighest(..) | AgentAction::AlertOperator(_) => None,
+        AgentAction::ReadLease | AgentAction::StoreHighest(..) | AgentAction::AlertOperator(_) => {
+            None
+        }
     };
     actions.into_iter().filter_map(write).collect()
 }

@@ -25,11 +25,15 @@ impl TimelineHistory {
     /// its end and is in `held`.
     pub fn segment(&self, number: u64, held: &HeldSegments) -> Option<SegmentName> {
         let size = held.segment_size();
-        let begun = self.ancestors().last().map_or(0, |ancestor| ancestor.left_at.get());
+        let begun = self
+            .ancestors()
+            .last()
+            .map_or(0, |ancestor| ancestor.left_at.get());
         let newest = std::iter::once((self.timeline(), begun, u64::MAX));
         let ancestors: Vec<_> = self.stretches().collect();
         let ancestors = ancestors.into_iter().rev();
-        let parts = newest.chain(ancestors.map(|(timeline, begin, end)| (timeline, begin.get(), end.get())));
+        let parts = newest
+            .chain(ancestors.map(|(timeline, begin, end)| (timeline, begin.get(), end.get())));
         let mut names = parts
             .filter(|(_, begin, end)| {
                 begin / size.bytes() <= number && number.saturating_mul(size.bytes()) < *end

@@ -59,7 +59,8 @@ impl LossLimit {
     /// Returns whether a data loss is within the limit.
     pub fn admits(&self, loss: Option<&DataLoss>) -> bool {
         loss.is_none_or(|loss| {
-            loss.bytes_at_most <= self.bytes && self.rows.is_none_or(|rows| loss.rows_at_most <= rows)
+            loss.bytes_at_most <= self.bytes
+                && self.rows.is_none_or(|rows| loss.rows_at_most <= rows)
         })
     }
 }
@@ -76,7 +77,11 @@ const MIN_BYTES_PER_ROW: u64 = 64;
 /// Estimates the loss if a standby with the progress `own` takes over from the primary that recorded `last`,
 /// on the same timeline. A released lease does not change it: the primary may have written from its last
 /// renewal until PostgreSQL had stopped.
-pub fn estimate_loss_on_timeline(last: &PrimaryPosition, own: ReplayProgress, timing: &LeaseTiming) -> DataLoss {
+pub fn estimate_loss_on_timeline(
+    last: &PrimaryPosition,
+    own: ReplayProgress,
+    timing: &LeaseTiming,
+) -> DataLoss {
     estimate_from_lsn(last, own.received_lsn, timing)
 }
 
@@ -268,7 +273,8 @@ mod tests {
             let ours = ours.map(ancestors);
             let own = on(timeline, 2000);
             let lease = lease(3, &[(1, 400), (2, 600)]);
-            let loss = estimate_loss(&lease, own, ours.as_deref(), &LeaseTiming::default()).unwrap();
+            let loss =
+                estimate_loss(&lease, own, ours.as_deref(), &LeaseTiming::default()).unwrap();
             loss.known_bytes
         };
         // Promoted from the end of 3, and interrupted before it accepted writes: no WAL is missing.
@@ -291,7 +297,8 @@ mod tests {
     #[test]
     fn holder_never_accepted_writes_then_loss_has_its_time() {
         let mut lease = lease(1, &[]);
-        let of = |lease: &LeaseRecord| estimate_loss(lease, own(900), None, &LeaseTiming::default());
+        let of =
+            |lease: &LeaseRecord| estimate_loss(lease, own(900), None, &LeaseTiming::default());
         assert_eq!(of(&lease).unwrap().unopened, None);
 
         lease.holder.node = "b".parse().unwrap();

@@ -60,7 +60,7 @@ pub struct LeaseView {
 pub enum ServerView {
     /// Guard does not respond, so no server can be started or promoted.
     Unguarded,
-        /// No process of it is left; its control file has its last use.
+    /// No process of it is left; its control file has its last use.
     Stopped(DataDirectoryState),
     /// It runs, and has not recently reported its progress.
     Silent,
@@ -99,10 +99,13 @@ impl ReplayProgress {
     /// Returns whether this standby has all WAL up to `last` although it follows a newer timeline: it
     /// streamed from a node that was promoted with that WAL and never accepted writes.
     pub fn descends_from(self, last: &PrimaryPosition, ancestors: &[Ancestor]) -> bool {
-        let left = ancestors.iter().find(|ancestor| ancestor.timeline == last.timeline);
+        let left = ancestors
+            .iter()
+            .find(|ancestor| ancestor.timeline == last.timeline);
         self.timeline > last.timeline
-            && left
-                .is_some_and(|ancestor| ancestor.left_at >= last.flush_lsn && self.received_lsn >= ancestor.left_at)
+            && left.is_some_and(|ancestor| {
+                ancestor.left_at >= last.flush_lsn && self.received_lsn >= ancestor.left_at
+            })
     }
 }
 

@@ -48,12 +48,16 @@ pub fn plan_state(plan: &FailoverPlan, lease: &LeaseRecord) -> PlanState {
 /// that had caught up may have been copied anew. After that, fencing and catch-up are not needed, and
 /// completed steps are skipped, except that the target's writes are verified again for the report. A step
 /// that was interrupted is repeated: each is idempotent.
-pub fn remaining<'a>(
+pub fn remaining_steps<'a>(
     plan: &'a FailoverPlan,
     entries: &[StepRecord],
     state: PlanState,
 ) -> Vec<(usize, &'a PlanStep)> {
-    let is_done = |at: usize| entries.iter().any(|entry| entry.step == at && entry.completed);
+    let is_done = |at: usize| {
+        entries
+            .iter()
+            .any(|entry| entry.step == at && entry.completed)
+    };
     let steps = plan.steps.iter().enumerate();
     match state {
         PlanState::NotStarted => steps.collect(),

@@ -171,7 +171,10 @@ fn find_node_ahead(
     own: ReplayProgress,
 ) -> Option<PromotionRejected> {
     let last = survey.lease.last_position.map(|position| position.timeline);
-    let others = survey.witnesses.iter().filter(|witness| witness.node != *to);
+    let others = survey
+        .witnesses
+        .iter()
+        .filter(|witness| witness.node != *to);
     let has = |witness: &NodeObservation| {
         let there = witness.progress?;
         if there.timeline == own.timeline && there.received_lsn > own.received_lsn {

@@ -49,7 +49,8 @@ impl TimelineHistory {
 
     /// Returns, for each ancestor, the positions between which its WAL belongs to this history.
     pub fn stretches(&self) -> impl Iterator<Item = (Timeline, Lsn, Lsn)> {
-        let begins = std::iter::once(Lsn::new(0)).chain(self.ancestors.iter().map(|ancestor| ancestor.left_at));
+        let begins = std::iter::once(Lsn::new(0))
+            .chain(self.ancestors.iter().map(|ancestor| ancestor.left_at));
         let ends = self.ancestors.iter();
         begins
             .zip(ends)
@@ -58,7 +59,10 @@ impl TimelineHistory {
 
     /// Returns the position of the fork at which the ancestor `timeline` ends.
     pub fn left_at(&self, timeline: Timeline) -> Option<Lsn> {
-        let ancestor = self.ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
+        let ancestor = self
+            .ancestors
+            .iter()
+            .find(|ancestor| ancestor.timeline == timeline);
         ancestor.map(|ancestor| ancestor.left_at)
     }
 

@@ -60,7 +60,10 @@ impl WalRecord<'_> {
             return None;
         }
         let (oid, path) = self.main_data()?.split_first_chunk()?;
-        let end = path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
+        let end = path
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(path.len());
         Some((u32::from_le_bytes(*oid), path.get(..end)?))
     }
 

@@ -130,9 +130,11 @@ impl WalScanner {
 
     fn take_page(&mut self, page: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
         let expected = self.address;
-        let header = PageHeader::read(page).filter(|header| expected.is_none_or(|at| at == header.address));
+        let header =
+            PageHeader::read(page).filter(|header| expected.is_none_or(|at| at == header.address));
         // The end of a damaged page's address may exceed 64 bits.
-        let header = header.and_then(|header| Some((header, header.address.checked_add(as_u64(page.len()))?)));
+        let header = header
+            .and_then(|header| Some((header, header.address.checked_add(as_u64(page.len()))?)));
         let Some((header, end)) = header else {
             self.address = expected.map(|address| address.saturating_add(as_u64(page.len())));
             self.state = ScanState::SegmentEnded;
@@ -226,7 +228,12 @@ impl WalScanner {
         }
     }
 
-    fn complete(&mut self, partial: &PartialRecord, whole: &[u8], show: &mut impl FnMut(&WalRecord<'_>)) {
+    fn complete(
+        &mut self,
+        partial: &PartialRecord,
+        whole: &[u8],
+        show: &mut impl FnMut(&WalRecord<'_>),
+    ) {
         let bytes = if partial.kept.is_empty() {
             whole
         } else {
@@ -277,7 +284,9 @@ impl PartialRecord {
             return RecordPart::Complete(self, left);
         }
         let (now, _) = rest.split_at(left.min(rest.len()));
-        let room = MAX_KEPT_BYTES.saturating_sub(self.kept.len()).min(now.len());
+        let room = MAX_KEPT_BYTES
+            .saturating_sub(self.kept.len())
+            .min(now.len());
         self.kept.extend(now.iter().take(room));
         self.taken += u32::try_from(now.len()).expect("a part of a record whose length is a u32");
         if now.len() == left {

@@ -72,7 +72,8 @@ impl Cluster {
     /// Returns the host that holds the lease, or held it last.
     pub(crate) fn holder(&self) -> Option<usize> {
         let holder = self.store.last_record().map(|record| &record.holder)?;
-        (self.hosts.iter()).position(|host| host.node == holder.node && host.host_id == holder.host_id)
+        (self.hosts.iter())
+            .position(|host| host.node == holder.node && host.host_id == holder.host_id)
     }
 
     /// Returns the host at the address of a node: of two, the one that acknowledges writes.

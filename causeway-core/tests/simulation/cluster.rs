@@ -148,7 +148,10 @@ impl Cluster {
                 mutant.set(&mut host.settings);
             }
         }
-        let members = hosts[..CLONE].iter().map(|host| host.node.clone()).collect();
+        let members = hosts[..CLONE]
+            .iter()
+            .map(|host| host.node.clone())
+            .collect();
         let mut cluster = Self {
             now: 0,
             queue: BinaryHeap::new(),
@@ -246,10 +249,18 @@ impl Cluster {
                     }
                 }
             }
-            SimEvent::Deliver { host, life, delivery } => {
+            SimEvent::Deliver {
+                host,
+                life,
+                delivery,
+            } => {
                 if self.runs(host, life) {
                     if self.hosts[host].frozen {
-                        let delivery = SimEvent::Deliver { host, life, delivery };
+                        let delivery = SimEvent::Deliver {
+                            host,
+                            life,
+                            delivery,
+                        };
                         self.hosts[host].waiting.push(delivery);
                     } else {
                         self.deliver(host, *delivery);

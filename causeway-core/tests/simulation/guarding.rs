@@ -46,7 +46,10 @@ impl Cluster {
         }
         let now = self.instant(host);
         let machine = &mut self.hosts[host];
-        let (wall, server) = (machine.clocks.wall(self.now), machine.server.seen_by_guard());
+        let (wall, server) = (
+            machine.clocks.wall(self.now),
+            machine.server.seen_by_guard(),
+        );
         let Some(guard) = &mut machine.guard else {
             return;
         };
@@ -118,7 +121,10 @@ impl Cluster {
     /// that guard announced.
     pub(crate) fn supervise(&mut self, host: usize, life: u64) {
         let machine = &mut self.hosts[host];
-        if machine.guard_life != life || machine.guard_frozen_at.is_none() || self.now < machine.announced_until {
+        if machine.guard_life != life
+            || machine.guard_frozen_at.is_none()
+            || self.now < machine.announced_until
+        {
             return;
         }
         self.tally.ended_by_supervisor += 1;
@@ -135,8 +141,12 @@ impl Cluster {
             return;
         }
         match message {
-            Message::Deadline(deadline, decided_at) => self.deliver_deadline(host, deadline, decided_at),
-            Message::Command(command, allowed) => self.execute_guard_command(host, command, &allowed),
+            Message::Deadline(deadline, decided_at) => {
+                self.deliver_deadline(host, deadline, decided_at);
+            }
+            Message::Command(command, allowed) => {
+                self.execute_guard_command(host, command, &allowed);
+            }
         }
     }
 
@@ -224,7 +234,9 @@ impl Cluster {
                     machine.server.seen_by_guard() == guard::PostgresProcess::MayWrite && !stopping;
                 if runs && guard.check_commits_allowed(now, epoch).is_ok() {
                     self.hosts[host].server.commits = Commits::Acknowledged;
-                    self.log(|cluster| format!("{} acknowledges commits", cluster.hosts[host].node));
+                    self.log(|cluster| {
+                        format!("{} acknowledges commits", cluster.hosts[host].node)
+                    });
                     self.note_acknowledged(host);
                 }
             }

@@ -25,10 +25,7 @@ pub(crate) enum FreezePoint {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-        reason = "each is a separate fault"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate fault")]
 pub(crate) struct Host {
     pub(crate) node: NodeId,
     /// Identity of the host, which its clone does not have.

@@ -186,10 +186,10 @@ impl fmt::Display for Violation {
                 write!(f, "`{node}` renews after {starts} starts without a write")
             }
             Self::GaveUpWhileReplaying(node) => {
-                                write!(f, "`{node}` released the lease while its server replayed")
+                write!(f, "`{node}` released the lease while its server replayed")
             }
             Self::NothingReported => {
-                                f.write_str("no node acknowledges commits, and no agent reports a problem")
+                f.write_str("no node acknowledges commits, and no agent reports a problem")
             }
             Self::NoService => f.write_str("nothing is wrong, and no node acknowledges commits"),
             Self::DoesNotFollow(node) => {

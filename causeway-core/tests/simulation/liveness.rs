@@ -104,7 +104,8 @@ impl Cluster {
     /// Returns whether an agent has run for long enough to detect that no node serves clients.
     fn any_agent_knows(&self) -> bool {
         let since = self.now.saturating_sub(LEARNS_WITHIN);
-        let knows = |host: &Host| host.agent.is_some() && !host.frozen && host.service.agent_since <= since;
+        let knows =
+            |host: &Host| host.agent.is_some() && !host.frozen && host.service.agent_since <= since;
         self.hosts.iter().any(knows)
     }
 
@@ -130,8 +131,8 @@ impl Cluster {
     ) {
         let taken = before.is_none_or(|before| before.epoch < record.epoch);
         let own = before.is_some_and(|before| {
-            let same =
-                before.holder.node == record.holder.node && before.holder.host_id == record.holder.host_id;
+            let same = before.holder.node == record.holder.node
+                && before.holder.host_id == record.holder.host_id;
             same && before.state != LeaseState::Released
         });
         let term = match (taken, own) {
@@ -177,11 +178,15 @@ impl Cluster {
         self.hosts[host].stated_loss = match record.last_position {
             Some(_) if self.last_primary == Some(host) => 0,
             Some(last)
-                if machine.commanded == Some(record.epoch) && last.timeline != progress.timeline =>
+                if machine.commanded == Some(record.epoch)
+                    && last.timeline != progress.timeline =>
             {
                 u64::MAX
             }
-            Some(last) => loss::estimate_loss_on_timeline(&last, progress, &machine.settings.timing).bytes_at_most,
+            Some(last) => {
+                loss::estimate_loss_on_timeline(&last, progress, &machine.settings.timing)
+                    .bytes_at_most
+            }
             None => 0,
         };
     }
@@ -204,7 +209,12 @@ impl Cluster {
         let Some(last) = record.last_position.filter(|_| !commanded) else {
             return;
         };
-        let known = loss::estimate_loss_on_timeline(&last, machine.server.progress(), &machine.settings.timing).known_bytes;
+        let known = loss::estimate_loss_on_timeline(
+            &last,
+            machine.server.progress(),
+            &machine.settings.timing,
+        )
+        .known_bytes;
         let allowed = if record.last_primary.as_ref() == Some(&machine.node) {
             0
         } else {
@@ -271,7 +281,8 @@ impl Cluster {
         let machine = &self.hosts[host];
         let lost = self.acknowledged.lost(&machine.server.log);
         if lost > machine.stated_loss {
-            let violation = Violation::LostUnstated(machine.node.clone(), lost, machine.stated_loss);
+            let violation =
+                Violation::LostUnstated(machine.node.clone(), lost, machine.stated_loss);
             self.invariants.violated(violation);
         }
         self.acknowledged.forget(&machine.server.log);

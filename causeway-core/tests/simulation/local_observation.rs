@@ -6,7 +6,7 @@ use causeway_core::agent::{
 use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use causeway_core::guard::Guard;
 
-use crate::cluster::{Cluster, SimEvent, Delivery};
+use crate::cluster::{Cluster, Delivery, SimEvent};
 use crate::guarding::Message;
 use crate::mutants::Mutant;
 use crate::seeded_rng::{MILLI, Micros, SECOND};
@@ -21,7 +21,8 @@ const GIVE_UP: Micros = 5 * SECOND;
 impl Cluster {
     /// Observes the server and guard, and delivers the observation to the agent a little later.
     pub(crate) fn observe_local(&mut self, host: usize) {
-        let silent_for = (self.hosts[host].guard_frozen_at).map_or(0, |frozen_at| self.now - frozen_at);
+        let silent_for =
+            (self.hosts[host].guard_frozen_at).map_or(0, |frozen_at| self.now - frozen_at);
         if silent_for >= GIVE_UP {
             self.crash_guard(host, "the agent kills its silent guard");
         }
@@ -44,7 +45,14 @@ impl Cluster {
             self.hosts[host].agent_life,
         );
         let delivery = Box::new(Delivery::Now(AgentEvent::LocalObserved(Box::new(local))));
-        self.after(wait, SimEvent::Deliver { host, life, delivery });
+        self.after(
+            wait,
+            SimEvent::Deliver {
+                host,
+                life,
+                delivery,
+            },
+        );
     }
 
     fn build_observation(&self, host: usize) -> LocalObservation {
@@ -113,7 +121,9 @@ impl Cluster {
         if mutant == Mutant::LimitReplay {
             local.replay = None;
         }
-        if mutant == Mutant::KeepAnUnprovenServer && matches!(local.health, ServerHealth::Unproven(_)) {
+        if mutant == Mutant::KeepAnUnprovenServer
+            && matches!(local.health, ServerHealth::Unproven(_))
+        {
             local.health = ServerHealth::Unproven(WriteProbeFailure::NoConnectionLeft);
         }
         local

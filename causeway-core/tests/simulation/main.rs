@@ -23,14 +23,14 @@
 
 #![expect(
     clippy::disallowed_methods,
-        reason = "threads run the histories, and the environment has the seeds; a history uses neither"
+    reason = "threads run the histories, and the environment has the seeds; a history uses neither"
 )]
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-        reason = "a failed test may panic; hosts are identified by their index"
+    reason = "a failed test may panic; hosts are identified by their index"
 )]
 
 mod cloning;
@@ -118,7 +118,10 @@ fn three_hundred_seeds_then_enough_faults_and_promotions() {
     assert!(sum(|tally| tally.promotions.into()) > 100, "{tallies:?}");
     assert!(sum(|tally| tally.ended_by_guard.into()) > 50, "{tallies:?}");
     assert!(sum(|tally| tally.ended_by_agent.into()) > 50, "{tallies:?}");
-    assert!(sum(|tally| tally.ended_by_supervisor.into()) > 50, "{tallies:?}");
+    assert!(
+        sum(|tally| tally.ended_by_supervisor.into()) > 50,
+        "{tallies:?}"
+    );
 }
 
 /// Runs histories on every processor until one has a violation, and returns the first of those.
@@ -146,7 +149,9 @@ fn first_violation(
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run_histories)).collect();
-        let found = threads.into_iter().filter_map(|thread| thread.join().unwrap());
+        let found = threads
+            .into_iter()
+            .filter_map(|thread| thread.join().unwrap());
         found.min_by_key(|(seed, _)| *seed)
     })
 }

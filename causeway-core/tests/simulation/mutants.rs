@@ -6,7 +6,7 @@ use causeway_core::agent::AgentConfig;
 use crate::cluster::Cluster;
 use crate::faults::Fault;
 use crate::invariants::Violation;
-use crate::{HISTORIES, first_violation, failure_report};
+use crate::{HISTORIES, failure_report, first_violation};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutant {
@@ -86,7 +86,10 @@ const ONLY: [(Mutant, &[Fault]); 16] = [
         Mutant::TrustASlewedClock,
         &[Fault::CutFromStore, Fault::FreezeAgent],
     ),
-    (Mutant::SkipTheCheckAfterAFreeze, &[Fault::FreezeBeforeTheStart]),
+    (
+        Mutant::SkipTheCheckAfterAFreeze,
+        &[Fault::FreezeBeforeTheStart],
+    ),
     (
         Mutant::LeavePlaceholdersBehind,
         &[Fault::CrashPostgres, Fault::CrashGuard, Fault::FreezeAgent],

@@ -5,7 +5,7 @@ use causeway_core::failover::observation::PeerView;
 use causeway_core::lease::LeaseRecord;
 use causeway_core::{Epoch, HostInstant};
 
-use crate::cluster::{Cluster, SimEvent, Delivery};
+use crate::cluster::{Cluster, Delivery, SimEvent};
 use crate::faults::Weather;
 use crate::host::Host;
 use crate::mutants::Mutant;
@@ -100,7 +100,14 @@ impl Cluster {
     fn answer(&mut self, request: &LeaseRequest, wait: Micros, event: AgentEvent) {
         let (host, life, id) = (request.host, request.life, request.id);
         let delivery = Box::new(Delivery::Answer { id, event });
-        self.after(wait, SimEvent::Deliver { host, life, delivery });
+        self.after(
+            wait,
+            SimEvent::Deliver {
+                host,
+                life,
+                delivery,
+            },
+        );
     }
 
     pub(crate) fn arrive(&mut self, request: &LeaseRequest) {
@@ -222,6 +229,13 @@ impl Cluster {
         };
         let (wait, life) = (self.delay(0), self.hosts[host].agent_life);
         let delivery = Box::new(Delivery::Now(AgentEvent::PeersObserved(peers)));
-        self.after(wait, SimEvent::Deliver { host, life, delivery });
+        self.after(
+            wait,
+            SimEvent::Deliver {
+                host,
+                life,
+                delivery,
+            },
+        );
     }
 }

@@ -75,7 +75,12 @@ impl Cluster {
         let waits_for_ever =
             state == State::StartingStandby && self.hosts[host].server.histories.are_dangling();
         if waits_for_ever {
-            self.log(|cluster| format!("{} waits for WAL that nobody wrote", cluster.hosts[host].node));
+            self.log(|cluster| {
+                format!(
+                    "{} waits for WAL that nobody wrote",
+                    cluster.hosts[host].node
+                )
+            });
             self.replay(host, false);
             return;
         }

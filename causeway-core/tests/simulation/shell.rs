@@ -11,7 +11,7 @@ use causeway_core::guard::{DeadlineError, GuardDeadline};
 use causeway_core::lease::{ETag, LeaseState, WritePrecondition};
 use causeway_core::{HostInstant, Timeline};
 
-use crate::cluster::{Cluster, SimEvent, Delivery};
+use crate::cluster::{Cluster, Delivery, SimEvent};
 use crate::guarding::Message;
 use crate::host::FreezePoint;
 use crate::mutants::Mutant;
@@ -128,12 +128,17 @@ impl Cluster {
         };
         let said = agent.release_lease(planned);
         self.hosts[host].service.released_by_command |= said.is_ok();
-        self.log(|cluster| format!("{} is commanded to release: {said:?}", cluster.hosts[host].node));
+        self.log(|cluster| {
+            format!(
+                "{} is commanded to release: {said:?}",
+                cluster.hosts[host].node
+            )
+        });
     }
 
     fn step(&mut self, host: usize, now: HostInstant, event: AgentEvent, observes: bool) {
-        let observed =
-            matches!(event, AgentEvent::LocalObserved(_)) || self.is(Mutant::ObserveBeforeTheCommand);
+        let was_observed = matches!(event, AgentEvent::LocalObserved(_))
+            || self.is(Mutant::ObserveBeforeTheCommand);
         let Some(agent) = self.hosts[host].agent.as_mut() else {
             return;
         };
@@ -158,7 +163,7 @@ impl Cluster {
             });
         }
         // Commands follow an observation, and an observation follows the commands before it.
-        self.act(host, now, actions, observed, observes);
+        self.act(host, now, actions, was_observed, observes);
     }
 
     fn act(
@@ -172,7 +177,10 @@ impl Cluster {
         let Some(agent) = self.hosts[host].agent.as_ref() else {
             return;
         };
-        let (deadline, command) = (agent.deadline(), agent.guard_command().filter(|_| may_command));
+        let (deadline, command) = (
+            agent.deadline(),
+            agent.guard_command().filter(|_| may_command),
+        );
         let follow = match agent.target_role() {
             TargetRole::Standby { primary, .. } if may_command => Some(primary),
             TargetRole::Undecided
@@ -277,8 +285,11 @@ impl Cluster {
         if machine.guard.is_none() || machine.guard_frozen_at.is_some() {
             return;
         }
-        let source = primary.filter(|index| *index != host).map(|index| &self.hosts[index]);
-        let source = source.filter(|source| source.server.state == State::Writable && !source.cut_from_peers);
+        let source = primary
+            .filter(|index| *index != host)
+            .map(|index| &self.hosts[index]);
+        let source = source
+            .filter(|source| source.server.state == State::Writable && !source.cut_from_peers);
         let fits = source.map(|source| self.hosts[host].server.log.leads_to(&source.server.log));
         let reached = fits.is_some() && !self.hosts[host].cut_from_peers;
         let server = &mut self.hosts[host].server;

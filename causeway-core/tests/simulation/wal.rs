@@ -46,7 +46,10 @@ impl Log {
 
     /// Returns the end of its WAL on `timeline`; none without WAL of that timeline.
     fn end_on(&self, timeline: Timeline) -> Option<u64> {
-        let at = self.forks.iter().position(|(begun, _)| *begun == timeline)?;
+        let at = self
+            .forks
+            .iter()
+            .position(|(begun, _)| *begun == timeline)?;
         Some(self.forks.get(at + 1).map_or(self.end, |(_, start)| *start))
     }
 }
@@ -71,7 +74,10 @@ impl Histories {
 
     /// Fills the numbers between `own` and `reserved` that have no history file.
     pub(crate) fn reserve(&mut self, own: Timeline, reserved: Timeline) {
-        let free: Vec<_> = own.until(reserved).filter(|timeline| !self.has(*timeline)).collect();
+        let free: Vec<_> = own
+            .until(reserved)
+            .filter(|timeline| !self.has(*timeline))
+            .collect();
         self.placeholders.extend(free);
     }
 
@@ -86,7 +92,8 @@ impl Histories {
 
     pub(crate) fn remove_dangling(&mut self) {
         let dangling: Vec<_> = self.dangling().collect();
-        self.placeholders.retain(|timeline| !dangling.contains(timeline));
+        self.placeholders
+            .retain(|timeline| !dangling.contains(timeline));
     }
 
     pub(crate) fn are_dangling(&self) -> bool {

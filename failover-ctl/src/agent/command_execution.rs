@@ -35,7 +35,7 @@ impl AgentLoop {
             } => {
                 let actions = self
                     .core
-                    .take(now, signed.planned_epoch, fencing_proof, timeline)
+                    .take_lease(now, signed.planned_epoch, fencing_proof, timeline)
                     .map_err(|error| error.to_string())?;
                 for action in actions {
                     self.execute_action(action);

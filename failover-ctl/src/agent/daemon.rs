@@ -66,8 +66,8 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     check_store(&settings, &host, &store).await?;
 
     let core = new_state_machine(&settings, &host, &highest)?;
-    let registry = http::registry(&settings.cluster, &host.node)
-        .context("could not label the metrics")?;
+    let registry =
+        http::registry(&settings.cluster, &host.node).context("could not label the metrics")?;
     let metrics = Metrics::new(&registry).context("could not register the metrics")?;
     let evicted = metrics.evicted.clone();
     let tasks = Tasks::new();
@@ -83,11 +83,17 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         metrics,
         tasks: tasks.clone(),
     };
-    let (agent, events) = AgentLoop::new(core, highest, Arc::new(settings), host.clone(), connections);
+    let (agent, events) =
+        AgentLoop::new(core, highest, Arc::new(settings), host.clone(), connections);
 
     let connection_tasks = tasks.clone();
     tasks.start("watch PostgreSQL", |stop| {
-        postgres::watch(host.postgres.clone(), postgres_sender, connection_tasks, stop)
+        postgres::watch(
+            host.postgres.clone(),
+            postgres_sender,
+            connection_tasks,
+            stop,
+        )
     });
     tasks.start("event loop", |stop| agent.run(events, stop));
     let http_state = HttpState {

@@ -97,7 +97,10 @@ impl RecordMoveTask {
         let mut left = Vec::new();
         let mut last = None;
         for (name, target) in std::mem::take(&mut self.records.wanted) {
-            match records.move_record(&name, &target, self.records.epoch).await {
+            match records
+                .move_record(&name, &target, self.records.epoch)
+                .await
+            {
                 Ok(_) => {
                     info!(name, target, epoch = %self.records.epoch, "DNS record moved to this node");
                 }
@@ -115,7 +118,10 @@ impl RecordMoveTask {
 
     fn has_newer_epoch(&self) -> bool {
         let snapshot = self.records.status.borrow();
-        let lease = snapshot.status.as_ref().and_then(|status| status.lease.as_ref());
+        let lease = snapshot
+            .status
+            .as_ref()
+            .and_then(|status| status.lease.as_ref());
         lease.is_some_and(|lease| lease.record.epoch != self.records.epoch)
     }
 }

@@ -153,7 +153,11 @@ impl AgentLoop {
             self.taken_timeline = Some(*timeline);
         }
         let text = causeway_runtime::telemetry::chain(rejection);
-        if self.guard_rejection.as_ref().is_none_or(|(_, last)| *last != text) {
+        if self
+            .guard_rejection
+            .as_ref()
+            .is_none_or(|(_, last)| *last != text)
+        {
             warn!(reason = text, "guard command rejected");
         }
         self.guard_rejection = Some((clock::now(), text));
@@ -197,7 +201,8 @@ impl AgentLoop {
             epoch,
             status: self.connections.status.subscribe(),
         };
-        self.record_moves.start(now, records, &self.connections.tasks);
+        self.record_moves
+            .start(now, records, &self.connections.tasks);
     }
 
     fn tick(&mut self) {
@@ -225,7 +230,10 @@ impl AgentLoop {
             self.execute_action(action);
         }
         if self.core.holds() != held_lease {
-            let epoch = self.core.lease(clock::now()).map(|(record, _)| record.epoch.get());
+            let epoch = self
+                .core
+                .lease(clock::now())
+                .map(|(record, _)| record.epoch.get());
             info!(epoch, holds = self.core.holds(), "lease holder changed");
         }
         // A renewal has no effect until the guard has its deadline.
@@ -240,7 +248,9 @@ impl AgentLoop {
         match action {
             AgentAction::ReadLease => self.start_lease_read(),
             AgentAction::WriteLease(write) => self.start_lease_write(*write),
-            AgentAction::Remember(epoch, sequence) => self.store_highest_record(epoch, sequence),
+            AgentAction::StoreHighest(epoch, sequence) => {
+                self.store_highest_record(epoch, sequence);
+            }
             AgentAction::AlertOperator(alert) => {
                 self.connections.metrics.alerts.inc();
                 error!(error = &alert as &dyn std::error::Error, "operator alert");
@@ -251,30 +261,34 @@ impl AgentLoop {
     fn start_lease_read(&self) {
         let store = self.connections.store.clone();
         let events = self.event_sender.clone();
-        self.connections.tasks.start("read lease", |_stop| async move {
-            let requested_at = clock::now();
-            let answer = store.read_lease().await;
-            events
-                .send(AgentEvent::LeaseRead {
-                    requested_at,
-                    answer,
-                })
-                .await
-                .ok();
-        });
+        self.connections
+            .tasks
+            .start("read lease", |_stop| async move {
+                let requested_at = clock::now();
+                let answer = store.read_lease().await;
+                events
+                    .send(AgentEvent::LeaseRead {
+                        requested_at,
+                        answer,
+                    })
+                    .await
+                    .ok();
+            });
     }
 
     fn start_lease_write(&self, write: LeaseWrite) {
         let store = self.connections.store.clone();
         let events = self.event_sender.clone();
-        self.connections.tasks.start("write lease", |_stop| async move {
-            let nonce: Nonce = write.record.nonce.clone();
-            let answer = store.write_lease(&write.record, &write.condition).await;
-            events
-                .send(AgentEvent::LeaseWritten { nonce, answer })
-                .await
-                .ok();
-        });
+        self.connections
+            .tasks
+            .start("write lease", |_stop| async move {
+                let nonce: Nonce = write.record.nonce.clone();
+                let answer = store.write_lease(&write.record, &write.condition).await;
+                events
+                    .send(AgentEvent::LeaseWritten { nonce, answer })
+                    .await
+                    .ok();
+            });
     }
 
     /// Stores the highest lease record, with fsync only for a new epoch or store: within an epoch, the sequence
@@ -299,19 +313,18 @@ impl AgentLoop {
 
     /// Returns the state machine's command for the guard, with the timeline that only the agent knows.
     fn guard_command(&self) -> Option<SupervisorCommand> {
-        let command = match self.core.guard_order()? {
+        let command = match self.core.guard_command()? {
             GuardCommand::StartPrimary(epoch, commits) => {
                 SupervisorCommand::StartPrimary(epoch, commits)
             }
             GuardCommand::Acknowledge(epoch) => SupervisorCommand::Acknowledge(epoch),
             GuardCommand::StartStandby => SupervisorCommand::StartStandby,
-            GuardCommand::End(drain) => {
-                SupervisorCommand::Stop {
-                    drain_millis: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX),
-                }
-            }
+            GuardCommand::End(drain) => SupervisorCommand::Stop {
+                drain_millis: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX),
+            },
             GuardCommand::Promote(epoch, reserved) => {
-                let Some((_, ServerAnswer::Standby(standby))) = self.connections.postgres.borrow().answer
+                let Some((_, ServerAnswer::Standby(standby))) =
+                    self.connections.postgres.borrow().answer
                 else {
                     return None;
                 };
@@ -326,6 +339,8 @@ impl AgentLoop {
     }
 
     pub(super) fn send_to_guard(&self, command: SupervisorCommand) {
-        self.connections.guard.send(self.core.deadline(), Some(command));
+        self.connections
+            .guard
+            .send(self.core.deadline(), Some(command));
     }
 }

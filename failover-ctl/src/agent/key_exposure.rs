@@ -11,12 +11,14 @@ use nix::unistd::Uid;
 
 /// Returns the problem text if the owner of the data directory can read `key`.
 pub(crate) fn find_exposure(key: &Path, data: &Path) -> Option<String> {
-    let owner = fs::metadata(data).map_or_else(|_| Uid::effective().as_raw(), |metadata| metadata.uid());
+    let owner =
+        fs::metadata(data).map_or_else(|_| Uid::effective().as_raw(), |metadata| metadata.uid());
     let readable = if owner == Uid::effective().as_raw() {
         File::open(key).is_ok()
     } else {
         // This process may have more permissions than PostgreSQL.
-        fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o004 != 0 || metadata.uid() == owner)
+        fs::metadata(key)
+            .is_ok_and(|metadata| metadata.mode() & 0o004 != 0 || metadata.uid() == owner)
     };
     readable.then(|| {
         format!(
@@ -45,12 +47,18 @@ mod tests {
         assert_eq!(find_exposure(&key, &data), None, "no key file");
         fs::write(&key, "k").unwrap();
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-        assert!(find_exposure(&key, &data).is_some(), "owned by the same user");
+        assert!(
+            find_exposure(&key, &data).is_some(),
+            "owned by the same user"
+        );
         if Uid::effective().is_root() {
             chown(&data, Some(65534), None).unwrap();
             assert_eq!(find_exposure(&key, &data), None);
             fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
-            assert!(find_exposure(&key, &data).is_some(), "readable by all users");
+            assert!(
+                find_exposure(&key, &data).is_some(),
+                "readable by all users"
+            );
         }
     }
 }

@@ -66,11 +66,7 @@ impl RoleMetrics {
                 "1 if PostgreSQL runs under the guard",
                 registry,
             )?,
-            guard_up: register_int_gauge(
-                "failover_guard_up",
-                "1 if the guard responds",
-                registry,
-            )?,
+            guard_up: register_int_gauge("failover_guard_up", "1 if the guard responds", registry)?,
             unproven: register_gauge(
                 "failover_unproven_seconds",
                 "Time since the holder's PostgreSQL proved a write; 0 on other nodes",
@@ -171,12 +167,18 @@ impl Metrics {
     )]
     pub(crate) fn update(&self, status: &NodeStatus) {
         for kind in ProblemKind::ALL {
-            let stands = status.problems.iter().any(|problem| problem.problem == kind);
+            let stands = status
+                .problems
+                .iter()
+                .any(|problem| problem.problem == kind);
             self.problems
                 .with_label_values(&[kind.name()])
                 .set(stands.into());
         }
-        let takes_over = status.forecast.as_ref().is_some_and(|forecast| forecast.takes_over);
+        let takes_over = status
+            .forecast
+            .as_ref()
+            .is_some_and(|forecast| forecast.takes_over);
         self.role.candidate.set(takes_over.into());
         self.role.unproven.set(status.unproven_secs.unwrap_or(0.0));
         self.role
@@ -196,11 +198,18 @@ impl Metrics {
         self.lease
             .epoch
             .set(lease.map_or(0, |lease| lease.record.epoch.get().cast_signed()));
-        self.lease.age.set(lease.map_or(0.0, |lease| lease.age_secs));
+        self.lease
+            .age
+            .set(lease.map_or(0.0, |lease| lease.age_secs));
         self.lease.remaining.set(status.guard.remaining_secs);
         let replayed_timeline = status.progress.map(|progress| progress.timeline);
-        let timeline = status.wal_position.map(|position| position.timeline).or(replayed_timeline);
-        self.wal.timeline.set(timeline.map_or(0, |timeline| timeline.get().into()));
+        let timeline = status
+            .wal_position
+            .map(|position| position.timeline)
+            .or(replayed_timeline);
+        self.wal
+            .timeline
+            .set(timeline.map_or(0, |timeline| timeline.get().into()));
         self.wal.received_lsn.set(
             status
                 .progress

@@ -13,11 +13,15 @@ use crate::protocol::node_status::{
 
 impl AgentLoop {
     /// Returns the status at `now`.
-    pub(super) fn node_status(&self, now: HostInstant, observation: &LocalObservation) -> NodeStatus {
+    pub(super) fn node_status(
+        &self,
+        now: HostInstant,
+        observation: &LocalObservation,
+    ) -> NodeStatus {
         let report = self.connections.guard.report(now);
         let standby = self.observed_standby(observation);
         let own_ancestry = observation.ancestry.as_ref().filter(|ancestry| {
-            standby.is_some_and(|standby| standby.progress.timeline == ancestry.timeline)
+            standby.is_some_and(|standby| standby.progress.timeline == ancestry.timeline())
         });
         let (highest_epoch, highest_sequence) = self.core.highest();
         NodeStatus {
@@ -34,7 +38,7 @@ impl AgentLoop {
             data_directory_state: report.map(|report| report.data_directory_state),
             server: report.map(|report| report.server),
             progress: standby.map(|standby| standby.progress),
-            ancestors: own_ancestry.map(|ancestry| ancestry.ancestors.clone()),
+            ancestors: own_ancestry.map(|ancestry| ancestry.ancestors().to_vec()),
             streaming: standby.is_some() && self.standby.streams(),
             replayed_commit_at_micros: standby
                 .and_then(|standby| standby.replayed_commit_at_micros),
@@ -88,7 +92,7 @@ impl AgentLoop {
     }
 
     fn lease_status(&self, now: HostInstant) -> Option<LeaseStatus> {
-        let stood = self.core.confirmed_standing();
+        let stood = self.core.confirmed_age();
         let has_stood = stood >= self.settings.timing.lease_duration;
         self.core.lease(now).map(|(record, age)| LeaseStatus {
             record: record.clone(),

@@ -34,7 +34,9 @@ impl AgentLoop {
                     }
                     let status = snapshot.borrow().status.clone();
                     let held = status.filter(|status| status.forecast.is_none());
-                    let Some(record) = held.and_then(|status| status.lease.clone()).map(|lease| lease.record)
+                    let Some(record) = held
+                        .and_then(|status| status.lease.clone())
+                        .map(|lease| lease.record)
                     else {
                         continue;
                     };

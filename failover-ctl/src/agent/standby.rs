@@ -49,9 +49,13 @@ impl AgentLoop {
     /// Starts the next step towards a streaming standby, if that is this node's role.
     pub(super) fn maintain_standby(&mut self, now: HostInstant, server: ServerView) {
         self.standby.server = Some(server);
-        let reports_streaming = self.own_standby(server).is_some_and(|standby| standby.streaming);
+        let reports_streaming = self
+            .own_standby(server)
+            .is_some_and(|standby| standby.streaming);
         let streaming = self.standby.record_streaming(now, reports_streaming);
-        self.standby.paused = self.own_standby(server).is_some_and(|standby| standby.replay_paused);
+        self.standby.paused = self
+            .own_standby(server)
+            .is_some_and(|standby| standby.replay_paused);
         if self.finish_work(now) {
             return; // The finished work may have changed what `server` was observed as.
         }
@@ -76,7 +80,11 @@ impl AgentLoop {
             return;
         };
         // A data directory of another database is only replaced by `rejoin --rebuild`.
-        let own = self.connections.guard.report(now).and_then(|report| report.system_id);
+        let own = self
+            .connections
+            .guard
+            .report(now)
+            .and_then(|report| report.system_id);
         if own.is_some_and(|id| id != system_id) && !self.standby.wants_rebuild() {
             return;
         }
@@ -205,7 +213,8 @@ impl AgentLoop {
     }
 
     fn stop_server(&mut self) {
-        let drain_millis = u64::try_from(DRAIN_TIMEOUT.as_millis()).expect("1.5 s fits into 64 bits");
+        let drain_millis =
+            u64::try_from(DRAIN_TIMEOUT.as_millis()).expect("1.5 s fits into 64 bits");
         self.standby.ended = Some(EndCause::ByUs);
         self.send_to_guard(SupervisorCommand::Stop { drain_millis });
     }

@@ -60,7 +60,9 @@ impl StandbySetup {
             DataDirectoryState::Standby => Ok(()),
             DataDirectoryState::Primary => self.rewind().await,
             DataDirectoryState::Empty => self.rebuild("the data directory is empty").await,
-            DataDirectoryState::Rewinding => self.rebuild("an earlier attempt was interrupted").await,
+            DataDirectoryState::Rewinding => {
+                self.rebuild("an earlier attempt was interrupted").await
+            }
         }
     }
 

@@ -35,7 +35,7 @@ impl AgentLoop {
             Some(Decision::NoAction(reason)) => (reason.to_string(), false),
             Some(Decision::Escalate(reason)) => (reason.to_string(), true),
             Some(Decision::TakeLease(taken)) => (
-                format!("take lease at epoch {} ({:?})", taken.epoch, taken.how),
+                format!("take lease at epoch {} ({:?})", taken.epoch, taken.mode),
                 false,
             ),
             None => return,
@@ -74,8 +74,9 @@ impl AgentLoop {
 
     /// Checks every ten seconds whether PostgreSQL's user can read the command signing key.
     fn check_key_exposure(&mut self, now: HostInstant) {
-        let due =
-            |(at, _): &(HostInstant, Option<String>)| now.elapsed_upper_bound(*at) >= KEY_CHECK_INTERVAL;
+        let due = |(at, _): &(HostInstant, Option<String>)| {
+            now.elapsed_upper_bound(*at) >= KEY_CHECK_INTERVAL
+        };
         if self.key_exposure.as_ref().is_none_or(due) {
             let data = &self.host.postgres.data_directory;
             let found = key_exposure::find_exposure(&self.settings.command_signing_key_file, data);

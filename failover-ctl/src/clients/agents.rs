@@ -144,7 +144,9 @@ impl AgentClient {
                 .await
                 .context("could not reach the agent")?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
+            let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES)
+                .collect()
+                .await;
             match body {
                 Ok(body) => Ok((status, body.to_bytes())),
                 Err(error) => bail!("could not read the agent's response: {error}"),

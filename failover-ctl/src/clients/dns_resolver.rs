@@ -27,9 +27,8 @@ pub(crate) async fn addresses(
             let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         }
-        None => {
-            TokioResolver::builder_tokio().context("could not read the system's resolver configuration")?
-        }
+        None => TokioResolver::builder_tokio()
+            .context("could not read the system's resolver configuration")?,
     };
     let mut builder = builder;
     let options = builder.options_mut();

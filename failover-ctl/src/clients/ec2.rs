@@ -49,7 +49,9 @@ pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyho
             .await;
         let answer = answer
             .map_err(|error| anyhow::anyhow!("{}", aws_sdk_ec2::error::DisplayErrorContext(&error)))
-            .with_context(|| format!("could not read the state of the EC2 instance `{instance}`"))?;
+            .with_context(|| {
+                format!("could not read the state of the EC2 instance `{instance}`")
+            })?;
         let instances = answer
             .reservations()
             .iter()

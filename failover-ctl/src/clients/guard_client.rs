@@ -138,7 +138,9 @@ impl GuardClient {
             return;
         };
         let pid = report.guard_pid;
-        if self.unanswered.load(Ordering::Relaxed) < MAX_UNANSWERED_MESSAGES || self.killed_pid == Some(pid) {
+        if self.unanswered.load(Ordering::Relaxed) < MAX_UNANSWERED_MESSAGES
+            || self.killed_pid == Some(pid)
+        {
             return;
         }
         error!(pid, "guard not responding, killed");

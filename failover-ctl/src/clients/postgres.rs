@@ -54,7 +54,11 @@ pub(crate) async fn watch(
 }
 
 /// Queries the server's state periodically.
-async fn query_state(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
+async fn query_state(
+    settings: &PostgresSettings,
+    state: &watch::Sender<PostgresState>,
+    tasks: &Tasks,
+) {
     let mut connection = ServerConnection::new(local(settings, "failover-ctl agent"));
     let mut reader = AnswerReader::new(settings);
     let mut interval = time::interval(ASK_INTERVAL);
@@ -104,7 +108,11 @@ async fn query_state(settings: &PostgresSettings, state: &watch::Sender<Postgres
 }
 
 /// Probes a primary with a write periodically.
-async fn probe_writes(settings: &PostgresSettings, state: &watch::Sender<PostgresState>, tasks: &Tasks) {
+async fn probe_writes(
+    settings: &PostgresSettings,
+    state: &watch::Sender<PostgresState>,
+    tasks: &Tasks,
+) {
     let mut connection = ServerConnection::new(local(settings, "failover-ctl agent proof"));
     let mut interval = time::interval(PROOF_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
@@ -112,7 +120,8 @@ async fn probe_writes(settings: &PostgresSettings, state: &watch::Sender<Postgre
     loop {
         interval.tick().await;
         // A new primary is probed at once instead of at the next interval.
-        let is_primary = |state: &PostgresState| matches!(state.answer, Some((_, ServerAnswer::Primary(_))));
+        let is_primary =
+            |state: &PostgresState| matches!(state.answer, Some((_, ServerAnswer::Primary(_))));
         if !is_primary(&states.borrow_and_update()) {
             // Opened in advance, for when clients occupy every connection.
             connection.open(tasks).await;
@@ -127,7 +136,9 @@ async fn probe_writes(settings: &PostgresSettings, state: &watch::Sender<Postgre
         let outcome = connection.query(WRITE_PROBE, tasks).await;
         let now = clock::now();
         state.send_modify(|current| match &outcome {
-            QueryOutcome::Answered(_) => (current.proven_at, current.failure) = (Some(sent_at), None),
+            QueryOutcome::Answered(_) => {
+                (current.proven_at, current.failure) = (Some(sent_at), None);
+            }
             QueryOutcome::Waiting(since) if now.elapsed_upper_bound(*since) >= STALL_TIMEOUT => {
                 current.failure = Some((now, WriteProbeFailure::Stalled));
             }

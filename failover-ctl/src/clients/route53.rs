@@ -167,10 +167,12 @@ impl DnsRecords {
             .await
             .map_err(|error| not_moved(name, &error))?;
         // Not `unwrap_or_default()`: an empty id cannot be polled.
-        let change = answer.change_info.ok_or_else(|| RecordMoveError::Transient {
-            name: name.to_owned(),
-            source: anyhow::anyhow!("the response has no change id"),
-        })?;
+        let change = answer
+            .change_info
+            .ok_or_else(|| RecordMoveError::Transient {
+                name: name.to_owned(),
+                source: anyhow::anyhow!("the response has no change id"),
+            })?;
         Ok(RecordMoved::Changed(change.id))
     }
 
@@ -242,8 +244,9 @@ impl DnsRecords {
         let zone = self.zone_of(name);
         let there = self.sets(zone, name).await?;
         let marks = self.sets(zone, &epoch_name(name)).await?;
-        let points =
-            |set: &&ResourceRecordSet| matches!(set.r#type, RrType::A | RrType::Aaaa | RrType::Cname);
+        let points = |set: &&ResourceRecordSet| {
+            matches!(set.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
+        };
         let found = there.iter().filter(points).flat_map(values);
         Ok(RecordState {
             values: found.map(str::to_owned).collect(),

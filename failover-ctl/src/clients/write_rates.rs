@@ -70,11 +70,19 @@ impl WriteRates {
     }
 
     pub(super) fn wal_bytes_per_sec(&self) -> u64 {
-        self.intervals.iter().map(|interval| interval.1).max().unwrap_or(0)
+        self.intervals
+            .iter()
+            .map(|interval| interval.1)
+            .max()
+            .unwrap_or(0)
     }
 
     pub(super) fn rows_per_sec(&self) -> u64 {
-        self.intervals.iter().map(|interval| interval.2).max().unwrap_or(0)
+        self.intervals
+            .iter()
+            .map(|interval| interval.2)
+            .max()
+            .unwrap_or(0)
     }
 }
 

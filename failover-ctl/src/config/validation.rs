@@ -119,13 +119,19 @@ fn check_lease_region(lease: &LeaseSettings, nodes: &[NodeSettings]) -> Result<(
 }
 
 /// Checks that the API's record has a target for the region of every node.
-fn check_dns_targets(dns: Option<&DnsSettings>, nodes: &[NodeSettings]) -> Result<(), SettingsError> {
+fn check_dns_targets(
+    dns: Option<&DnsSettings>,
+    nodes: &[NodeSettings],
+) -> Result<(), SettingsError> {
     let Some(api) = dns.and_then(|dns| dns.api.as_ref()) else {
         return Ok(());
     };
     for node in nodes {
         if !api.targets.contains_key(&node.region) {
-            let why = format!("has no target for `{}`, the region of `{}`", node.region, node.name);
+            let why = format!(
+                "has no target for `{}`, the region of `{}`",
+                node.region, node.name
+            );
             return Err(SettingsError::setting("dns.api.targets", why));
         }
     }
@@ -139,8 +145,12 @@ fn check_policy(policy: &PolicySettings) -> Result<(), SettingsError> {
         policy.start_timeout_secs,
     ];
     if timeouts.contains(&0) {
-        let why = "must be more than zero, like `write-stall-timeout-secs` and `start-timeout-secs`";
-        return Err(SettingsError::setting("policy.write-probe-timeout-secs", why));
+        let why =
+            "must be more than zero, like `write-stall-timeout-secs` and `start-timeout-secs`";
+        return Err(SettingsError::setting(
+            "policy.write-probe-timeout-secs",
+            why,
+        ));
     }
     Ok(())
 }

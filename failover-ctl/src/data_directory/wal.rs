@@ -168,7 +168,9 @@ impl WalDirectory {
     /// Returns whether a primary whose history is `ancestors` has records of its own in this segment: those
     /// before the place at which it left the timeline.
     pub(crate) fn holds_shared(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
-        let left = ancestors.iter().find(|ancestor| ancestor.timeline == segment.timeline);
+        let left = ancestors
+            .iter()
+            .find(|ancestor| ancestor.timeline == segment.timeline);
         left.is_some_and(|ancestor| segment.start(self.size) < ancestor.left_at)
     }
 
@@ -204,7 +206,9 @@ impl WalDirectory {
         if segment.timeline == newest {
             return Ok(false);
         }
-        let left = ancestors.iter().find(|ancestor| ancestor.timeline == segment.timeline);
+        let left = ancestors
+            .iter()
+            .find(|ancestor| ancestor.timeline == segment.timeline);
         let Some(left_at) = left.map(|ancestor| ancestor.left_at) else {
             return is_written();
         };

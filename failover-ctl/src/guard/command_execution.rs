@@ -23,7 +23,10 @@ impl Supervisor<'_> {
     /// # Errors
     ///
     /// When the deadline, the server or the data directory does not allow it, or the operating system fails.
-    pub(super) fn execute_command(&mut self, command: SupervisorCommand) -> Result<(), GuardRejection> {
+    pub(super) fn execute_command(
+        &mut self,
+        command: SupervisorCommand,
+    ) -> Result<(), GuardRejection> {
         let server = self.server();
         let failed = |error: io::Error| GuardRejection::Failed(error.to_string());
         match command {

@@ -73,7 +73,9 @@ mod tests {
         let service_manager = ServiceManager::at(path.into()).unwrap();
 
         service_manager.notify_ready().unwrap();
-        service_manager.extend_watchdog(Duration::from_millis(9_400)).unwrap();
+        service_manager
+            .extend_watchdog(Duration::from_millis(9_400))
+            .unwrap();
         let mut buffer = [0; 100];
         let length = receiver.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"READY=1");
@@ -81,7 +83,9 @@ mod tests {
         assert_eq!(&buffer[..length], b"WATCHDOG=1\nWATCHDOG_USEC=9400000");
 
         // The queue fills because nothing is read.
-        let full = (0..10_000).find_map(|_| service_manager.notify_ready().err()).unwrap();
+        let full = (0..10_000)
+            .find_map(|_| service_manager.notify_ready().err())
+            .unwrap();
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
     }
 }

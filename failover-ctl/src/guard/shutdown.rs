@@ -62,13 +62,19 @@ impl Supervisor<'_> {
                     self.sweep_pending = true;
                 }
             }
-            if !self.sweep_pending || clock::now().elapsed_upper_bound(started_at) >= SWEEP_TIMEOUT {
+            if !self.sweep_pending || clock::now().elapsed_upper_bound(started_at) >= SWEEP_TIMEOUT
+            {
                 break;
             }
             thread::sleep(Duration::from_millis(2));
         }
         if killed > 0 || !self.sweep_pending {
-            info!(reason, killed, ended = !self.sweep_pending, "PostgreSQL killed");
+            info!(
+                reason,
+                killed,
+                ended = !self.sweep_pending,
+                "PostgreSQL killed"
+            );
         }
         if !self.sweep_pending {
             self.mark_stopped();

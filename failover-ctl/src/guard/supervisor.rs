@@ -28,9 +28,7 @@ use crate::data_directory;
 use crate::datagram_socket::DatagramSocket;
 use crate::guard::notify::ServiceManager;
 use crate::process_lock;
-use crate::protocol::guard::{
-    GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES,
-};
+use crate::protocol::guard::{GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES};
 
 /// Time to wait for a message, in milliseconds: half of the 0.1 s that the lease timing allows for a wake-up.
 const POLL_TIMEOUT_MILLIS: u16 = 50;
@@ -57,7 +55,9 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
-    signals.thread_block().context("could not block SIGTERM and SIGINT")?;
+    signals
+        .thread_block()
+        .context("could not block SIGTERM and SIGINT")?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .context("could not create a signal descriptor")?;
 
@@ -138,7 +138,8 @@ impl<'a> Supervisor<'a> {
             kill_at: None,
             fast_shutdown_requested: false,
             watchdog: open_watchdog(host.guard.watchdog_device.as_deref()),
-            service_manager: ServiceManager::from_env().context("could not use the address in `NOTIFY_SOCKET`")?,
+            service_manager: ServiceManager::from_env()
+                .context("could not use the address in `NOTIFY_SOCKET`")?,
             watchdog_extended_at: None,
             starts: 0,
             commits: Commits::HeldBack,
@@ -165,7 +166,9 @@ impl<'a> Supervisor<'a> {
         {
             warn!(%error, "deadline rejected");
         }
-        let rejection = message.command.and_then(|command| self.execute_command(command).err());
+        let rejection = message
+            .command
+            .and_then(|command| self.execute_command(command).err());
         let report = self.report(message.number, rejection);
         if let (Some(path), Ok(answer)) = (from.as_pathname(), serde_json::to_vec(&report)) {
             self.socket.as_ref().send_to(&answer, path).ok();
@@ -185,7 +188,9 @@ impl<'a> Supervisor<'a> {
     fn extend_watchdog(&mut self, now: HostInstant, server: PostgresProcess) {
         let due = self
             .watchdog_extended_at
-            .is_none_or(|watchdog_extended_at| now.elapsed_upper_bound(watchdog_extended_at) >= WATCHDOG_INTERVAL);
+            .is_none_or(|watchdog_extended_at| {
+                now.elapsed_upper_bound(watchdog_extended_at) >= WATCHDOG_INTERVAL
+            });
         if due {
             self.watchdog_extended_at = Some(now);
             let limit = self.core.supervisor_limit(now, server);

@@ -123,7 +123,8 @@ impl ClusterView<'_> {
 
     /// Returns the node that accepts writes, if it answers.
     pub(crate) fn primary(&self) -> Option<&NodeStatus> {
-        self.statuses().find(|status| status.role == NodeRole::Primary)
+        self.statuses()
+            .find(|status| status.role == NodeRole::Primary)
     }
 
     /// States what is lost if a node is promoted now; none if that cannot be said.
@@ -166,16 +167,27 @@ impl ClusterView<'_> {
         let far = |status: &&NodeStatus| status.progress.map(|own| own.received_lsn);
         let able = || {
             self.statuses()
-                .filter(|status| status.role == NodeRole::Standby && status.node != record.holder.node)
-                .filter(|status| status.progress.is_some_and(|own| own.timeline == last.timeline))
+                .filter(|status| {
+                    status.role == NodeRole::Standby && status.node != record.holder.node
+                })
+                .filter(|status| {
+                    status
+                        .progress
+                        .is_some_and(|own| own.timeline == last.timeline)
+                })
         };
         let takes_over = |status: &&NodeStatus| {
-            let current = status.lease.as_ref().map(|lease| lease.record.epoch) == Some(record.epoch);
-            current && status.forecast.as_ref().is_some_and(|forecast| forecast.takes_over)
+            let current =
+                status.lease.as_ref().map(|lease| lease.record.epoch) == Some(record.epoch);
+            current
+                && status
+                    .forecast
+                    .as_ref()
+                    .is_some_and(|forecast| forecast.takes_over)
         };
         let best = able().filter(takes_over).max_by_key(far);
-        if let Some((best, received, loss)) =
-            best.and_then(|status| Some((status, status.progress?.received_lsn, self.loss(status)?)))
+        if let Some((best, received, loss)) = best
+            .and_then(|status| Some((status, status.progress?.received_lsn, self.loss(status)?)))
         {
             let written = self
                 .primary()

@@ -87,7 +87,11 @@ fn outcome(of: &OperationOutcome) -> Vec<String> {
                 .as_ref()
                 .map_or_else(String::new, |reason| format!(": {reason}"));
             let mut lines = vec![format!("  outcome: abandoned by {by}{reason}")];
-            lines.extend(left_behind.iter().map(|item| format!("  left behind: {item}")));
+            lines.extend(
+                left_behind
+                    .iter()
+                    .map(|item| format!("  left behind: {item}")),
+            );
             lines
         }
         OperationOutcome::Replaced { by } => vec![format!("  outcome: replaced by operation {by}")],

@@ -79,7 +79,11 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Erro
         highest_reserved_timeline: control.timeline.unwrap_or(Timeline::FIRST),
         synchronous_standby: None,
         idle_millis: 0,
-        members: settings.nodes.iter().map(|node| node.name.clone()).collect(),
+        members: settings
+            .nodes
+            .iter()
+            .map(|node| node.name.clone())
+            .collect(),
         successor: None,
         unretired: None,
     };

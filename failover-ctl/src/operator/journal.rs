@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 use causeway_core::Epoch;
 use causeway_core::failover::loss::LossLimit;
+use causeway_core::failover::loss_statement::LossStatement;
 use causeway_core::failover::plan::FailoverPlan;
 use causeway_core::failover::plan_state::StepRecord;
-use causeway_core::failover::loss_statement::LossStatement;
 use causeway_core::lease::WritePrecondition;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

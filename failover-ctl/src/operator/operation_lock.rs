@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
-use causeway_core::failover::plan_state::{PlanState, StepRecord, plan_state};
 use causeway_core::failover::loss_statement::LossStatement;
+use causeway_core::failover::plan_state::{PlanState, StepRecord, plan_state};
 use causeway_core::lease::{ETag, LeaseRecord, WritePrecondition};
 use jiff::Timestamp;
 use tokio::time::{self, Instant};
 
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::error::Error;
-use crate::operator::journal::{Journal, OperationOutcome, archive_journal, format_timestamp, operator_name};
+use crate::operator::journal::{
+    Journal, OperationOutcome, archive_journal, busy_error, format_timestamp, operator_name,
+};
 use crate::output;
 
 /// Interval between two heartbeats.
@@ -170,7 +172,7 @@ impl OperationLock {
         let key = store.key("operation");
         let condition = match OpenOperation::read_state(store).await? {
             JournalState::Open(open) => {
-                let outcome = if standing(&open.journal.plan, lease) == PlanState::Overtaken {
+                let outcome = if plan_state(&open.journal.plan, lease) == PlanState::Overtaken {
                     // Its remaining steps would be rejected, because the lease has a newer epoch than its plan.
                     let epoch = lease.epoch;
                     OperationOutcome::Overtaken { epoch }
@@ -196,7 +198,10 @@ impl OperationLock {
             }),
             Err(LeaseStoreError::Conflict(_)) => match store.read(&key).await? {
                 Some(stored) => Err(busy_error(&Journal::parse(&stored)?)),
-                None => Err(anyhow::anyhow!("the operation lock was created and deleted meanwhile: retry").into()),
+                None => Err(anyhow::anyhow!(
+                    "the operation lock was created and deleted meanwhile: retry"
+                )
+                .into()),
             },
             Err(error) => Err(error.into()),
         }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use causeway_core::NodeId;
 use causeway_core::failover::loss::LossLimit;
-use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
-use causeway_core::failover::plan_state::{PlanState, remaining_steps, plan_state};
-use causeway_core::failover::promotion::PromotionRequest;
 use causeway_core::failover::loss_statement::{LossStatement, LossStatementStage};
+use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
+use causeway_core::failover::plan_state::{PlanState, plan_state, remaining_steps};
+use causeway_core::failover::promotion::PromotionRequest;
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
@@ -94,12 +94,12 @@ impl<'a> PlanExecutor<'a> {
     pub(crate) async fn run(
         &self,
         mut lock: OperationLock,
-        standing: PlanState,
+        state: PlanState,
     ) -> Result<Journal, Error> {
         let plan = lock.journal.plan.clone();
         let operation = lock.journal.id.clone();
         let mut records_not_moved = Vec::new();
-        let steps: Vec<(usize, PlanStep)> = remaining(&plan, &lock.journal.entries, standing)
+        let steps: Vec<(usize, PlanStep)> = remaining_steps(&plan, &lock.journal.entries, state)
             .into_iter()
             .map(|(at, step)| (at, step.clone()))
             .collect();
@@ -243,7 +243,8 @@ impl<'a> PlanExecutor<'a> {
     ) -> anyhow::Result<T> {
         let mut work = pin!(work);
         let mut written_at = Instant::now();
-        let mut heartbeat = time::interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        let mut heartbeat =
+            time::interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         loop {
             tokio::select! {
                 result = &mut work => return Ok(result),

@@ -103,7 +103,10 @@ impl PlanExecutor<'_> {
     /// Waits until the target has confirmed that the lease has stood for the whole lease duration.
     async fn watch_expiry(&self, plan: &FailoverPlan, node: &NodeId) -> anyhow::Result<String> {
         let within = self.settings.timing.lease_duration + FENCE_SLACK;
-        let what = format!("`{}` to confirm that the lease of `{node}` has expired", plan.to);
+        let what = format!(
+            "`{}` to confirm that the lease of `{node}` has expired",
+            plan.to
+        );
         self.wait(&plan.to, within, &what, |status| {
             if is_taken(status, plan) {
                 return Ok(Some("the target already holds the lease".to_owned()));
@@ -284,7 +287,9 @@ impl PlanExecutor<'_> {
         let now = Instant::now();
         let until = *self.records_until.get_or_init(|| now + ALL_RECORDS_TIMEOUT);
         let until = until.max(now + RECORD_TIMEOUT);
-        let moved = records.move_record_until(until, name, target, epoch).await?;
+        let moved = records
+            .move_record_until(until, name, target, epoch)
+            .await?;
         let stands = match &moved {
             RecordMoved::Changed(change) => {
                 records
@@ -383,5 +388,5 @@ fn is_behind(status: &NodeStatus, plan: &FailoverPlan) -> bool {
 fn is_taken(status: &NodeStatus, plan: &FailoverPlan) -> bool {
     let holds = matches!(status.role, NodeRole::Primary | NodeRole::Promoting);
     let lease = status.lease.as_ref();
-    holds && lease.is_some_and(|lease| standing(plan, &lease.record) == PlanState::LeaseTaken)
+    holds && lease.is_some_and(|lease| plan_state(plan, &lease.record) == PlanState::LeaseTaken)
 }

@@ -1,9 +1,9 @@
 //! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
 
+use causeway_core::failover::loss_statement::LossStatementStage;
 use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
 use causeway_core::failover::plan_state::{PlanState, plan_state};
 use causeway_core::failover::promotion::{PromotionCandidate, PromotionRequest};
-use causeway_core::failover::loss_statement::LossStatementStage;
 
 use crate::cli::PromoteArgs;
 use crate::clients::agents::AgentClient;
@@ -186,7 +186,9 @@ fn can_stop(
             "this build has no EC2 client: use a build with failover-ctl's feature `ec2`, as every release is",
         );
     }
-    let instance = settings.node(from).and_then(|node| node.instance_id.as_ref());
+    let instance = settings
+        .node(from)
+        .and_then(|node| node.instance_id.as_ref());
     if settings.ec2.is_none() || instance.is_none() {
         return not("`--stop-instance` needs `[ec2]` and the node's `instance-id` in the settings");
     }

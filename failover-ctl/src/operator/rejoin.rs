@@ -120,7 +120,10 @@ impl RejoinWait<'_> {
             match self.agents.status(self.target).await {
                 Ok(status) => {
                     answered = now;
-                    let rejoin = status.rejoin.as_ref().filter(|rejoin| rejoin.command == self.order);
+                    let rejoin = status
+                        .rejoin
+                        .as_ref()
+                        .filter(|rejoin| rejoin.command == self.order);
                     if let Some(rejoin) = rejoin {
                         shown = now;
                         if rejoin.completed && streams(&status) {
@@ -166,7 +169,10 @@ fn tell(told: &mut String, status: &NodeStatus) {
 
 /// Says in words what the node is doing.
 fn progress(status: &NodeStatus) -> String {
-    let failure = status.rejoin.as_ref().and_then(|rejoin| rejoin.failure.as_ref());
+    let failure = status
+        .rejoin
+        .as_ref()
+        .and_then(|rejoin| rejoin.failure.as_ref());
     match (failure, &status.standby_setup) {
         (Some(why), _) => format!("{}: tried again after: {why}", status.node),
         (None, Some(busy)) => format!("{}: {busy}", status.node),

@@ -54,7 +54,11 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
         output::say(&format!("retired the lease in {old}"));
     }
     wait_for_term(settings).await;
-    let members = settings.nodes.iter().map(|node| node.name.clone()).collect();
+    let members = settings
+        .nodes
+        .iter()
+        .map(|node| node.name.clone())
+        .collect();
     let nonce = nonces.generate();
     let record = plan.record(
         &settings.cluster,
@@ -96,8 +100,11 @@ async fn made(
             .highest_reserved_timeline
             .and_then(|number| Timeline::new(number.get())),
     };
-    replacement::plan(&evidence, &asserted).map_err(|obstacles| {
-        let lines: Vec<_> = obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
+    replacement::plan_replacement(&evidence, &asserted).map_err(|obstacles| {
+        let lines: Vec<_> = obstacles
+            .iter()
+            .map(|obstacle| format!("\n  {obstacle}"))
+            .collect();
         Error::LeaseNotReplaced(lines.concat())
     })
 }
@@ -127,7 +134,9 @@ async fn gather(
                 note(status.highest.store.as_ref());
                 note(status.lease_store.as_ref());
                 if status.system_id == Some(control.system_id) && node.name != host.node.name {
-                    let received = status.progress.map(|progress| (progress.timeline, progress.received_lsn));
+                    let received = status
+                        .progress
+                        .map(|progress| (progress.timeline, progress.received_lsn));
                     positions.extend(received);
                 }
                 Some(said(&status))
@@ -148,7 +157,11 @@ async fn gather(
         if let StoreFacts::Holds(Some(record)) = &facts
             && record.system_id == control.system_id
         {
-            positions.extend(record.last_position.map(|position| (position.timeline, position.flush_lsn)));
+            positions.extend(
+                record
+                    .last_position
+                    .map(|position| (position.timeline, position.flush_lsn)),
+            );
         }
         found.push((store, facts));
     }

@@ -1,9 +1,9 @@
 //! `failover-ctl resume`: continues what was cut off, in the world as it is now.
 
+use causeway_core::failover::loss_statement::LossStatementStage;
 use causeway_core::failover::plan::FailoverPlan;
 use causeway_core::failover::plan_state::{PlanState, plan_state};
 use causeway_core::failover::promotion::PromotionRequest;
-use causeway_core::failover::loss_statement::LossStatementStage;
 
 use crate::cli::ResumeArgs;
 use crate::clients::agents::AgentClient;
@@ -30,8 +30,8 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
     open.wait_until_unattended().await?;
     let agents = AgentClient::new(settings);
     let seen = survey::take(settings, &store, &agents, PATIENT).await?;
-    let standing = standing(&open.journal.plan, &seen.survey.lease);
-    let lock = match standing {
+    let state = plan_state(&open.journal.plan, &seen.survey.lease);
+    let lock = match state {
         PlanState::Overtaken => return Err(close(open, &seen).await?),
         PlanState::LeaseTaken => {
             output::say(&open.journal.plan.to_string());
@@ -40,7 +40,7 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
         PlanState::NotStarted => confirm(settings, asked, open, &seen).await?,
     };
     let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
-    Box::pin(finish(executor, lock, standing, asked.json)).await
+    Box::pin(finish(executor, lock, state, asked.json)).await
 }
 
 /// Checks what `promote` checks, and has accepted what it has accepted.

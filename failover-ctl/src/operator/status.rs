@@ -56,8 +56,12 @@ fn whole<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
         zone: &node.zone,
         responding: status.is_some() || cluster.mismatches.contains_key(&node.name),
         mismatch: cluster.mismatches.get(&node.name).map(ToString::to_string),
-        behind_bytes: status.as_ref().and_then(|status| behind_bytes(cluster, status)),
-        behind_secs: status.as_ref().and_then(|status| behind_secs(cluster, status)),
+        behind_bytes: status
+            .as_ref()
+            .and_then(|status| behind_bytes(cluster, status)),
+        behind_secs: status
+            .as_ref()
+            .and_then(|status| behind_secs(cluster, status)),
         status: status.as_ref(),
     };
     StatusOutput {

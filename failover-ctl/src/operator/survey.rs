@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use causeway_core::NodeId;
+use causeway_core::failover::loss_statement::{LeaseVersion, LossStatement, LossStatementStage};
 use causeway_core::failover::promotion::{
     self, ClusterObservation, LeaseRole, NodeObservation, PromotionCandidate, PromotionRejected,
     PromotionRequest,
 };
-use causeway_core::failover::loss_statement::{LeaseVersion, LossStatement, LossStatementStage};
 use causeway_core::lease::LeaseRecord;
 use futures_util::future::join_all;
 use tokio::time::{self, Instant};
@@ -80,7 +80,10 @@ pub(crate) async fn take(
     }
     let lease = newest(stored, &statuses);
     let witnesses = statuses.iter().map(witness).collect();
-    let roles = statuses.into_iter().map(|status| (status.node, status.role)).collect();
+    let roles = statuses
+        .into_iter()
+        .map(|status| (status.node, status.role))
+        .collect();
     Ok(ClusterSurvey {
         survey: ClusterObservation { lease, witnesses },
         asked_at,
@@ -148,7 +151,11 @@ impl ClusterSurvey {
     ) -> Result<&'a NodeSettings, Error> {
         let nodes = called(settings, name)?;
         let far = |node: &&NodeSettings| {
-            let witness = self.survey.witnesses.iter().find(|witness| witness.node == node.name);
+            let witness = self
+                .survey
+                .witnesses
+                .iter()
+                .find(|witness| witness.node == node.name);
             let progress = witness.and_then(|witness| witness.progress);
             progress.map(|progress| (progress.timeline, progress.received_lsn))
         };

@@ -93,7 +93,10 @@ impl PlanExecutor<'_> {
                 Ok((host.to_owned(), Some(first)))
             }
             (found, _) => {
-                let found = found.map_or_else(|error| format!("{error:#}"), |addresses| format!("{addresses:?}"));
+                let found = found.map_or_else(
+                    |error| format!("{error:#}"),
+                    |addresses| format!("{addresses:?}"),
+                );
                 output::say(&format!(
                     "   `{host}` does not lead to `{}` yet ({found}), so the node itself is asked",
                     node.name

@@ -7,7 +7,10 @@
 )]
 
 mod operations;
-#[expect(dead_code, reason = "the unit tests of the plan executor use the faults")]
+#[expect(
+    dead_code,
+    reason = "the unit tests of the plan executor use the faults"
+)]
 mod store;
 
 use std::fs;

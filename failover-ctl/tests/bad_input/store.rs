@@ -121,7 +121,9 @@ fn serve(stream: &TcpStream, objects: &Objects, faults: &Faults, honesty: Honest
         reader.read_exact(&mut body).unwrap();
         let path = path.split('?').next();
         let path = path.expect("`split` returns at least one part").to_owned();
-        let fault = (method == "PUT").then(|| next_fault(faults, &path)).flatten();
+        let fault = (method == "PUT")
+            .then(|| next_fault(faults, &path))
+            .flatten();
         let mut objects = objects.lock().unwrap();
         let found = objects.get(&path).cloned();
         let (status, etag, answer) = match (method.as_str(), found) {
@@ -176,7 +178,8 @@ fn next_fault(faults: &Faults, path: &str) -> Option<WriteFault> {
 }
 
 fn holds(headers: &BTreeMap<String, String>, version: Option<u64>) -> bool {
-    let matches = |wanted: &String| version.is_some_and(|current| *wanted == format!("\"{current}\""));
+    let matches =
+        |wanted: &String| version.is_some_and(|current| *wanted == format!("\"{current}\""));
     headers.get("if-match").is_none_or(matches)
         && (!headers.contains_key("if-none-match") || version.is_none())
 }
@@ -208,7 +211,10 @@ fn head(reader: &mut impl std::io::BufRead) -> Option<(String, String, BTreeMap<
         lines.push(line.trim_end().to_owned());
     }
     let mut words = lines.first()?.split(' ').map(str::to_owned);
-    let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
+    let headers = lines
+        .iter()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "));
     let headers = headers
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();

@@ -88,17 +88,17 @@ pub(super) async fn run_schedule(
     observer.stop().await;
     writers.stop().await;
     result?;
-    let mut observed = observer.snapshot();
-    observed.rows_lost = lost.as_ref().map(saved_wal::count_rows);
-    observed.rows_unsaved = unsaved;
-    observed.ended_at = history.now();
+    let mut observations = observer.snapshot();
+    observations.rows_lost = lost.as_ref().map(saved_wal::count_rows);
+    observations.rows_unsaved = unsaved;
+    observations.ended_at = history.now();
     for node in lab.nodes() {
         let text = std::fs::read_to_string(node.agent.log())?;
-        let spans = agent_log::problem_spans(&text, wall_at_zero, observed.ended_at);
-        observed.logged.insert(node.spec.node.clone(), spans);
+        let spans = agent_log::problem_spans(&text, wall_at_zero, observations.ended_at);
+        observations.logged.insert(node.spec.node.clone(), spans);
     }
     Ok(ChaosRun {
-        observed,
+        observed: observations,
         events: history.snapshot().events,
     })
 }
@@ -151,10 +151,10 @@ async fn run_events(
         && history.now() < healed_at + RECOVERY_TIMEOUT + Duration::from_secs(2)
     {
         time::sleep(Duration::from_millis(700)).await;
-        let observed = observer.snapshot();
-        recovered_rounds = match &observed.rounds[..] {
+        let observations = observer.snapshot();
+        recovered_rounds = match &observations.rounds[..] {
             [.., one, two]
-                if one.at > healed_at && unrecovered_reason(&observed, one, two).is_none() =>
+                if one.at > healed_at && unrecovered_reason(&observations, one, two).is_none() =>
             {
                 recovered_rounds + 1
             }

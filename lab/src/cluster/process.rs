@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::cluster::process_table::{descendants, send_signal, stat};
     use crate::cluster::program::RunAs;
-    use crate::cluster::supervisor::RESTART_AFTER;
+    use crate::cluster::supervisor::RESTART_DELAY;
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -229,7 +229,7 @@ mod tests {
 
         process.kill().await.unwrap();
         assert_eq!(process.pid(), None);
-        time::sleep(2 * RESTART_AFTER).await;
+        time::sleep(2 * RESTART_DELAY).await;
         assert_eq!(process.starts(), 2);
 
         process.start();

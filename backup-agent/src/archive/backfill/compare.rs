@@ -119,7 +119,9 @@ impl Comparison<'_> {
         if let Some(bucket) = self.buckets.all().get(number) {
             let lacking = fill(self.buckets, bucket, keys, self.identity, &mut self.stats).await;
             for key in lacking {
-                self.buckets.health().record_missing_if_kept(bucket.name(), &key);
+                self.buckets
+                    .health()
+                    .record_missing_if_kept(bucket.name(), &key);
             }
         }
     }
@@ -129,7 +131,8 @@ impl Comparison<'_> {
         let buckets = self.buckets.all();
         let needs_of = |bucket: &Bucket| {
             let entries = catalog.backups.iter();
-            let own = entries.filter(|entry| entry.buckets.iter().any(|name| name == bucket.name()));
+            let own =
+                entries.filter(|entry| entry.buckets.iter().any(|name| name == bucket.name()));
             WalNeeds::of(own.map(|entry| &entry.summary))
         };
         let mut needs: Vec<_> = buckets.iter().map(needs_of).collect();
@@ -200,7 +203,9 @@ impl Comparison<'_> {
 
     fn unresolved(&mut self, number: usize, key: &str, why: String) {
         if let Some(bucket) = self.buckets.all().get(number) {
-            self.buckets.health().record_missing_if_kept(bucket.name(), key);
+            self.buckets
+                .health()
+                .record_missing_if_kept(bucket.name(), key);
         }
         self.stats(number).unresolved.insert(key.to_owned(), why);
     }

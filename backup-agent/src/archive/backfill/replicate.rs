@@ -20,7 +20,9 @@ pub(super) async fn replicate(
     identity: Option<&Identity>,
 ) -> CopyReport {
     let others = buckets.all().iter();
-    let sources: Vec<_> = others.filter(|other| other.name() != target.name()).collect();
+    let sources: Vec<_> = others
+        .filter(|other| other.name() != target.name())
+        .collect();
     let copy = ObjectCopy {
         key,
         target,

@@ -53,7 +53,9 @@ pub(super) async fn compare_copies(
     // Each object of a backup is encrypted once.
     let fingerprint = |copy: StoredCopy<'_>| copy.start.header.metadata::<WalMetadata>().ok();
     let (Some(first), Some(second)) = (fingerprint(one), fingerprint(other)) else {
-        return Ok(Sameness::Different("they are not the same object".to_owned()));
+        return Ok(Sameness::Different(
+            "they are not the same object".to_owned(),
+        ));
     };
     // A large file is encrypted for each bucket separately, with one fingerprint.
     if first.fingerprint == second.fingerprint {

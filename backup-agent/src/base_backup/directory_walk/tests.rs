@@ -94,7 +94,11 @@ fn tablespace_then_only_directory_of_this_version_taken() {
     ];
     assert_eq!(paths(&files), taken);
     assert!(files.iter().all(|file| file.first_page == Some(0)));
-    let mut oids: Vec<u32> = walked.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
+    let mut oids: Vec<u32> = walked
+        .tablespaces
+        .iter()
+        .map(|tablespace| tablespace.oid)
+        .collect();
     oids.sort_unstable();
     assert_eq!(oids, [16399, 16402]);
     assert!(walked.directories.contains(&"inside".to_owned()));

@@ -120,7 +120,8 @@ impl StoredBackups<'_> {
     /// Checks that each bucket has the newest backup.
     fn copies(&self) -> CheckOutcome {
         let mut wrong = self.silent();
-        let holds = |entry: &CatalogEntry, name: &str| entry.buckets.iter().any(|holder| holder == name);
+        let holds =
+            |entry: &CatalogEntry, name: &str| entry.buckets.iter().any(|holder| holder == name);
         if let Some(newest) = self.catalog.backups.last() {
             let silent = &self.catalog.silent;
             let names = self.buckets.all().iter().map(Bucket::name);

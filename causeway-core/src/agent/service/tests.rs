@@ -67,7 +67,7 @@ fn server_ends_twice_a_minute_then_problem() {
 
 #[test]
 fn server_ends_after_each_recovery_then_released() {
-            // It replays the same WAL for 19 s each time, then fails at a record that it cannot replay.
+    // It replays the same WAL for 19 s each time, then fails at a record that it cannot replay.
     let found = first_release(|millis| {
         let server = if millis % 20_000 < 19_000 {
             ServerView::MayWrite

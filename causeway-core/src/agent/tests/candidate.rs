@@ -48,7 +48,10 @@ fn record_of_another_cluster_then_ignored_and_one_alert() {
     assert_eq!(agent.highest(), (Epoch::default(), 0));
     let problems = agent.problems(at(700));
     let kind = ProblemKind::ClusterMismatch;
-    assert!(problems.iter().any(|problem| problem.kind == kind), "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem.kind == kind),
+        "{problems:?}"
+    );
 }
 
 #[test]

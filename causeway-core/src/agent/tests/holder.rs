@@ -6,7 +6,7 @@ use crate::lease::WritePrecondition;
 #[test]
 fn store_refuses_at_once_then_writes_pause() {
     let mut agent = holder();
-        // The server accepts writes, and the lease is not stored as `held` yet: that is written at once.
+    // The server accepts writes, and the lease is not stored as `held` yet: that is written at once.
     let mut writes = written(agent.handle(at(1_000), AgentEvent::LocalObserved(Box::new(up()))));
     let mut count = 0;
     for millis in 1_001..2_000 {
@@ -53,7 +53,7 @@ fn lease_deleted_after_a_release_then_not_written_again() {
     ));
     assert_eq!(release.record.state, LeaseState::Released);
 
-        // It was stored, another node took over, and the object was deleted before the response arrived.
+    // It was stored, another node took over, and the object was deleted before the response arrived.
     agent.handle(at(2_500), unknown(&release));
     assert_eq!(written(agent.handle(at(2_600), missing(2_550))), []);
     assert_eq!(written(agent.handle(at(4_000), AgentEvent::Tick)), []);
@@ -70,7 +70,7 @@ fn server_stopped_before_the_release_then_not_released() {
     let start = Some(GuardCommand::StartPrimary(Epoch::new(2), Commits::HeldBack));
     assert_eq!(agent.guard_command(), start);
 
-        // That observation led to the command to start, so the server may be starting.
+    // That observation led to the command to start, so the server may be starting.
     agent.release_lease(Epoch::new(2)).unwrap();
     let renewals = written(agent.handle(at(2_500), AgentEvent::Tick));
     assert!(
@@ -94,7 +94,7 @@ fn agent_restarted_then_no_command_before_its_own_write() {
     assert!(agent.holds());
     assert_eq!(agent.guard_command(), None);
 
-        // The number in the record may be reserved for another holder, so the agent reserves one.
+    // The number in the record may be reserved for another holder, so the agent reserves one.
     let renewal = only(written(agent.handle(at(2_600), AgentEvent::Tick)));
     let reserved = Timeline::FIRST.next();
     assert_eq!(renewal.record.highest_reserved_timeline, reserved);
@@ -234,7 +234,7 @@ fn peer_with_a_higher_epoch_then_holder_yields() {
     assert!(agent.holds());
     agent.handle(at(200), peer(3));
     assert!(!agent.holds());
-        // It does not take the lease back, automatically or by command.
+    // It does not take the lease back, automatically or by command.
     let ended = observed(ServerView::Stopped(DataDirectoryState::Primary));
     agent.handle(at(60_000), AgentEvent::LocalObserved(Box::new(ended)));
     let superseded = NoAction::Superseded("b".parse().unwrap(), Epoch::new(3));

@@ -259,7 +259,9 @@ fn parse<T: DeserializeOwned>(
     if buffer.is_empty() {
         return Ok(None);
     }
-    if buffer.last() != Some(&b'\n') && u64::try_from(buffer.len()).is_ok_and(|length| length >= limit) {
+    if buffer.last() != Some(&b'\n')
+        && u64::try_from(buffer.len()).is_ok_and(|length| length >= limit)
+    {
         return Err(ManifestLineError::TooLong { line, limit });
     }
     parsed(buffer, line).map(Some)

@@ -109,7 +109,11 @@ impl<'a> PathChecker<'a> {
     pub fn finish(mut self) -> Result<KnownPaths, ManifestError> {
         self.files.sort_unstable();
         // Two of ten million paths have the same hash by chance once in 400,000 backups.
-        if self.files.windows(2).any(|pair| pair.first() == pair.last()) {
+        if self
+            .files
+            .windows(2)
+            .any(|pair| pair.first() == pair.last())
+        {
             return Err(ManifestError::Twice);
         }
         if !self.has_control_file {

@@ -135,7 +135,8 @@ impl Ca {
 
     /// Starts a server that responds 404 over TLS until the test ends, and returns its port.
     fn serve(&self) -> u16 {
-        let [leaf, key] = ["leaf.pem", "leaf.key"].map(|name| std::fs::read(self.path(name)).unwrap());
+        let [leaf, key] =
+            ["leaf.pem", "leaf.key"].map(|name| std::fs::read(self.path(name)).unwrap());
         let identity = Identity::from_pkcs8(&leaf, &key).unwrap();
         let acceptor = TlsAcceptor::new(identity).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

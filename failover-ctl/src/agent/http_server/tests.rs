@@ -57,7 +57,11 @@ async fn answer(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes[..read]).into_owned()
 }
 
-fn limits(connections: usize, connections_per_address: usize, idle_timeout: Duration) -> ConnectionLimits {
+fn limits(
+    connections: usize,
+    connections_per_address: usize,
+    idle_timeout: Duration,
+) -> ConnectionLimits {
     ConnectionLimits {
         connections,
         connections_per_address,

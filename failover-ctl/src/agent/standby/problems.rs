@@ -109,7 +109,11 @@ mod tests {
     }
 
     fn kinds(standby: &StandbyState, now: HostInstant) -> Vec<ProblemKind> {
-        standby.problems(now).iter().map(|problem| problem.kind).collect()
+        standby
+            .problems(now)
+            .iter()
+            .map(|problem| problem.kind)
+            .collect()
     }
 
     #[test]

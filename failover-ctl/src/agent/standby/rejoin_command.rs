@@ -12,7 +12,9 @@ impl AgentLoop {
     pub(crate) fn accept_rejoin(&mut self, command: &str, rebuild: bool) -> Result<(), String> {
         let own = &self.host.node.name;
         let TargetRole::Standby { primary, .. } = self.core.target_role() else {
-            return Err(format!("`{own}` holds the lease, or has just released it, so it cannot rejoin"));
+            return Err(format!(
+                "`{own}` holds the lease, or has just released it, so it cannot rejoin"
+            ));
         };
         let Some(primary) = primary else {
             return Err("there is no open primary to follow".to_owned());
@@ -23,7 +25,10 @@ impl AgentLoop {
             ));
         }
         if matches!(self.standby.server, None | Some(ServerView::Unguarded)) {
-            return Err("the guard does not respond, so PostgreSQL cannot be started: check its service".to_owned());
+            return Err(
+                "the guard does not respond, so PostgreSQL cannot be started: check its service"
+                    .to_owned(),
+            );
         }
         if !rebuild && self.standby.streams() {
             return Err(format!("`{own}` streams already"));

@@ -219,7 +219,11 @@ impl StandbyState {
                 self.ended = None;
                 self.failed_starts += 1;
                 let backoff = INITIAL_START_BACKOFF
-                    * 2_u32.saturating_pow(self.failed_starts.saturating_sub(MAX_IMMEDIATE_STARTS).min(8));
+                    * 2_u32.saturating_pow(
+                        self.failed_starts
+                            .saturating_sub(MAX_IMMEDIATE_STARTS)
+                            .min(8),
+                    );
                 let backoff = backoff.min(MAX_START_BACKOFF);
                 self.start_at = (self.failed_starts > MAX_IMMEDIATE_STARTS).then(|| now + backoff);
             }
@@ -262,7 +266,8 @@ impl StandbyState {
 
     /// Returns why a standby that could stream but does not is to be restarted now.
     pub(super) fn restart_due(&mut self, now: HostInstant) -> Option<&'static str> {
-        let could_stream = self.need == Some(RejoinNeed::Ready) && self.why.is_none() && !self.paused;
+        let could_stream =
+            self.need == Some(RejoinNeed::Ready) && self.why.is_none() && !self.paused;
         let backoff = RESTART_TIMEOUT * 2_u32.saturating_pow(self.restart.times.min(8));
         let backoff_elapsed = self
             .restart
@@ -305,7 +310,12 @@ impl StandbyState {
     }
 
     /// Records a failed step.
-    pub(super) fn record_failure(&mut self, now: HostInstant, error: StandbySetupError, backoff: Duration) {
+    pub(super) fn record_failure(
+        &mut self,
+        now: HostInstant,
+        error: StandbySetupError,
+        backoff: Duration,
+    ) {
         if let Some(asked) = &mut self.asked {
             asked.failure = Some(causeway_runtime::telemetry::chain(&error));
         }

@@ -77,11 +77,13 @@ impl AgentLoop {
         let (result_sender, result) = oneshot::channel();
         self.standby.busy = Some(what);
         self.standby.done = Some(result);
-        self.connections.tasks.start("standby setup", |stop| async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                result = work => { result_sender.send(result).ok(); }
-            }
-        });
+        self.connections
+            .tasks
+            .start("standby setup", |stop| async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    result = work => { result_sender.send(result).ok(); }
+                }
+            });
     }
 }

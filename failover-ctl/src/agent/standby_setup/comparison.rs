@@ -165,8 +165,13 @@ impl StandbySetup {
         let mut command = self.tool("pg_receivewal");
         command.args(["--no-password", "--drop-slot", "--slot", SLOT, "--dbname"]);
         command.arg(conninfo);
-        let asking = time::timeout(REPLICATION_CONNECT_TIMEOUT, output(&mut command, "pg_receivewal"));
-        let output = asking.await.context("the replication connection timed out")??;
+        let asking = time::timeout(
+            REPLICATION_CONNECT_TIMEOUT,
+            output(&mut command, "pg_receivewal"),
+        );
+        let output = asking
+            .await
+            .context("the replication connection timed out")??;
         let said = String::from_utf8_lossy(&output.stderr);
         // The program names the command that the server refused: it got as far as that.
         if said.contains("DROP_REPLICATION_SLOT") {
@@ -230,8 +235,12 @@ fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<LocalW
     let control = data_directory::control(data).context("could not read the control file")?;
     let mut past = None;
     if let Some((timeline, to)) = end {
-        let left = ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
-        if let Some(left) = left.filter(|ancestor| wal.goes_past(timeline, ancestor.left_at).unwrap_or(true)) {
+        let left = ancestors
+            .iter()
+            .find(|ancestor| ancestor.timeline == timeline);
+        if let Some(left) =
+            left.filter(|ancestor| wal.goes_past(timeline, ancestor.left_at).unwrap_or(true))
+        {
             past = Some((*left, to));
         }
     }
@@ -256,9 +265,11 @@ fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Optio
         return past;
     }
     // Where the records end within a primary's ancestor was decided above, from the records themselves.
-    let end = found
-        .end
-        .filter(|(timeline, _)| !ancestors.iter().any(|ancestor| ancestor.timeline == *timeline));
+    let end = found.end.filter(|(timeline, _)| {
+        !ancestors
+            .iter()
+            .any(|ancestor| ancestor.timeline == *timeline)
+    });
     let positions = end.into_iter().chain(found.reached.iter().copied());
     positions
         .map(|(timeline, received)| ReplayProgress {
@@ -275,7 +286,10 @@ fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Optio
 /// Returns the names under which the primary may keep the segment: that of its own timeline, or of one
 /// that came later, which begins with a copy of what went before.
 fn candidates(segment: SegmentName, newest: Timeline, ancestors: &[Ancestor]) -> Vec<String> {
-    let later = ancestors.iter().map(|ancestor| ancestor.timeline).chain([newest]);
+    let later = ancestors
+        .iter()
+        .map(|ancestor| ancestor.timeline)
+        .chain([newest]);
     let later = later.filter(|timeline| *timeline >= segment.timeline);
     later
         .map(|timeline| {

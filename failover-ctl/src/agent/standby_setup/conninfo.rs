@@ -95,7 +95,8 @@ fn root_certificates(
 
 /// Quotes one value of a connection string.
 fn value(text: &str) -> String {
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "/._-:".contains(character);
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "/._-:".contains(character);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }

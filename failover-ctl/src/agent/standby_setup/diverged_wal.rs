@@ -162,12 +162,17 @@ impl DivergedWalSave<'_> {
 
     fn index(&self, wal: &WalDirectory, files: &[WalPastFork]) -> anyhow::Result<DivergedWalIndex> {
         let ancestors = self.primary.map_or(&[][..], |known| known.1);
-        let left = |timeline| ancestors.iter().find(|ancestor| ancestor.timeline == timeline);
+        let left = |timeline| {
+            ancestors
+                .iter()
+                .find(|ancestor| ancestor.timeline == timeline)
+        };
         let mut timelines = BTreeMap::new();
         for file in files {
             if let Some(name) = file.segment() {
                 let start = wal.start(name);
-                let from = left(name.timeline).map_or(start, |ancestor| ancestor.left_at.max(start));
+                let from =
+                    left(name.timeline).map_or(start, |ancestor| ancestor.left_at.max(start));
                 timelines.entry(name.timeline).or_insert(from);
             }
         }
@@ -224,7 +229,10 @@ impl DivergedWalSaves {
         let mut saves = Vec::new();
         for entry in entries {
             let save = entry?.path();
-            if save.extension().is_some_and(|extension| extension == UNFINISHED) {
+            if save
+                .extension()
+                .is_some_and(|extension| extension == UNFINISHED)
+            {
                 continue;
             }
             let index = match fs::read(save.join(INDEX)) {
@@ -288,8 +296,8 @@ fn same(one: &Path, other: &Path) -> io::Result<bool> {
 }
 
 fn check_room(kept: &Path, bytes: u64) -> anyhow::Result<()> {
-    let there =
-        statvfs(kept).with_context(|| format!("could not read the free space of `{}`", kept.display()))?;
+    let there = statvfs(kept)
+        .with_context(|| format!("could not read the free space of `{}`", kept.display()))?;
     let free = there
         .blocks_available()
         .saturating_mul(there.fragment_size());

@@ -31,7 +31,10 @@ impl DirectoryLayout {
             Ok(entries) => {
                 for entry in entries {
                     let entry = entry?;
-                    let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+                    let number = entry
+                        .file_name()
+                        .to_str()
+                        .and_then(|name| name.parse().ok());
                     if let (Some(number), Some(place)) = (number, link(&entry.path())?) {
                         tablespaces.insert(number, place);
                     }
@@ -96,7 +99,10 @@ impl DirectoryLayout {
     /// Empties the data directory and the directories outside of it, and keeps the directories themselves.
     pub(super) fn empty(&self, data: &Path) -> anyhow::Result<()> {
         for place in self.tablespaces.values() {
-            for name in names(place)?.iter().filter(|name| is_version_directory(name)) {
+            for name in names(place)?
+                .iter()
+                .filter(|name| is_version_directory(name))
+            {
                 remove(&place.join(name))?;
             }
         }
@@ -106,8 +112,12 @@ impl DirectoryLayout {
             for name in names(place)? {
                 remove(&place.join(name))?;
             }
-            fs::set_permissions(place, fs::Permissions::from_mode(0o700))
-                .with_context(|| format!("could not restrict the permissions of `{}`", place.display()))?;
+            fs::set_permissions(place, fs::Permissions::from_mode(0o700)).with_context(|| {
+                format!(
+                    "could not restrict the permissions of `{}`",
+                    place.display()
+                )
+            })?;
         }
         Ok(())
     }

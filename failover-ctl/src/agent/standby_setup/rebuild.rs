@@ -36,7 +36,10 @@ impl StandbySetup {
             .map_err(StandbySetupError::PrimarySilent)?;
         let path = self.save_diverged(&primary).await?;
         if let PrimaryHistory::Hidden(why) = path {
-            warn!(reason = why, "timeline history unreadable for pg_rewind, data directory copied instead");
+            warn!(
+                reason = why,
+                "timeline history unreadable for pg_rewind, data directory copied instead"
+            );
             return self.copy("the primary's history is hidden").await;
         }
         let waited = primary.checkpointed().await;
@@ -78,12 +81,12 @@ impl StandbySetup {
             wal_cleanup::tidy(&data, &state, primary)
         };
         let tidied = tokio::task::spawn_blocking(tidying).await;
-        if let Err(error) = tidied.map_err(anyhow::Error::from).and_then(|tidied| tidied) {
+        if let Err(error) = tidied
+            .map_err(anyhow::Error::from)
+            .and_then(|tidied| tidied)
+        {
             let error = format!("{error:#}");
-            warn!(
-                error,
-                "diverged WAL not removed from `pg_wal`"
-            );
+            warn!(error, "diverged WAL not removed from `pg_wal`");
         }
     }
 

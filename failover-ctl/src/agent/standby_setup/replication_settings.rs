@@ -53,7 +53,10 @@ impl StandbySetup {
                 "setting raised to what the primary's WAL needs"
             );
         }
-        let raised = too_low.iter().map(|setting| (setting.name, setting.required)).chain(kept);
+        let raised = too_low
+            .iter()
+            .map(|setting| (setting.name, setting.required))
+            .chain(kept);
         let raised: Vec<String> = raised
             .map(|(name, value)| format!("{name} = {value}"))
             .collect();

@@ -1,7 +1,7 @@
 //! Standby setup with real servers that have diverged, or fallen too far behind.
 
-mod examination;
 mod directory_kept;
+mod examination;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -217,8 +217,13 @@ async fn step_repeated_then_saved_once_and_other_save_kept() {
     assert_eq!(save().unwrap().as_ref(), Some(&first));
 
     // Another history of the same place: the earlier save stays as it is.
-    let file = fs::read_dir(&first).unwrap().map(|entry| entry.unwrap().path());
-    let segment = file.filter(|path| path.extension().is_none()).min().unwrap();
+    let file = fs::read_dir(&first)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let segment = file
+        .filter(|path| path.extension().is_none())
+        .min()
+        .unwrap();
     fs::write(&segment, "other rows").unwrap();
     let second = save().unwrap().unwrap();
     assert_ne!(first, second);

@@ -87,8 +87,12 @@ fn is_needless(
         };
         beyond.iter().any(|file| file.segment() == Some(other))
     };
-    let timelines = ancestors.iter().map(|ancestor| ancestor.timeline).chain([newest]);
-    let later = timelines.filter(|timeline| *timeline > segment.timeline && !goes_itself(*timeline));
+    let timelines = ancestors
+        .iter()
+        .map(|ancestor| ancestor.timeline)
+        .chain([newest]);
+    let later =
+        timelines.filter(|timeline| *timeline > segment.timeline && !goes_itself(*timeline));
     wal.is_on_one_of(segment, later)
 }
 

@@ -207,7 +207,12 @@ fn classify(code: &SqlState) -> WriteProbeFailure {
     match *code {
         SqlState::PROGRAM_LIMIT_EXCEEDED => WriteProbeFailure::XidLimit,
         SqlState::DISK_FULL => WriteProbeFailure::DiskFull,
-        _ if ACCESS_CLASSES.iter().any(|class| code.code().starts_with(class)) => WriteProbeFailure::Refused,
+        _ if ACCESS_CLASSES
+            .iter()
+            .any(|class| code.code().starts_with(class)) =>
+        {
+            WriteProbeFailure::Refused
+        }
         _ => WriteProbeFailure::Error,
     }
 }

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_route53::types::{
-    Change, ChangeAction, ResourceRecord, ResourceRecordSet, RrType,
-};
+use aws_sdk_route53::types::{Change, ChangeAction, ResourceRecord, ResourceRecordSet, RrType};
 use causeway_core::Epoch;
 
 use super::{DnsRecords, RecordMoveError};
@@ -76,7 +74,11 @@ impl DnsRecords {
         self.set(name, kind, value)
     }
 
-    pub(super) fn epoch_record(&self, name: &str, epoch: Epoch) -> anyhow::Result<ResourceRecordSet> {
+    pub(super) fn epoch_record(
+        &self,
+        name: &str,
+        epoch: Epoch,
+    ) -> anyhow::Result<ResourceRecordSet> {
         self.set(name, RrType::Txt, format!("\"epoch={epoch}\""))
     }
 
@@ -127,7 +129,10 @@ pub(super) fn malformed(name: &str, source: impl Into<anyhow::Error>) -> RecordM
     }
 }
 
-pub(super) fn not_moved<E: ProvideErrorMetadata>(name: &str, error: &SdkError<E>) -> RecordMoveError {
+pub(super) fn not_moved<E: ProvideErrorMetadata>(
+    name: &str,
+    error: &SdkError<E>,
+) -> RecordMoveError {
     let (name, source) = (name.to_owned(), describe(error));
     if error.code().is_some_and(is_permanent) {
         return RecordMoveError::Refused { name, source };

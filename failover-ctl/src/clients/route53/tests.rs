@@ -69,7 +69,10 @@ fn cname_before_address_then_deleted_in_same_batch() {
     else {
         panic!("no batch");
     };
-    let actions: Vec<_> = changes.iter().map(|change| change.action.as_str()).collect();
+    let actions: Vec<_> = changes
+        .iter()
+        .map(|change| change.action.as_str())
+        .collect();
     assert_eq!(actions, ["DELETE", "CREATE", "UPSERT"]);
 }
 

@@ -70,7 +70,10 @@ impl<'a> WalPage<'a> {
 
     /// Returns how much is left of the record that an earlier page began.
     pub(super) fn rest_bytes(&self) -> u32 {
-        let four = self.bytes.get(16..20).and_then(|slice| slice.try_into().ok());
+        let four = self
+            .bytes
+            .get(16..20)
+            .and_then(|slice| slice.try_into().ok());
         four.map_or(0, u32::from_le_bytes)
     }
 

@@ -81,7 +81,9 @@ pub(crate) fn holds(pg_wal: &Path, lsn: Lsn) -> io::Result<bool> {
         };
         let start = name.start(size).get();
         let page = lsn.get() - lsn.get() % page::USUAL_BYTES;
-        let inside = page.checked_sub(start).filter(|offset| *offset < size.bytes());
+        let inside = page
+            .checked_sub(start)
+            .filter(|offset| *offset < size.bytes());
         let found = inside.and_then(|offset| page_address(&entry.path(), offset).ok());
         if found == Some(page) {
             return Ok(true);

@@ -180,7 +180,11 @@ impl<'a> WalReader<'a> {
     /// Returns the page that holds the byte at `at`, if that page was written for this place.
     fn page(&mut self, at: u64) -> io::Result<Option<WalPage<'_>>> {
         let number = at / self.size.bytes();
-        if self.segment.as_ref().is_none_or(|(cached, _)| *cached != number) {
+        if self
+            .segment
+            .as_ref()
+            .is_none_or(|(cached, _)| *cached != number)
+        {
             let Some(bytes) = (self.source)(number)? else {
                 return Ok(None);
             };
@@ -199,7 +203,9 @@ const fn aligned(at: u64) -> u64 {
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
-    let four = bytes.get(at..at + 4).and_then(|slice| slice.try_into().ok());
+    let four = bytes
+        .get(at..at + 4)
+        .and_then(|slice| slice.try_into().ok());
     four.map_or(0, u32::from_le_bytes)
 }
 
@@ -209,8 +215,6 @@ fn crc_is_right(record: &[u8]) -> bool {
         return false;
     };
     let of_data = crc32c::crc32c(data);
-    let before_sum = header
-        .get(..20)
-        .expect("a record header has 24 bytes");
+    let before_sum = header.get(..20).expect("a record header has 24 bytes");
     crc32c::crc32c_append(of_data, before_sum) == word(header, 20)
 }

@@ -38,7 +38,7 @@ fn deadline() -> GuardDeadline {
     GuardDeadline {
         epoch: EPOCH,
         requested_at: now,
-        stop_at: now + Duration::from_secs(60),
+        stop_at: now + Duration::from_mins(1),
         kill_at: now + Duration::from_secs(70),
     }
 }
@@ -66,10 +66,7 @@ fn no_deadline_then_primary_not_started() {
     let command = SupervisorCommand::StartPrimary(EPOCH, Commits::Acknowledged);
     let rejection = supervisor.execute_command(command).unwrap_err();
 
-    assert_eq!(
-        rejection,
-        GuardRejection::Refused(DeadlineError::NotArmed)
-    );
+    assert_eq!(rejection, GuardRejection::Refused(DeadlineError::NotArmed));
     assert!(node.data().join("standby.signal").exists());
     assert_eq!(supervisor.report(1, None).starts, 0);
 }
@@ -105,7 +102,10 @@ fn primary_rejected_after_its_settings_then_standby_holds_back_commits() {
 
     let primary = SupervisorCommand::StartPrimary(EPOCH, Commits::Acknowledged);
     supervisor.execute_command(primary).unwrap_err();
-    assert!(!holds_back(), "settings are written before the deadline is checked");
+    assert!(
+        !holds_back(),
+        "settings are written before the deadline is checked"
+    );
     supervisor
         .execute_command(SupervisorCommand::StartStandby)
         .unwrap();

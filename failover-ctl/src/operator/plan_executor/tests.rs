@@ -65,7 +65,12 @@ impl World {
             tasks: Tasks::new(),
         };
         let lease = record("a", PLANNED_EPOCH);
-        world.lease_store().await.create_lease(&lease).await.unwrap();
+        world
+            .lease_store()
+            .await
+            .create_lease(&lease)
+            .await
+            .unwrap();
         world.show(&lease, false);
         let state = HttpState {
             status: statuses,
@@ -141,9 +146,10 @@ impl World {
         let store = self.lease_store().await;
         let open = OpenOperation::find(&store).await.unwrap()?;
         let lease = store.lease().await.unwrap().unwrap();
-        let state = standing(&open.journal.plan, &lease);
+        let state = plan_state(&open.journal.plan, &lease);
         let lock = open.take_over(|_| ()).await.unwrap();
-        Some(self.executor().await.run(lock, state).await)
+        let executor = self.executor().await;
+        Some(Box::pin(executor.run(lock, state)).await)
     }
 
     /// Asserts that the operation has ended well: one command, the next epoch, and an archived journal.
@@ -161,7 +167,7 @@ impl World {
             "{context}: the archive differs from the journal"
         );
         for step in 0..journal.plan.steps.len() {
-            let completed = |entry: &&causeway_core::failover::progress::StepRecord| {
+            let completed = |entry: &&causeway_core::failover::plan_state::StepRecord| {
                 entry.step == step && entry.completed
             };
             let is_pre_lease = step < 2;
@@ -241,7 +247,7 @@ fn record(holder: &str, epoch: Epoch) -> LeaseRecord {
         system_id: SystemId(1),
         epoch,
         sequence: 9,
-        nonce: NonceGenerator::new(epoch.get()).generate(),
+        nonce: NonceGenerator::new(epoch.get().into()).generate(),
         holder: LeaseHolder {
             node: holder.parse().unwrap(),
             host_id: String::new(),
@@ -308,7 +314,10 @@ async fn operator_cut_off_after_any_write_then_resumed_once() {
         let interrupted = world.promote().await;
         if !world.store.heal() {
             interrupted.unwrap();
-            assert!(after >= 5, "the fault was never met: {after} journal writes");
+            assert!(
+                after >= 5,
+                "the fault was never met: {after} journal writes"
+            );
             return;
         }
         let error = interrupted.unwrap_err();

@@ -6,7 +6,8 @@ use super::*;
 async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
-    let [here, there, wal] = ["b-space", "a-space", "b-wal"].map(|name| nodes.root.path().join(name));
+    let [here, there, wal] =
+        ["b-space", "a-space", "b-wal"].map(|name| nodes.root.path().join(name));
     for directory in [&here, &there, &wal] {
         fs::create_dir(directory).unwrap();
         give(directory);

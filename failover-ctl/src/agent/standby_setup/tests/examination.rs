@@ -145,7 +145,10 @@ async fn settings_below_primary_then_raised_and_started() {
     let follower = b.follower(&a);
     let raised = follower.raise_replication_settings().await.unwrap();
     b.own();
-    let raised: Vec<_> = raised.iter().map(|setting| (setting.name, setting.required)).collect();
+    let raised: Vec<_> = raised
+        .iter()
+        .map(|setting| (setting.name, setting.required))
+        .collect();
     assert_eq!(
         raised,
         [("max_connections", 55), ("max_locks_per_transaction", 100)]
@@ -155,7 +158,10 @@ async fn settings_below_primary_then_raised_and_started() {
         [],
         "it is enough"
     );
-    assert!(!follower.write_replication_settings().unwrap(), "what was raised stays");
+    assert!(
+        !follower.write_replication_settings().unwrap(),
+        "what was raised stays"
+    );
     a.sql("insert into kept values ('after')");
     comes_back(&b, "after");
     assert_eq!(b.sql("show max_connections"), "55");
