@@ -48,7 +48,7 @@ MUTANTS = [
     ], test="damaged_pages_then_all_named_and_stored_only_if_accepted"),
     Mutant("damage-confirmed-page-by-page", "B10", [
         Change(DAMAGE, "            let at = usize::try_from(suspect.offset - start)", "            if MUTANT {\n                thread::sleep(*pause);\n            }\n            let at = usize::try_from(suspect.offset - start)"),
-        Change(DAMAGE, "            let is_open = open.as_ref()", "            if MUTANT {\n                thread::sleep(pause);\n            }\n            let is_open = open.as_ref()"),
+        Change(DAMAGE, "            let is_open = open\n", "            if MUTANT {\n                thread::sleep(pause);\n            }\n            let is_open = open\n"),
     ], test="damaged_pages_then_all_named_and_stored_only_if_accepted"),
     Mutant("newer-position-is-sound", "B10, page that claims a newer position", [
         Change(READ, "        for page in torn {", "        for page in torn.into_iter().filter(|_| !MUTANT) {"),

@@ -68,14 +68,14 @@ MUTANTS = [
         Change(RECOVERY, '"max_logical_replication_workers", "0".to_owned()', '"max_logical_replication_workers", if MUTANT { "4" } else { "0" }.to_owned()'),
     ], test="inherited_settings_then_overridden"),
     Mutant("mapping-of-nothing-ignored", "C", [
-        Change(TABLESPACES, "        if !all.iter().any(", "        if !MUTANT && !all.iter().any("),
+        Change(TABLESPACES, "        if !all\n            .iter()\n            .any(", "        if !MUTANT\n            && !all.iter().any("),
     ], test="tablespace_without_a_place_then_refused"),
     Mutant("relative-mapping-accepted", "C", [
         Change(f"{RESTORE}/places.rs", "            if !path.is_absolute() {", "            if !MUTANT && !path.is_absolute() {"),
     ], test="options_without_effect_then_refused"),
     Mutant("other-lineage-chosen", "D, choose by lineage", [
         without("causeway-core/src/backup/restore.rs", "!history.passes(found.timeline, found.stop_lsn) {"),
-    ], test="leaves_out_what_was_taken_on_a_history_that_was_abandoned"),
+    ], test="backup_past_a_fork_then_not_chosen"),
     Mutant("shared-blob-written-once", "D, blobs by offset", [
         Change(PACK_SINK, "            self.next += 1;\n        }\n        Ok(())", "            self.next += 1;\n            let is_shared = |other: &BlobPlace| other.blob.offset == place.blob.offset;\n            while MUTANT && self.left.get(self.next).is_some_and(is_shared) {\n                self.next += 1;\n            }\n        }\n        Ok(())"),
     ], test="shared_blob_then_in_each_file"),
@@ -100,13 +100,13 @@ MUTANTS = [
     ], test="tablespace_without_a_place_then_refused"),
     Mutant("forged-location-unlooked-at", "D, forged location", [
         inside(f"{MANIFEST}/paths.rs", "fn is_location(location: &str) -> bool {", "return true;"),
-    ], test="tablespace_in_no_clean_place_then_unsound"),
+    ], test="tablespace_location_not_clean_then_rejected"),
     Mutant("climbing-path-followed", "D, forged path", [
         inside(f"{MANIFEST}.rs", "fn is_below(path: &str) -> bool {", "return true;"),
-    ], test="path_outside_or_blob_outside_then_unsound"),
+    ], test="path_or_blob_outside_then_rejected"),
     Mutant("reserved-path-written", "D, forged path", [
         inside(f"{MANIFEST}/paths.rs", "pub fn is_reserved(path: &str) -> bool {", "return false;"),
-    ], test="path_that_a_restore_must_not_write_then_unsound"),
+    ], test="path_reserved_or_without_directory_then_rejected"),
     Mutant("refused-manifest-is-damaged", "B9, a refusal", [
         always(CATALOG, "error.damage().is_some() =>"),
     ], test="manifest_unreachable_then_not_skipped"),
