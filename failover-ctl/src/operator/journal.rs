@@ -46,6 +46,9 @@ pub(crate) struct Journal {
     pub(crate) outcome: Option<OperationOutcome>,
     /// Counter of writes.
     pub(crate) heartbeat: u64,
+    /// Random id of the process that wrote it last: two containers can have the same user, host name and process id.
+    #[serde(default)]
+    pub(crate) writer: String,
 }
 
 /// Outcome of an operation.
@@ -105,6 +108,7 @@ impl Journal {
             left: None,
             outcome: None,
             heartbeat: 0,
+            writer: new_writer(),
         }
     }
 
@@ -153,6 +157,11 @@ pub(super) fn busy_error(journal: &Journal) -> Error {
         operator: journal.operator.clone(),
         operation: journal.id.clone(),
     }
+}
+
+/// Returns a random id for a process that becomes the writer of a journal.
+pub(super) fn new_writer() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }
 
 /// Returns the name of this process as operator: user, host and process id.

@@ -12,7 +12,8 @@ use tokio::time::{self, Instant};
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::error::Error;
 use crate::operator::journal::{
-    Journal, OperationOutcome, archive_journal, busy_error, format_timestamp, operator_name,
+    Journal, OperationOutcome, archive_journal, busy_error, format_timestamp, new_writer,
+    operator_name,
 };
 use crate::output;
 
@@ -119,6 +120,7 @@ impl OpenOperation {
         change: impl FnOnce(&mut Journal),
     ) -> Result<OperationLock, Error> {
         self.journal.operator = operator_name();
+        self.journal.writer = new_writer();
         self.journal.left = None;
         change(&mut self.journal);
         let etag = self.write_journal().await?;
@@ -139,6 +141,7 @@ impl OpenOperation {
         mut self,
         outcome: OperationOutcome,
     ) -> Result<(Journal, ETag), Error> {
+        self.journal.writer = new_writer();
         self.journal.ended_at = Some(format_timestamp(Timestamp::now()));
         self.journal.outcome = Some(outcome);
         let etag = self.write_journal().await?;
@@ -271,7 +274,7 @@ impl OperationLock {
 }
 
 /// Writes the journal. The write may be stored although its response was lost, so after an error the stored object is
-/// compared: no other process writes the same operator and heartbeat.
+/// compared: no other process writes the same `writer` and heartbeat.
 async fn write_confirmed(
     store: &LeaseStore,
     journal: &Journal,
