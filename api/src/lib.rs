@@ -128,7 +128,7 @@ fn start(config: Config, metrics: &Metrics, tasks: &Tasks) -> anyhow::Result<App
     let redis = redis.context(NO_CACHE)?;
     let cache = Cache::start(redis, config.cache.ttl, store.era(), metrics.clone(), tasks);
     let in_flight = metrics.http_requests_in_flight.clone();
-    let load_limit = LoadLimit::new(in_flight, config.http.max_inflight)?;
+    let load_limit = LoadLimit::new(in_flight, config.http.max_inflight);
     Ok(AppState {
         config: Arc::new(config),
         birthdays: Arc::new(Birthdays::start(&store, tasks)),

@@ -9,22 +9,20 @@ use crate::problem::{Kind, Problem};
 /// Counts the requests in progress, and rejects those above the limit.
 #[derive(Debug)]
 pub(crate) struct LoadLimit {
-    in_flight: IntGauge,
     /// Those in progress that are no probes: a scrape takes no client's place.
-    limited: IntGauge,
+    in_flight: IntGauge,
     max_in_flight: i64,
     /// As many bodies that take memory while they arrive as requests may be in progress.
     long_bodies: Semaphore,
 }
 
 impl LoadLimit {
-    pub(crate) fn new(in_flight: IntGauge, max_in_flight: usize) -> prometheus::Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(in_flight: IntGauge, max_in_flight: usize) -> Self {
+        Self {
             in_flight,
-            limited: IntGauge::new("http_requests_limited", "not exported")?,
             max_in_flight: i64::try_from(max_in_flight).unwrap_or(i64::MAX),
             long_bodies: Semaphore::new(max_in_flight),
-        })
+        }
     }
 
     /// Counts a request until the guard is dropped.
@@ -32,14 +30,9 @@ impl LoadLimit {
         GaugeGuard::add(&self.in_flight, 1)
     }
 
-    /// Counts a request towards the limit until the guard is dropped.
-    pub(crate) fn begin_limited(&self) -> GaugeGuard<'_> {
-        GaugeGuard::add(&self.limited, 1)
-    }
-
     /// Rejects a request above the limit.
     pub(crate) fn check(&self) -> Result<(), Problem> {
-        if self.limited.get() > self.max_in_flight {
+        if self.in_flight.get() > self.max_in_flight {
             return Err(overloaded("too many requests are in progress"));
         }
         Ok(())
@@ -51,7 +44,7 @@ impl LoadLimit {
         &self,
         body: impl Future<Output = T>,
     ) -> Result<T, Problem> {
-        let waiting = [&self.in_flight, &self.limited].map(|gauge| GaugeGuard::add(gauge, -1));
+        let waiting = GaugeGuard::add(&self.in_flight, -1);
         let body = body.await;
         drop(waiting);
         self.check().map(|()| body)

@@ -46,7 +46,7 @@ metrics! {
         |help| IntCounterVec::new(Opts::new("http_requests_total", help), &["method", "route", "status"]);
     http_request_duration: HistogramVec, "Time to answer a request",
         |help| HistogramVec::new(seconds("http_request_duration_seconds", help), &["method", "route"]);
-    http_requests_in_flight: IntGauge, "Requests in progress",
+    http_requests_in_flight: IntGauge, "Requests in progress, without probes",
         |help| IntGauge::new("http_requests_in_flight", help);
     http_connections: IntGauge, "Connections from clients",
         |help| IntGauge::new("http_connections", help);

@@ -87,10 +87,9 @@ impl Middleware {
         peer: PeerInfo,
         request: Request,
     ) -> Response {
-        let _in_progress = self.load_limit.begin_request();
         let route = router.template(request.uri().path());
         let context = RequestContext::new(route, peer, &self.config.http.trusted_proxies, &request);
-        let _limited = (!context.is_probe()).then(|| self.load_limit.begin_limited());
+        let _in_progress = (!context.is_probe()).then(|| self.load_limit.begin_request());
         let has_body = !request.body().is_end_stream();
         let response = match self.check(&context, &request) {
             Err(problem) => problem.into_response(),

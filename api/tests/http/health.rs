@@ -77,7 +77,7 @@ fn requests_served_then_counted_in_metrics() {
     // One more if old responses were deleted at the same time.
     let idle = program.metric("db_pool_connections{state=\"idle\"}");
     assert!(idle >= Some(1.0) && idle <= Some(2.0), "{idle:?}");
-    assert_eq!(program.metric("http_requests_in_flight"), Some(1.0));
+    assert_eq!(program.metric("http_requests_in_flight"), Some(0.0));
     for never in [
         "db_errors_total{sqlstate_class=\"57\"}",
         "db_retries_total{reason=\"server-lost\"}",

@@ -67,7 +67,7 @@ fn concurrent_writes_then_one_commit_and_each_stored() {
     let server = Server::primary();
     let program = Program::before(&[&server], &PATIENT);
     commits_wait(&server);
-    let all_sent = || program.metric("http_requests_in_flight") > Some(f64::from(WRITERS));
+    let all_sent = || program.metric("http_requests_in_flight") >= Some(f64::from(WRITERS));
 
     thread::scope(|scope| {
         let program = &program;
