@@ -55,10 +55,10 @@ ALTER SCHEMA public OWNER TO :"owner";
 REVOKE ALL ON SCHEMA public FROM PUBLIC, :"service";
 GRANT USAGE ON SCHEMA public TO :"service";
 
--- Nothing is found in a schema that somebody else may have made.
+-- Nothing is looked up in a schema that another role may have made.
 ALTER ROLE :"owner" IN DATABASE :"DBNAME" SET search_path = public;
 ALTER ROLE :"service" IN DATABASE :"DBNAME" SET search_path = public;
--- The API sets times of its own at each connect. These are for whoever else has the password.
+-- The API sets times of its own at each connect. These are for other clients with the password.
 ALTER ROLE :"service" IN DATABASE :"DBNAME" SET statement_timeout = '30s';
 ALTER ROLE :"service" IN DATABASE :"DBNAME" SET idle_in_transaction_session_timeout = '30s';
 

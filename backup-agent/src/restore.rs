@@ -10,7 +10,6 @@ pub(crate) mod marker;
 pub(crate) mod other_branches;
 pub(crate) mod own_conf;
 mod pack_sink;
-pub(crate) mod places;
 pub(crate) mod plan;
 pub(crate) mod recovery;
 pub(crate) mod request;
@@ -18,6 +17,7 @@ mod restore_progress;
 pub(crate) mod tablespace_guard;
 pub(crate) mod tablespaces;
 mod target_check;
+pub(crate) mod target_directories;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

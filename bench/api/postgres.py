@@ -76,7 +76,7 @@ class Postgres:
         self.sql("postgres", "-c", f'CREATE DATABASE "{name}"')
 
     def drop_database(self, name: str) -> None:
-        """Drops a database, whoever is connected to it."""
+        """Drops a database, and ends its sessions."""
         self.sql("postgres", "-c", f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def sql(self, database: str, *args: str | Path) -> str:

@@ -116,7 +116,7 @@ pub(crate) fn release(data: &Path) -> Option<u32> {
 }
 
 /// Returns whether a server that was started on this directory as a standby is still bound to follow: a
-/// promotion, whoever asks for it, removes `standby.signal` before the first write is accepted
+/// promotion, whichever process requests it, removes `standby.signal` before the first write is accepted
 /// (`StartupXLOG` in `src/backend/access/transam/xlog.c`).
 pub(crate) fn is_bound_to_follow(data: &Path) -> bool {
     data.join("standby.signal").exists()

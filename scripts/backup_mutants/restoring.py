@@ -71,7 +71,7 @@ MUTANTS = [
         Change(TABLESPACES, "        if !all\n            .iter()\n            .any(", "        if !MUTANT\n            && !all.iter().any("),
     ], test="tablespace_without_a_place_then_refused"),
     Mutant("relative-mapping-accepted", "C", [
-        Change(f"{RESTORE}/places.rs", "            if !path.is_absolute() {", "            if !MUTANT && !path.is_absolute() {"),
+        Change(f"{RESTORE}/target_directories.rs", "            if !path.is_absolute() {", "            if !MUTANT && !path.is_absolute() {"),
     ], test="options_without_effect_then_refused"),
     Mutant("other-lineage-chosen", "D, choose by lineage", [
         without("causeway-core/src/backup/restore.rs", "!history.passes(found.timeline, found.stop_lsn) {"),

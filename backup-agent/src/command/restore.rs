@@ -12,10 +12,10 @@ use crate::display;
 use crate::error::Error;
 use crate::output;
 use crate::restore;
-use crate::restore::places;
 use crate::restore::request::{
     Archiving, Purpose, RestoreRequest, TargetAction, boundary, check_restore_point, target_action,
 };
+use crate::restore::target_directories;
 use crate::storage::buckets::{Buckets, LONG};
 use crate::storage::catalog;
 
@@ -76,7 +76,7 @@ fn request(args: cli::RestoreArgs) -> Result<RestoreRequest, Error> {
     };
     let boundary = boundary(&target, args.target_exclusive)?;
     check_restore_point(&target)?;
-    let directory = places::absolute(&args.target_directory)?;
+    let directory = target_directories::absolute(&args.target_directory)?;
     let tablespace_directory = args.tablespace_directory;
     let request = RestoreRequest {
         directory,
@@ -91,7 +91,7 @@ fn request(args: cli::RestoreArgs) -> Result<RestoreRequest, Error> {
         tablespace_directory,
         retry_timeout: Duration::from_secs(args.retry_timeout_secs),
     };
-    places::check(&request)?;
+    target_directories::check(&request)?;
     Ok(request)
 }
 

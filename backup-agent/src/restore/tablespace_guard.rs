@@ -16,7 +16,7 @@ use causeway_core::wal::{WalRecord, WalScanner};
 use tracing::warn;
 
 use crate::error::Error;
-use crate::restore::places::is_version_directory;
+use crate::restore::target_directories::is_version_directory;
 
 /// State that a segment leaves for the next one: a record that ends only there. PostgreSQL ignores
 /// the name, and backups omit the content of `pg_wal`.

@@ -10,8 +10,8 @@ use causeway_core::backup::Manifest;
 use causeway_core::backup::manifest::Tablespace;
 
 use crate::error::Error;
-use crate::restore::places;
 use crate::restore::request::RestoreRequest;
+use crate::restore::target_directories;
 
 /// Tablespace and the directory that it is restored into.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) fn place(
         }
     }
     let mut taken = Vec::new();
-    places::take(&mut taken, &request.directory)?;
+    target_directories::take(&mut taken, &request.directory)?;
     let mut placed = Vec::new();
     let mut homeless = Vec::new();
     for tablespace in all {
@@ -53,7 +53,7 @@ pub(crate) fn place(
             homeless.push(tablespace);
             continue;
         };
-        places::take(&mut taken, &directory)?;
+        target_directories::take(&mut taken, &directory)?;
         placed.push(PlacedTablespace {
             link: format!("pg_tblspc/{}", tablespace.oid),
             directory,

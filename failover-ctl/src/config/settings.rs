@@ -78,7 +78,7 @@ const fn record_ttl() -> u32 {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct PolicySettings {
-    /// How many bytes of log may be missing on a node that takes over by itself.
+    /// Maximum number of bytes of WAL that a node may lack when it takes over automatically.
     pub(crate) max_loss_bytes: u64,
     /// For how long a primary may answer no write probe.
     pub(crate) write_probe_timeout_secs: u32,

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::durable_file::write_private;
 
-/// Removes the settings whose lower-case name `is_ours` claims; whoever asks has to know that they are there.
+/// Removes the settings whose lower-case name `is_ours` claims; the caller has to know that they are there.
 ///
 /// # Errors
 ///

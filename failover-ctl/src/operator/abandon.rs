@@ -20,7 +20,7 @@ use crate::output;
 /// How long Route 53 may take to say where a record points.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Ends the operation that has not ended, unless somebody is at work on it. Nothing else is changed.
+/// Ends an unfinished operation, unless an operator holds it. Nothing else is changed.
 pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
     let open = OpenOperation::find(&store)

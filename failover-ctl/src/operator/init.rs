@@ -34,7 +34,7 @@ pub(super) fn database_of<'a>(
 }
 
 /// Refuses to create a lease where one was seen before, in this bucket or another: its numbers would be
-/// used again, and whoever still uses the other bucket would go on.
+/// used again, and a node that still uses the other bucket would go on.
 async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
     let answers = AgentClient::new(settings).statuses(settings).await;

@@ -248,7 +248,7 @@ async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> 
     Ok(highest)
 }
 
-/// Stores a retired record in a store, whoever renews the old one meanwhile.
+/// Stores a retired record in a store, also while a node renews the old one.
 async fn retire(
     settings: &Settings,
     old: &LeaseStoreId,
@@ -314,7 +314,7 @@ fn described(settings: &Settings, plan: &LeaseReplacement) -> String {
     )];
     let mut stores = BTreeMap::new();
     for store in &plan.retire {
-        stores.insert(store, "is retired first: whoever holds it is deposed");
+        stores.insert(store, "is retired first: its holder is deposed");
     }
     if let Some(store) = &plan.unretired {
         stores.insert(

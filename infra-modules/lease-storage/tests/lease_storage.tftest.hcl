@@ -85,7 +85,7 @@ run "policy_wants_tls" {
 run "policy_wants_conditional_writes" {
   command = plan
 
-  # Both keys in one operator: denied is a write that has neither header, whoever sends it and wherever it goes.
+  # Both keys in one operator: denied is a write that has neither header, from any sender, to any key.
   assert {
     condition = anytrue([
       for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :

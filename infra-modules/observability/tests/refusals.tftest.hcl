@@ -27,7 +27,7 @@ run "nobody_to_be_told" {
   expect_failures = [var.alarm_emails]
 }
 
-run "somebody_without_an_address" {
+run "recipient_without_an_address" {
   command = plan
   variables {
     alarm_emails = ["oncall"]

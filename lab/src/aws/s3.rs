@@ -2,7 +2,7 @@
 //!
 //! `s3s-fs` stores objects as files. It evaluates a condition, writes the object and records its
 //! `ETag` in separate steps; here a write locks the store over all three, so that exactly one of
-//! two writers with the same condition succeeds, as with S3. A request is read completely before it
+//! two requests with the same condition succeeds, as with S3. A request is read completely before it
 //! takes the lock, so a frozen client delays no other, and then runs to completion, so a
 //! disconnected client leaves no partial write.
 

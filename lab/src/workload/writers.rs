@@ -29,7 +29,7 @@ use crate::workload::history::{History, WritePath};
 use crate::workload::rows::{date_of_birth, username};
 use crate::workload::write_probe::{WriteProbe, interval};
 
-/// Connections of each of the two writers: a single one would show a primary that serves only some
+/// Connections of each of the two clients that write: a single one would show a primary that serves only some
 /// clients as serving all, or none.
 const CONNECTIONS: u64 = 4;
 

@@ -270,7 +270,7 @@ class Deployment(unittest.TestCase):
         )["taskDefinition"]["taskDefinitionArn"]
         played.rollouts[NEW] = "IN_PROGRESS"
         played.after_update = lambda service: setattr(service, "task_definition", third)
-        self.failed(self.roll(), "somebody else has changed the service")
+        self.failed(self.roll(), "another process has changed the service")
         self.assertEqual(played.updates, [NEW])
 
     def test_what_does_not_work_from_outside_is_taken_back(self):

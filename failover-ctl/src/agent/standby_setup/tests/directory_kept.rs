@@ -19,7 +19,7 @@ async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     ));
     a.sql("create table aside (n int) tablespace side; insert into aside values (7)");
     let number = a.sql("select oid from pg_tablespace where spcname = 'side'");
-    // As somebody has set the standby up by hand.
+    // As an operator sets a standby up by hand.
     symlink(&here, b.data().join(format!("pg_tblspc/{number}"))).unwrap();
     fs::create_dir(here.join("PG_15_202209061")).unwrap();
     fs::rename(b.data().join("pg_wal"), &wal).unwrap();

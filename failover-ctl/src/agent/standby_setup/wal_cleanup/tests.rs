@@ -108,7 +108,7 @@ async fn more_written_then_only_new_files_saved_and_others_named() {
     assert!(holds(&after, "next segment"));
     // Every file is in one of the two.
     assert_eq!(save(&a), before, "nothing is new");
-    // What somebody took away is saved again.
+    // What was deleted is saved again.
     fs::remove_dir_all(&before).unwrap();
     let again = save(&a);
     assert_ne!(again, after);
