@@ -127,7 +127,7 @@ impl World {
         let staleness = TTL.mul_f64(1.1) + LATEST + TIMEOUT;
         let must = |commit: &Commit| {
             commit.acknowledged.is_some_and(|(by, at)| {
-                let invalidated = commit.invalidated.is_some_and(|it| it < now);
+                let invalidated = commit.invalidated.is_some_and(|at| at < now);
                 at < now && (by == process || invalidated || at + staleness < now)
             })
         };
@@ -145,20 +145,20 @@ impl World {
 
     fn run(&mut self, command: &Cmd) -> Value {
         let now = Instant::now();
-        let words = command.args_iter().map(|it| match it {
+        let words = command.args_iter().map(|argument| match argument {
             Arg::Simple(word) => std::str::from_utf8(word).unwrap(),
             Arg::Cursor | _ => unreachable!("the cache looks through nothing"),
         });
         let words: Vec<&str> = words.collect();
-        let get = |key: &str| Some(&self.values.get(key).filter(|it| now < it.1)?.0);
+        let get = |key: &str| Some(&self.values.get(key).filter(|entry| now < entry.1)?.0);
         match words[..] {
             ["MGET", generation, key] => {
-                let value = |it: &String| Value::BulkString(it.clone().into_bytes());
-                let values = [generation, key].map(|it| get(it).map_or(Value::Nil, value));
+                let value = |text: &String| Value::BulkString(text.clone().into_bytes());
+                let values = [generation, key].map(|key| get(key).map_or(Value::Nil, value));
                 Value::Array(values.to_vec())
             }
             ["INCRBY", key, by] => {
-                let before: i64 = get(key).map_or(0, |it| it.parse().unwrap());
+                let before: i64 = get(key).map_or(0, |value| value.parse().unwrap());
                 let raised = before + by.parse::<i64>().unwrap();
                 let never = now + Duration::from_hours(1);
                 self.values
@@ -374,9 +374,9 @@ async fn happen(nth: usize, event: Event, model: &Model, processes: &[Process; P
 }
 
 async fn read(model: &Model, process: &Process, nth: usize, id: Option<usize>) {
-    let is_asked = |it: &usize| id.is_none_or(|id| id == *it);
+    let is_asked = |row: &usize| id.is_none_or(|id| id == *row);
     let (must, era) = (model.world().listed(nth), process.era());
-    let key = id.map_or(Key::AllUsers, |it| Key::User(i64::try_from(it).unwrap()));
+    let key = id.map_or(Key::AllUsers, |id| Key::User(i64::try_from(id).unwrap()));
     let rows = async || {
         let rows: Ids = model.rows().await.into_iter().filter(is_asked).collect();
         let is_there = id.is_none() || !rows.is_empty();
@@ -384,7 +384,7 @@ async fn read(model: &Model, process: &Process, nth: usize, id: Option<usize>) {
     };
     let reading = process.cache.read(key, Instant::now() + DEADLINE, rows);
     let (rows, source) = reading.await.unwrap();
-    let rows: Ids = rows.map_or_else(Ids::new, |it| serde_json::from_str(&it).unwrap());
+    let rows: Ids = rows.map_or_else(Ids::new, |text| serde_json::from_str(&text).unwrap());
     let world = model.world();
     for id in must.into_iter().filter(is_asked) {
         let is_there = rows.contains(&id) || world.commits[id].lost.is_some();
@@ -392,7 +392,7 @@ async fn read(model: &Model, process: &Process, nth: usize, id: Option<usize>) {
     }
     for id in rows {
         // The failover that lost it, if any, had been noticed.
-        let is_lost = world.commits[id].lost.is_some_and(|it| it <= era);
+        let is_lost = world.commits[id].lost.is_some_and(|lost| lost <= era);
         assert!(!is_lost, "{source:?} in {nth} with lost row {id}");
     }
 }

@@ -80,14 +80,15 @@ fn settings_vary_then_openapi_document_valid() {
         assert_eq!(answer.header("content-type"), "application/json");
         assert_eq!(answer.json()["openapi"], "3.1.1");
         assert!(!answer.body.contains("\"x-"), "a mark is left");
-        let surfaces = settings.iter().find(|it| it.0 == "API_SURFACES");
-        let has_metrics = settings.iter().all(|it| it.0 != "METRICS_LISTEN");
-        let is_served = |it: &&Route| {
-            let is_on = |of: Surface| surfaces.is_none_or(|it| it.1.contains(&option_name(&of)));
-            it.surface.is_none_or(is_on) && (it.path != "/metrics" || has_metrics)
+        let surfaces = settings.iter().find(|setting| setting.0 == "API_SURFACES");
+        let has_metrics = settings.iter().all(|setting| setting.0 != "METRICS_LISTEN");
+        let is_served = |route: &&Route| {
+            let is_on =
+                |of: Surface| surfaces.is_none_or(|setting| setting.1.contains(&option_name(&of)));
+            route.surface.is_none_or(is_on) && (route.path != "/metrics" || has_metrics)
         };
         let served = TABLE.iter().filter(is_served);
-        let served = served.map(|it| format!("{:?} {}", it.method, it.path));
+        let served = served.map(|route| format!("{:?} {}", route.method, route.path));
         assert_eq!(described(&answer), served.collect(), "{settings:?}");
         let file = dir.path().join(format!("{index}.json"));
         fs::write(&file, &answer.body).unwrap();
@@ -207,7 +208,7 @@ fn docs_page_requested_then_every_operation_shown() {
     let mut shown = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let Some(id) = operation.get("operationId").and_then(|it| it.as_str()) else {
+            let Some(id) = operation.get("operationId").and_then(|id| id.as_str()) else {
                 continue;
             };
             let section = only(&docs, &format!("<details id=\"{id}\">"), "</details>");
@@ -287,7 +288,7 @@ fn info_requested_then_no_secret_in_it() {
         ("LIST_MAX", "7"),
         ("MEMBERS_KEYS", "lower"),
         ("PGPASSWORD", "hunter2"),
-        ("PGUSER", "somebody"),
+        ("PGUSER", "john"),
     ]);
     let answer = program.get("/info");
     let expected = serde_json::json!({

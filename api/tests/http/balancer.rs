@@ -47,7 +47,9 @@ impl Balancer {
     pub(crate) fn before(instances: &[SocketAddr]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
-        let servers = instances.iter().map(|it| format!("    server {it} {it}\n"));
+        let servers = instances
+            .iter()
+            .map(|instance| format!("    server {instance} {instance}\n"));
         let configuration = CONFIGURATION
             .replace("{dir}", &dir.path().display().to_string())
             .replace("{address}", &address.to_string())
@@ -81,7 +83,7 @@ impl Balancer {
         eventually("the balancer uses the instance", || {
             let ended = self.process.try_wait().unwrap();
             assert!(ended.is_none(), "it ended: {}", self.log());
-            self.status(instance).is_ok_and(|it| it == "UP")
+            self.status(instance).is_ok_and(|status| status == "UP")
         });
     }
 
@@ -93,8 +95,8 @@ impl Balancer {
         socket.read_to_string(&mut table)?;
         let mut lines = table.trim_start_matches("# ").lines();
         let names = lines.next().unwrap();
-        let status = names.split(',').position(|it| it == "status").unwrap();
-        let of_instance = |it: &&str| it.starts_with(&format!("api,{instance},"));
+        let status = names.split(',').position(|name| name == "status").unwrap();
+        let of_instance = |line: &&str| line.starts_with(&format!("api,{instance},"));
         let line = lines.find(of_instance).unwrap();
         Ok(line.split(',').nth(status).unwrap().to_owned())
     }

@@ -77,7 +77,7 @@ fn seeded_repeatedly_and_concurrently_then_each_beer_once() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|it| it["name"].as_str().unwrap())
+        .map(|beer| beer["name"].as_str().unwrap())
         .collect();
     assert_eq!(inserted, ["Sapporo Premium", "Yebisu", "Asahi Super Dry"]);
 }
@@ -101,7 +101,7 @@ fn field_invalid_then_rejected() {
         );
     }
     let texts = "% strong NaN inf 5e0 5,0 .5 5. 5%% ٥ +5".split(' ');
-    let texts = texts.chain([""]).map(|it| format!("\"{it}\""));
+    let texts = texts.chain([""]).map(|text| format!("\"{text}\""));
     for abv in texts.chain(["true", "[5]", "{}"].map(str::to_owned)) {
         assert_eq!(
             broken(&format!("{{\"name\":\"a\",\"abv\":{abv}}}")),

@@ -51,7 +51,7 @@ fn names(program: &Program) -> Vec<String> {
     let users = list.json();
     let names = users.as_array().unwrap().iter();
     names
-        .map(|it| it["name"].as_str().unwrap().to_owned())
+        .map(|user| user["name"].as_str().unwrap().to_owned())
         .collect()
 }
 
@@ -351,10 +351,12 @@ fn writes_continue_then_nine_of_ten_reads_are_hits() {
             thread::sleep(next.saturating_sub(began.elapsed()));
         }
         is_over.store(true, Ordering::Relaxed);
-        let read = readers.into_iter().flat_map(|it| it.join().unwrap());
+        let read = readers
+            .into_iter()
+            .flat_map(|reader| reader.join().unwrap());
         read.collect::<Vec<_>>()
     });
-    let hits = sources.iter().filter(|it| *it == "HIT").count();
+    let hits = sources.iter().filter(|source| *source == "HIT").count();
     assert!(sources.len() > USERS, "{} reads", sources.len());
     assert!(
         hits * 10 >= sources.len() * 9,
@@ -490,7 +492,7 @@ fn redis_sessions_unusable_then_few_opened() {
         let stats: String = redis.run(&["INFO", "stats"]);
         let count = stats
             .lines()
-            .find_map(|it| it.strip_prefix("total_connections_received:"));
+            .find_map(|line| line.strip_prefix("total_connections_received:"));
         count.unwrap().parse().unwrap()
     };
     redis.run::<()>(&["ACL", "SETUSER", "api", "-mget"]);
@@ -526,7 +528,7 @@ fn redis_certificate_unverified_then_not_used() {
     let port = redis.tls_address.unwrap().port();
     let url = format!("rediss://localhost:{port}");
     let by_another_name = format!("rediss://127.0.0.1:{port}");
-    let [its_authority, another] = [&its_authority, &another].map(|it| it.to_str().unwrap());
+    let [its_authority, another] = [&its_authority, &another].map(|path| path.to_str().unwrap());
 
     let start = |settings: &[(&str, &str)]| {
         Program::before(&[&server], &[settings, &PATIENT, &DEBUG].concat())

@@ -87,7 +87,7 @@ fn limit_reached_then_longest_idle_evicted() {
     eventually("one of the silent has made way", || {
         silent.iter_mut().any(|stream| {
             stream.set_nonblocking(true).unwrap();
-            stream.read(&mut [0]).is_ok_and(|it| it == 0)
+            stream.read(&mut [0]).is_ok_and(|length| length == 0)
         })
     });
 }

@@ -44,7 +44,7 @@ fn while_writing(program: &Program, break_it: impl FnOnce() -> Instant) -> Vec<V
         "http_requests_total{method=\"PUT\",route=\"/hello/{username}\",status=\"204\"}";
     thread::scope(|scope| {
         let stop = &stop;
-        let writers = WRITERS.map(|it| scope.spawn(move || write(program, it, stop)));
+        let writers = WRITERS.map(|writer| scope.spawn(move || write(program, writer, stop)));
         eventually("writes run", || program.metric(acknowledged) > Some(20.0));
         let mended = break_it();
         let before = program.metric(acknowledged).unwrap();
@@ -52,13 +52,15 @@ fn while_writing(program: &Program, break_it: impl FnOnce() -> Instant) -> Vec<V
             program.metric(acknowledged).unwrap() > before + 20.0
         });
         stop.store(true, Ordering::Relaxed);
-        let answers: Vec<Vec<Answered>> =
-            writers.into_iter().map(|it| it.join().unwrap()).collect();
+        let answers: Vec<Vec<Answered>> = writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .collect();
         let again = answers
             .iter()
             .flatten()
-            .filter(|it| it.status == 204 && it.at > mended)
-            .map(|it| it.at.duration_since(mended))
+            .filter(|answer| answer.status == 204 && answer.at > mended)
+            .map(|answer| answer.at.duration_since(mended))
             .min();
         eprintln!("measured: written again after {:?}", again.unwrap());
         answers
@@ -68,7 +70,7 @@ fn while_writing(program: &Program, break_it: impl FnOnce() -> Instant) -> Vec<V
 /// Returns the number of writes that were not acknowledged.
 fn refused(answers: &[Vec<Answered>]) -> usize {
     let all = answers.iter().flatten();
-    all.filter(|it| it.status != 204).count()
+    all.filter(|answer| answer.status != 204).count()
 }
 
 /// Checks that all responses are 204 or 503, and that the server has the last acknowledged day of
@@ -80,10 +82,13 @@ fn judge(answers: &[Vec<Answered>], names_and_days: &str) {
                 answer.status == 204 || (answer.status == 503 && answer.retry_after == "1");
             assert!(honest, "{} answered for {}", answer.status, answer.written);
         }
-        let last = of_writer.iter().rfind(|it| it.status == 204).unwrap();
+        let last = of_writer
+            .iter()
+            .rfind(|answer| answer.status == 204)
+            .unwrap();
         let stored = names_and_days
             .lines()
-            .find_map(|it| it.strip_prefix(&format!("{name}|")))
+            .find_map(|line| line.strip_prefix(&format!("{name}|")))
             .unwrap();
         assert!(
             stored >= last.written.as_str(),
@@ -302,7 +307,7 @@ fn one_backend_terminated_then_no_request_fails() {
     });
 
     judge(&answers, &stored(&server));
-    assert!(answers.iter().flatten().all(|it| it.status == 204));
+    assert!(answers.iter().flatten().all(|answer| answer.status == 204));
 }
 
 #[test]

@@ -85,14 +85,14 @@ fn spoilt(random: &mut StdRng) -> Vec<u8> {
 /// Checks that the bytes are HTTP responses, each with a status that blames only the client.
 fn check(mut bytes: &[u8]) -> Result<(), String> {
     while !bytes.is_empty() {
-        let end = bytes.windows(4).position(|it| it == b"\r\n\r\n");
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         let (head, rest) = bytes.split_at(end.ok_or("a head without an end")? + 4);
         let head = std::str::from_utf8(head).map_err(|error| error.to_string())?;
         let line = head.lines().next().unwrap_or_default();
         let version = line
             .strip_prefix("HTTP/1.1 ")
             .or(line.strip_prefix("HTTP/1.0 "));
-        let status = version.and_then(|it| it.get(..3)?.parse::<u16>().ok());
+        let status = version.and_then(|version| version.get(..3)?.parse::<u16>().ok());
         let status = status.ok_or(format!("no status: {line}"))?;
         if status >= 500 && status != 503 {
             return Err(format!("status {status}"));
@@ -102,20 +102,20 @@ fn check(mut bytes: &[u8]) -> Result<(), String> {
             continue;
         }
         let value = |name: &str| {
-            let lines = head.lines().filter_map(|it| it.split_once(": "));
-            let mut values = lines.filter(|it| it.0.eq_ignore_ascii_case(name));
-            values.next().map(|it| it.1.to_owned())
+            let lines = head.lines().filter_map(|line| line.split_once(": "));
+            let mut values = lines.filter(|pair| pair.0.eq_ignore_ascii_case(name));
+            values.next().map(|pair| pair.1.to_owned())
         };
         // A malformed request is rejected by hyper or by the connection, without the company's
         // header.
         let is_ours = value("x-request-id").is_some() && value("x-company-name").is_some();
-        let is_last = value("connection").is_some_and(|it| it == "close");
+        let is_last = value("connection").is_some_and(|connection| connection == "close");
         let is_refused = is_last && matches!(status, 400 | 408 | 414 | 431);
         if !is_ours && !is_refused {
             return Err(format!("not one of ours: {head}"));
         }
         // A response to HEAD states a length without a body, and another may follow at once.
-        let length = value("content-length").map_or(0, |it| it.parse().unwrap_or(0));
+        let length = value("content-length").map_or(0, |length| length.parse().unwrap_or(0));
         if !rest.starts_with(b"HTTP/1.") {
             bytes = rest.get(length..).unwrap_or_default();
         }
@@ -138,7 +138,7 @@ fn exchange(mut stream: TcpStream, request: &[u8]) -> Vec<u8> {
 #[test]
 fn malformed_requests_then_no_5xx() {
     let given = env::var("CAUSEWAY_FUZZ_SEED").ok();
-    let seed: u64 = given.map_or_else(rand::random, |it| it.parse().unwrap());
+    let seed: u64 = given.map_or_else(rand::random, |seed| seed.parse().unwrap());
     eprintln!("CAUSEWAY_FUZZ_SEED={seed}");
     let server = Server::primary();
     let program = Program::before(&[&server], &[]);

@@ -104,7 +104,7 @@ fn probe_name_under_load_then_person_greeted() {
             .map(|_| program.get("/hello/health").body)
             .collect();
         stop.store(true, Ordering::Relaxed);
-        let unknown = probes.iter().filter(|it| *it == "OK").count();
+        let unknown = probes.iter().filter(|probe| *probe == "OK").count();
         assert_eq!(unknown, 0, "of 100 probes");
     });
 }

@@ -194,7 +194,10 @@ fn concurrent_requests_with_one_key_then_one_executed() {
             let answers: Vec<Answer> = thread::scope(|scope| {
                 let ask = |_| scope.spawn(|| post(&program, path, &key, &body));
                 let asking: Vec<_> = (0..8).map(ask).collect();
-                asking.into_iter().map(|it| it.join().unwrap()).collect()
+                asking
+                    .into_iter()
+                    .map(|client| client.join().unwrap())
+                    .collect()
             });
             for answer in &answers {
                 assert_eq!((answer.status, &answer.body), (status, &answers[0].body));
@@ -278,7 +281,7 @@ fn requests_retried_across_failover_then_one_row_each() {
     let stop = AtomicBool::new(false);
     let acknowledged: Vec<String> = thread::scope(|scope| {
         let (program, stop) = (&program, &stop);
-        let writers = [0, 1, 2, 3].map(|it| scope.spawn(move || store(program, it, stop)));
+        let writers = [0, 1, 2, 3].map(|number| scope.spawn(move || store(program, number, stop)));
         eventually("requests are answered", || stored() > 50.0);
         primary.kill();
         standby.promote();
@@ -287,7 +290,7 @@ fn requests_retried_across_failover_then_one_row_each() {
         stop.store(true, Ordering::Relaxed);
         writers
             .into_iter()
-            .flat_map(|it| it.join().unwrap())
+            .flat_map(|writer| writer.join().unwrap())
             .collect()
     });
 

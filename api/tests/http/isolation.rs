@@ -67,15 +67,18 @@ fn row_locked_then_only_its_writes_wait() {
                 scope.spawn(move || {
                     let dates = DATES.iter().cycle().take(30);
                     dates
-                        .filter(|it| program.put_date(name, it).status != 204)
+                        .filter(|date| program.put_date(name, date).status != 204)
                         .count()
                 })
             })
             .into();
-        let refused: usize = others.into_iter().map(|it| it.join().unwrap()).sum();
+        let refused: usize = others
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum();
         drop(ending);
-        for it in waiting {
-            it.join().unwrap();
+        for client in waiting {
+            client.join().unwrap();
         }
         server.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",

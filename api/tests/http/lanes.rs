@@ -33,7 +33,7 @@ fn wait_for_a_write(server: &Server) -> String {
 
 /// Encodes a number in letters.
 fn name(number: u32) -> String {
-    let letter = |it: u32| char::from(b'a' + u8::try_from(it % 26).unwrap());
+    let letter = |number: u32| char::from(b'a' + u8::try_from(number % 26).unwrap());
     ['N', letter(number / 26), letter(number)].iter().collect()
 }
 
@@ -72,7 +72,7 @@ fn concurrent_writes_then_one_commit_and_each_stored() {
     thread::scope(|scope| {
         let program = &program;
         let writers: Vec<_> = (0..WRITERS)
-            .map(|it| scope.spawn(move || program.put_date(&name(it), "1990-01-01").status))
+            .map(|number| scope.spawn(move || program.put_date(&name(number), "1990-01-01").status))
             .collect();
         eventually("all of them wait", all_sent);
         commits_go_on(&server);
@@ -211,7 +211,7 @@ fn shared_connection_lost_then_reads_use_another() {
         }
         readers
             .into_iter()
-            .flat_map(|it| it.join().unwrap())
+            .flat_map(|client| client.join().unwrap())
             .collect()
     });
 
@@ -269,12 +269,19 @@ fn many_timeouts_then_connections_and_primary_kept() {
     // Long enough to open four connections, the limit for writes that create rows.
     let settings = [("DB_POOL_MAX", "8"), ("REQUEST_TIMEOUT", "4")];
     let program = Program::before(&[&server], &settings);
-    let make = |it: u32| program.post("/members", &format!(r#"{{"Name":"{}","Age":7}}"#, name(it)));
+    let make = |number: u32| {
+        program.post(
+            "/members",
+            &format!(r#"{{"Name":"{}","Age":7}}"#, name(number)),
+        )
+    };
     let waiting = || server.waiting_commits(&["member_create", "after_first_write"]);
     commits_wait(&server);
 
     let held = thread::scope(|scope| {
-        let crowd: Vec<_> = (0..12).map(|it| scope.spawn(move || make(it))).collect();
+        let crowd: Vec<_> = (0..12)
+            .map(|number| scope.spawn(move || make(number)))
+            .collect();
         eventually("every connection waits", || waiting().len() == 4);
         let held = waiting();
         for late in crowd {
@@ -289,12 +296,12 @@ fn many_timeouts_then_connections_and_primary_kept() {
 
     commits_go_on(&server);
     eventually("the commits have ended", || waiting().is_empty());
-    for it in 100..104 {
-        assert_eq!(make(it).status, 200);
+    for number in 100..104 {
+        assert_eq!(make(number).status, 200);
     }
     let used = server.sql("SELECT pid FROM pg_stat_activity WHERE query LIKE '-- member_create%'");
     assert!(
-        used.lines().all(|it| held.contains(it)),
+        used.lines().all(|pid| held.contains(pid)),
         "{used} of {held:?}"
     );
     assert!(

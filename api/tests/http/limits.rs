@@ -15,7 +15,10 @@ fn rate_limit_exceeded_then_429_with_retry_after() {
     let began = Instant::now();
     let answers: Vec<_> = (0..200).map(|_| program.get("/nowhere")).collect();
     let at_most = 3 + began.elapsed().as_millis() * 3 / 1000;
-    let refused: Vec<_> = answers.iter().filter(|it| it.status == 429).collect();
+    let refused: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 429)
+        .collect();
     let allowed = (answers.len() - refused.len()) as u128;
     assert!((3..=at_most).contains(&allowed), "{allowed} of {at_most}");
     for answer in refused {
@@ -122,9 +125,9 @@ fn long_bodies_above_limit_then_rejected() {
         stream.write_all(part.as_bytes()).unwrap();
     }
     eventually("one of the three is refused, and two are read", || {
-        begun.iter().any(|it| {
-            it.set_nonblocking(true).unwrap();
-            it.peek(&mut [0]).is_ok()
+        begun.iter().any(|stream| {
+            stream.set_nonblocking(true).unwrap();
+            stream.peek(&mut [0]).is_ok()
         })
     });
     let long = program.put("/hello/John", &" ".repeat(50_000));

@@ -43,7 +43,7 @@ fn walk(program: &Program, url: &str) -> (Vec<usize>, Vec<String>) {
         sizes.push(rows.len());
         names.extend(
             rows.iter()
-                .map(|it| it["name"].as_str().unwrap().to_owned()),
+                .map(|member| member["name"].as_str().unwrap().to_owned()),
         );
         next = page.next().map(str::to_owned);
     }
@@ -156,11 +156,12 @@ fn list_of_several_pages_then_complete_and_in_order() {
                 let asking: Vec<_> = (0..4)
                     .map(|_| scope.spawn(|| walk(&program, list)))
                     .collect();
-                for it in asking {
-                    let (sizes, names) = it.join().unwrap();
+                for reader in asking {
+                    let (sizes, names) = reader.join().unwrap();
                     assert_eq!(sizes, [total], "{list}");
-                    let number = |it: &String| {
-                        let digits = it.trim_start_matches(|it: char| !it.is_ascii_digit());
+                    let number = |name: &String| {
+                        let digits =
+                            name.trim_start_matches(|letter: char| !letter.is_ascii_digit());
                         digits.parse::<usize>().unwrap()
                     };
                     let mut numbers: Vec<_> = names.iter().map(number).collect();

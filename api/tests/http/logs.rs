@@ -12,14 +12,15 @@ fn logfmt(line: &str) -> BTreeMap<String, String> {
     let mut rest = line;
     while !rest.is_empty() {
         let (key, value) = rest.split_once('=').unwrap_or_else(|| panic!("{line}"));
-        let is_plain = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '.';
+        let is_plain =
+            |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.';
         assert!(!key.is_empty() && key.chars().all(is_plain), "{line}");
         let length = match value.strip_prefix('"') {
             Some(quoted) => {
                 let mut is_escaped = false;
-                let end = quoted.find(|it: char| {
-                    let is_end = it == '"' && !is_escaped;
-                    is_escaped = it == '\\' && !is_escaped;
+                let end = quoted.find(|letter: char| {
+                    let is_end = letter == '"' && !is_escaped;
+                    is_escaped = letter == '\\' && !is_escaped;
                     is_end
                 });
                 end.unwrap() + 2
@@ -40,7 +41,7 @@ fn logfmt(line: &str) -> BTreeMap<String, String> {
 
 fn json(line: &str) -> BTreeMap<String, String> {
     let object: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
-    let text = |it: Value| it.as_str().map_or(it.to_string(), str::to_owned);
+    let text = |value: Value| value.as_str().map_or(value.to_string(), str::to_owned);
     let each = object.into_iter().map(|(key, it)| (key, text(it)));
     each.collect()
 }
@@ -70,7 +71,7 @@ fn request_with_line_breaks_then_one_log_line() {
         assert!(
             lines
                 .iter()
-                .any(|it| it.get("path").is_some_and(|it| it == HOSTILE)),
+                .any(|entry| entry.get("path").is_some_and(|path| path == HOSTILE)),
             "{log}"
         );
     }
@@ -95,8 +96,8 @@ fn request_with_id_or_error_then_in_log() {
     let lines_of = |answer: &Answer| {
         let id = format!("request_id={}", answer.header("x-request-id"));
         let log = program.log();
-        let lines = log.lines().filter(|it| it.contains(&id)).map(logfmt);
-        lines.map(|it| it["level"].clone()).collect::<Vec<_>>()
+        let lines = log.lines().filter(|line| line.contains(&id)).map(logfmt);
+        lines.map(|line| line["level"].clone()).collect::<Vec<_>>()
     };
 
     let named = program.request("GET", "/info", &[("X-Request-Id", "order-7")], "");

@@ -9,7 +9,7 @@ use crate::program::Program;
 fn keys(object: &str) -> Vec<&str> {
     let parts = object.trim_matches(['{', '}', '[', ']']).split(',');
     parts
-        .map(|it| it.split_once(':').unwrap().0.trim_matches('"'))
+        .map(|pair| pair.split_once(':').unwrap().0.trim_matches('"'))
         .collect()
 }
 

@@ -99,7 +99,7 @@ fn many_lists_of_longest_rows_then_within_limit() {
                 .collect();
             reading
                 .into_iter()
-                .map(|it| it.join().unwrap())
+                .map(|reader| reader.join().unwrap())
                 .collect::<Vec<_>>()
         });
         let mut whole = 0;
@@ -130,7 +130,9 @@ fn unread_lists_then_within_limit_and_others_served() {
             "/docs",
             "/openapi.json",
         ];
-        let unread: Vec<_> = (0..600).map(|it| ask(program, paths[it % 6])).collect();
+        let unread: Vec<_> = (0..600)
+            .map(|number| ask(program, paths[number % 6]))
+            .collect();
         eventually("each has begun or was refused", || {
             program.metric("http_requests_in_flight") == Some(0.0)
         });

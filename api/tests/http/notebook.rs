@@ -18,7 +18,7 @@ fn notebook() -> Value {
 
 fn code(notebook: &Value) -> impl Iterator<Item = &Value> {
     let cells = notebook["cells"].as_array().unwrap().iter();
-    cells.filter(|it| it["cell_type"] == "code")
+    cells.filter(|cell| cell["cell_type"] == "code")
 }
 
 /// Runs every cell, and returns the outputs.
@@ -41,10 +41,10 @@ fn run(program: &Program) -> String {
     );
 
     let ran: Value = serde_json::from_str(&fs::read_to_string(copy).unwrap()).unwrap();
-    assert!(code(&ran).all(|it| it["execution_count"].is_u64()));
-    let outputs = code(&ran).flat_map(|it| it["outputs"].as_array().unwrap());
-    let lines = outputs.flat_map(|it| it["text"].as_array().into_iter().flatten());
-    lines.map(|it| it.as_str().unwrap()).collect()
+    assert!(code(&ran).all(|cell| cell["execution_count"].is_u64()));
+    let outputs = code(&ran).flat_map(|cell| cell["outputs"].as_array().unwrap());
+    let lines = outputs.flat_map(|output| output["text"].as_array().into_iter().flatten());
+    lines.map(|line| line.as_str().unwrap()).collect()
 }
 
 #[test]

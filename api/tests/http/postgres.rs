@@ -51,7 +51,8 @@ impl Server {
 
     /// Creates the roles, or restores their rights.
     pub(crate) fn make_roles(&self) {
-        let passwords = [OWNER, SERVICE].map(|it| format!("ALTER ROLE {it} PASSWORD '{PASSWORD}'"));
+        let passwords =
+            [OWNER, SERVICE].map(|role| format!("ALTER ROLE {role} PASSWORD '{PASSWORD}'"));
         let args = ["-f", ROLES, "-c", &passwords[0], "-c", &passwords[1]];
         self.psql(SUPERUSER, &args).unwrap();
     }

@@ -240,8 +240,9 @@ fn login_rejected_then_logged_and_retried_with_backoff() {
 
     eventually("the log says why", || {
         let log = program.log();
-        let warned =
-            |it: &str| it.contains("level=warn") && it.contains("password authentication failed");
+        let warned = |line: &str| {
+            line.contains("level=warn") && line.contains("password authentication failed")
+        };
         log.lines().any(warned).then_some(()).ok_or(log)
     });
     assert!(program.log().contains("level=warn msg=\"primary lost\""));

@@ -114,9 +114,9 @@ impl Program {
 
     fn run_line(line: &[&str], settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let listen = settings.iter().find(|it| it.0 == "LISTEN");
+        let listen = settings.iter().find(|setting| setting.0 == "LISTEN");
         // A test may pass another address, several, or none.
-        let given = listen.and_then(|it| it.1.parse().ok());
+        let given = listen.and_then(|setting| setting.1.parse().ok());
         let address = given.unwrap_or_else(free_address);
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let process = Command::new(line[0])
@@ -144,7 +144,7 @@ impl Program {
     /// Returns the program's memory use.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
         kilobytes.parse::<u64>().unwrap() * 1024
     }
@@ -223,7 +223,7 @@ impl Program {
     /// Returns the value of a metric series.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").body;
-        let line = text.lines().find_map(|it| it.strip_prefix(series))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(series))?;
         line.trim().parse().ok()
     }
 }
@@ -250,7 +250,7 @@ impl Answer {
         assert_eq!(problem["type"], "/problems/validation", "{self:?}");
         let errors = problem["errors"].as_array().unwrap().iter();
         let word = |of: &Value, name: &str| of[name].as_str().unwrap().to_owned();
-        let each = errors.map(|it| word(it, "field") + ": " + &word(it, "code"));
+        let each = errors.map(|error| word(error, "field") + ": " + &word(error, "code"));
         each.collect::<Vec<_>>().join(", ")
     }
 
@@ -258,7 +258,7 @@ impl Answer {
     pub(crate) fn next(&self) -> Option<&str> {
         let link = self.headers.get("link")?;
         let url = link.strip_suffix(">; rel=\"next\"");
-        Some(url.and_then(|it| it.strip_prefix('<')).unwrap())
+        Some(url.and_then(|url| url.strip_prefix('<')).unwrap())
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
@@ -269,12 +269,12 @@ impl Answer {
 /// Returns the settings for these servers as `role`.
 pub(crate) fn way_to(servers: &[&Server], role: &str) -> [(&'static str, String); 5] {
     let list = |of: &dyn Fn(&Server) -> String| {
-        let each: Vec<String> = servers.iter().map(|it| of(it)).collect();
+        let each: Vec<String> = servers.iter().map(|server| of(server)).collect();
         each.join(",")
     };
     [
-        ("PGHOST", list(&|it| it.address.ip().to_string())),
-        ("PGPORT", list(&|it| it.address.port().to_string())),
+        ("PGHOST", list(&|server| server.address.ip().to_string())),
+        ("PGPORT", list(&|server| server.address.port().to_string())),
         ("PGUSER", role.to_owned()),
         ("PGPASSWORD", PASSWORD.to_owned()),
         ("PGDATABASE", DATABASE.to_owned()),
@@ -296,14 +296,14 @@ pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
         .unwrap_or_else(|| panic!("not an answer: {text:?}"));
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-    let headers = lines.map(|it| {
-        let (name, value) = it.split_once(':').unwrap();
+    let headers = lines.map(|line| {
+        let (name, value) = line.split_once(':').unwrap();
         (name.to_ascii_lowercase(), value.trim().to_owned())
     });
     let headers: BTreeMap<_, _> = headers.collect();
     let is_chunked = headers
         .get("transfer-encoding")
-        .is_some_and(|it| it == "chunked");
+        .is_some_and(|encoding| encoding == "chunked");
     Answer {
         status: status.parse().unwrap(),
         body: if is_chunked {

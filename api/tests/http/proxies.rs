@@ -34,15 +34,17 @@ fn forwarded_for_then_rightmost_untrusted_is_client() {
         let path = format!("/nowhere/{case}");
         let lines: Vec<_> = forwarded
             .iter()
-            .map(|it| ("X-Forwarded-For", *it))
+            .map(|value| ("X-Forwarded-For", *value))
             .collect();
         assert_eq!(program.request("GET", &path, &lines, "").status, 404);
         let log = program.log();
         let line = log
             .lines()
-            .find(|it| it.contains(&format!("path={path} ")))
+            .find(|line| line.contains(&format!("path={path} ")))
             .unwrap();
-        let client = line.split(' ').find_map(|it| it.strip_prefix("client="));
+        let client = line
+            .split(' ')
+            .find_map(|word| word.strip_prefix("client="));
         client.unwrap().to_owned()
     };
 

@@ -89,7 +89,10 @@ impl Redis {
             dir,
             address: free_address(),
             tls_address: None,
-            settings: settings.iter().map(|it| (*it).to_owned()).collect(),
+            settings: settings
+                .iter()
+                .map(|setting| (*setting).to_owned())
+                .collect(),
             process: None,
         };
         redis.start_again();
@@ -133,7 +136,10 @@ impl Redis {
     }
 
     fn try_run<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
-        let has_password = self.settings.iter().any(|it| it == "--requirepass");
+        let has_password = self
+            .settings
+            .iter()
+            .any(|setting| setting == "--requirepass");
         let login = if has_password {
             format!(":{ADMIN}@")
         } else {

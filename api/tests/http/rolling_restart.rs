@@ -47,8 +47,9 @@ fn rolling_restart_then_no_failure_no_lost_or_duplicate_row() {
     let server = Server::primary();
     // Addresses that are no source of connections, so that no port is taken while an instance is
     // down.
-    let addresses = [2, 3].map(|it| SocketAddr::from(([127, 0, 0, it], free_address().port())));
-    let mut instances = addresses.map(|it| start(&server, it));
+    let addresses =
+        [2, 3].map(|number| SocketAddr::from(([127, 0, 0, number], free_address().port())));
+    let mut instances = addresses.map(|address| start(&server, address));
     let mut balancer = Balancer::before(&addresses);
     let load = Load::default();
 
@@ -203,7 +204,7 @@ impl Client {
         }
         let head = head.to_ascii_lowercase();
         let header = |name: &str| {
-            let line = head.lines().find_map(|it| it.strip_prefix(name));
+            let line = head.lines().find_map(|line| line.strip_prefix(name));
             line.map_or("", str::trim)
         };
         let mut body = vec![0; header("content-length:").parse().unwrap_or(0)];
@@ -211,7 +212,10 @@ impl Client {
         if header("connection:") != "close" {
             self.connection = Some(connection);
         }
-        let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }

@@ -373,7 +373,7 @@ fn stored_birthday_invalid_then_others_stored() {
                     .all(|status| status == 204)
             })
         });
-        let stored = others.map(|it| it.join().unwrap());
+        let stored = others.map(|client| client.join().unwrap());
         stop.store(true, Ordering::Relaxed);
         assert_eq!(stored, [true; 6]);
     });

@@ -53,8 +53,8 @@ fn slow_heads_bodies_and_readers_then_others_served() {
         program.metric("db_pool_connections{state=\"in_use\"}") == Some(0.0)
     });
     drop(unread);
-    for it in dripping {
-        it.join().unwrap();
+    for client in dripping {
+        client.join().unwrap();
     }
 }
 
@@ -71,8 +71,8 @@ fn slow_heads_above_limit_then_probes_answered() {
     eventually("others are served as well", || {
         program.get("/problems").status == 200
     });
-    for it in dripping {
-        it.join().unwrap();
+    for client in dripping {
+        client.join().unwrap();
     }
     drop(silent);
 }

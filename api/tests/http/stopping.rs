@@ -181,7 +181,7 @@ fn sigterm_as_pid_1_then_exits_0() {
     let child = std::fs::read_to_string(path).unwrap();
     let child = Pid::from_raw(child.trim().parse().unwrap());
     let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
-    let inside = status.lines().find_map(|it| it.strip_prefix("NSpid:"));
+    let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     assert!(inside.unwrap().ends_with("\t1"), "{status}");
 
     kill(child, Signal::SIGTERM).unwrap();

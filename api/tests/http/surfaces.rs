@@ -12,13 +12,13 @@ use crate::program::Program;
 #[test]
 fn method_not_allowed_then_405_with_allow() {
     let program = Program::without_database(&[]);
-    let paths: BTreeSet<&str> = TABLE.iter().map(|it| it.path).collect();
+    let paths: BTreeSet<&str> = TABLE.iter().map(|route| route.path).collect();
 
     for path in paths {
         let has = |method| {
             TABLE
                 .iter()
-                .any(|it| it.path == path && it.method == method)
+                .any(|route| route.path == path && route.method == method)
         };
         let mut allowed = BTreeSet::new();
         for (method, names) in [

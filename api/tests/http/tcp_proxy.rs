@@ -58,13 +58,13 @@ impl State {
     fn carry(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) {
         client.set_nodelay(true).unwrap();
         server.set_nodelay(true).unwrap();
-        let clone = |it: &TcpStream| it.try_clone().unwrap();
+        let clone = |stream: &TcpStream| stream.try_clone().unwrap();
         self.clients.lock().unwrap().push(clone(client));
         let (state, from, to) = (Arc::clone(self), clone(client), clone(server));
         thread::spawn(move || {
             copy(from, to, || {
                 let holds = state.holds.lock().unwrap();
-                drop(state.released.wait_while(holds, |it| *it).unwrap());
+                drop(state.released.wait_while(holds, |holds| *holds).unwrap());
             });
         });
         let (from, to) = (clone(server), clone(client));

@@ -25,7 +25,7 @@ fn migrate(
     authorities: Option<&Path>,
     patience: &str,
 ) -> (Option<i32>, String) {
-    let authorities = authorities.map_or("", |it| it.to_str().unwrap());
+    let authorities = authorities.map_or("", |path| path.to_str().unwrap());
     let mut settings = match said {
         Said::Variables | Said::Text => {
             let authorities = match said {

@@ -149,5 +149,5 @@ fn client_never_reads_then_disconnected() {
         program.metric("http_connections") == Some(1.0)
     });
     let mut buffer = [0; 4096];
-    while gone.read(&mut buffer).is_ok_and(|it| it > 0) {}
+    while gone.read(&mut buffer).is_ok_and(|length| length > 0) {}
 }

@@ -137,10 +137,14 @@ fn concurrent_users_with_one_email_then_one_stored() {
             scope.spawn(move || create(program, &format!("Ann {number}"), "ann@example.com"))
         };
         let asking: Vec<_> = (0..8).map(ask).collect();
-        asking.into_iter().map(|it| it.join().unwrap()).collect()
+        asking
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
     });
 
-    let (stored, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|it| it.status == 200);
+    let (stored, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 200);
     assert_eq!((stored.len(), refused.len()), (1, 7), "{answers:?}");
     for answer in refused {
         assert_eq!(answer.status, 409);

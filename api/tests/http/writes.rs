@@ -55,10 +55,11 @@ fn has_input(process: Pid) -> bool {
     let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{process}/fd"))
         .into_iter()
         .flatten()
-        .filter_map(|it| std::fs::read_link(it.ok()?.path()).ok())
-        .filter_map(|it| {
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter_map(|target| {
             Some(
-                it.to_str()?
+                target
+                    .to_str()?
                     .strip_prefix("socket:[")?
                     .trim_end_matches(']')
                     .to_owned(),
@@ -241,21 +242,24 @@ fn judge_beside(program: &Program, server: &Server, faults: impl FnOnce()) {
     let clients = &Clients::of(program);
     let (possible, made) = thread::scope(|scope| {
         let stop = Stop(&clients.stop);
-        let name = |it| format!("Writer{}", char::from(it));
+        let name = |letter| format!("Writer{}", char::from(letter));
         let writers = (b'a'..=b'p').map(name);
         let writers: Vec<_> = writers
-            .map(|it| scope.spawn(move || (clients.write(&it), it)))
+            .map(|writer| scope.spawn(move || (clients.write(&writer), writer)))
             .collect();
-        let makers = [0, 1, 2, 3].map(|it| scope.spawn(move || clients.make_members(it)));
+        let makers = [0, 1, 2, 3].map(|number| scope.spawn(move || clients.make_members(number)));
         eventually("writes run", || clients.acknowledged() > 100);
         faults();
         let before = clients.acknowledged();
         eventually("writes run again", || clients.acknowledged() > before + 200);
         drop(stop);
-        let possible: Vec<_> = writers.into_iter().map(|it| it.join().unwrap()).collect();
+        let possible: Vec<_> = writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .collect();
         let made: BTreeSet<_> = makers
             .into_iter()
-            .flat_map(|it| it.join().unwrap())
+            .flat_map(|maker| maker.join().unwrap())
             .collect();
         (possible, made)
     });
@@ -274,7 +278,7 @@ fn judge_beside(program: &Program, server: &Server, faults: impl FnOnce()) {
         once.len(),
         "a member is there twice"
     );
-    let lost = made.iter().find(|it| !once.contains(it.as_str()));
+    let lost = made.iter().find(|member| !once.contains(member.as_str()));
     assert_eq!(lost, None, "acknowledged, and not there");
 }
 

@@ -213,7 +213,7 @@ fn fake_day_without_test_clock_then_ignored() {
 
 #[test]
 fn time_with_or_without_unit_then_parsed() {
-    let time = |text| read(&[("SHUTDOWN_DELAY", text)]).map(|it| it.http.shutdown_delay);
+    let time = |text| read(&[("SHUTDOWN_DELAY", text)]).map(|config| config.http.shutdown_delay);
     for (text, millis) in [("5", 5000), ("0.5", 500), ("250ms", 250), ("1m", 60_000)] {
         assert_eq!(time(text).unwrap(), Duration::from_millis(millis));
     }
