@@ -206,19 +206,7 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
     if hosts.contains('@') {
         return Err(hidden("write an `@` in a user or a password as `%40`"));
     }
-    // The colons of an address in version 6 stand within brackets.
-    let each = hosts.split(',').map(|part| match part.rsplit_once(']') {
-        Some((address, port)) => (
-            address.trim_start_matches('['),
-            port.trim_start_matches(':'),
-        ),
-        None => part.split_once(':').unwrap_or((part, "")),
-    });
-    let (hosts, ports): (Vec<&str>, Vec<&str>) = each.unzip();
-    let has_ports = ports.iter().any(|part| !part.is_empty());
-    let port = |port: &&str| if port.is_empty() { "5432" } else { *port }.to_owned();
-    let ports: Vec<String> = ports.iter().filter(|_| has_ports).map(port).collect();
-    let (hosts, ports) = (hosts.join(","), ports.join(","));
+    let (hosts, ports) = split_hosts(hosts);
     let settings = [
         ("host", &*hosts),
         ("port", &*ports),
@@ -264,4 +252,21 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
         }
     }
     Ok(())
+}
+
+/// Returns the hosts and, where any has one, the ports of a URL, each separated by commas.
+fn split_hosts(hosts: &str) -> (String, String) {
+    // The colons of an address in version 6 stand within brackets.
+    let each = hosts.split(',').map(|part| match part.rsplit_once(']') {
+        Some((address, port)) => (
+            address.trim_start_matches('['),
+            port.trim_start_matches(':'),
+        ),
+        None => part.split_once(':').unwrap_or((part, "")),
+    });
+    let (hosts, ports): (Vec<&str>, Vec<&str>) = each.unzip();
+    let has_ports = ports.iter().any(|part| !part.is_empty());
+    let port = |port: &&str| if port.is_empty() { "5432" } else { *port }.to_owned();
+    let ports: Vec<String> = ports.iter().filter(|_| has_ports).map(port).collect();
+    (hosts.join(","), ports.join(","))
 }

@@ -188,6 +188,7 @@ impl Cluster {
             | TargetRole::Primary { .. }
             | TargetRole::Stopped => None,
         };
+        let deadline = deadline.map(|deadline| self.distort_deadline(host, now, deadline));
         let number = |node| self.host_of(&node);
         let allowed = match (command, &self.hosts[host].guard) {
             (
@@ -198,7 +199,7 @@ impl Cluster {
         };
         let mut effects = Effects {
             decided_at: now,
-            deadline: None,
+            deadline,
             command,
             allowed,
             follow: follow.map(|primary| Follow {
@@ -208,7 +209,6 @@ impl Cluster {
             writes: Vec::new(),
             observe,
         };
-        effects.deadline = deadline.map(|deadline| self.distort_deadline(host, now, deadline));
         for action in actions {
             match action {
                 AgentAction::ReadLease => effects.reads += 1,
