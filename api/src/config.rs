@@ -12,8 +12,8 @@ use causeway_runtime::telemetry::LogFormat;
 use clap::{Args, Command};
 use tracing::level_filters::LevelFilter;
 
-pub use self::cache::{Cache, Redis};
-pub use self::database::{Database, Server};
+pub use self::cache::{CacheConfig, RedisConfig};
+pub use self::database::{Database, Endpoint};
 use self::environment::Environment;
 pub use self::environment::{SettingError, option_name};
 pub use self::http::Http;
@@ -31,7 +31,7 @@ pub struct Config {
     pub database: Database,
     /// The cache.
     #[command(flatten)]
-    pub cache: Cache,
+    pub cache: CacheConfig,
     /// All services.
     #[command(flatten)]
     pub services: Services,
@@ -127,7 +127,7 @@ impl Config {
 
 /// Declares every setting: an argument for each, whose names are variables.
 pub fn declarations() -> Command {
-    Redis::augment_args(Config::augment_args(Command::new("settings")))
+    RedisConfig::augment_args(Config::augment_args(Command::new("settings")))
 }
 
 /// Returns the settings as `--help` prints them.

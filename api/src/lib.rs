@@ -42,7 +42,7 @@ use crate::load_limit::LoadLimit;
 use crate::metrics::Metrics;
 use crate::middleware::Middleware;
 use crate::routes::about::About;
-use crate::serve::{ConnectionLimit, Server};
+use crate::serve::{ConnectionLimit, HttpServer};
 use crate::shutdown::{ShutdownMode, Signals};
 use crate::store::Store;
 use crate::store::birthdays::Birthdays;
@@ -164,7 +164,7 @@ fn serve(
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
         }
-        let server = Server {
+        let server = HttpServer {
             middleware: Arc::clone(&middleware),
             router,
             answer_memory: Arc::clone(&state.answer_memory),

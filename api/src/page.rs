@@ -16,10 +16,10 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 const METHODS: [&str; 4] = ["get", "head", "put", "post"];
 
 /// A page, with its headers: among them the policy under which a browser shows it.
-pub(crate) type Page = ([(HeaderName, HeaderValue); 2], Bytes);
+pub(crate) type HtmlPage = ([(HeaderName, HeaderValue); 2], Bytes);
 
 /// Lays out a page.
-fn page(title: &str, body: &Markup) -> Page {
+fn page(title: &str, body: &Markup) -> HtmlPage {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -49,7 +49,7 @@ fn page(title: &str, body: &Markup) -> Page {
 }
 
 /// Returns the page at `/`, which links to all others.
-pub(crate) fn home(company: &str, surfaces: &[String]) -> Page {
+pub(crate) fn home(company: &str, surfaces: &[String]) -> HtmlPage {
     let body = html! {
         main {
             h1 { (company) }
@@ -68,7 +68,7 @@ pub(crate) fn home(company: &str, surfaces: &[String]) -> Page {
 }
 
 /// Returns the page at `/docs`: the operations of an OpenAPI document. Schemas are in the document itself.
-pub(crate) fn docs(document: &Value) -> Page {
+pub(crate) fn docs(document: &Value) -> HtmlPage {
     let info = document.get("info").unwrap_or(&Value::Null);
     let body = html! {
         h1 { (string(info, "title")) }

@@ -69,7 +69,7 @@ pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Accepts connections on one address.
 #[derive(Clone)]
-pub(crate) struct Server {
+pub(crate) struct HttpServer {
     pub(crate) middleware: Arc<Middleware>,
     pub(crate) router: AppRouter,
     pub(crate) answer_memory: Arc<AnswerMemory>,
@@ -79,7 +79,7 @@ pub(crate) struct Server {
     pub(crate) tasks: Tasks,
 }
 
-impl Server {
+impl HttpServer {
     /// Accepts connections until `stop`. Those that the kernel has accepted by then are served.
     pub(crate) async fn accept(self, listener: TcpListener, stop: CancellationToken) {
         loop {

@@ -46,20 +46,3 @@ mod planted {
             .into()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::type_names;
-    use crate::source::tracked;
-
-    #[test]
-    fn exceptions_then_each_is_still_needed() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let files = tracked(&root).unwrap_or_default();
-        assert!(!files.is_empty(), "no tracked files");
-        let stale: Vec<&str> = type_names::stale(&files).collect();
-        assert_eq!(stale, [""; 0], "delete these exceptions from xtask");
-    }
-}

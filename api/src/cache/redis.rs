@@ -25,7 +25,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub(crate) fn new(settings: &config::Redis) -> RedisResult<Self> {
+    pub(crate) fn new(settings: &config::RedisConfig) -> RedisResult<Self> {
         let tcp = TcpSettings::default().set_nodelay(true);
         let address = settings.connection()?.set_tcp_settings(tcp);
         let client = match &settings.root_cert {

@@ -13,10 +13,10 @@ use super::values::{flag, secret, timeout, within};
 /// Settings of the cache.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cache")]
-pub struct Cache {
+pub struct CacheConfig {
     /// The server; without one there is no cache.
     #[arg(skip)]
-    pub redis: Option<Redis>,
+    pub redis: Option<RedisConfig>,
     /// Time for which an answer is kept, give or take a tenth.
     #[arg(long = "CACHE_TTL", default_value = "60s", value_parser = timeout)]
     pub ttl: Duration,
@@ -26,7 +26,7 @@ pub struct Cache {
 /// a container that no setting names.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cache")]
-pub struct Redis {
+pub struct RedisConfig {
     /// `redis://user:password@host:port/0`, or `rediss://…` for TLS. What it leaves out is read from the
     /// variables below.
     #[arg(long = "REDIS_URL", hide_env_values = true, value_parser = secret())]
@@ -61,7 +61,7 @@ pub struct Redis {
     pub timeout: Duration,
 }
 
-impl Redis {
+impl RedisConfig {
     /// Returns the address and the login. The password does not print.
     ///
     /// # Errors
@@ -111,15 +111,15 @@ impl Redis {
 }
 
 /// Reads the settings of Redis, if there are any.
-pub(super) fn read_redis(environment: &mut Environment) -> Result<Option<Redis>, SettingError> {
-    let url_is_tls = match environment.find(&["REDIS_URL"], true)? {
-        Some(url) => read_url(environment, &url.name, &url.value)?,
+pub(super) fn read_redis(from: &mut Environment) -> Result<Option<RedisConfig>, SettingError> {
+    let url_is_tls = match from.find(&["REDIS_URL"], true)? {
+        Some(url) => read_url(from, &url.name, &url.value)?,
         None => false,
     };
-    if !environment.is_set("REDIS_HOST") {
+    if !from.is_set("REDIS_HOST") {
         return Ok(None);
     }
-    let mut redis: Redis = environment.parse()?;
+    let mut redis: RedisConfig = from.parse()?;
     redis.tls |= url_is_tls;
     redis.reject_contradictions()?;
     Ok(Some(redis))

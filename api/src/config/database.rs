@@ -57,7 +57,7 @@ pub struct Database {
     ports: Vec<u16>,
     /// Servers, paired from hosts and ports.
     #[arg(skip)]
-    pub servers: Vec<Server>,
+    pub servers: Vec<Endpoint>,
     /// Role.
     #[arg(
         long = "PGUSER",
@@ -130,14 +130,14 @@ pub struct Database {
 
 /// One server that may be the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct Endpoint {
     /// A name, resolved at each connection, or an address.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
-impl std::fmt::Display for Server {
+impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
@@ -166,7 +166,7 @@ impl Database {
             ));
         }
         let ports = self.ports.iter().copied().cycle();
-        let server = |(host, port): (&str, u16)| Server {
+        let server = |(host, port): (&str, u16)| Endpoint {
             host: host.to_owned(),
             port,
         };

@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, option_name};
 use crate::openapi;
-use crate::page::{self, Page};
+use crate::page::{self, HtmlPage};
 
 /// The description of this instance. It depends on the settings only, and is written once.
 #[derive(Debug)]
 pub(crate) struct About {
     pub(crate) document: Bytes,
     /// The page at `/docs`.
-    pub(crate) docs: Page,
+    pub(crate) docs: HtmlPage,
     /// The page at `/`.
-    pub(crate) home: Page,
+    pub(crate) home: HtmlPage,
 }
 
 impl About {
@@ -42,7 +42,7 @@ pub(crate) async fn document(State(about): State<Arc<About>>) -> impl IntoRespon
 }
 
 /// Returns the OpenAPI document as a page.
-pub(crate) async fn docs(State(about): State<Arc<About>>) -> Page {
+pub(crate) async fn docs(State(about): State<Arc<About>>) -> HtmlPage {
     about.docs.clone()
 }
 

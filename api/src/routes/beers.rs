@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::list::{ListReader, Page};
+use super::list::{ListPage, ListReader};
 use super::request_key::request_key;
 use crate::body::read_object;
 use crate::config::Config;
@@ -35,7 +35,7 @@ pub(crate) async fn create(
 /// Returns beers in the order of their ids.
 pub(crate) async fn list(State(reader): State<ListReader>, uri: Uri) -> Result<Response, Problem> {
     let services = &reader.config.services;
-    let page = Page::read("beers", &uri, services, services.validation_status)?;
+    let page = ListPage::read("beers", &uri, services, services.validation_status)?;
     let deadline = Instant::now() + reader.config.http.request_timeout;
     reader
         .answer(&page, |beer: Beer, _config| beer, deadline)

@@ -33,7 +33,7 @@ const MAX_LIMIT: usize = 1000;
 
 /// The page that a client asks for, of a list whose rows are in the order of their keys `K`.
 #[derive(Debug)]
-pub(super) struct Page<K> {
+pub(super) struct ListPage<K> {
     /// The key of the row before the page.
     pub(super) after: Option<K>,
     list: &'static str,
@@ -42,7 +42,7 @@ pub(super) struct Page<K> {
     others: Vec<(String, String)>,
 }
 
-impl<K: Serialize + DeserializeOwned> Page<K> {
+impl<K: Serialize + DeserializeOwned> ListPage<K> {
     /// Parses the page of `list` that a client asks for. A parameter that breaks a rule is rejected with the
     /// status `invalid`.
     pub(super) fn read(
@@ -135,7 +135,7 @@ impl ListReader {
     /// once the client has received the one before.
     pub(super) async fn answer<T, S>(
         &self,
-        page: &Page<T::Key>,
+        page: &ListPage<T::Key>,
         view: fn(T, &Config) -> S,
         deadline: Instant,
     ) -> Result<Response, Problem>

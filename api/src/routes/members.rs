@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use tokio::time::Instant;
 
-use super::list::{ListReader, Page};
+use super::list::{ListPage, ListReader};
 use super::request_key::request_key;
 use crate::body::read_object;
 use crate::config::{Config, MembersKeys};
@@ -82,7 +82,7 @@ pub(crate) async fn create(
 /// Returns members in the order in which they were stored.
 pub(crate) async fn list(State(reader): State<ListReader>, uri: Uri) -> Result<Response, Problem> {
     let services = &reader.config.services;
-    let page = Page::read("members", &uri, services, services.validation_status)?;
+    let page = ListPage::read("members", &uri, services, services.validation_status)?;
     let deadline = Instant::now() + reader.config.http.request_timeout;
     let view = |member: Member, config: &Config| MemberView {
         member,

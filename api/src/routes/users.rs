@@ -9,7 +9,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 
-use super::list::{JSON, ListReader, Page};
+use super::list::{JSON, ListPage, ListReader};
 use super::request_key::request_key;
 use crate::body::read_object;
 use crate::cache::{Cache, Key, encode};
@@ -48,7 +48,7 @@ pub(crate) async fn list(
         store,
         answer_memory,
     } = &reader;
-    let page = Page::read("users", &uri, &config.services, INVALID)?;
+    let page = ListPage::read("users", &uri, &config.services, INVALID)?;
     let deadline = Instant::now() + config.http.request_timeout;
     // Only a request that asks the database takes a turn: waiting for a locked table stops no other.
     let listing = async || {

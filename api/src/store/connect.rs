@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::connection::{Connection, ROLE, ServerStatus, drive};
 use super::lock::lock;
 use super::query_error::{self, QueryError};
-use crate::config::{Database, Server};
+use crate::config::{Database, Endpoint};
 
 /// The `lock_timeout` of writes.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ pub(super) struct Connector {
 /// The address of a server: its name, for TLS, and the socket address that the name resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
-    pub(super) server: Server,
+    pub(super) server: Endpoint,
     pub(super) resolved: SocketAddr,
 }
 
@@ -143,7 +143,7 @@ impl Connector {
             .replace("{idle}", &millis(IDLE_IN_TRANSACTION_TIMEOUT))
     }
 
-    pub(super) async fn resolve(&self, server: &Server) -> Result<Vec<Address>, QueryError> {
+    pub(super) async fn resolve(&self, server: &Endpoint) -> Result<Vec<Address>, QueryError> {
         let name = (server.host.as_str(), server.port);
         let looked_up = time::timeout(self.connect_timeout, tokio::net::lookup_host(name));
         let unresolved = |source| QueryError::Unresolved(server.host.clone(), source);

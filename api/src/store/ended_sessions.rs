@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::primary::Primary;
 use super::queries::{self, Effect};
-use crate::config::Server;
+use crate::config::Endpoint;
 
 /// How often the server is asked whether it still has a backend of a session.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -25,7 +25,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct EndedSession {
     pub(super) name: String,
-    pub(super) server: Server,
+    pub(super) server: Endpoint,
     pub(super) at: Instant,
     /// Its place in the pool.
     pub(super) _permit: OwnedSemaphorePermit,
@@ -60,17 +60,17 @@ async fn watch(mut receiver: mpsc::UnboundedReceiver<EndedSession>, primary: &Pr
 }
 
 /// Returns the server that is used, and the sessions of which it still has a backend.
-async fn left(sessions: &[EndedSession], primary: &Primary) -> Option<(Server, BTreeSet<String>)> {
+async fn left(ended: &[EndedSession], primary: &Primary) -> Option<(Endpoint, BTreeSet<String>)> {
     let deadline = Instant::now() + ASK_TIMEOUT;
     let known = primary.known(Effect::Reads, deadline).await.ok()?;
     let server = &known.address.server;
     let names = |of: &dyn Fn(&&EndedSession) -> bool| {
-        let these = sessions.iter().filter(|ended| ended.server == *server);
-        let these = these.filter(of).map(|ended| ended.name.as_str());
+        let these = ended.iter().filter(|session| session.server == *server);
+        let these = these.filter(of).map(|session| session.name.as_str());
         these.collect::<Vec<_>>()
     };
     let all = names(&|_| true);
-    let long_ago = names(&|ended| ended.at.elapsed() >= LONG_AGO);
+    let long_ago = names(&|session| session.at.elapsed() >= LONG_AGO);
     if all.is_empty() {
         return None;
     }

@@ -21,7 +21,7 @@ use super::lock::lock;
 use super::primary::{KnownServer, Primary};
 use super::queries::Effect;
 use super::query_error::QueryError;
-use crate::config::Server;
+use crate::config::Endpoint;
 use crate::metrics::Metrics;
 
 /// How long a request waits for a connection while the primary is available. A longer queue would make
@@ -55,7 +55,7 @@ pub(super) struct Pool {
 pub(super) struct PrimaryConnection {
     pub(super) connection: Connection,
     pub(super) generation: u64,
-    server: Server,
+    server: Endpoint,
     expires_at: Instant,
     is_silent: AtomicBool,
     permit: Option<OwnedSemaphorePermit>,

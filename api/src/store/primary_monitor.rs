@@ -19,7 +19,7 @@ use super::connection::{Connection, ServerStatus};
 use super::lock::lock;
 use super::primary::{KnownServer, Primary, PrimaryState};
 use super::query_error::QueryError;
-use crate::config::{Database, Server};
+use crate::config::{Database, Endpoint};
 use crate::metrics::Metrics;
 
 /// The interval at which a known primary is queried.
@@ -32,7 +32,7 @@ const SECOND_PRIMARY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Finds the primary, and queries it.
 pub(super) struct PrimaryMonitor {
-    servers: Vec<Server>,
+    servers: Vec<Endpoint>,
     connector: Connector,
     metrics: Metrics,
     primary: Primary,

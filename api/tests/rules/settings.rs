@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::config::{Config, Server, SettingError};
+use api::config::{Config, Endpoint, SettingError};
 use causeway_runtime::postgres::{RootCertificates, SslMode};
 use redis::{ConnectionAddr, ConnectionInfo};
 
@@ -13,7 +13,7 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, SettingError> {
 
 fn servers(variables: &[(&str, &str)]) -> String {
     let servers = read(variables).unwrap().database.servers;
-    let each: Vec<String> = servers.iter().map(Server::to_string).collect();
+    let each: Vec<String> = servers.iter().map(Endpoint::to_string).collect();
     each.join(" ")
 }
 

@@ -9,26 +9,12 @@ use crate::source::{SourceFile, Token};
 /// Names that each crate may use once.
 const ONCE_PER_CRATE: [&str; 6] = ["Error", "Config", "Client", "Cli", "Command", "Metrics"];
 
-/// Names that several files still declare. Names leave this list; none joins it.
-const NOT_YET_UNIQUE: [&str; 4] = ["Cache", "Page", "Redis", "Server"];
-
 /// Checks the `pub` and `pub(…)` types of every crate's `src`.
 pub(super) fn check(files: &[SourceFile], findings: &mut Vec<String>) {
     for (name, paths) in duplicates(files) {
-        if !NOT_YET_UNIQUE.contains(&name) {
-            let paths = paths.join(", ");
-            findings.push(format!("`{name}` is declared in {paths}"));
-        }
+        let paths = paths.join(", ");
+        findings.push(format!("`{name}` is declared in {paths}"));
     }
-}
-
-/// Returns the names that are unique although `NOT_YET_UNIQUE` excuses them.
-#[cfg(test)]
-pub(super) fn stale(files: &[SourceFile]) -> impl Iterator<Item = &'static str> {
-    let duplicates = duplicates(files);
-    NOT_YET_UNIQUE
-        .into_iter()
-        .filter(move |name| !duplicates.contains_key(name))
 }
 
 /// Returns the names that several files declare, with the files.

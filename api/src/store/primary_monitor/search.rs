@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{PrimaryMonitor, STATUS_TIMEOUT};
-use crate::config::Server;
+use crate::config::Endpoint;
 use crate::store::connect::{Address, WarnThrottle};
 use crate::store::connection::{Connection, ServerStatus};
 use crate::store::lock::lock;
@@ -86,7 +86,7 @@ impl PrimaryMonitor {
     /// Returns whether no answer that is still awaited would change the choice.
     fn is_settled(&self, found: &[Arc<KnownServer>]) -> bool {
         let errors = lock(&self.primary.server_errors);
-        let has_answered = |server: &Server| {
+        let has_answered = |server: &Endpoint| {
             errors.contains_key(&server.to_string())
                 || found.iter().any(|known| known.address.server == *server)
         };
@@ -114,7 +114,7 @@ impl PrimaryMonitor {
     }
 
     /// Queries one server, under every address of its name, until it accepts writes.
-    async fn ask_server(&self, server: &Server) -> Vec<Arc<KnownServer>> {
+    async fn ask_server(&self, server: &Endpoint) -> Vec<Arc<KnownServer>> {
         loop {
             match self.connector.resolve(server).await {
                 Ok(addresses) => {
@@ -129,8 +129,8 @@ impl PrimaryMonitor {
         }
     }
 
-    async fn ask_addresses(&self, server: &Server, addresses: &[Address]) -> Vec<Arc<KnownServer>> {
-        let asked = addresses.iter().map(|address| self.ask_address(address));
+    async fn ask_addresses(&self, server: &Endpoint, at: &[Address]) -> Vec<Arc<KnownServer>> {
+        let asked = at.iter().map(|address| self.ask_address(address));
         let mut asked: FuturesUnordered<_> = asked.collect();
         let mut all = Vec::new();
         let mut until = Instant::now() + FOREVER;
@@ -215,7 +215,7 @@ impl PrimaryMonitor {
         is_readable.then(known)
     }
 
-    fn note(&self, server: &Server, why: &QueryError) {
+    fn note(&self, server: &Endpoint, why: &QueryError) {
         let text = chain(why);
         debug!(%server, why = text, "server is not the primary");
         lock(&self.primary.server_errors).insert(server.to_string(), text);
