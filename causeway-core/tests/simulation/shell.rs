@@ -32,6 +32,24 @@ pub(crate) struct Effects {
     observe: bool,
 }
 
+impl Effects {
+    /// Returns the point at which a freeze hits them.
+    fn freeze_point(&self) -> Option<FreezePoint> {
+        match (self.command, self.writes.is_empty()) {
+            (
+                Some(
+                    GuardCommand::StartPrimary(..)
+                    | GuardCommand::Promote(..)
+                    | GuardCommand::Acknowledge(_),
+                ),
+                _,
+            ) => Some(FreezePoint::Start),
+            (_, false) => Some(FreezePoint::Write),
+            (_, true) => None,
+        }
+    }
+}
+
 /// Set-up of a standby, and its primary if that is known.
 #[derive(Debug)]
 struct Follow {
@@ -224,18 +242,7 @@ impl Cluster {
         let at = earliest + self.rng.between(10, 2 * MILLI);
         self.hosts[host].sent_at = at;
         let life = self.hosts[host].agent_life;
-        let acts = match (effects.command, effects.writes.is_empty()) {
-            (
-                Some(
-                    GuardCommand::StartPrimary(..)
-                    | GuardCommand::Promote(..)
-                    | GuardCommand::Acknowledge(_),
-                ),
-                _,
-            ) => Some(FreezePoint::Start),
-            (_, false) => Some(FreezePoint::Write),
-            (_, true) => None,
-        };
+        let acts = effects.freeze_point();
         let effects = Box::new(effects);
         let execution = SimEvent::ExecuteEffects {
             host,
