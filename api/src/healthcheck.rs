@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use axum::body::Body;
-use axum::http::Uri;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
-use tokio::time;
+use axum::http::Request;
+use causeway_runtime::http_client::HttpClient;
 
 use crate::config::Config;
 
@@ -36,12 +33,11 @@ pub async fn ask(
 }
 
 async fn ask_at(url: &str) -> anyhow::Result<()> {
-    let target: Uri = url.parse()?;
-    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let answer = time::timeout(ANSWER_TIMEOUT, client.get(target))
-        .await
-        .with_context(|| format!("`{url}` did not answer within {ANSWER_TIMEOUT:?}"))?
-        .with_context(|| format!("could not request `{url}`"))?;
+    let client = HttpClient::new(ANSWER_TIMEOUT);
+    let answer = client
+        .send(Request::get(url).body("")?, ANSWER_TIMEOUT)
+        .await;
+    let answer = answer.with_context(|| format!("could not request `{url}`"))?;
     let status = answer.status();
     ensure!(status.is_success(), "`{url}` answered {status}");
     Ok(())

@@ -1,11 +1,12 @@
 //! I/O that every program of the platform needs: clocks, settings, logs, health endpoints, shutdown, retries,
-//! and connections to PostgreSQL and AWS.
+//! an HTTP client, and connections to PostgreSQL and AWS.
 
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod clock;
 pub mod config;
 pub mod health;
+pub mod http_client;
 pub mod postgres;
 pub mod reference;
 pub mod retry;

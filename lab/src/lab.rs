@@ -24,7 +24,9 @@ use crate::wait;
 use crate::workload::database_endpoints::DatabaseEndpoints;
 use anyhow::{Context as _, bail};
 use causeway_core::{NodeId, Region};
+use causeway_runtime::http_client::HttpClient;
 use causeway_runtime::shutdown::Tasks;
+use hyper::Request;
 use nix::sys::signal::Signal;
 
 /// Timeout of the first primary: guard and agent start, the lease is created and a server promoted,
@@ -36,6 +38,9 @@ const STANDBY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Timeout of the API to migrate an empty database and become ready.
 const API_TIMEOUT: Duration = Duration::from_mins(3);
+
+/// Timeout of one readiness probe of the API.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Running platform. Dropping this value ends all of it.
 #[derive(Debug)]
@@ -374,14 +379,13 @@ async fn start_stores(
 }
 
 async fn get(url: &str) -> anyhow::Result<()> {
-    use http_body_util::Empty;
-    use hyper_util::client::legacy::Client;
-    use hyper_util::rt::TokioExecutor;
-
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
-    let answer = client.get(url.parse()?).await?;
-    if !answer.status().is_success() {
-        bail!("`{url}` responded {}", answer.status());
+    let request = Request::get(url).body("")?;
+    let response = HttpClient::new(PROBE_TIMEOUT)
+        .send(request, PROBE_TIMEOUT)
+        .await?;
+    let status = response.status();
+    if !status.is_success() {
+        bail!("`{url}` responded {status}");
     }
     Ok(())
 }

@@ -4,13 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
+use axum::http::{Request, StatusCode};
+use causeway_runtime::http_client::HttpClient;
 use futures_util::future::join_all;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
 use crate::config::{NodeSettings, Settings};
 use crate::protocol::node_status::{NodeStatus, StatusMismatch};
@@ -21,9 +17,6 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for an agent to accept a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Maximum length of a response, in bytes.
-const MAX_RESPONSE_BYTES: usize = 256 << 10;
 
 /// Rejection of a command by an agent.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +29,7 @@ pub(crate) struct AgentRejection {
 /// Client of every agent of the cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentClient {
-    client: Client<HttpConnector, Full<Bytes>>,
+    http: HttpClient,
     cluster: String,
 }
 
@@ -54,10 +47,8 @@ pub(crate) enum StatusError {
 impl AgentClient {
     /// Creates the client; sends no request.
     pub(crate) fn new(settings: &Settings) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(STATUS_TIMEOUT));
         Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            http: HttpClient::new(STATUS_TIMEOUT),
             cluster: settings.cluster.clone(),
         }
     }
@@ -91,12 +82,17 @@ impl AgentClient {
     }
 
     async fn fetch(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
-        let request = Request::get(url(node.agent, "/status")).body(Full::default())?;
-        let (status, body) = self.send(request, STATUS_TIMEOUT).await?;
-        if status != StatusCode::OK {
-            bail!("the agent of `{}` responded {status}", node.name);
+        let request = Request::get(url(node.agent, "/status")).body("")?;
+        let response = self.http.send(request, STATUS_TIMEOUT).await;
+        let response = response.context("could not query the agent")?;
+        if response.status() != StatusCode::OK {
+            bail!(
+                "the agent of `{}` responded {}",
+                node.name,
+                response.status()
+            );
         }
-        serde_json::from_slice(&body).with_context(|| {
+        serde_json::from_slice(response.body()).with_context(|| {
             format!(
                 "could not parse the status of `{}`: is its agent of another release?",
                 node.name
@@ -116,45 +112,19 @@ impl AgentClient {
         key: &CommandSigningKey,
     ) -> anyhow::Result<()> {
         let (body, signature) = key.sign(command)?;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(url(node.agent, "/commands"))
+        let request = Request::post(url(node.agent, "/commands"))
             .header(SIGNATURE_HEADER, signature)
-            .body(Full::from(body))?;
-        let (status, body) = self.send(request, COMMAND_TIMEOUT).await?;
-        if status.is_success() {
+            .body(body)?;
+        let response = self.http.send(request, COMMAND_TIMEOUT).await;
+        let response = response.context("could not send the command to the agent")?;
+        if response.status().is_success() {
             return Ok(());
         }
         Err(AgentRejection {
             node: node.name.to_string(),
-            reason: String::from_utf8_lossy(&body).trim().to_owned(),
+            reason: String::from_utf8_lossy(response.body()).trim().to_owned(),
         }
         .into())
-    }
-
-    async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-        timeout: Duration,
-    ) -> anyhow::Result<(StatusCode, Bytes)> {
-        let exchange = async {
-            let response = self
-                .client
-                .request(request)
-                .await
-                .context("could not reach the agent")?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES)
-                .collect()
-                .await;
-            match body {
-                Ok(body) => Ok((status, body.to_bytes())),
-                Err(error) => bail!("could not read the agent's response: {error}"),
-            }
-        };
-        tokio::time::timeout(timeout, exchange)
-            .await
-            .context("the agent did not respond in time")?
     }
 }
 

@@ -7,14 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
 use causeway_core::Region;
+use causeway_runtime::http_client::HttpClient;
 use causeway_runtime::shutdown::Tasks;
-use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use tokio::time;
 
 use crate::cluster::node::Node;
@@ -29,15 +25,15 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// EC2 client for every region.
 #[derive(Clone, Debug)]
 pub struct Ec2 {
-    client: Client<HttpConnector, Full<Bytes>>,
+    http: HttpClient,
     address: SocketAddr,
 }
 
 impl Ec2 {
     /// Returns a client of the moto at `address`.
     pub fn at(address: SocketAddr) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { client, address }
+        let http = HttpClient::new(TIMEOUT);
+        Self { http, address }
     }
 
     /// Runs an instance, and returns its ID.
@@ -123,18 +119,12 @@ impl Ec2 {
                 format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"),
             )
             .header("content-type", "application/x-www-form-urlencoded")
-            .body(Full::from(format!("Version=2016-11-15&Action={action}")))?;
-        let asking = async {
-            let answer = self.client.request(request).await?;
-            let status = answer.status();
-            let body = answer.into_body().collect().await?.to_bytes();
-            anyhow::Ok((status, String::from_utf8_lossy(&body).into_owned()))
-        };
-        let (status, body) = time::timeout(TIMEOUT, asking)
-            .await
-            .context("EC2 did not respond")??;
-        if !status.is_success() {
-            bail!("EC2 responded {status}: {body}");
+            .body(format!("Version=2016-11-15&Action={action}"))?;
+        let response = self.http.send(request, TIMEOUT).await;
+        let response = response.context("could not query EC2")?;
+        let body = String::from_utf8_lossy(response.body()).into_owned();
+        if !response.status().is_success() {
+            bail!("EC2 responded {}: {body}", response.status());
         }
         Ok(body)
     }

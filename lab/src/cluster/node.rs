@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use causeway_runtime::http_client::HttpClient;
 use causeway_runtime::shutdown::Tasks;
-use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::time;
 
 use crate::cluster::process::{Process, RestartPolicy};
 use crate::cluster::process_table::{kill_inside, signal_inside};
@@ -129,19 +126,14 @@ impl Node {
     ///
     /// When the agent does not respond in time, or responds with an error.
     pub async fn get(&self, path: &str) -> anyhow::Result<bytes::Bytes> {
-        let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
         let address = self.spec.agent();
-        let request = Request::get(format!("http://{address}{path}")).body(Empty::new())?;
-        let ask = async {
-            let answer = client.request(request).await?;
-            if !answer.status().is_success() {
-                bail!("the agent responded {}", answer.status());
-            }
-            Ok(answer.into_body().collect().await?.to_bytes())
-        };
-        time::timeout(TIMEOUT, ask)
-            .await
-            .context("the agent did not respond")?
+        let request = Request::get(format!("http://{address}{path}")).body("")?;
+        let response = HttpClient::new(TIMEOUT).send(request, TIMEOUT).await;
+        let response = response.context("could not query the agent")?;
+        if !response.status().is_success() {
+            bail!("the agent responded {}", response.status());
+        }
+        Ok(response.into_body())
     }
 
     /// Tests whether the node receives WAL from its primary, according to its agent.

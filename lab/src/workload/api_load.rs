@@ -5,14 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use bytes::Bytes;
+use causeway_runtime::http_client::HttpClient;
 use causeway_runtime::shutdown::Tasks;
-use http_body_util::{BodyExt as _, Full};
 use hyper::header::RETRY_AFTER;
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +38,7 @@ pub struct ApiLoad {
 
 #[derive(Clone)]
 struct LoadSender {
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient,
     name: DnsName,
     history: History,
     outcomes: Arc<Mutex<Vec<RequestOutcome>>>,
@@ -59,7 +54,7 @@ impl ApiLoad {
             under_way: Tasks::new(),
         };
         let sender = LoadSender {
-            http: HttpClient::builder(TokioExecutor::new()).build_http(),
+            http: HttpClient::new(TIMEOUT),
             name: DnsName::new(resolver, API_NAME),
             history: history.clone(),
             outcomes: Arc::clone(&load.outcomes),
@@ -134,19 +129,12 @@ impl LoadSender {
 
     async fn ask(&self, instance: IpAddr, request: &LoadRequest) -> anyhow::Result<ApiResponse> {
         let request = request.to_http(SocketAddr::new(instance, API_PORT))?;
-        let asking = async {
-            let answer = self.http.request(request).await?;
-            let status = answer.status().as_u16();
-            let says_when_to_retry = answer.headers().contains_key(RETRY_AFTER);
-            let body = answer.into_body().collect().await?.to_bytes();
-            anyhow::Ok(ApiResponse {
-                status,
-                says_when_to_retry,
-                body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-            })
-        };
-        let answered = time::timeout(TIMEOUT, asking).await;
-        answered.with_context(|| format!("no answer within {TIMEOUT:?}"))?
+        let response = self.http.send(request, TIMEOUT).await?;
+        Ok(ApiResponse {
+            status: response.status().as_u16(),
+            says_when_to_retry: response.headers().contains_key(RETRY_AFTER),
+            body: serde_json::from_slice(response.body()).unwrap_or(Value::Null),
+        })
     }
 }
 

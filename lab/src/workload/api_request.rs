@@ -3,8 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -124,7 +122,7 @@ impl RequestGenerator {
 
 impl LoadRequest {
     /// Returns the HTTP request to the API at `api`.
-    pub(crate) fn to_http(&self, api: SocketAddr) -> anyhow::Result<hyper::Request<Full<Bytes>>> {
+    pub(crate) fn to_http(&self, api: SocketAddr) -> anyhow::Result<hyper::Request<String>> {
         let (method, path, body) = match self {
             Self::PutBirthday(number) => (
                 Method::PUT,
@@ -151,7 +149,7 @@ impl LoadRequest {
                 Some(json!({ "name": name(*number), "style": "Lager", "abv": "5.0%" })),
             ),
         };
-        let body = body.map_or_else(Full::default, |json| Full::from(json.to_string()));
+        let body = body.map_or_else(String::new, |json| json.to_string());
         Ok(hyper::Request::builder()
             .method(method)
             .uri(format!("http://{api}{path}"))

@@ -9,14 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
-use bytes::Bytes;
 use causeway_core::NodeId;
+use causeway_runtime::http_client::HttpClient;
 use causeway_runtime::shutdown::Tasks;
-use http_body_util::Full;
-use hyper::{Method, Request};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::Request;
 use tokio::time;
 use tokio_postgres::{Client, Statement};
 use tokio_util::sync::CancellationToken;
@@ -79,7 +75,7 @@ impl Writers {
                 name: DnsName::new(resolver, API_NAME),
                 history: history.clone(),
                 next_row: Arc::clone(&next_row),
-                http: HttpClient::builder(TokioExecutor::new()).build_http(),
+                http: HttpClient::new(API_TIMEOUT),
             };
             tasks.start("api writer", |stop| api.run(stop));
         }
@@ -166,7 +162,7 @@ struct ApiWriter {
     name: DnsName,
     history: History,
     next_row: Arc<AtomicU64>,
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient,
 }
 
 impl ApiWriter {
@@ -190,12 +186,10 @@ impl ApiWriter {
     async fn put(&self, row: u64) -> anyhow::Result<()> {
         let address = SocketAddr::new(self.name.address().await?, API_PORT);
         let born = date_of_birth(row);
-        let request = Request::builder()
-            .method(Method::PUT)
-            .uri(format!("http://{address}/hello/{}", username(row)))
+        let request = Request::put(format!("http://{address}/hello/{}", username(row)))
             .header("content-type", "application/json")
-            .body(Full::from(format!(r#"{{"dateOfBirth":"{born}"}}"#)))?;
-        let answer = time::timeout(API_TIMEOUT, self.http.request(request)).await??;
+            .body(format!(r#"{{"dateOfBirth":"{born}"}}"#))?;
+        let answer = self.http.send(request, API_TIMEOUT).await?;
         if !answer.status().is_success() {
             bail!("the API answered {}", answer.status());
         }
