@@ -39,7 +39,7 @@ pub async fn instance_stopped(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
         .and_then(Value::as_str)
         .context("the journal has no fencing evidence")?;
     ensure!(
-        evidence.contains("is stopped"),
+        evidence.contains("as stopped"),
         "the fencing evidence is not a stopped instance: {evidence}"
     );
     let done_at = run.history().now();
