@@ -153,6 +153,10 @@ impl Database {
     pub(super) fn pair_servers(&mut self, environment: &Environment) -> Result<(), SettingError> {
         let hosts: Vec<&str> = self.hosts.iter().map(|host| host.trim()).collect();
         let hosts: Vec<&str> = hosts.into_iter().filter(|host| !host.is_empty()).collect();
+        if hosts.iter().any(|host| host.starts_with('/')) {
+            let reason = "give a host name or an address: a socket's directory is not supported";
+            return Err(SettingError::hidden(environment.name_of("PGHOST"), reason));
+        }
         if self.ports.len() != 1 && self.ports.len() != hosts.len() {
             let reason = format!(
                 "there are {} hosts and {} ports; give one port for all, or one for each",

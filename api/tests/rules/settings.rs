@@ -127,6 +127,14 @@ fn setting_invalid_then_error_names_remedy() {
         "`DB_HOST` and `PGPORT` contradict each other: there are 3 hosts and 2 ports; give one \
          port for all, or one for each"
     );
+    for name in ["PGHOST", "DB_HOST"] {
+        let refused = refusal(&[(name, "/var/run/postgresql")]);
+        assert!(
+            refused.contains(name) && refused.contains("give a host name"),
+            "{refused}"
+        );
+    }
+    assert!(refusal(&[("DATABASE_URL", "postgres://u:p@%2Frun/db")]).contains("`DATABASE_URL`"));
     assert!(refusal(&[("HELLO_TZ", "Mars/Olympus")]).contains("`Mars/Olympus`"));
     assert!(
         refusal(&[("DB_STATEMENT_TIMEOUT", "9"), ("REQUEST_TIMEOUT", "3")])
