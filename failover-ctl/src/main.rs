@@ -15,6 +15,8 @@ mod output;
 mod process_lock;
 mod protocol;
 #[cfg(test)]
+mod test_lease;
+#[cfg(test)]
 mod test_server;
 mod tool_exec;
 

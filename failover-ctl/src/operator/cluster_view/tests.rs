@@ -1,10 +1,11 @@
 //! What is made of the nodes' answers.
 
-use causeway_core::lease::{LEASE_FORMAT, LeaseHolder, NonceGenerator, PrimaryPosition, SystemId};
-use causeway_core::{Epoch, Lsn, Timeline};
+use causeway_core::Epoch;
+use causeway_core::lease::SystemId;
 use serde_json::json;
 
 use super::*;
+use crate::test_lease::held_lease;
 
 const SETTINGS: &str = r#"
 cluster = "main"
@@ -40,36 +41,7 @@ fn settings() -> Settings {
 }
 
 fn record(holder: &str) -> LeaseRecord {
-    LeaseRecord {
-        format: LEASE_FORMAT,
-        cluster: "main".to_owned(),
-        system_id: SystemId(1),
-        epoch: Epoch::new(3),
-        sequence: 9,
-        nonce: NonceGenerator::new(1).generate(),
-        holder: LeaseHolder {
-            node: holder.parse().unwrap(),
-            host_id: String::new(),
-            boot_id: String::new(),
-        },
-        state: LeaseState::Held,
-        last_position: Some(PrimaryPosition {
-            timeline: Timeline::FIRST,
-            flush_lsn: Lsn::new(100),
-            last_commit_at_micros: 0,
-            wal_bytes_per_sec: 0,
-            rows_per_sec: 0,
-            age_millis: 0,
-        }),
-        last_primary: None,
-        ancestry: None,
-        highest_reserved_timeline: Timeline::FIRST,
-        synchronous_standby: None,
-        idle_millis: 0,
-        members: Vec::new(),
-        successor: None,
-        unretired: None,
-    }
+    held_lease(holder, Epoch::new(3))
 }
 
 /// A standby that is asked as `node`, and forecasts `why` it would not take over.

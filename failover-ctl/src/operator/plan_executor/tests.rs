@@ -5,11 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_s3::config::Credentials;
 use causeway_core::failover::plan::PlanStep;
-use causeway_core::lease::{
-    LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, NonceGenerator, PrimaryPosition, SystemId,
-    WritePrecondition,
-};
-use causeway_core::{Epoch, Lsn, Timeline};
+use causeway_core::lease::{LeaseRecord, WritePrecondition};
+use causeway_core::{Epoch, Timeline};
 use causeway_runtime::shutdown::Tasks;
 use prometheus::{IntCounter, Registry};
 use serde_json::json;
@@ -25,6 +22,7 @@ use crate::agent::status_snapshot::StatusSnapshot;
 use crate::operator::operation_lock::OpenOperation;
 use crate::protocol::node_status::NodeStatus;
 use crate::protocol::signed_command::CommandKind;
+use crate::test_lease::held_lease;
 
 #[expect(
     dead_code,
@@ -64,7 +62,7 @@ impl World {
             status,
             tasks: Tasks::new(),
         };
-        let lease = record("a", PLANNED_EPOCH);
+        let lease = held_lease("a", PLANNED_EPOCH);
         world
             .lease_store()
             .await
@@ -98,7 +96,7 @@ impl World {
                 assert_eq!(signed.planned_epoch, PLANNED_EPOCH);
                 assert!(matches!(signed.command, CommandKind::TakeLease { .. }));
                 let (etag, before) = store.version().await.unwrap().unwrap();
-                let lease = record("b", before.epoch.next());
+                let lease = held_lease("b", before.epoch.next());
                 let condition = WritePrecondition::Match(etag);
                 store.replace_lease(&lease, &condition).await.unwrap();
                 taken.fetch_add(1, Ordering::Relaxed);
@@ -237,39 +235,6 @@ fn plan() -> FailoverPlan {
                 timeline: Timeline::FIRST.next(),
             },
         ],
-    }
-}
-
-fn record(holder: &str, epoch: Epoch) -> LeaseRecord {
-    LeaseRecord {
-        format: LEASE_FORMAT,
-        cluster: "main".to_owned(),
-        system_id: SystemId(1),
-        epoch,
-        sequence: 9,
-        nonce: NonceGenerator::new(epoch.get().into()).generate(),
-        holder: LeaseHolder {
-            node: holder.parse().unwrap(),
-            host_id: String::new(),
-            boot_id: String::new(),
-        },
-        state: LeaseState::Held,
-        last_position: Some(PrimaryPosition {
-            timeline: Timeline::FIRST,
-            flush_lsn: Lsn::new(100),
-            last_commit_at_micros: 0,
-            wal_bytes_per_sec: 0,
-            rows_per_sec: 0,
-            age_millis: 0,
-        }),
-        last_primary: None,
-        ancestry: None,
-        highest_reserved_timeline: Timeline::FIRST,
-        synchronous_standby: None,
-        idle_millis: 0,
-        members: Vec::new(),
-        successor: None,
-        unretired: None,
     }
 }
 
