@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::cluster::topology::Topology;
 
@@ -14,7 +13,7 @@ use crate::cluster::topology::Topology;
 pub struct LabLock {
     /// Topology of the locked number.
     pub topology: Topology,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 impl LabLock {
@@ -32,13 +31,11 @@ impl LabLock {
             .write(true)
             .open(&path)
             .with_context(|| format!("could not open `{}`", path.display()))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, error)| error)
-            .with_context(|| {
-                format!(
-                    "lab {number} is already up: stop it with `lab down`, or use another `--number`"
-                )
-            })?;
+        file.try_lock().with_context(|| {
+            format!(
+                "lab {number} is already up: stop it with `lab down`, or use another `--number`"
+            )
+        })?;
         for address in topology.addresses() {
             drop(TcpListener::bind(address).with_context(|| {
                 format!(
@@ -48,7 +45,7 @@ impl LabLock {
         }
         Ok(Self {
             topology,
-            _lock: lock,
+            _lock: file,
         })
     }
 

@@ -1,28 +1,38 @@
 //! DNS server with the records and TTLs of Route 53.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use async_trait::async_trait;
 use causeway_runtime::shutdown::Tasks;
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, SOA, TXT};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
+use hickory_server::proto::rr::rdata::{A, CNAME, SOA, TXT};
+use hickory_server::proto::rr::{LowerName, Name, RData, Record};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server};
+use hickory_server::store::in_memory::InMemoryZoneHandler;
+use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneHandler, ZoneType};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Mutex;
 use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::aws::route53::{RecordSet, Route53};
+use crate::cluster::topology::ZONE;
 
 /// Maximum age of the cached records. Route 53's name servers apply a change within a minute;
 /// nothing in the lab waits for that.
 const MAX_CACHE_AGE: Duration = Duration::from_millis(500);
 
-/// Maximum number of followed aliases, which ends a cycle.
-const MAX_ALIASES: usize = 8;
+/// Time after which an idle TCP connection is closed.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum number of buffered responses of a TCP connection.
+const TCP_BUFFERED_RESPONSES: usize = 16;
+
+/// TTL of a negative response, in seconds.
+const NEGATIVE_TTL_SECS: u32 = 1;
 
 /// Serves DNS on `address`, over UDP and TCP, until `tasks` are stopped.
 ///
@@ -37,231 +47,132 @@ pub async fn serve(
     let in_use = || format!("could not serve DNS on `{address}`");
     let udp = UdpSocket::bind(address).await.with_context(in_use)?;
     let tcp = TcpListener::bind(address).await.with_context(in_use)?;
-    let resolver = Arc::new(DnsServer {
+    let mut server = Server::new(Route53Handler {
         route53,
-        copy: Mutex::new(None),
+        cached: Mutex::new(None),
     });
-    let over_udp = Arc::clone(&resolver);
-    tasks.start("dns over udp", |stop| async move {
-        let mut packet = [0; 4096];
-        while let Some(received) = stop.run_until_cancelled(udp.recv_from(&mut packet)).await {
-            let Ok((length, client)) = received else {
-                continue;
-            };
-            let Some(query) = packet.get(..length) else {
-                continue;
-            };
-            let Some(answer) = over_udp.answer(query).await else {
-                continue;
-            };
-            if let Err(error) = udp.send_to(&answer, client).await {
-                debug!(%error, "DNS response not sent");
-            }
-        }
-    });
-    let connections = tasks.clone();
-    tasks.start("dns over tcp", |stop| async move {
-        while let Some(accepted) = stop.run_until_cancelled(tcp.accept()).await {
-            let Ok((stream, _)) = accepted else { continue };
-            let resolver = Arc::clone(&resolver);
-            connections.start("dns connection", |stop| async move {
-                if let Some(Err(error)) = stop
-                    .run_until_cancelled(resolver.serve_connection(stream))
-                    .await
-                {
-                    debug!(%error, "connection to the DNS server ended");
-                }
-            });
+    server.register_socket(udp);
+    server.register_listener(tcp, TCP_IDLE_TIMEOUT, TCP_BUFFERED_RESPONSES);
+    tasks.start("dns", |stop| async move {
+        stop.cancelled().await;
+        if let Err(error) = server.shutdown_gracefully().await {
+            debug!(%error, "DNS server ended");
         }
     });
     Ok(())
 }
 
-/// Resolves the addresses of a name, with their TTL.
-///
-/// # Errors
-///
-/// When the server does not respond within a second, or has no address.
-pub async fn look_up(resolver: SocketAddr, name: &str) -> anyhow::Result<(Vec<IpAddr>, Duration)> {
-    let mut question = Message::query();
-    question.metadata.recursion_desired = true;
-    question.add_query(Query::query(Name::from_ascii(name)?, RecordType::A));
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    socket.connect(resolver).await?;
-    socket.send(&question.to_vec()?).await?;
-    let mut packet = [0; 4096];
-    let length = time::timeout(Duration::from_secs(1), socket.recv(&mut packet))
-        .await
-        .with_context(|| format!("`{resolver}` did not resolve `{name}`"))??;
-    let response = packet.get(..length).context("the response is too long")?;
-    let answer = Message::from_vec(response)?;
-    let mut ttl = Duration::MAX;
-    let mut found = Vec::new();
-    for record in &answer.answers {
-        ttl = ttl.min(Duration::from_secs(u64::from(record.ttl)));
-        if let RData::A(A(address)) = record.data {
-            found.push(IpAddr::V4(address));
-        }
-    }
-    if found.is_empty() {
-        bail!(
-            "`{name}` has no address ({})",
-            answer.metadata.response_code
-        );
-    }
-    Ok((found, ttl))
-}
-
-struct DnsServer {
+/// Responds from the zone's current records.
+struct Route53Handler {
     route53: Arc<Route53>,
-    copy: Mutex<Option<ZoneCopy>>,
+    cached: Mutex<Option<CachedZone>>,
 }
 
-struct ZoneCopy {
-    records: Arc<Vec<RecordSet>>,
-    made_at: Instant,
+struct CachedZone {
+    catalog: Arc<Catalog>,
+    read_at: Instant,
 }
 
-impl DnsServer {
-    async fn answer(&self, packet: &[u8]) -> Option<Vec<u8>> {
-        let question = match Message::from_vec(packet) {
-            Ok(question) => question,
-            Err(error) => {
-                debug!(%error, "not a DNS query");
-                return None;
-            }
-        };
-        answer(&question, &self.records().await).to_vec().ok()
+#[async_trait]
+impl RequestHandler for Route53Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        response_handle: R,
+    ) -> ResponseInfo {
+        let catalog = self.catalog().await;
+        catalog
+            .handle_request::<R, T>(request, response_handle)
+            .await
     }
+}
 
-    async fn serve_connection(&self, mut stream: TcpStream) -> anyhow::Result<()> {
-        loop {
-            let length = usize::from(stream.read_u16().await?);
-            let mut packet = vec![0; length];
-            stream.read_exact(&mut packet).await?;
-            let answer = self.answer(&packet).await.context("not a DNS query")?;
-            stream.write_u16(u16::try_from(answer.len())?).await?;
-            stream.write_all(&answer).await?;
-        }
-    }
-
-    /// Returns the zone's records. Route 53's name servers work without its API, so the cached
-    /// records are used at any age while the API fails.
-    async fn records(&self) -> Arc<Vec<RecordSet>> {
-        let mut copy = self.copy.lock().await;
-        if let Some(copy) = &*copy
-            && copy.made_at.elapsed() < MAX_CACHE_AGE
+impl Route53Handler {
+    /// Returns the zone. Route 53's name servers work without its API, so the cached records are
+    /// used at any age while the API fails.
+    async fn catalog(&self) -> Arc<Catalog> {
+        let mut cached = self.cached.lock().await;
+        if let Some(zone) = &*cached
+            && zone.read_at.elapsed() < MAX_CACHE_AGE
         {
-            return Arc::clone(&copy.records);
+            return Arc::clone(&zone.catalog);
         }
-        let made_at = Instant::now();
-        match time::timeout(Duration::from_secs(1), self.route53.records()).await {
-            Ok(Ok(records)) => {
-                let records = Arc::new(records);
-                *copy = Some(ZoneCopy {
-                    records: Arc::clone(&records),
-                    made_at,
+        let read_at = Instant::now();
+        let read = time::timeout(Duration::from_secs(1), self.route53.records());
+        match read
+            .await
+            .context("Route 53 did not respond in a second")
+            .flatten()
+        {
+            Ok(records) => {
+                let catalog = Arc::new(catalog(&records));
+                *cached = Some(CachedZone {
+                    catalog: Arc::clone(&catalog),
+                    read_at,
                 });
-                records
+                catalog
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 warn!(error = format!("{error:#}"), "zone not read");
-                stale(copy.as_ref())
-            }
-            Err(_elapsed) => stale(copy.as_ref()),
-        }
-    }
-}
-
-fn stale(copy: Option<&ZoneCopy>) -> Arc<Vec<RecordSet>> {
-    match copy {
-        Some(copy) => Arc::clone(&copy.records),
-        // Negative responses are cached for one second only.
-        None => Arc::new(Vec::new()),
-    }
-}
-
-/// Returns the response to a query from these records.
-fn answer(question: &Message, records: &[RecordSet]) -> Message {
-    let mut reply = Message::new(
-        question.metadata.id,
-        MessageType::Response,
-        question.metadata.op_code,
-    );
-    reply.metadata.recursion_desired = question.metadata.recursion_desired;
-    reply.metadata.authoritative = true;
-    reply.queries.clone_from(&question.queries);
-    let (Some(query), OpCode::Query) = (question.queries.first(), question.metadata.op_code) else {
-        reply.metadata.response_code = ResponseCode::NotImp;
-        return reply;
-    };
-
-    let mut name = query.name().clone();
-    for _ in 0..MAX_ALIASES {
-        let here: Vec<_> = records
-            .iter()
-            .filter(|record| record.is_at(&name))
-            .collect();
-        let wanted = here.iter().filter(|node| node.is_of(query.query_type()));
-        let found: Vec<_> = wanted.flat_map(|set| set.to_records(&name)).collect();
-        if !found.is_empty() {
-            reply.add_answers(found);
-            return reply;
-        }
-        let alias = here
-            .iter()
-            .filter(|node| node.is_of(RecordType::CNAME))
-            .flat_map(|node| node.to_records(&name))
-            .next();
-        match alias {
-            Some(alias) => {
-                if let RData::CNAME(CNAME(target)) = &alias.data {
-                    name = target.clone();
+                match &*cached {
+                    Some(zone) => Arc::clone(&zone.catalog),
+                    None => Arc::new(catalog(&[])),
                 }
-                reply.add_answer(alias);
-            }
-            None if here.is_empty() => {
-                reply.metadata.response_code = ResponseCode::NXDomain;
-                reply.add_authorities(start_of_authority(&name));
-                return reply;
-            }
-            None => {
-                reply.add_authorities(start_of_authority(&name));
-                return reply;
             }
         }
     }
-    reply.metadata.response_code = ResponseCode::ServFail;
-    reply
 }
 
-/// Returns the SOA record, which limits negative caching to one second.
-fn start_of_authority(name: &Name) -> Option<Record> {
-    let zone = name.base_name();
-    let server = Name::from_ascii("ns.causeway.test.").ok()?;
-    let data = SOA::new(server.clone(), server, 1, 1, 1, 1, 1);
-    Some(Record::from_rdata(zone, 1, RData::SOA(data)))
+/// Returns the zone with these records and an SOA record, which limits negative caching.
+fn catalog(records: &[RecordSet]) -> Catalog {
+    let origin = fully_qualified(ZONE).expect("the zone's name is valid");
+    let server = origin.prepend_label("ns").expect("the label is valid");
+    let soa = RData::SOA(SOA::new(
+        server.clone(),
+        server,
+        1,
+        1,
+        1,
+        1,
+        NEGATIVE_TTL_SECS,
+    ));
+    let mut zone = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
+        origin.clone(),
+        ZoneType::Primary,
+        AxfrPolicy::Deny,
+    );
+    zone.upsert_mut(
+        Record::from_rdata(origin.clone(), NEGATIVE_TTL_SECS, soa),
+        1,
+    );
+    for record in records.iter().flat_map(RecordSet::to_records) {
+        zone.upsert_mut(record, 1);
+    }
+    let handler: Arc<dyn ZoneHandler> = Arc::new(zone);
+    let mut catalog = Catalog::new();
+    catalog.upsert(LowerName::new(&origin), vec![handler]);
+    catalog
+}
+
+fn fully_qualified(name: &str) -> Option<Name> {
+    let mut name = Name::from_ascii(name).ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
 impl RecordSet {
-    fn is_at(&self, name: &Name) -> bool {
-        Name::from_ascii(&self.name).is_ok_and(|own| own.eq_ignore_root(name))
-    }
-
-    fn is_of(&self, record_type: RecordType) -> bool {
-        self.record_type == record_type.to_string()
-    }
-
-    fn to_records(&self, name: &Name) -> Vec<Record> {
+    fn to_records(&self) -> Vec<Record> {
+        let Some(name) = fully_qualified(&self.name) else {
+            return Vec::new();
+        };
         let data = |value: &String| match self.record_type.as_str() {
             "A" => value.parse().ok().map(|value| RData::A(A(value))),
-            "CNAME" => Name::from_ascii(value)
-                .ok()
-                .map(|target| RData::CNAME(CNAME(target))),
+            "CNAME" => fully_qualified(value).map(|target| RData::CNAME(CNAME(target))),
             "TXT" => {
                 let text = value.trim_matches('"').to_owned();
                 Some(RData::TXT(TXT::new(vec![text])))
             }
+            // Route 53's own SOA and NS records.
             _ => None,
         };
         let found = self.values.iter().filter_map(data);
@@ -273,60 +184,67 @@ impl RecordSet {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use hickory_resolver::TokioResolver;
+    use hickory_resolver::lookup::Lookup;
+    use hickory_resolver::net::NetError;
+    use hickory_server::proto::rr::RecordType;
+
     use super::*;
+    use crate::network::dns_name;
 
-    #[test]
-    fn record_then_served_with_its_ttl() {
-        let reply = ask("db.causeway.test.", RecordType::A);
+    #[tokio::test]
+    async fn record_then_served_with_its_ttl() {
+        let found = ask("db.causeway.test.", RecordType::A).await.unwrap();
 
-        let [record] = &reply.answers[..] else {
-            panic!("{reply:?}");
+        let [record] = found.answers() else {
+            panic!("{found:?}");
         };
         assert_eq!(record.ttl, 5);
         assert_eq!(record.data.to_string(), "127.77.1.11");
     }
 
-    #[test]
-    fn alias_then_followed_and_in_response() {
-        let reply = ask("DB-reader.Causeway.test.", RecordType::A);
+    #[tokio::test]
+    async fn alias_then_followed_and_in_response() {
+        let found = ask("DB-reader.Causeway.test.", RecordType::A)
+            .await
+            .unwrap();
 
-        let shown: Vec<_> = reply
-            .answers
-            .iter()
-            .map(|answer| answer.data.to_string())
-            .collect();
-        assert_eq!(shown, ["db.causeway.test.", "127.77.1.11"]);
+        let shown = found.answers().iter().map(|record| record.data.to_string());
+        assert_eq!(Vec::from_iter(shown), ["db.causeway.test.", "127.77.1.11"]);
     }
 
-    #[test]
-    fn txt_record_then_without_quotes() {
-        let reply = ask("db-epoch.causeway.test.", RecordType::TXT);
+    #[tokio::test]
+    async fn txt_record_then_without_quotes() {
+        let found = ask("db-epoch.causeway.test.", RecordType::TXT).await;
 
-        assert_eq!(reply.answers[0].data.to_string(), "epoch=3");
+        assert_eq!(found.unwrap().answers()[0].data.to_string(), "epoch=3");
     }
 
-    #[test]
-    fn name_or_type_missing_then_nxdomain_or_no_data() {
-        let nothing = ask("nowhere.causeway.test.", RecordType::A);
-        assert_eq!(nothing.metadata.response_code, ResponseCode::NXDomain);
+    #[tokio::test]
+    async fn name_or_type_missing_then_nxdomain_or_no_data() {
+        let missing_name = ask("nowhere.causeway.test.", RecordType::A)
+            .await
+            .unwrap_err();
+        assert!(missing_name.is_nx_domain(), "{missing_name}");
 
-        let no_text = ask("db.causeway.test.", RecordType::TXT);
-        assert_eq!(no_text.metadata.response_code, ResponseCode::NoError);
-        assert!(no_text.answers.is_empty());
+        let missing_type = ask("db.causeway.test.", RecordType::TXT).await.unwrap_err();
+        assert!(missing_type.is_no_records_found(), "{missing_type}");
+        assert!(!missing_type.is_nx_domain(), "{missing_type}");
     }
 
-    #[test]
-    fn alias_cycle_then_servfail() {
-        let reply = ask("x.causeway.test.", RecordType::A);
-
-        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    #[tokio::test]
+    async fn alias_cycle_then_response_ends() {
+        ask("x.causeway.test.", RecordType::A).await.unwrap_err();
     }
 
-    fn ask(name: &str, record_type: RecordType) -> Message {
-        let mut question = Message::query();
-        question.add_query(Query::query(Name::from_ascii(name).unwrap(), record_type));
-        let packet = answer(&question, &zone()).to_vec().unwrap();
-        Message::from_vec(&packet).unwrap()
+    async fn ask(name: &str, record_type: RecordType) -> Result<Lookup, NetError> {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let resolver: TokioResolver = dns_name::resolver(udp.local_addr().unwrap());
+        let mut server = Server::new(catalog(&zone()));
+        server.register_socket(udp);
+        resolver.lookup(name, record_type).await
     }
 
     fn zone() -> Vec<RecordSet> {
