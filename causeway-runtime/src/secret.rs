@@ -4,12 +4,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-/// A secret. `Debug` and `Display` hide it; only [`Secret::reveal`] returns it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+/// A secret. `Debug` and `Display` hide it; only [`Secret::reveal`] returns it. Its memory is overwritten when it is
+/// dropped.
+#[derive(Clone, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct Secret(SecretString);
 
 /// A file from which no secret can be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +35,7 @@ pub enum SecretFileError {
 impl Secret {
     /// Wraps a secret.
     pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+        Self(SecretString::from(value.into()))
     }
 
     /// Reads a secret from a file, without the line feed that editors add.
@@ -58,7 +60,7 @@ impl Secret {
 
     /// Returns the secret, for the call that needs it.
     pub fn reveal(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
     }
 }
 
