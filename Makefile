@@ -33,7 +33,7 @@ build: setup    ## build every program
 
 demo:           ## fail a zone, an agent and a region, and write a report
 	@./scripts/setup demo
-	@echo "building the programs, without failover-ctl's EC2 client: 6 minutes or so on 2 cores, once"
+	@echo "building the programs, without failover-ctl's EC2 client: 4 to 10 minutes on 2 cores, once"
 	cargo build --workspace --bins --no-default-features
 	$(BUILT)/lab demo --report-directory target/demo
 
