@@ -1,4 +1,4 @@
-//! Settings: what a person writes, and what it means once it has been checked.
+//! Settings file: parsing, validation, defaults.
 
 mod error;
 mod host;

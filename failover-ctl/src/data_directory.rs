@@ -1,5 +1,5 @@
-//! What a data directory says of itself, without a server: `global/pg_control`, signal files, and the
-//! processes that work in it.
+//! State of a data directory without a server: `global/pg_control`, signal files, and processes with it as their
+//! working directory.
 
 pub(crate) mod auto_conf;
 pub(crate) mod replay_progress;
@@ -17,25 +17,26 @@ use causeway_core::{Lsn, Timeline};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
-/// The first members of `ControlFileData` (`src/include/catalog/pg_control.h`), whose places are the
-/// same in PostgreSQL 13 to 18: `system_identifier` at 0, `state` at 16, `checkPoint` at 32, at 48
-/// `checkPointCopy.ThisTimeLineID`, `minRecoveryPoint` at 136 and its timeline at 144, and from 180 on
-/// the settings that a standby must not be below.
+/// First members of `ControlFileData` (`src/include/catalog/pg_control.h`), whose offsets are the same in PostgreSQL 13
+/// to 18: `system_identifier` at 0, `state` at 16, `checkPoint` at 32, `checkPointCopy.ThisTimeLineID` at 48,
+/// `minRecoveryPoint` at 136 and its timeline at 144, and from 180 on the settings below which a standby does not
+/// start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ControlFile {
     pub(crate) system_id: SystemId,
     pub(crate) state: u32,
     pub(crate) timeline: Option<Timeline>,
-    /// Where the last checkpoint, or restart point, is.
+    /// Position of the last checkpoint or restartpoint.
     pub(crate) checkpoint: Lsn,
-    /// Up to where a standby must have replayed before its pages are consistent; none in a primary's.
+    /// Position up to which a standby must replay before its pages are consistent (`minRecoveryPoint`); none for a
+    /// primary.
     pub(crate) must_reach: Option<(Timeline, Lsn)>,
-    /// What the WAL was written with, in the order of [`REQUIRED`].
+    /// Settings under which the WAL was written, in the order of [`REQUIRED`].
     pub(crate) required: [u32; 5],
 }
 
-/// The settings that a hot standby must have at least as high as the primary had them: with less it
-/// refuses to start, or pauses replay (`CheckRequiredParameterValues` in `xlogrecovery.c`).
+/// Settings that a hot standby must have at least as high as the primary had them: with lower ones it does not start,
+/// or pauses replay (`CheckRequiredParameterValues` in `xlogrecovery.c`).
 pub(crate) const REQUIRED: [&str; 5] = [
     "max_connections",
     "max_worker_processes",
@@ -44,7 +45,7 @@ pub(crate) const REQUIRED: [&str; 5] = [
     "max_locks_per_transaction",
 ];
 
-/// `DBState` in the same header: the two states of a directory that only follows.
+/// `DBState` in the same header: the two states of a standby's directory.
 const SHUTDOWNED_IN_RECOVERY: u32 = 2;
 const IN_ARCHIVE_RECOVERY: u32 = 5;
 
@@ -77,7 +78,7 @@ pub(crate) fn control(data: &Path) -> io::Result<ControlFile> {
     })
 }
 
-/// Returns what the directory was last used for. `marker` stands while it is being rebuilt.
+/// Returns the last use of the directory. The file `marker` exists during a rewind or copy.
 pub(crate) fn kind(data: &Path, marker: &Path) -> DataDirectoryState {
     if marker.exists() {
         return DataDirectoryState::Rewinding;
@@ -93,20 +94,20 @@ pub(crate) fn kind(data: &Path, marker: &Path) -> DataDirectoryState {
     DataDirectoryState::Primary
 }
 
-/// Returns whether the directory is a clone that was never started: it has the control file of the server it
-/// was taken from, and a label that says from where to replay.
+/// Returns whether the directory is a clone that was never started: it has the control file of its source, and a backup
+/// label with the position from which to replay.
 ///
-/// PostgreSQL 13 and 14 keep a label in the primary's own directory while an exclusive backup runs
-/// (`pg_start_backup` without `exclusive => false`), and a crash leaves it there: that is no clone.
+/// PostgreSQL 13 and 14 keep a label in the primary's own directory during an exclusive backup (`pg_start_backup`
+/// without `exclusive => false`), and a crash leaves it behind: such a directory is no clone.
 fn is_unstarted_clone(data: &Path) -> bool {
     match fs::read(data.join("backup_label")) {
-        // The label's own name may be in any encoding.
+        // `LABEL` may be in any encoding.
         Ok(label) => !String::from_utf8_lossy(&label).contains("BACKUP METHOD: pg_start_backup"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
-/// Returns the release that the directory is of: 15, say.
+/// Returns the major version of the directory, such as 15.
 pub(crate) fn release(data: &Path) -> Option<u32> {
     fs::read_to_string(data.join("PG_VERSION"))
         .ok()?
@@ -115,14 +116,14 @@ pub(crate) fn release(data: &Path) -> Option<u32> {
         .ok()
 }
 
-/// Returns whether a server that was started on this directory as a standby is still bound to follow: a
-/// promotion, whichever process requests it, removes `standby.signal` before the first write is accepted
-/// (`StartupXLOG` in `src/backend/access/transam/xlog.c`).
+/// Returns whether a server that was started on this directory as a standby still is one: a promotion, whichever
+/// process requests it, removes `standby.signal` before the first write is accepted (`StartupXLOG` in
+/// `src/backend/access/transam/xlog.c`).
 pub(crate) fn is_bound_to_follow(data: &Path) -> bool {
     data.join("standby.signal").exists()
 }
 
-/// Makes a server that starts on this directory a standby.
+/// Creates `standby.signal`, so that the next server started on this directory is a standby.
 pub(crate) fn put_standby_signal(data: &Path) -> io::Result<()> {
     let signal = data.join("standby.signal");
     if signal.exists() {
@@ -132,7 +133,7 @@ pub(crate) fn put_standby_signal(data: &Path) -> io::Result<()> {
     File::open(data)?.sync_all()
 }
 
-/// Makes a server that starts on this directory what it was: a primary.
+/// Removes `standby.signal`, so that the next server started on this directory is a primary.
 pub(crate) fn remove_standby_signal(data: &Path) -> io::Result<()> {
     match fs::remove_file(data.join("standby.signal")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -141,8 +142,8 @@ pub(crate) fn remove_standby_signal(data: &Path) -> io::Result<()> {
     File::open(data)?.sync_all()
 }
 
-/// Makes the data directory's own `postgresql.conf`, which a start by hand and `pg_rewind` before release
-/// 15 would read, one with the real one.
+/// Replaces the data directory's own `postgresql.conf` by an include of the real one: a manual start, and `pg_rewind`
+/// before release 15, read it.
 pub(crate) fn include_config(data: &Path, config_file: &Path) -> io::Result<()> {
     let inner = data.join("postgresql.conf");
     let wanted = format!("include '{}'\n", config_file.display());
@@ -152,7 +153,7 @@ pub(crate) fn include_config(data: &Path, config_file: &Path) -> io::Result<()> 
     fs::write(inner, wanted)
 }
 
-/// Returns a timeline from `reserved` on that has a history file here, if one has.
+/// Returns a timeline from `reserved` on that has a history file in this directory, if there is one.
 pub(crate) fn history_from(data: &Path, reserved: Timeline) -> Option<Timeline> {
     let names = fs::read_dir(data.join("pg_wal"))
         .into_iter()
@@ -166,8 +167,8 @@ pub(crate) fn history_from(data: &Path, reserved: Timeline) -> Option<Timeline> 
         })
 }
 
-/// Returns the postmaster that `postmaster.pid` names, if it lives and works in this directory.
-/// A single-user server, as `pg_rewind` runs one, writes its number negative and is none.
+/// Returns the postmaster in `postmaster.pid`, if it runs and works in this directory. A single-user server, as started
+/// by `pg_rewind`, writes a negative process id and is none.
 pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let number: i32 = text.lines().next()?.trim().parse().ok()?;
@@ -177,7 +178,7 @@ pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
     works_in(&resolved(data), number).then(|| Pid::from_raw(number))
 }
 
-/// Sends SIGKILL to every process that works in this directory, and returns how many there were.
+/// Sends SIGKILL to every process whose working directory this is, and returns their number.
 pub(crate) fn sweep(data: &Path) -> io::Result<usize> {
     let own = getpid();
     let data = &resolved(data);
@@ -191,19 +192,19 @@ pub(crate) fn sweep(data: &Path) -> io::Result<usize> {
             continue;
         }
         found += 1;
-        // One that has ended meanwhile is what was wanted.
+        // ESRCH: the process has exited meanwhile.
         kill(Pid::from_raw(number), Signal::SIGKILL).ok();
     }
     Ok(found)
 }
 
-/// Returns the path as the kernel shows it in `/proc`.
+/// Returns the path as `/proc` shows it.
 fn resolved(data: &Path) -> PathBuf {
     data.canonicalize().unwrap_or_else(|_| data.to_owned())
 }
 
 fn works_in(data: &Path, process: i32) -> bool {
     let cwd = PathBuf::from(format!("/proc/{process}/cwd"));
-    // A zombie has no cwd any more, and another user's process does not show it.
+    // A zombie has no `cwd`, and that of another user's process cannot be read.
     fs::read_link(cwd).is_ok_and(|link| link == data)
 }

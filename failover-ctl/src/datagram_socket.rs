@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-/// A socket, and the file by which others find it.
+/// Socket, and the file by which clients find it.
 #[derive(Debug)]
 pub(crate) struct DatagramSocket {
     socket: UnixDatagram,
@@ -15,11 +15,11 @@ pub(crate) struct DatagramSocket {
 }
 
 impl DatagramSocket {
-    /// Listens at `path`, in place of whatever listened there before. The directory is made if it is missing.
+    /// Binds a socket to `path`, replacing an earlier one. Creates the directory if it is missing.
     ///
     /// # Errors
     ///
-    /// When the file cannot be made.
+    /// When the file cannot be created.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;

@@ -13,10 +13,10 @@ pub(crate) enum Error {
     /// An error without an exit code of its own.
     #[error("the command failed")]
     Other(#[from] anyhow::Error),
-    /// The settings cannot be used; nothing was touched.
+    /// The settings are invalid; nothing was changed.
     #[error("the settings are not usable")]
     Settings(#[from] SettingsError),
-    /// The lease bucket cannot be used.
+    /// The lease bucket is unusable.
     #[error("the lease could not be used")]
     Store(#[from] LeaseStoreError),
     /// The lease belongs to another cluster or database.
@@ -28,26 +28,26 @@ pub(crate) enum Error {
     /// There is no lease.
     #[error("the cluster `{0}` has no lease")]
     NoLease(String),
-    /// No such node or region.
+    /// Unknown node or region.
     #[error("there is no node and no region named `{0}`")]
     UnknownTarget(String),
     /// The target is primary.
     #[error("`{0}` is the primary already")]
     AlreadyPrimary(String),
-    /// The target has taken the lease by an operation that has not ended.
+    /// An unfinished operation has taken the lease for the target.
     #[error("`{node}` has taken the lease already, by operation {operation}, which has not ended")]
     AlreadyTaken {
-        /// The target.
+        /// Target.
         node: String,
-        /// The operation.
+        /// Id of the operation.
         operation: String,
     },
     /// The target cannot be promoted.
     #[error("`{node}` cannot be promoted: {why}")]
     NotPromotable {
-        /// The target.
+        /// Target.
         node: String,
-        /// Why.
+        /// Reason.
         why: String,
     },
     /// The primary is healthy.
@@ -56,85 +56,85 @@ pub(crate) enum Error {
     /// The data loss exceeds the accepted bytes.
     #[error("up to {bytes} bytes may be lost, and {accepted} were accepted")]
     WouldLose {
-        /// The bytes that may be lost.
+        /// Possible loss, in bytes of WAL.
         bytes: u64,
-        /// The bytes that were accepted.
+        /// Accepted loss, in bytes of WAL.
         accepted: u64,
     },
     /// The data loss exceeds the rows that the operator confirmed.
     #[error("up to {rows} rows may be lost, and {accepted} were accepted")]
     WouldLoseRows {
-        /// The rows that may be lost.
+        /// Possible loss, in rows.
         rows: u64,
-        /// The rows that were accepted.
+        /// Accepted loss, in rows.
         accepted: u64,
     },
     /// The old primary is not fenced.
     #[error("`{node}` is not fenced: {why}")]
     NotFenced {
-        /// The old primary.
+        /// Old primary.
         node: String,
-        /// What is known.
+        /// Evidence.
         why: String,
     },
-    /// Another operation is under way.
+    /// Another operator holds the operation.
     #[error("`{operator}` is at work: operation {operation}")]
     Busy {
-        /// Who.
+        /// Operator.
         operator: String,
-        /// Which.
+        /// Id of the operation.
         operation: String,
     },
     /// The operator did not confirm the plan.
     #[error("nothing was done: the plan was not confirmed")]
     NotConfirmed,
-    /// `--yes` was given, and a risk of the plan was not accepted by name.
+    /// `--yes` was passed, and a risk of the plan was not accepted by name.
     #[error("nothing was done: the plan needs `{0}`, which was not given")]
     ConsentMissing(MissingConsent),
     /// A step failed; the journal has the completed steps.
     #[error("step {step} of operation {operation} failed: {what}")]
     Unfinished {
-        /// The operation.
+        /// Id of the operation.
         operation: String,
-        /// The number of the step.
+        /// Number of the step.
         step: usize,
-        /// What the step does.
+        /// Description of the step.
         what: String,
-        /// Why it did not.
+        /// Cause.
         source: anyhow::Error,
     },
     /// A node did not rejoin.
     #[error("`{node}` did not rejoin: {why}")]
     NotRejoined {
-        /// The node.
+        /// Node.
         node: String,
-        /// Why, as far as it is known.
+        /// Reason, as far as it is known.
         why: String,
     },
     /// The lease cannot be replaced safely.
     #[error("the lease was not replaced: {0}")]
     LeaseNotReplaced(String),
-    /// There is nothing to resume.
+    /// No operation can be resumed.
     #[error("there is no operation to resume")]
     NothingToResume,
-    /// There is nothing to abandon.
+    /// No operation can be abandoned.
     #[error("there is no operation to abandon")]
     NothingToAbandon,
     /// The lease has moved past the plan of an operation.
     #[error("operation {operation} was overtaken: `{holder}` holds the lease at epoch {epoch}")]
     Overtaken {
-        /// The operation.
+        /// Id of the operation.
         operation: String,
-        /// Who holds the lease.
+        /// Holder of the lease.
         holder: String,
-        /// Its epoch.
+        /// Epoch of the lease.
         epoch: Epoch,
     },
 }
 
 impl Error {
-    /// Returns the exit code, which is part of the command's interface: a number is never reused.
-    /// 2 is clap's, for a command line that cannot be read.
+    /// Returns the exit code, which is part of the command's interface: a number is never reused. 2 is clap's, for an
+    /// invalid command line.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Other(_) => 1,
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// Returns the remedy, unless the message has it.
+    /// Returns the remedy, unless the message contains it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Other(_) | Self::Settings(_) | Self::Foreign(_) | Self::LeaseNotReplaced(_) => {

@@ -1,4 +1,4 @@
-//! What each command does.
+//! Commands of an operator.
 
 pub(crate) mod abandon;
 mod cluster_view;

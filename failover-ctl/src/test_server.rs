@@ -1,4 +1,4 @@
-//! PostgreSQL servers for tests of what is done to their directories.
+//! PostgreSQL servers for tests of operations on their data directories.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -16,23 +16,23 @@ use tempfile::TempDir;
 use crate::agent::standby_setup::StandbySetup;
 use crate::config::{AgentSettings, GuardSettings, HostSettings, NodeSettings, PostgresSettings};
 
-/// What guard writes for a number that was reserved.
+/// Content of the guard's placeholder for a reserved timeline.
 const RESERVED: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
 
 pub(crate) const BIN: &str = "/usr/lib/postgresql/15/bin";
 
-/// Returns where `initdb` and `pg_ctl` are: another release's, if `CAUSEWAY_PG_BIN` names them. That of the
-/// tests of `wal` is enough, the others need `pg_rewind` and `pg_basebackup` too.
+/// Returns the directory of `initdb` and `pg_ctl`, of another release with `CAUSEWAY_PG_BIN`. The tests of `wal` need
+/// these only, the others `pg_rewind` and `pg_basebackup` too.
 fn servers() -> PathBuf {
     std::env::var_os("CAUSEWAY_PG_BIN").map_or_else(|| BIN.into(), PathBuf::from)
 }
 
-/// Some nodes in one directory. Each server is reached over a Unix socket of its own.
+/// Nodes in one directory. Each server has its own Unix socket.
 pub(crate) struct Nodes {
     pub(crate) root: TempDir,
 }
 
-/// One node. Its server is stopped when this is dropped.
+/// Node whose server is stopped when this is dropped.
 pub(crate) struct TestNode {
     pub(crate) name: &'static str,
     pub(crate) root: PathBuf,
@@ -99,7 +99,7 @@ impl TestNode {
         self.root.join("postgresql.conf")
     }
 
-    /// Writes the server's own settings, with `more`.
+    /// Writes the server's settings, with `more`.
     pub(crate) fn configure(&self, more: &str) {
         let text = format!(
             "listen_addresses = ''\nunix_socket_directories = '{root}'\nfsync = off\nautovacuum = off\n\
@@ -156,27 +156,27 @@ impl TestNode {
         }
     }
 
-    /// Starts the server, and waits until it can be read.
+    /// Starts the server, and waits until it accepts queries.
     pub(crate) fn start(&self) {
         self.own();
         ended_well(&self.pg_ctl("start", &["--wait", "--timeout=60"]));
     }
 
-    /// Gives the server's user what the test itself wrote: it is root's, where root runs it.
+    /// Makes the files that the test wrote, as root, the server user's.
     pub(crate) fn own(&self) {
         let mut owned = Command::new("chown");
         owned.args(["-R", "--reference"]).arg(self.data());
         ended_well(&owned.arg(&self.root).output().unwrap());
     }
 
-    /// Keeps the server from writing a checkpoint, as a slow disk does.
+    /// Freezes the checkpointer, as a slow disk does.
     pub(crate) fn freeze_checkpointer(&self) {
         let of = "select pid from pg_stat_activity where backend_type = 'checkpointer'";
         let process = Pid::from_raw(self.sql(of).parse().unwrap());
         kill(process, Signal::SIGSTOP).unwrap();
     }
 
-    /// Starts it as a standby that follows what the agent's settings say.
+    /// Starts the server as a standby with the agent's settings.
     pub(crate) fn start_standby(&self) {
         fs::write(self.data().join("standby.signal"), "").unwrap();
         self.start();
@@ -219,7 +219,7 @@ impl TestNode {
             .unwrap()
     }
 
-    /// Promotes onto timeline `number`, which the numbers below it are reserved for.
+    /// Promotes onto timeline `number`, with the lower ones reserved.
     pub(crate) fn promote(&self, own: u32, number: u32) {
         for reserved in own + 1..number {
             let path = self.data().join(format!("pg_wal/{reserved:08X}.history"));
@@ -234,7 +234,7 @@ impl TestNode {
         u32::from_str_radix(&name, 16).unwrap()
     }
 
-    /// Waits until a question has an answer.
+    /// Waits until a query returns `answer`.
     pub(crate) fn until(&self, sql: &str, answer: &str) {
         let deadline = Instant::now() + Duration::from_mins(1);
         let mut last = String::new();
@@ -252,7 +252,7 @@ impl TestNode {
         panic!("`{sql}` is `{last}` and not `{answer}`:\n{log}");
     }
 
-    /// Returns every file of the data directory, with its content's sum.
+    /// Returns the checksum of every file in the data directory.
     pub(crate) fn picture(&self) -> String {
         let mut command = Command::new("sh");
         command
@@ -272,7 +272,7 @@ impl Drop for TestNode {
     }
 }
 
-/// Returns whether any file below `directory` holds `text`.
+/// Returns whether any file below `directory` contains `text`.
 pub(crate) fn holds(directory: &Path, text: &str) -> bool {
     let mut command = Command::new("grep");
     let found = command
@@ -288,7 +288,7 @@ fn ended_well(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// PostgreSQL refuses to run as root, so that a test run by root becomes `postgres` for it.
+/// Returns a command run as `postgres` when the test runs as root, since PostgreSQL refuses root.
 pub(crate) fn as_postgres(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/tmp").env("LC_ALL", "C");

@@ -1,4 +1,4 @@
-//! `postgresql.auto.conf`, in which `ALTER SYSTEM` and restores leave what outweighs every other file.
+//! `postgresql.auto.conf`, written by `ALTER SYSTEM` and by restores. It overrides every other settings file.
 
 use std::fs;
 use std::io;
@@ -8,11 +8,11 @@ use tracing::warn;
 
 use crate::durable_file::write_private;
 
-/// Removes the settings whose lower-case name `is_ours` claims; the caller has to know that they are there.
+/// Removes the settings whose lower-case name `is_ours` accepts.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or written. One that is missing holds none.
+/// When the file cannot be read or written. A missing file has no settings.
 pub(crate) fn remove(data: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<()> {
     let path = data.join("postgresql.auto.conf");
     let text = match fs::read_to_string(&path) {
@@ -28,7 +28,7 @@ pub(crate) fn remove(data: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<
     Ok(())
 }
 
-/// Returns the lower-case name of the setting that a line of a settings file is about.
+/// Returns the lower-case name of the setting in a line of a settings file.
 pub(crate) fn name(line: &str) -> String {
     let name = line.trim_start().split(['=', ' ', '\t']).next();
     name.expect("`split` returns at least one part")

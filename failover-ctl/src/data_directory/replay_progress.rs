@@ -1,14 +1,14 @@
-//! Whether a server that accepts no connection replays WAL, as its startup process shows in `/proc`.
+//! Replay progress of a server that accepts no connections, from its startup process in `/proc`.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
-/// Returns a number that changes whenever the startup process of the server on `data` has come further;
-/// none while there is no such process.
+/// Returns a number that changes whenever the startup process of the server on `data` makes progress; none without such
+/// a process.
 ///
-/// Its title names the segment that it replays ("startup recovering 00000001…"), and the kernel counts
-/// what it reads, which is WAL and the pages that the WAL changes. A process that waits reads nothing.
+/// The title of the process names the segment that it replays ("startup recovering 00000001…"), and the kernel counts
+/// its reads, which are WAL and the pages that the WAL changes. A waiting process reads nothing.
 pub(crate) fn progress(data: &Path) -> Option<u64> {
     let data = data.canonicalize().ok()?;
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -28,8 +28,8 @@ pub(crate) fn progress(data: &Path) -> Option<u64> {
 fn fingerprint(title: &str, process: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     title.hash(&mut hasher);
-    // A process that waits for a segment runs `restore_command` again and again, whose reads the kernel
-    // adds to its own, so only the segment's name counts then.
+    // A process that waits for a segment runs `restore_command` repeatedly, and the kernel adds the reads of that to
+    // its own. Only the segment's name counts then.
     if !title.contains("waiting") {
         let counters = fs::read_to_string(process.join("io")).ok();
         let read = counters.as_deref().and_then(|text| text.lines().next());

@@ -1,10 +1,10 @@
-//! Timeline history files in `pg_wal`: numbers that are reserved, and histories that standbys ask for.
+//! Timeline history files in `pg_wal`: placeholders for reserved timelines, and histories that standbys request.
 //!
-//! A promotion takes the first number for which PostgreSQL finds no history file
-//! (`findNewestTimeLine` in `src/backend/access/transam/timeline.c`). So numbers that earlier holders
-//! reserved are filled with placeholders in the moment of the promotion. A server that *starts* with
-//! `recovery_target_timeline = latest` would take a placeholder for the newest timeline and wait for WAL
-//! that nobody wrote, so placeholders above the newest real history are removed before each start.
+//! A promotion takes the first timeline for which PostgreSQL finds no history file (`findNewestTimeLine` in
+//! `src/backend/access/transam/timeline.c`). Timelines that earlier holders reserved therefore get placeholders just
+//! before the promotion. A server that *starts* with `recovery_target_timeline = latest` would take a placeholder for
+//! the newest timeline and wait for WAL that was never written, so placeholders above the newest real history are
+//! removed before each start.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -13,10 +13,10 @@ use std::path::Path;
 use causeway_core::Timeline;
 use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
 
-/// The whole text of a placeholder.
+/// Content of a placeholder.
 const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
 
-/// Fills the numbers between `own` and `reserved` that have no history file.
+/// Writes placeholders for the timelines between `own` and `reserved` that have no history file.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub(crate) fn reserve(data: &Path, own: Timeline, reserved: Timeline) -> io::Res
     File::open(pg_wal)?.sync_all()
 }
 
-/// Removes the placeholders above the newest real history: a promotion that was cut off left them.
+/// Removes the placeholders above the newest real history, which an interrupted promotion leaves behind.
 ///
 /// # Errors
 ///
@@ -61,11 +61,10 @@ pub(crate) fn remove_dangling(data: &Path) -> io::Result<()> {
     File::open(pg_wal)?.sync_all()
 }
 
-/// Writes the histories of every timeline up to `own` that are missing, so that any older standby can be
-/// served: a walreceiver asks for each number from its own on
-/// (`WalRcvFetchTimeLineHistoryFiles` in `src/backend/replication/walreceiver.c`), and a copied
-/// directory has only the newest. An ancestor's history is the part of `own`'s before its line; a number
-/// that is no ancestor was never written.
+/// Writes the missing histories of every timeline up to `own`, for standbys on any older timeline: a walreceiver
+/// requests each one from its own on (`WalRcvFetchTimeLineHistoryFiles` in `src/backend/replication/walreceiver.c`),
+/// and a copied directory has only the newest. The history of an ancestor is the part of `own`'s before its line; a
+/// timeline that is no ancestor was never written.
 ///
 /// # Errors
 ///
@@ -84,7 +83,7 @@ pub(crate) fn complete(data: &Path, own: Timeline) -> io::Result<()> {
     File::open(pg_wal)?.sync_all()
 }
 
-/// Reads the ancestors of a timeline, oldest first. The first one has none, and no history file.
+/// Reads the ancestors of a timeline, oldest first. Timeline 1 has none, and no history file.
 ///
 /// # Errors
 ///
@@ -102,7 +101,7 @@ pub(crate) fn read(data: &Path, timeline: Timeline) -> io::Result<Vec<Ancestor>>
     Ok(ancestors)
 }
 
-/// Returns the history of `timeline`, read from that of a descendant.
+/// Returns the history of `timeline`, taken from that of a descendant.
 fn ancestor(text: &str, timeline: Timeline) -> String {
     let number = |line: &str| line.split_whitespace().next()?.parse::<u32>().ok();
     let mut before = String::new();
@@ -123,7 +122,7 @@ fn path(pg_wal: &Path, timeline: Timeline) -> std::path::PathBuf {
     pg_wal.join(WalFileName::History(timeline).to_string())
 }
 
-/// Writes a history whole or not at all.
+/// Writes a history file atomically.
 fn write(pg_wal: &Path, timeline: Timeline, text: &str) -> io::Result<()> {
     let path = path(pg_wal, timeline);
     let temporary = path.with_extension("history.new");

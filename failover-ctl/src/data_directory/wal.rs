@@ -1,4 +1,4 @@
-//! What the WAL on this host's disk says, without a server: which timelines it holds, and how far.
+//! WAL on this host's disk, read without a server: its timelines, and where each ends.
 
 mod page;
 pub(crate) mod position;
@@ -14,29 +14,29 @@ use causeway_core::{Lsn, Timeline};
 
 use self::records::WalReader;
 
-/// A `pg_wal` directory.
+/// `pg_wal` directory.
 #[derive(Debug)]
 pub(crate) struct WalDirectory {
     path: PathBuf,
     size: SegmentSize,
-    /// Whether a segment counts as written by any of its pages, and not by the first alone.
+    /// Whether any page shows that a segment was written, and not only the first.
     every_page: bool,
-    /// The numbers of the segments that are there, whole or `.partial`, by timeline.
+    /// Numbers of the segments, complete or `.partial`, by timeline.
     segments: BTreeMap<Timeline, BTreeSet<u64>>,
     files: Vec<WalFileName>,
 }
 
-/// A file of the WAL with records that another history does not have.
+/// WAL file with records that another history lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WalPastFork {
-    /// Its name.
+    /// Name.
     pub(crate) name: WalFileName,
-    /// Its size.
+    /// Size.
     pub(crate) bytes: u64,
 }
 
 impl WalPastFork {
-    /// Returns the segment that it holds, if it is no history.
+    /// Returns its segment; none for a history file.
     pub(crate) const fn segment(&self) -> Option<SegmentName> {
         match self.name {
             WalFileName::Segment(name) | WalFileName::Partial(name) => Some(name),
@@ -46,13 +46,13 @@ impl WalPastFork {
 }
 
 impl WalDirectory {
-    /// Looks at the WAL of the data directory `data`.
+    /// Reads the WAL of the data directory `data`.
     pub(crate) fn of(data: &Path) -> io::Result<Self> {
         Self::open(&data.join("pg_wal"), false)
     }
 
-    /// Looks at a directory of WAL for something that must not be missed: a crash can keep a later page
-    /// of a segment and lose the first.
+    /// Reads a WAL directory by every page, for callers that must not miss a segment: a crash can keep a later page and
+    /// lose the first.
     pub(crate) fn thoroughly(path: &Path) -> io::Result<Self> {
         Self::open(path, true)
     }
@@ -84,7 +84,7 @@ impl WalDirectory {
         })
     }
 
-    /// Returns the newest timeline with records, and where they end.
+    /// Returns the newest timeline with records, and the end of its last record.
     pub(crate) fn end(&self) -> io::Result<Option<(Timeline, Lsn)>> {
         for timeline in self.segments.keys().rev() {
             if let Some(end) = self.end_of(*timeline)? {
@@ -94,7 +94,7 @@ impl WalDirectory {
         Ok(None)
     }
 
-    /// Returns where the records of `timeline` end, if it has any.
+    /// Returns the end of the last record of `timeline`, if it has any.
     pub(crate) fn end_of(&self, timeline: Timeline) -> io::Result<Option<Lsn>> {
         for number in self.segments.get(&timeline).into_iter().flatten().rev() {
             if self.is_written(timeline, *number)? {
@@ -104,23 +104,23 @@ impl WalDirectory {
         Ok(None)
     }
 
-    /// Returns the place at which a segment begins.
+    /// Returns the position at which a segment begins.
     pub(crate) fn start(&self, segment: SegmentName) -> Lsn {
         segment.start(self.size)
     }
 
-    /// Returns the size of the segments.
+    /// Returns the segment size.
     pub(crate) const fn segment_size(&self) -> SegmentSize {
         self.size
     }
 
-    /// Returns where the records of `timeline` end, read from segment `number` on.
+    /// Returns the end of the last record of `timeline`, read from segment `number` on.
     fn end_from(&self, timeline: Timeline, number: u64) -> io::Result<Lsn> {
         let mut read = |number| self.read(timeline, number);
         WalReader::new(self.size, &mut read).end(number)
     }
 
-    /// Returns whether `timeline` holds records past `left_at`.
+    /// Returns whether `timeline` has records past the fork at `left_at`.
     pub(crate) fn goes_past(&self, timeline: Timeline, left_at: Lsn) -> io::Result<bool> {
         let Some(numbers) = self.segments.get(&timeline) else {
             return Ok(false);
@@ -135,12 +135,12 @@ impl WalDirectory {
             return Ok(false);
         };
         let end = self.end_from(timeline, at)?;
-        // Where the records cannot be read up to the fork, a page that was written past it decides.
+        // If the records cannot be read up to the fork, the last written page decides.
         Ok(end > left_at || (end < left_at && last_page > left_at))
     }
 
-    /// Returns the files with records that a primary on `newest`, whose history is `ancestors`, does not
-    /// have; every file with records if its history is not known.
+    /// Returns the files with records that a primary on `newest`, whose history is `ancestors`, does not have; every
+    /// file with records if the primary's history is unknown.
     pub(crate) fn beyond(
         &self,
         primary: Option<(Timeline, &[Ancestor])>,
@@ -154,8 +154,8 @@ impl WalDirectory {
                 beyond.push(self.file(*name)?);
             }
         }
-        // The histories say where each of those timelines began. Later ones say nothing of them, and
-        // would make every set of files another one.
+        // Only histories up to the newest of these timelines count: later ones do not describe them, and would change
+        // the set.
         let newest = beyond.iter().map(|file| file.name.timeline()).max();
         for name in &self.files {
             if matches!(name, WalFileName::History(timeline) if Some(*timeline) <= newest) {
@@ -165,8 +165,8 @@ impl WalDirectory {
         Ok(beyond)
     }
 
-    /// Returns whether a primary whose history is `ancestors` has records of its own in this segment: those
-    /// before the place at which it left the timeline.
+    /// Returns whether a primary whose history is `ancestors` shares records in this segment: those before its fork
+    /// from the timeline.
     pub(crate) fn holds_shared(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
         let left = ancestors
             .iter()
@@ -174,7 +174,7 @@ impl WalDirectory {
         left.is_some_and(|ancestor| segment.start(self.size) < ancestor.left_at)
     }
 
-    /// Returns whether one of these timelines has the same segment here, whole and written.
+    /// Returns whether one of these timelines has the same segment in this directory, complete and written.
     pub(crate) fn is_on_one_of(
         &self,
         segment: SegmentName,
@@ -224,7 +224,7 @@ impl WalDirectory {
         Ok(WalPastFork { name, bytes })
     }
 
-    /// Returns whether a segment was written under its name: a recycled one names another place.
+    /// Returns whether a segment was written under its name: the pages of a recycled one have another address.
     fn is_written(&self, timeline: Timeline, number: u64) -> io::Result<bool> {
         let start = number * self.size.bytes();
         for name in self.names(timeline, number) {
@@ -237,7 +237,7 @@ impl WalDirectory {
         Ok(self.every_page && self.last_page(timeline, number)?.is_some())
     }
 
-    /// Returns the place of the last page that was written into a segment.
+    /// Returns the position of the last page written into a segment.
     fn last_page(&self, timeline: Timeline, number: u64) -> io::Result<Option<Lsn>> {
         let start = number * self.size.bytes();
         let bytes = self.read(timeline, number)?;
@@ -256,7 +256,7 @@ impl WalDirectory {
         Ok(None)
     }
 
-    /// Returns the names that a segment can have.
+    /// Returns the file names that a segment can have.
     fn names(&self, timeline: Timeline, number: u64) -> [PathBuf; 2] {
         let start = Lsn::new(number.saturating_mul(self.size.bytes()));
         let name = SegmentName::containing(timeline, start, self.size);
@@ -265,7 +265,7 @@ impl WalDirectory {
     }
 }
 
-/// Returns the size of the segments here: that of their files.
+/// Returns the segment size, from the size of the files.
 fn segment_size(path: &Path, files: &[WalFileName]) -> SegmentSize {
     let sizes = files.iter().filter_map(|name| match name {
         WalFileName::Segment(_) => {

@@ -1,4 +1,4 @@
-//! `failover-ctl abandon`: ends an operation that was cut off, and says what it leaves behind.
+//! `failover-ctl abandon`: closes an interrupted operation, and reports its unfinished effects.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::operator::journal::{self, OperationOutcome};
 use crate::operator::operation_lock::OpenOperation;
 use crate::output;
 
-/// How long Route 53 may take to say where a record points.
+/// Timeout for reading the records from Route 53.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Ends an unfinished operation, unless an operator holds it. Nothing else is changed.
+/// Closes an unfinished operation that no operator holds. Changes nothing else.
 pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
     let open = OpenOperation::find(&store)
@@ -45,7 +45,7 @@ pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), 
     Ok(())
 }
 
-/// Says where the lease is, and what that means for the plan.
+/// Describes the state of the lease, and what that means for the plan.
 async fn lease(store: &LeaseStore, plan: &FailoverPlan) -> Vec<String> {
     let record = match store.lease().await {
         Ok(Some(record)) => record,
@@ -71,7 +71,7 @@ async fn lease(store: &LeaseStore, plan: &FailoverPlan) -> Vec<String> {
     )]
 }
 
-/// Says that an instance was stopped, or may have been: nothing starts it again.
+/// Returns a warning if an instance was stopped, or may have been: nothing starts it again.
 fn instance(plan: &FailoverPlan, entries: &[StepRecord]) -> Option<String> {
     let stops = |(at, step): (usize, &PlanStep)| match step {
         PlanStep::Fence {
@@ -98,7 +98,7 @@ fn instance(plan: &FailoverPlan, entries: &[StepRecord]) -> Option<String> {
     ))
 }
 
-/// Says where each record of the plan points.
+/// Describes the target of each record in the plan.
 async fn records(settings: &Settings, plan: &FailoverPlan) -> Vec<String> {
     let Some(dns) = &settings.dns else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Gathers what a command has to know: every node at once, and the lease from the store itself.
+//! View of the cluster for a command: the status of every node, and the lease from the store.
 
 use std::collections::BTreeMap;
 
@@ -12,48 +12,48 @@ use crate::clients::lease_store::LeaseStore;
 use crate::config::{NodeSettings, Settings};
 use crate::protocol::node_status::{NodeRole, NodeStatus, StatusMismatch};
 
-/// The cluster, as it looks from here.
+/// Cluster as seen from this host.
 #[derive(Debug)]
 pub(crate) struct ClusterView<'a> {
     pub(crate) settings: &'a Settings,
-    /// In the order of the settings; none for a node that does not answer.
+    /// Nodes in the order of the settings, with their status; none for a node that does not respond.
     pub(crate) nodes: Vec<(&'a NodeSettings, Option<NodeStatus>)>,
-    /// The lease in the store, or why it is not known.
+    /// Lease in the store, or the reason why it is unknown.
     pub(crate) lease: Result<Option<LeaseRecord>, String>,
-    /// Nodes whose answer is not used, because it is another's, or of another database.
+    /// Nodes whose response is rejected: another node, cluster or database responded.
     pub(crate) mismatches: BTreeMap<NodeId, StatusMismatch>,
 }
 
-/// What would happen if the primary were lost now.
+/// Forecast of the failover if the primary were lost now.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub(crate) enum FailoverForecast {
-    /// A node would take over by itself.
+    /// A node would take over automatically.
     Automatic {
-        /// Which.
+        /// Candidate.
         node: NodeId,
-        /// How many bytes it is behind now.
+        /// WAL that it has not received, in bytes.
         behind_bytes: u64,
-        /// What could be lost.
+        /// Possible data loss.
         data_loss: DataLoss,
     },
     /// A node could be promoted by command.
     Manual {
-        /// Which.
+        /// Candidate.
         node: NodeId,
-        /// What would be lost.
+        /// Data loss of the promotion.
         data_loss: DataLoss,
-        /// Why no node would take over automatically.
+        /// Reason why no node would take over automatically.
         why: String,
     },
-    /// Nobody could take over.
+    /// No node could take over.
     NoCandidate {
-        /// Why.
+        /// Reason.
         why: String,
     },
 }
 
-/// Asks everybody at once.
+/// Reads the lease and the status of every node concurrently.
 pub(crate) async fn cluster<'a>(
     settings: &'a Settings,
     store: &LeaseStore,
@@ -63,7 +63,7 @@ pub(crate) async fn cluster<'a>(
     gathered(settings, statuses, lease.map_err(|error| error.to_string()))
 }
 
-/// Puts together what was answered, and leaves out what is not this cluster's.
+/// Combines the responses, and separates those of another cluster or database.
 fn gathered(
     settings: &Settings,
     statuses: Vec<Result<NodeStatus, StatusError>>,
@@ -100,7 +100,7 @@ fn gathered(
 }
 
 impl ClusterView<'_> {
-    /// Returns the lease: the store's, or the newest that a node has seen.
+    /// Returns the lease in the store, or the newest that a node has read.
     pub(crate) fn record(&self) -> Option<&LeaseRecord> {
         let seen = self
             .statuses()
@@ -111,23 +111,23 @@ impl ClusterView<'_> {
         seen.chain(stored).max_by_key(|record| record.order())
     }
 
-    /// Returns the nodes that answer.
+    /// Returns the status of each node that responds.
     pub(crate) fn statuses(&self) -> impl Iterator<Item = &NodeStatus> {
         self.nodes.iter().filter_map(|(_, status)| status.as_ref())
     }
 
-    /// Returns what a node says of itself.
+    /// Returns the status of a node, if it responds.
     pub(crate) fn status(&self, node: &NodeId) -> Option<&NodeStatus> {
         self.statuses().find(|status| status.node == *node)
     }
 
-    /// Returns the node that accepts writes, if it answers.
+    /// Returns the node that accepts writes, if it responds.
     pub(crate) fn primary(&self) -> Option<&NodeStatus> {
         self.statuses()
             .find(|status| status.role == NodeRole::Primary)
     }
 
-    /// States what is lost if a node is promoted now; none if that cannot be said.
+    /// Estimates the data loss if a node is promoted now; none if the estimate is impossible.
     pub(crate) fn loss(&self, node: &NodeStatus) -> Option<DataLoss> {
         loss::estimate_loss(
             self.record()?,
@@ -137,7 +137,7 @@ impl ClusterView<'_> {
         )
     }
 
-    /// Says why nothing is known of a node.
+    /// Returns the reason why a node's status is unknown.
     pub(crate) fn why_unknown(&self, node: &NodeId) -> String {
         self.mismatches.get(node).map_or_else(
             || "its agent does not answer: start it".to_owned(),
@@ -145,8 +145,8 @@ impl ClusterView<'_> {
         )
     }
 
-    /// Says who would take over if the primary were lost now. Whether a node does so automatically is its
-    /// own forecast, made by the function that decides.
+    /// Forecasts the failover if the primary were lost now. Whether a node takes over automatically is its own
+    /// forecast, made by the function that decides.
     pub(crate) fn forecast(&self) -> FailoverForecast {
         let nobody = |why: &str| FailoverForecast::NoCandidate {
             why: why.to_owned(),
@@ -215,7 +215,7 @@ impl ClusterView<'_> {
         }
     }
 
-    /// Says of each node but the holder why it would not take over automatically.
+    /// Returns for each node but the holder the reason why it would not take over automatically.
     fn why_nobody_automatically(&self, holder: &NodeId) -> String {
         let reason = |(node, status): &(&NodeSettings, Option<NodeStatus>)| {
             let why = match status {

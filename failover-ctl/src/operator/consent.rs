@@ -1,4 +1,4 @@
-//! Asks an operator before anything is done.
+//! Confirmation of a plan and of its risks, before anything is changed.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -10,18 +10,18 @@ use crate::cli::AcceptArgs;
 use crate::error::Error;
 use crate::output;
 
-/// What was accepted: how much may be lost, and everything in words.
+/// Risks that the operator accepted, and the data loss limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AcceptedRisks {
     pub(super) limit: LossLimit,
     pub(super) words: Vec<String>,
 }
 
-/// Has what is dangerous about a plan accepted by name, or the whole plan by a person.
+/// Requires the plan's risks to be accepted by name on the command line, or the whole plan at a prompt.
 ///
 /// # Errors
 ///
-/// [`Error::WouldLose`], [`Error::ConsentMissing`] or [`Error::NotConfirmed`]; nothing was done.
+/// [`Error::WouldLose`], [`Error::ConsentMissing`] or [`Error::NotConfirmed`]; nothing was changed.
 pub(super) fn ask(
     plan: &FailoverPlan,
     loss: Option<&DataLoss>,
@@ -46,7 +46,7 @@ pub(super) fn ask(
     Ok(by_answer(plan, loss, accepts))
 }
 
-/// Returns what the command line accepts; none if a person is to be asked.
+/// Returns the risks that the command line accepts; none if a prompt is required.
 fn by_name(
     plan: &FailoverPlan,
     loss: Option<&DataLoss>,
@@ -76,7 +76,7 @@ fn by_name(
     }))
 }
 
-/// Returns what a person has accepted who read the plan and said yes.
+/// Returns the risks that an operator accepts by confirming the displayed plan.
 fn by_answer(plan: &FailoverPlan, loss: Option<&DataLoss>, accepts: &AcceptArgs) -> AcceptedRisks {
     let (bytes, rows) = loss.map_or((0, 0), |loss| (loss.bytes_at_most, loss.rows_at_most));
     let limit = match accepts.accept_loss {

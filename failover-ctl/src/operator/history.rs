@@ -1,4 +1,4 @@
-//! `failover-ctl history`: what was decided, when, and from what evidence.
+//! `failover-ctl history`: operations with their plan, time and evidence.
 
 use crate::clients::lease_store::LeaseStore;
 use crate::config::Settings;
@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::operator::journal::{self, Journal, OperationOutcome};
 use crate::output;
 
-/// Shows every operation, oldest first.
+/// Prints every operation, oldest first.
 pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
     let journals = journal::list_journals(&store).await?;
@@ -26,7 +26,7 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns an operation as a person reads it.
+/// Formats an operation for an operator.
 pub(crate) fn describe(journal: &Journal) -> String {
     let ended = journal.ended_at.as_deref().unwrap_or("not ended");
     let mut lines = vec![format!(

@@ -1,4 +1,4 @@
-//! `failover-ctl init`: creates a cluster's first lease, once.
+//! `failover-ctl init`: creates the first lease of a cluster.
 
 use causeway_core::lease::{LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, NonceGenerator};
 use causeway_core::{Epoch, NodeId, Timeline};
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::highest_record;
 use crate::protocol::node_status::HighestRecord;
 
-/// Returns this host and the control file of its database, if this host is `holder`'s.
+/// Returns this host's settings and the control file of its database, if this host is `holder`.
 pub(super) fn database_of<'a>(
     settings: &'a Settings,
     holder: &NodeId,
@@ -33,8 +33,8 @@ pub(super) fn database_of<'a>(
     Ok((host, control))
 }
 
-/// Refuses to create a lease where one was seen before, in this bucket or another: its numbers would be
-/// used again, and a node that still uses the other bucket would go on.
+/// Rejects a second first lease, in this bucket or another: it would use its epochs again, and a node that uses the
+/// other bucket would keep its lease.
 async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
     let answers = AgentClient::new(settings).statuses(settings).await;
@@ -46,8 +46,8 @@ async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), E
     Ok(())
 }
 
-/// Creates the lease, released, with `holder` to take it first. Runs on the holder, whose data
-/// directory says which database this is.
+/// Creates the lease, released, for `holder` to take first. Runs on the holder, whose data directory identifies the
+/// database.
 pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Error> {
     let (host, control) = database_of(settings, holder)?;
     if !settings.is_automatic(&host.node) {

@@ -1,4 +1,4 @@
-//! `failover-ctl promote` and `plan promote`: unplanned, and it says what may be lost before it begins.
+//! `failover-ctl promote` and `plan promote`: an unplanned failover, whose possible data loss is stated first.
 
 use causeway_core::failover::loss_statement::LossStatementStage;
 use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
@@ -21,7 +21,7 @@ use crate::operator::survey::{self, ClusterSurvey, PATIENT};
 use crate::output;
 use crate::protocol::signed_command::CommandSigningKey;
 
-/// Shows the plan, and does nothing.
+/// Prints the plan, and changes nothing.
 pub(crate) async fn plan(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
     survey::called(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
@@ -30,7 +30,7 @@ pub(crate) async fn plan(settings: &Settings, asked: &PromoteArgs) -> Result<(),
     show(&plan, asked.json)
 }
 
-/// Carries the plan out.
+/// Executes the plan.
 pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
     let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
     survey::called(settings, &asked.to)?;
@@ -51,8 +51,8 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
     Box::pin(finish(executor, lock, PlanState::NotStarted, asked.json)).await
 }
 
-/// Says what there is to do about a target that holds the lease: an operation that took it for the target
-/// may not have ended.
+/// Returns the error for a target that already holds the lease. It names the unfinished operation that took the lease,
+/// if there is one.
 async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Error {
     if let Ok(Some(open)) = OpenOperation::find(store).await
         && open.journal.plan.to.as_str() == node
@@ -64,7 +64,7 @@ async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Erro
     Error::AlreadyPrimary(node)
 }
 
-/// Carries out what remains, and prints the report.
+/// Executes the remaining steps, and prints the report.
 pub(super) async fn finish(
     executor: PlanExecutor<'_>,
     lock: OperationLock,
@@ -89,7 +89,7 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// Decides what to do, and refuses what would be wrong, with the state as it is.
+/// Makes a plan from the survey, or rejects the promotion.
 fn make(
     settings: &Settings,
     seen: &ClusterSurvey,

@@ -1,4 +1,4 @@
-//! `failover-ctl rejoin`: brings a node back as a standby, and waits until it is one.
+//! `failover-ctl rejoin`: makes a node a standby again, and waits until it streams.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use crate::output;
 use crate::protocol::node_status::{NodeRole, NodeStatus};
 use crate::protocol::signed_command::{CommandKind, CommandSigningKey, SignedCommand};
 
-/// How often the node is asked how far it is.
+/// Interval at which the node's status is read.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// For how long the node's agent may not answer while it is waited for: it may be restarted.
+/// Time for which the node's agent may fail to respond: it may be restarting.
 const AWAY: Duration = Duration::from_secs(30);
 
-/// How long the agent may take to show a command that it has accepted: it does so in its next turn.
+/// Time for the agent to report a command that it has accepted: it does so in its next turn.
 const SHOWN: Duration = Duration::from_secs(5);
 
-/// For how long the same failure may stand: a primary that is silent for a moment comes back.
+/// Time for which the same failure may persist: an unresponsive primary may recover.
 const FAILING: Duration = Duration::from_secs(30);
 
-/// Orders the node's agent to come back, and waits until it streams.
+/// Sends the command to the node's agent, and waits until the node streams.
 pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<(), Error> {
     let node = &asked.node;
     let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
@@ -100,7 +100,7 @@ fn not(node: &NodeId, why: &str) -> Error {
     }
 }
 
-/// A node that is waited for.
+/// Wait for a node that rejoins.
 struct RejoinWait<'a> {
     agents: &'a AgentClient,
     target: &'a NodeSettings,
@@ -108,7 +108,7 @@ struct RejoinWait<'a> {
 }
 
 impl RejoinWait<'_> {
-    /// Waits until the command is carried out and the node streams; tells each change on the way.
+    /// Waits until the command is executed and the node streams, and prints each change meanwhile.
     async fn wait(&self, patience: Duration) -> Result<(), Error> {
         let node = &self.target.name;
         let deadline = Instant::now() + patience;
@@ -158,7 +158,7 @@ impl RejoinWait<'_> {
     }
 }
 
-/// Tells what the node is doing, if that is another thing than before.
+/// Prints the progress of the node if it has changed.
 fn tell(told: &mut String, status: &NodeStatus) {
     let how = progress(status);
     if how != *told {
@@ -167,7 +167,7 @@ fn tell(told: &mut String, status: &NodeStatus) {
     }
 }
 
-/// Says in words what the node is doing.
+/// Describes the progress of the node.
 fn progress(status: &NodeStatus) -> String {
     let failure = status
         .rejoin

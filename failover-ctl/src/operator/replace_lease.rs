@@ -1,4 +1,4 @@
-//! `failover-ctl replace-lease`: puts a lease in place of another, so that nobody can go on under the old one.
+//! `failover-ctl replace-lease`: replaces a lease, and retires the old one, so that its holder cannot continue.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _};
@@ -27,10 +27,10 @@ use crate::operator::init::database_of;
 use crate::output;
 use crate::protocol::node_status::{HighestRecord, NodeRole, NodeStatus};
 
-/// How often a record that its holder renews meanwhile is read again before it is given up.
+/// Number of attempts to replace a record that its holder renews meanwhile.
 const TRIES: u32 = 10;
 
-/// Shows what would be done, and does nothing.
+/// Prints the plan, and changes nothing.
 pub(crate) async fn plan(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> Result<(), Error> {
     let (host, control) = database_of(settings, &asked.holder)?;
     let plan = made(settings, host, &control, asked).await?;
@@ -67,7 +67,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
         members,
         nonce,
     );
-    // What stands there now is what this command retired, or an earlier one that was cut off.
+    // The present record is one that this command retired, or an earlier one that was interrupted.
     let condition = match store.version().await? {
         None => WritePrecondition::Missing,
         Some((etag, there)) if there.state == LeaseState::Retired && there.epoch < plan.epoch => {
@@ -83,7 +83,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
     Ok(())
 }
 
-/// Gathers what is known, and decides.
+/// Collects the evidence, and decides.
 async fn made(
     settings: &Settings,
     host: &HostSettings,
@@ -179,7 +179,7 @@ async fn gather(
     })
 }
 
-/// Returns whether the WAL here reaches the farthest of these positions.
+/// Returns whether the WAL on this host reaches the highest of these positions.
 fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
     let pg_wal = host.postgres.data_directory.join("pg_wal");
     positions
@@ -209,8 +209,8 @@ fn said(status: &NodeStatus) -> NodeFacts {
     }
 }
 
-/// Returns what this host's files say, where its agent does not run: after an upgrade it cannot, before
-/// there is a lease of the new database. It will start with these settings.
+/// Returns the facts in this host's files, for a host whose agent does not run: after an upgrade, the agent starts only
+/// once the new database has a lease. It will start with these settings.
 fn found_here(settings: &Settings, host: &HostSettings, own: &HighestRecord) -> NodeFacts {
     NodeFacts {
         store: Some(settings.lease.store_id()),
@@ -234,7 +234,7 @@ async fn facts_of(settings: &Settings, store: &LeaseStoreId) -> Result<StoreFact
     }
 }
 
-/// Returns the highest epoch in the records that follow the primary.
+/// Returns the highest epoch in the DNS records.
 async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> {
     let (Some(dns), Some(node)) = (&settings.dns, settings.nodes.first()) else {
         return Ok(None);
@@ -248,7 +248,7 @@ async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> 
     Ok(highest)
 }
 
-/// Stores a retired record in a store, also while a node renews the old one.
+/// Stores a retired record in a store, also while a node renews the old lease.
 async fn retire(
     settings: &Settings,
     old: &LeaseStoreId,
@@ -288,7 +288,7 @@ fn changed(there: &LeaseRecord) -> Error {
     ))
 }
 
-/// Waits until the holder of the old lease has ended PostgreSQL by its own deadline, whatever it could reach.
+/// Waits until the old holder has stopped PostgreSQL by its own deadline, even if it is unreachable.
 async fn wait_for_term(settings: &Settings) {
     let term = settings.timing.lease_duration;
     output::say(&format!(

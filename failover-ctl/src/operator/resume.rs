@@ -1,4 +1,4 @@
-//! `failover-ctl resume`: continues what was cut off, in the world as it is now.
+//! `failover-ctl resume`: continues an interrupted operation in the present state of the cluster.
 
 use causeway_core::failover::loss_statement::LossStatementStage;
 use causeway_core::failover::plan::FailoverPlan;
@@ -19,8 +19,8 @@ use crate::operator::survey::{self, ClusterSurvey, PATIENT};
 use crate::output;
 use crate::protocol::signed_command::CommandSigningKey;
 
-/// Continues the operation that has not ended. Until its target has taken the lease, everything is checked
-/// and accepted anew: the plan is of another hour, and so was the consent.
+/// Continues the unfinished operation. Until its target has taken the lease, every check and confirmation is repeated,
+/// because both refer to an earlier state of the cluster.
 pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), Error> {
     let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
     let store = LeaseStore::open(settings).await;
@@ -43,7 +43,7 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
     Box::pin(finish(executor, lock, state, asked.json)).await
 }
 
-/// Checks what `promote` checks, and has accepted what it has accepted.
+/// Repeats the checks of `promote` and the confirmation of its risks.
 async fn confirm(
     settings: &Settings,
     asked: &ResumeArgs,
@@ -73,7 +73,7 @@ async fn confirm(
     open.take_over(resumed).await
 }
 
-/// Ends an operation of which nothing can be carried out any more.
+/// Closes an operation none of whose steps can be executed any more.
 async fn close(open: OpenOperation, seen: &ClusterSurvey) -> Result<Error, Error> {
     let lease = &seen.survey.lease;
     let epoch = lease.epoch;

@@ -1,4 +1,4 @@
-//! `failover-ctl status`: who is primary, under which epoch, until when, how far behind the rest are.
+//! `failover-ctl status`: primary, epoch, time left of the lease, and lag of each standby.
 
 use causeway_core::lease::LeaseRecord;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::output;
 use crate::protocol::node_status::NodeStatus;
 use crate::protocol::node_status::ProblemStatus;
 
-/// Everything that is known, for programs.
+/// Complete status, for `--json`.
 #[derive(Serialize)]
 struct StatusOutput<'a> {
     format: u32,
@@ -29,14 +29,14 @@ struct NodeRow<'a> {
     region: &'a str,
     zone: &'a str,
     responding: bool,
-    /// Why its answer is not used; none if it is.
+    /// Reason why its response is rejected; none if it is used.
     mismatch: Option<String>,
     behind_bytes: Option<u64>,
     behind_secs: Option<f64>,
     status: Option<&'a NodeStatus>,
 }
 
-/// Shows the cluster.
+/// Prints the cluster's status.
 pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
     let cluster = cluster_view::cluster(settings, &store, &AgentClient::new(settings)).await;
@@ -74,7 +74,7 @@ fn whole<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
     }
 }
 
-/// Returns how many bytes a standby is behind the primary, or behind what it recorded last.
+/// Returns the lag of a standby behind the primary, or behind the primary's last recorded position, in bytes.
 fn behind_bytes(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<u64> {
     let own = node.progress?;
     let written = cluster
@@ -88,8 +88,8 @@ fn behind_bytes(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<u64> {
     Some(written.or(recorded)?.bytes_since(own.replayed_lsn))
 }
 
-/// Returns how many seconds lie between the primary's last commit and the last one replayed, both by
-/// the primary's clock. The heartbeat makes the primary commit once a second.
+/// Returns the time between the primary's last commit and the last one replayed, both by the primary's clock, in
+/// seconds. The primary's write probe commits once a second.
 fn behind_secs(cluster: &ClusterView<'_>, node: &NodeStatus) -> Option<f64> {
     let replayed = node
         .replayed_commit_at_micros
@@ -250,7 +250,7 @@ fn lease_line(cluster: &ClusterView<'_>) -> String {
     )
 }
 
-/// Returns what keeps nodes from doing their part, a line each.
+/// Returns the problems of each node, one per line.
 fn problem_lines(cluster: &ClusterView<'_>) -> Vec<String> {
     let mismatches = cluster
         .mismatches

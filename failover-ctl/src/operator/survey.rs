@@ -1,7 +1,7 @@
-//! What an operator's command decides on: the lease from the store, and every node that answers.
+//! Evidence of an operator's command: the lease in the store, and the status of every node that responds.
 //!
-//! A record that only a node has seen is no ground to promote on: a node that cannot read the store shows
-//! an old one. So without an answer of the store there is no survey, and with one the newest of all counts.
+//! A record that only a node has read is no evidence for a promotion: a node that cannot read the store reports an old
+//! one. Without a response of the store there is therefore no survey; with one, the newest record counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,29 +23,29 @@ use crate::error::Error;
 use crate::operator::journal;
 use crate::protocol::node_status::{NodeRole, NodeStatus};
 
-/// How long a node may take to answer where nothing but its answer says whether it is primary.
+/// Timeout of a node's status where nothing else shows whether the node is primary.
 pub(crate) const PATIENT: Duration = Duration::from_secs(1);
 
-/// How long one may take where a primary that lives would show by renewing its lease. It is more than the
-/// longest way between two regions and back.
+/// Timeout of a node's status where a live primary would be detected by its renewals. It exceeds the round trip between
+/// two regions.
 pub(crate) const QUICK: Duration = Duration::from_millis(400);
 
-/// The cluster at one moment, and in words what each node is.
+/// State of the cluster at one time.
 #[derive(Debug)]
 pub(crate) struct ClusterSurvey {
     pub(crate) survey: ClusterObservation,
-    /// When it began to be asked for.
+    /// Time of the first request.
     pub(crate) asked_at: Instant,
     roles: BTreeMap<NodeId, NodeRole>,
-    /// Why nothing is known of a node whose answer is not used.
+    /// Reason why a node's response is rejected.
     unusable: BTreeMap<NodeId, String>,
 }
 
-/// Reads the lease and asks every node at once.
+/// Reads the lease, and the status of every node concurrently.
 ///
 /// # Errors
 ///
-/// [`Error::Store`] when the store does not answer, [`Error::NoLease`] when it has no lease.
+/// [`Error::Store`] when the store does not respond, [`Error::NoLease`] when it has no lease.
 pub(crate) async fn take(
     settings: &Settings,
     store: &LeaseStore,
@@ -112,7 +112,7 @@ pub(crate) fn called<'a>(
     Ok(there)
 }
 
-/// Returns the newest record: a node may have seen one that was written since the store answered.
+/// Returns the newest record: a node may have read one that was written after the store's response.
 fn newest(stored: LeaseRecord, statuses: &[NodeStatus]) -> LeaseRecord {
     let seen = statuses.iter().filter_map(|status| status.lease.as_ref());
     let of_this = seen
@@ -139,7 +139,7 @@ fn witness(status: &NodeStatus) -> NodeObservation {
 }
 
 impl ClusterSurvey {
-    /// Returns the node that a person means: by its name, or the most advanced of a region.
+    /// Returns the target of this name: a node, or the most advanced one of a region.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl ClusterSurvey {
     ///
     /// # Errors
     ///
-    /// Why not, with nothing changed.
+    /// The reason why not; nothing was changed.
     pub(crate) fn check(
         &self,
         settings: &Settings,
@@ -202,7 +202,7 @@ impl ClusterSurvey {
         })
     }
 
-    /// Writes down what may be lost, and from what that follows.
+    /// Returns the statement of the data loss, with its evidence.
     pub(crate) fn statement(
         &self,
         after: LossStatementStage,

@@ -1,4 +1,4 @@
-//! The last step: a write, as a client would make it.
+//! Last step of a promotion: a write over a client's connection.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::config::NodeSettings;
 use crate::operator::plan_executor::PlanExecutor;
 use crate::output;
 
-/// How long a client's connection and its two statements may take.
+/// Timeout of the connection and its two statements.
 const CONFIRMING: Duration = Duration::from_secs(10);
 
 const CONFIRM_TABLE: &str = "create table if not exists causeway_confirmation \
@@ -25,8 +25,7 @@ const CONFIRM: &str = "insert into causeway_confirmation (promotion, at) values 
 const CONFIRMED: &str = "select at::text from causeway_confirmation where promotion = $1";
 
 impl PlanExecutor<'_> {
-    /// Writes a row and reads it back over a connection like a client's: through the name where that
-    /// leads to the node, to the node itself where it does not yet.
+    /// Writes a row and reads it back, by the writer's DNS name if it resolves to the node, else by the node's address.
     pub(super) async fn confirm(&self, plan: &FailoverPlan, host: &str) -> anyhow::Result<String> {
         let settings = self
             .settings
@@ -74,7 +73,7 @@ impl PlanExecutor<'_> {
         ))
     }
 
-    /// Returns the host to connect to, and its address if the resolver gave one.
+    /// Returns the host to connect to, and its address if the resolver returned one.
     async fn way(
         &self,
         host: &str,

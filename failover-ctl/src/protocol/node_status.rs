@@ -1,4 +1,4 @@
-//! What a node says of itself: the answer to `GET /status`, and a row of `failover-ctl status`.
+//! Status of a node: the response to `GET /status`, and a row of `failover-ctl status`.
 
 use causeway_core::failover::decision::Decision;
 use causeway_core::failover::observation::{DataDirectoryState, ReplayProgress};
@@ -9,81 +9,81 @@ use causeway_core::problem::ProblemKind;
 use causeway_core::{Epoch, Lsn, NodeId, Region, Timeline};
 use serde::{Deserialize, Serialize};
 
-/// One node, as its own agent sees it. Fields may be added; none changes its meaning.
+/// Status of a node, as reported by its own agent. New versions may add fields, and keep the meaning of the existing
+/// ones.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
-    /// The version of this answer.
+    /// Version of this format.
     pub(crate) format: u32,
-    /// The cluster of the node.
+    /// Cluster of the node.
     pub(crate) cluster: String,
-    /// The release of the agent.
+    /// Version of the agent.
     pub(crate) version: String,
-    /// The node.
+    /// Node.
     pub(crate) node: NodeId,
-    /// Its region.
+    /// AWS region.
     pub(crate) region: Region,
-    /// Its availability zone.
+    /// Availability zone.
     pub(crate) zone: String,
-    /// The identity of its host, which no copy of the host's disk has.
+    /// Identity of the host, which a copy of its disk does not have.
     pub(crate) host_id: String,
-    /// What it is.
+    /// Role.
     pub(crate) role: NodeRole,
-    /// Whether it takes over by itself.
+    /// Whether automatic failover is on for the node.
     pub(crate) automatic_failover: bool,
-    /// The system identifier of its data directory.
+    /// System identifier of the data directory.
     pub(crate) system_id: Option<SystemId>,
-    /// What the directory was last used for.
+    /// Last use of the data directory.
     pub(crate) data_directory_state: Option<DataDirectoryState>,
-    /// The server, as guard sees it; none if guard does not answer.
+    /// State of PostgreSQL, as the guard reports it; none if the guard does not respond.
     pub(crate) server: Option<PostgresProcess>,
-    /// How far it has come, if it follows.
+    /// Received and replayed position of a standby.
     pub(crate) progress: Option<ReplayProgress>,
-    /// The ancestors of the timeline that it follows, and where each was left; none while not known.
+    /// Ancestors of the timeline that it follows, with the position of each fork; none while unknown.
     #[serde(default)]
     pub(crate) ancestors: Option<Vec<Ancestor>>,
-    /// Whether it receives from its primary at this moment.
+    /// Whether it receives WAL from its primary.
     pub(crate) streaming: bool,
-    /// When the last transaction that it has replayed was committed: microseconds since 1970, by the
-    /// primary's clock.
+    /// Commit time of the last replayed transaction, by the primary's clock, in microseconds since 1970.
     pub(crate) replayed_commit_at_micros: Option<u64>,
-    /// Where it writes, if it is primary.
+    /// Write position of a primary.
     pub(crate) wal_position: Option<WalPosition>,
-    /// The lease, as this node knows it.
+    /// Lease as last read by this node.
     pub(crate) lease: Option<LeaseStatus>,
-    /// Guard's deadline.
+    /// Guard and its deadline.
     pub(crate) guard: GuardStatus,
-    /// Why it does not take over, in words; none while it holds the lease.
+    /// Reason why it does not take over; none while it holds the lease.
     pub(crate) decision: Option<String>,
-    /// What it would do if the primary were lost now; none while it holds the lease.
+    /// Forecast for the loss of the primary; none while it holds the lease.
     #[serde(default)]
     pub(crate) forecast: Option<Forecast>,
-    /// The lease store that it uses.
+    /// Lease store that it uses.
     #[serde(default)]
     pub(crate) lease_store: Option<LeaseStoreId>,
-    /// What it does to follow, in words, while it takes longer than a moment.
+    /// Present step of the standby's set-up, while one takes longer than a moment.
     pub(crate) standby_setup: Option<String>,
-    /// What keeps it from doing its part.
+    /// Problems that keep it from its role.
     pub(crate) problems: Vec<ProblemStatus>,
-    /// The highest record that it ever trusted: it refuses any below.
+    /// Highest lease record that it has trusted; it rejects lower ones.
     pub(crate) highest: HighestRecord,
-    /// For how long a holder's PostgreSQL has not proved a write, in seconds; none on other nodes.
+    /// Time since PostgreSQL last verified a write, in seconds; none unless it holds the lease.
     pub(crate) unproven_secs: Option<f64>,
-    /// How far it is with the last command to come back.
+    /// Progress of the last `rejoin` command.
     #[serde(default)]
     pub(crate) rejoin: Option<RejoinStatus>,
 }
 
-/// What a node is at this moment.
+/// Role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum NodeRole {
-    /// It holds the lease and accepts writes.
+    /// Holds the lease and accepts writes.
     Primary,
-    /// It holds the lease and is on its way.
+    /// Holds the lease and is being promoted or started.
     Promoting,
-    /// It follows.
+    /// Follows the primary.
     Standby,
-    /// It does neither.
+    /// None of these.
     Stopped,
 }
 
@@ -98,49 +98,49 @@ impl std::fmt::Display for NodeRole {
     }
 }
 
-/// Where a primary writes.
+/// Write position of a primary.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct WalPosition {
-    /// The timeline.
+    /// Timeline.
     pub(crate) timeline: Timeline,
-    /// Up to where its log is flushed.
+    /// Flushed position.
     pub(crate) flush_lsn: Lsn,
-    /// When it last saw a commit: microseconds since 1970 by its own clock.
+    /// Time of the last observed commit, by its own clock, in microseconds since 1970.
     pub(crate) last_commit_at_micros: u64,
 }
 
-/// A lease record, and for how long a node has known it to stand.
+/// Lease record and its age.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LeaseStatus {
-    /// The record.
+    /// Record.
     pub(crate) record: LeaseRecord,
-    /// For how long it has stood: since the renewal was sent for the holder, since the answer that
-    /// first showed it for the others, in seconds.
+    /// Age in seconds: for the holder since it sent the renewal, for other nodes since the response that first
+    /// contained the record.
     pub(crate) age_secs: f64,
-    /// For how long it is confirmed to have stood, in seconds: up to the sending of the last read that
-    /// showed it. A node that cannot read the store confirms nothing.
+    /// Confirmed age in seconds, up to the request of the last read that returned the record. It does not grow while
+    /// the node cannot read the store.
     pub(crate) stood_secs: f64,
-    /// Whether it is over: released, or confirmed to have stood for the whole term.
+    /// Whether the lease has expired: it was released, or its confirmed age has reached the lease duration.
     pub(crate) expired: bool,
 }
 
-/// The place of a record in the order of all records, as it is also kept on disk.
+/// Position of a record in the order of all records, as also stored on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HighestRecord {
-    /// Its epoch.
+    /// Epoch.
     pub(crate) epoch: Epoch,
-    /// Its sequence.
+    /// Sequence.
     pub(crate) sequence: u64,
-    /// The highest timeline that was reserved by it.
+    /// Highest timeline that it reserves.
     #[serde(default)]
     pub(crate) timeline: Option<Timeline>,
-    /// The store that it was read from.
+    /// Store that it was read from.
     #[serde(default)]
     pub(crate) store: Option<LeaseStoreId>,
 }
 
 impl HighestRecord {
-    /// Record of a node that has trusted none yet: every stored record is newer.
+    /// Record of a node that has not trusted any yet: every stored record is newer.
     pub(crate) const NONE: Self = Self {
         epoch: Epoch::new(0),
         sequence: 0,
@@ -149,12 +149,12 @@ impl HighestRecord {
     };
 }
 
-/// What a node would do if the primary were lost now, by the function that will decide it then.
+/// Forecast for the loss of the primary, by the function that will decide then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forecast {
-    /// Whether it would take over automatically.
+    /// Whether the node would take over automatically.
     pub(crate) takes_over: bool,
-    /// Why not; none if it would.
+    /// Reason why not; none if it would.
     pub(crate) why: Option<String>,
 }
 
@@ -172,47 +172,47 @@ impl From<Decision> for Forecast {
     }
 }
 
-/// An answer to a question that was put to another.
+/// Response of an unexpected node, cluster or database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StatusMismatch {
-    /// Another node's agent answers at this address.
+    /// Another node's agent responds at this address.
     #[error("`{found}` answers where `{expected}` was asked: check `agent` in `[[nodes]]`")]
     Node {
-        /// Who was asked.
+        /// Node that the request was for.
         expected: NodeId,
-        /// Who answered.
+        /// Node that responded.
         found: NodeId,
     },
-    /// Another cluster's agent answers.
+    /// Another cluster's agent responds.
     #[error("`{node}` is asked in cluster `{expected}`, and answers for cluster `{found}`")]
     Cluster {
-        /// Who was asked.
+        /// Node that the request was for.
         node: NodeId,
-        /// In which cluster.
+        /// Cluster that the request was for.
         expected: String,
-        /// The cluster of the answer.
+        /// Cluster that responded.
         found: String,
     },
-    /// Its database is another than the lease's.
+    /// The database is not the lease's.
     #[error(
         "the database of `{node}` has the system identifier {found}, and the lease is of {expected}"
     )]
     Database {
-        /// Who was asked.
+        /// Node.
         node: NodeId,
-        /// The lease's.
+        /// System identifier in the lease.
         expected: SystemId,
-        /// The node's.
+        /// System identifier of the node's data directory.
         found: SystemId,
     },
 }
 
 impl NodeStatus {
-    /// Checks that this is the answer of `node` in `cluster`, and that the lease in it is that cluster's.
+    /// Checks that `node` of `cluster` sent this status, and that the lease in it is that cluster's.
     ///
     /// # Errors
     ///
-    /// [`StatusMismatch`], which says who answers instead.
+    /// [`StatusMismatch`], which names the node or cluster that responded.
     pub(crate) fn check_source(&self, cluster: &str, node: &NodeId) -> Result<(), StatusMismatch> {
         let other = |found: &str| StatusMismatch::Cluster {
             node: node.clone(),
@@ -232,7 +232,7 @@ impl NodeStatus {
         }
     }
 
-    /// Checks that its database, if it has one, is that of the lease.
+    /// Checks that the node's database, if it has one, is that of the lease.
     ///
     /// # Errors
     ///
@@ -249,35 +249,35 @@ impl NodeStatus {
     }
 }
 
-/// One problem, as `/status` shows it.
+/// Problem, as in `/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProblemStatus {
-    /// Which condition.
+    /// Kind of problem.
     pub(crate) problem: ProblemKind,
-    /// What was seen of it last.
+    /// Last observation.
     pub(crate) detail: String,
-    /// For how long it has stood, in seconds.
+    /// Time since it was first observed, in seconds.
     pub(crate) since_secs: f64,
 }
 
-/// How far this node is with the last command to come back, for `/status`.
+/// Progress of the last `rejoin` command, as in `/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RejoinStatus {
-    /// The order's number.
+    /// Id of the command.
     pub(crate) command: String,
-    /// Whether the node streams since.
+    /// Whether the node has streamed since.
     pub(crate) completed: bool,
-    /// Why the last attempt failed; it is tried again.
+    /// Reason why the last attempt failed; the agent retries.
     pub(crate) failure: Option<String>,
 }
 
-/// Guard, as its agent knows it.
+/// Guard, as seen by its agent.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct GuardStatus {
-    /// Whether it answers.
+    /// Whether it responds.
     pub(crate) responding: bool,
-    /// The epoch of its deadline, if it was ever fed one.
+    /// Epoch of its last deadline, if it ever had one.
     pub(crate) epoch: Option<Epoch>,
-    /// How long PostgreSQL may go on accepting writes, in seconds; zero once the deadline is over.
+    /// Time for which PostgreSQL may continue to accept writes, in seconds; zero once the deadline has passed.
     pub(crate) remaining_secs: f64,
 }

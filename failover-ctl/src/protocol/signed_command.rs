@@ -1,9 +1,8 @@
-//! Orders from a command to an agent, signed with the key that both have.
+//! Commands for an agent, signed with the key that operator and agent share.
 //!
-//! The signature covers the body, and the body names the node, the epoch of the plan and a number
-//! that is drawn once. So an order cannot be altered, sent to another node, or used a second time: an
-//! agent keeps the numbers of the epoch that it is in, and refuses every other epoch. The key itself
-//! is never sent.
+//! The signature covers the body. The body contains the node, the epoch of the plan and a random id, so a command
+//! cannot be altered, sent to another node, or replayed: an agent stores the ids of the present epoch, and rejects
+//! every other epoch. The key itself is never sent.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -18,32 +17,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::SettingsError;
 
-/// The header that carries the signature: HMAC-SHA-256 of the body, in hexadecimal.
+/// Header of the signature: HMAC-SHA-256 of the body, in hexadecimal.
 pub(crate) const SIGNATURE_HEADER: &str = "causeway-signature";
 
-/// The shortest key: as long as the hash, which is what RFC 2104 asks for.
+/// Minimum length of a key: the length of the hash (RFC 2104, section 3).
 const MIN_KEY_BYTES: usize = 32;
 
-/// The longest key that is read from standard input.
+/// Maximum length of a key on standard input.
 const MAX_KEY_BYTES: u64 = 4096;
 
-/// What an agent can be told.
+/// Command for an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SignedCommand {
-    /// Drawn for this order alone.
+    /// Random id.
     pub(crate) id: String,
-    /// The cluster it is for.
+    /// Cluster of the node.
     pub(crate) cluster: String,
-    /// The node it is for.
+    /// Node that executes it.
     pub(crate) node: NodeId,
-    /// The epoch of the lease when it was planned.
+    /// Epoch of the lease for which it was planned.
     pub(crate) planned_epoch: Epoch,
-    /// What is to be done.
+    /// Kind of command.
     pub(crate) command: CommandKind,
 }
 
 impl SignedCommand {
-    /// Returns an order that was never given before.
+    /// Returns a command with a new id.
     pub(crate) fn new(
         cluster: &str,
         node: &NodeId,
@@ -61,26 +60,26 @@ impl SignedCommand {
     }
 }
 
-/// What is to be done.
+/// Kind of command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CommandKind {
     /// Take the lease.
     TakeLease {
-        /// How the old primary is known to accept no more writes.
+        /// Proof that the old primary is fenced.
         fencing_proof: FencingProof,
-        /// The node's timeline, if it is accepted although the last primary wrote on another.
+        /// Timeline of the node, if the operator accepted it although the last primary wrote on another.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeline: Option<Timeline>,
     },
-    /// Come back as a standby, rewound, or rebuilt if `rebuild` says so.
+    /// Rejoin as a standby, by a rewind or a copy of the primary.
     Rejoin {
-        /// Whether to rebuild even where rewinding would do.
+        /// Copy the primary even where a rewind would do.
         rebuild: bool,
     },
 }
 
-/// The key.
+/// Key that signs commands.
 pub(crate) struct CommandSigningKey(hmac::Key);
 
 impl std::fmt::Debug for CommandSigningKey {
@@ -90,7 +89,7 @@ impl std::fmt::Debug for CommandSigningKey {
 }
 
 impl CommandSigningKey {
-    /// Reads the key.
+    /// Reads the key from its file.
     ///
     /// # Errors
     ///
@@ -103,7 +102,7 @@ impl CommandSigningKey {
         Self::of(&secret)
     }
 
-    /// Reads the key from standard input, and closes that: no program that is started later inherits it.
+    /// Reads the key from standard input, and closes it, so that no later child process inherits it.
     ///
     /// # Errors
     ///
@@ -133,14 +132,14 @@ impl CommandSigningKey {
         )))
     }
 
-    /// Returns an order's body and its signature.
+    /// Returns the body of a command and its signature.
     pub(crate) fn sign(&self, command: &SignedCommand) -> anyhow::Result<(Vec<u8>, String)> {
         let body = serde_json::to_vec(command).context("could not write the order")?;
         let tag = hmac::sign(&self.0, &body);
         Ok((body, hex(tag.as_ref())))
     }
 
-    /// Returns the order, if its signature is right.
+    /// Returns the command if its signature is valid.
     pub(crate) fn verify(&self, body: &[u8], signature: &str) -> Option<SignedCommand> {
         let tag = unhex(signature)?;
         hmac::verify(&self.0, body, &tag).ok()?;

@@ -1,5 +1,5 @@
-//! A page of a WAL segment, if it was written for its place: PostgreSQL recycles segments under new names
-//! before it has written them, and their pages still name the place that they were written for.
+//! Page of a WAL segment, if it was written for its position. PostgreSQL recycles segments under new names before it
+//! writes them, and their pages keep the address for which they were written.
 
 /// `XLogPageHeaderData.xlp_info`.
 const CONTINUES: u16 = 0x0001;
@@ -10,11 +10,11 @@ const OVERWRITES: u16 = 0x0008;
 const SHORT_HEADER: u64 = 24;
 const LONG_HEADER: u64 = 40;
 
-/// The size of a page unless PostgreSQL was built with another (`--with-wal-blocksize`).
+/// Page size, unless PostgreSQL was built with `--with-wal-blocksize`.
 pub(super) const USUAL: usize = 8192;
 pub(super) const USUAL_BYTES: u64 = 8192;
 
-/// One page.
+/// WAL page.
 #[derive(Clone, Copy)]
 pub(super) struct WalPage<'a> {
     bytes: &'a [u8],
@@ -58,17 +58,18 @@ impl<'a> WalPage<'a> {
         }
     }
 
-    /// Returns whether the page begins with the rest of a record.
+    /// Returns whether the page begins with the rest of a record (`XLP_FIRST_IS_CONTRECORD`).
     pub(super) const fn continues(&self) -> bool {
         self.info & CONTINUES != 0
     }
 
-    /// Returns whether recovery has given up the record that the page before it began.
+    /// Returns whether recovery has discarded the record that the previous page began
+    /// (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`).
     pub(super) const fn overwrites(&self) -> bool {
         self.info & OVERWRITES != 0
     }
 
-    /// Returns how much is left of the record that an earlier page began.
+    /// Returns the remaining length of the record that an earlier page began (`xlp_rem_len`).
     pub(super) fn rest_bytes(&self) -> u32 {
         let four = self
             .bytes
@@ -77,7 +78,7 @@ impl<'a> WalPage<'a> {
         four.map_or(0, u32::from_le_bytes)
     }
 
-    /// Returns what the page holds from `at` on, at most `length` bytes.
+    /// Returns the page's bytes from `at` on, at most `length`.
     pub(super) fn from(&self, at: u64, length: usize) -> &'a [u8] {
         let Some(from) = at
             .checked_sub(self.address)
@@ -91,7 +92,7 @@ impl<'a> WalPage<'a> {
     }
 }
 
-/// Returns the size of a segment's pages, as its first page says it (`xlp_xlog_blcksz`).
+/// Returns the page size of a segment, from its first page (`xlp_xlog_blcksz`).
 fn page_bytes(segment: &[u8]) -> u64 {
     let info = segment.get(2..4).and_then(|slice| slice.try_into().ok());
     let four = segment.get(36..40).and_then(|slice| slice.try_into().ok());
@@ -104,7 +105,7 @@ fn page_bytes(segment: &[u8]) -> u64 {
     }
 }
 
-/// Returns the place of the last page of a segment that was written for this place.
+/// Returns the position of the last page that was written for its position in this segment.
 pub(super) fn last_page(segment: &[u8], start: u64) -> Option<u64> {
     let size = page_bytes(segment);
     let pages = u64::try_from(segment.len()).expect("a length fits into 64 bits") / size;

@@ -1,4 +1,4 @@
-//! What `pg_wal` shows of a node's place, without a server: which timeline's WAL it holds up to where.
+//! Position of a node in the WAL, from `pg_wal` without a server.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -9,8 +9,8 @@ use causeway_core::{Lsn, Timeline};
 
 use crate::data_directory::wal::page;
 
-/// Returns whether `pg_wal` holds the WAL of `timeline` up to `lsn`: its last page is there and is that
-/// page. A recycled segment has the addresses of an older one in its pages (`xlp_pageaddr` in
+/// Returns whether `pg_wal` has the WAL of `timeline` up to `lsn`: the page at `lsn` exists and has its own address. A
+/// recycled segment has the addresses of an older one in its pages (`xlp_pageaddr` in
 /// `src/include/access/xlog_internal.h`).
 pub(crate) fn reaches(pg_wal: &Path, timeline: Timeline, lsn: Lsn) -> bool {
     segments(pg_wal).is_ok_and(|found| {
@@ -21,9 +21,8 @@ pub(crate) fn reaches(pg_wal: &Path, timeline: Timeline, lsn: Lsn) -> bool {
     })
 }
 
-/// Returns the newest timeline of which `pg_wal` holds the WAL that ends at `lsn`: that of the WAL which a
-/// standby received or replayed last. Neither the control file nor the server says so before the next
-/// restartpoint.
+/// Returns the newest timeline whose WAL in `pg_wal` reaches `lsn`: the timeline that a standby received or replayed
+/// last. Neither the control file nor the server has it before the next restartpoint.
 ///
 /// # Errors
 ///
@@ -36,7 +35,7 @@ pub(crate) fn timeline_at(pg_wal: &Path, lsn: Lsn) -> io::Result<Option<Timeline
     Ok(holding.map(|(name, _)| name.timeline).max())
 }
 
-/// Returns the highest timeline that a file in `pg_wal` names, written or reserved.
+/// Returns the highest timeline among the file names in `pg_wal`, written or reserved.
 ///
 /// # Errors
 ///
@@ -55,7 +54,7 @@ pub(crate) fn highest_timeline(pg_wal: &Path) -> io::Result<Option<Timeline>> {
     Ok(highest)
 }
 
-/// Returns whether any timeline's segment in `pg_wal`, whole or `.partial`, holds the page at `lsn`.
+/// Returns whether any timeline's segment in `pg_wal`, complete or `.partial`, contains the page at `lsn`.
 ///
 /// # Errors
 ///
@@ -92,7 +91,7 @@ pub(crate) fn holds(pg_wal: &Path, lsn: Lsn) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Returns the segments in `pg_wal`, each with the size that its file has.
+/// Returns the segments in `pg_wal`, each with the size of its file.
 fn segments(pg_wal: &Path) -> io::Result<Vec<(SegmentName, SegmentSize)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(pg_wal)? {
@@ -101,7 +100,7 @@ fn segments(pg_wal: &Path) -> io::Result<Vec<(SegmentName, SegmentSize)>> {
         let Some(Ok(WalFileName::Segment(name))) = name.to_str().map(str::parse) else {
             continue;
         };
-        // A segment can be recycled, which renames it, between the listing and this.
+        // PostgreSQL may recycle (rename) a segment after the listing.
         let Ok(metadata) = entry.metadata() else {
             continue;
         };
@@ -124,7 +123,7 @@ fn holds_page(pg_wal: &Path, name: SegmentName, size: SegmentSize, lsn: Lsn) -> 
     page_address(&pg_wal.join(name.to_string()), offset).is_ok_and(|found| found == page)
 }
 
-/// Reads `xlp_pageaddr`, which stands at byte 8 of each page's header.
+/// Reads `xlp_pageaddr`, at byte 8 of each page's header.
 fn page_address(path: &Path, offset: u64) -> io::Result<u64> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset + 8))?;
@@ -145,7 +144,7 @@ mod tests {
         Timeline::new(number).unwrap()
     }
 
-    /// Writes a segment whose pages up to `end` are its own, and those after it another's.
+    /// Writes a segment whose pages up to `end` have its own addresses, and later ones those of another.
     fn segment(pg_wal: &Path, on: u32, number: u64, end: u64) {
         let size = SegmentSize::new(SEGMENT).unwrap();
         let start = Lsn::new(number * SEGMENT);

@@ -1,9 +1,8 @@
-//! Records of the write-ahead log, read one after the other as recovery reads them, to learn where the
-//! log of one timeline ends.
+//! Reader of WAL records in order, as recovery reads them, which finds the end of a timeline's WAL.
 //!
-//! The format is that of `src/include/access/xlog_internal.h` and `xlogrecord.h`, the same in PostgreSQL
-//! 13 to 18. A record counts if its length, the position of the record before it and its CRC are right,
-//! which is what recovery asks of it (`ValidXLogRecordHeader`, `ValidXLogRecord` in `xlogreader.c`).
+//! The format is that of `src/include/access/xlog_internal.h` and `xlogrecord.h`, the same in PostgreSQL 13 to 18. A
+//! record is valid if its length, the position of the previous record and its CRC are right, as in recovery
+//! (`ValidXLogRecordHeader`, `ValidXLogRecord` in `xlogreader.c`).
 
 use std::io;
 
@@ -15,34 +14,34 @@ use crate::data_directory::wal::page::WalPage;
 /// `SizeOfXLogRecord`.
 const RECORD_HEADER: usize = 24;
 
-/// No record is longer (`XLogRecordMaxSize` since PostgreSQL 16; `AllocSizeIsValid` before).
+/// Maximum length of a record (`XLogRecordMaxSize` since PostgreSQL 16; `AllocSizeIsValid` before).
 const LONGEST: usize = 1 << 30;
 
-/// The resource manager and the kind of the record that ends a segment early (`XLOG_SWITCH`).
+/// Resource manager and info of the record that ends a segment early (`XLOG_SWITCH`).
 const XLOG: u8 = 0;
 const SWITCH: u8 = 0x40;
 
-/// Gives a segment of one timeline by its number; none if it is not there.
+/// Returns a segment of one timeline by its number; none if it does not exist.
 pub(super) type WalSource<'a> = dyn FnMut(u64) -> io::Result<Option<Vec<u8>>> + 'a;
 
-/// One timeline's log, read from a segment on.
+/// Reader of one timeline's WAL.
 pub(super) struct WalReader<'a> {
     size: SegmentSize,
     source: &'a mut WalSource<'a>,
     segment: Option<(u64, Vec<u8>)>,
 }
 
-/// What stands at a position.
+/// Content at a position.
 enum Found {
-    /// A record that is whole: where it begins, and where the next one does.
+    /// Valid record: its start, and the start of the next one.
     Record(u64, u64),
-    /// A record that a crash cut off. Recovery marked this page, and goes on there.
+    /// Record that a crash cut off. Recovery marked this page, and continues there.
     Overwritten(u64),
-    /// Nothing that recovery would replay.
+    /// No valid record.
     End,
 }
 
-/// What reading on over the ends of pages came to.
+/// Result of reading bytes across page boundaries.
 enum Taken {
     Whole(Vec<u8>, u64),
     Overwritten(u64),
@@ -58,7 +57,7 @@ impl<'a> WalReader<'a> {
         }
     }
 
-    /// Returns where the log ends that begins in segment `first`: the end of its last whole record.
+    /// Returns the end of the last valid record, reading from segment `first` on.
     pub(super) fn end(&mut self, first: u64) -> io::Result<Lsn> {
         let start = first * self.size.bytes();
         let Some(page) = self.page(start)? else {
@@ -122,7 +121,7 @@ impl<'a> WalReader<'a> {
         Ok(Found::Record(began, next))
     }
 
-    /// Returns where a record begins whose position is the first byte of a page.
+    /// Returns the start of the record whose position is the first byte of a page.
     fn after_header(&mut self, at: u64) -> io::Result<Option<u64>> {
         let page = self.page(at)?;
         Ok(page
@@ -130,7 +129,7 @@ impl<'a> WalReader<'a> {
             .map(|page| at + page.header_bytes()))
     }
 
-    /// Takes `length` bytes of a record that begins at `at`.
+    /// Reads `length` bytes of a record from `at` on.
     fn take_from(&mut self, at: u64, length: usize) -> io::Result<Taken> {
         let Some(page) = self.page(at)? else {
             return Ok(Taken::Short);
@@ -146,7 +145,7 @@ impl<'a> WalReader<'a> {
         self.read_on(at, length)
     }
 
-    /// Takes the last `length` bytes of a record that an earlier page began, from the page at `page`.
+    /// Reads the last `length` bytes of a record that an earlier page began, from the page at `page` on.
     fn take(&mut self, page: u64, length: usize) -> io::Result<Taken> {
         let header = self.page(page)?.map_or(0, |found| found.header_bytes());
         self.read_on(page + header, length)
@@ -177,7 +176,7 @@ impl<'a> WalReader<'a> {
         Ok(Taken::Whole(bytes, at))
     }
 
-    /// Returns the page that holds the byte at `at`, if that page was written for this place.
+    /// Returns the page that contains `at`, if it was written for its position.
     fn page(&mut self, at: u64) -> io::Result<Option<WalPage<'_>>> {
         let number = at / self.size.bytes();
         if self
@@ -197,7 +196,7 @@ impl<'a> WalReader<'a> {
     }
 }
 
-/// Returns the next multiple of 8, where a record begins (`MAXALIGN`).
+/// Returns the next multiple of 8, where a record can begin (`MAXALIGN`).
 const fn aligned(at: u64) -> u64 {
     at.div_ceil(8) * 8
 }
@@ -209,7 +208,8 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     four.map_or(0, u32::from_le_bytes)
 }
 
-/// The sum is of the data and then of the header before its own field (`xl_crc`, at 20).
+/// Returns whether the record's CRC is right: it covers the data, then the header before its own field (`xl_crc`, at
+/// 20).
 fn crc_is_right(record: &[u8]) -> bool {
     let Some((header, data)) = record.split_at_checked(RECORD_HEADER) else {
         return false;

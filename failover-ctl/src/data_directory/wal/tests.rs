@@ -1,4 +1,4 @@
-//! The WAL of real servers, compared with what they say of it.
+//! WAL of real servers, compared with the servers' own positions.
 
 use causeway_core::lsn::{Ancestor, WalFileName};
 use causeway_core::{Lsn, Timeline};
@@ -17,7 +17,7 @@ fn lsn(node: &TestNode, sql: &str) -> Lsn {
 fn crashed_server_then_end_is_its_last_record() {
     let nodes = Nodes::new();
     let a = nodes.primary("a");
-    // Records over many pages and segments, a switch, and the log of a crash.
+    // Records across pages and segments, a segment switch, and the WAL of a crash.
     a.sql("insert into kept select repeat(md5(i::text), 60) from generate_series(1, 3000) i");
     a.sql("select pg_switch_wal()");
     a.sql("select pg_logical_emit_message(false, 'x', repeat('y', 3000000))");
