@@ -22,17 +22,17 @@ pub enum BackupProperty {
     /// A restore from undamaged objects succeeds once the faults are healed.
     RestoreSucceeds,
     /// A failed restore prints the reason.
-    FailureSaysWhy,
+    FailureNamesCause,
     /// A successful command did what it reports.
     SuccessIsTrue,
     /// A backup succeeds without faults, and with sporadic ones.
     BackupSucceeds,
     /// A backup without faults is stored in each bucket.
-    EachBucketHasIt,
+    EveryBucketHasBackup,
     /// A backfill succeeds without faults.
     BackfillSucceeds,
     /// All WAL is archived once the faults are healed.
-    ArchiveGoesOn,
+    ArchivingContinues,
     /// Every command ends, and so does recovery.
     CommandEnds,
 }

@@ -100,7 +100,7 @@ impl ScheduleRunner {
         }
         if !failed && holders < self.sandbox.buckets.len() {
             let seen = format!("no request failed, and {holders} of 2 buckets have backup {id}");
-            self.record_violation(BackupProperty::EachBucketHasIt, seen);
+            self.record_violation(BackupProperty::EveryBucketHasBackup, seen);
         }
         let backup = ReportedBackup {
             timeline: u32::try_from(

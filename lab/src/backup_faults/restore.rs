@@ -128,7 +128,7 @@ impl ScheduleRunner {
             }
             if run.stderr.trim().is_empty() {
                 self.record_violation(
-                    BackupProperty::FailureSaysWhy,
+                    BackupProperty::FailureNamesCause,
                     "`restore` failed without output",
                 );
             }
@@ -175,7 +175,7 @@ impl ScheduleRunner {
                     self.record_event(format!("PostgreSQL exited: {reason}"));
                     if reason.is_empty() {
                         self.record_violation(
-                            BackupProperty::FailureSaysWhy,
+                            BackupProperty::FailureNamesCause,
                             "PostgreSQL exited without an error in its log",
                         );
                     }

@@ -190,7 +190,7 @@ impl ScheduleRunner {
                 let last = last.unwrap_or_else(|error| format!("unknown ({error:#})"));
                 let seen =
                     format!("no request fails, and {left} are not archived; last failure: {last}");
-                self.record_violation(BackupProperty::ArchiveGoesOn, seen);
+                self.record_violation(BackupProperty::ArchivingContinues, seen);
                 return Ok(());
             }
             // After three failures PostgreSQL waits for a minute. A reload wakes its archiver.

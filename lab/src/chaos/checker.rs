@@ -49,13 +49,13 @@ pub struct ChaosViolation {
 #[serde(rename_all = "kebab-case")]
 pub enum ChaosProperty {
     /// Two nodes never accept writes at once.
-    OneWriter,
+    NoSplitBrain,
     /// The data loss is at most what was stated before it.
     LossIsStated,
     /// Lost rows are saved on the node that had them.
     LossIsSaved,
     /// After healing, one node accepts writes and every other one streams from it.
-    WholeAfterHealing,
+    RecoversAfterHealing,
     /// A metric reports the reason while a node is out of service.
     MetricNamesReason,
     /// The log reports the reason while a node is out of service.
@@ -107,7 +107,7 @@ fn violation(property: ChaosProperty, seen: impl Into<String>) -> ChaosViolation
 fn check_single_writer(observed: &Observations) -> Option<ChaosViolation> {
     let together = split_brain_duration(&observed.accepted);
     let seen = format!("two nodes accepted writes for {together:.1?}");
-    (!together.is_zero()).then(|| violation(ChaosProperty::OneWriter, seen))
+    (!together.is_zero()).then(|| violation(ChaosProperty::NoSplitBrain, seen))
 }
 
 fn check_stated_loss(observed: &Observations) -> Option<ChaosViolation> {
@@ -175,7 +175,7 @@ fn check_recovery(observed: &Observations) -> Option<ChaosViolation> {
         _ => "no round was observed after healing".to_owned(),
     };
     let seen = format!("after {} s: {reason}", RECOVERY_TIMEOUT.as_secs());
-    Some(violation(ChaosProperty::WholeAfterHealing, seen))
+    Some(violation(ChaosProperty::RecoversAfterHealing, seen))
 }
 
 /// Returns why the platform has not recovered in the second of two rounds; `None` if it has.

@@ -21,7 +21,7 @@ fn two_writable_nodes_then_found_also_on_second_host() {
             .accepted
             .insert(node(other), vec![Duration::from_millis(20_050)]);
         assert!(
-            properties(&history).contains(&ChaosProperty::OneWriter),
+            properties(&history).contains(&ChaosProperty::NoSplitBrain),
             "{other}"
         );
     }
@@ -65,14 +65,14 @@ fn no_node_writable_after_healing_then_found() {
     for at in history.accepted.values_mut() {
         at.retain(|at| *at < secs(HEALED - 10));
     }
-    assert!(properties(&history).contains(&ChaosProperty::WholeAfterHealing));
+    assert!(properties(&history).contains(&ChaosProperty::RecoversAfterHealing));
 }
 
 #[test]
 fn api_without_primary_then_not_recovered() {
     let mut history = history();
     history.through_api = tenths(0, 500);
-    assert_eq!(properties(&history), [ChaosProperty::WholeAfterHealing]);
+    assert_eq!(properties(&history), [ChaosProperty::RecoversAfterHealing]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn node_streams_too_late_or_never_then_found() {
         let found = properties(&history);
         let found = found
             .iter()
-            .filter(|property| **property == ChaosProperty::WholeAfterHealing);
+            .filter(|property| **property == ChaosProperty::RecoversAfterHealing);
         assert_eq!(found.count(), expected, "{until}");
     }
 }
