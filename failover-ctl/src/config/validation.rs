@@ -179,7 +179,7 @@ fn check_nodes(nodes: &[NodeSettings], primary_region: &Region) -> Result<(), Se
     }
     if !nodes.iter().any(|node| node.region == *primary_region) {
         let why = format!(
-            "is `{primary_region}`, and no node is there: nobody could take over by itself"
+            "is `{primary_region}`, and no node is there: no node could take over automatically"
         );
         return Err(SettingsError::setting("primary-region", why));
     }
