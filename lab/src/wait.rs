@@ -10,7 +10,7 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 /// Timeout of a wait, with the last observation.
 #[derive(Debug, thiserror::Error)]
-#[error("waited {waited:.1?} for {what}; what was seen last: {last_seen}")]
+#[error("waited {waited:.1?} for {what}; last observation: {last_seen}")]
 pub struct WaitTimeout {
     what: String,
     waited: Duration,

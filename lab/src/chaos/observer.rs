@@ -246,7 +246,7 @@ failover_problem{cluster=\"lab\",node=\"a\",problem=\"no-holder\",region=\"r\",z
                 {"node": "b", "responding": true, "status": {"problems": []}},
                 {"node": "c", "responding": true, "status": {"problems": [{"problem": "diverged"}]}},
             ],
-            "failover_forecast": {"verdict": "nobody"},
+            "failover_forecast": {"outcome": "no-candidate"},
         });
         let seen = parse_status(Duration::ZERO, &status);
         let reasons: Vec<_> = seen.reasons.into_values().flatten().collect();

@@ -23,7 +23,7 @@ pub async fn agent_restarted(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckR
         .await?;
     node.agent.started(starts + 1, SCENARIO_TIMEOUT).await?;
     // Longer than a lease duration: a lease that was not renewed would have expired.
-    run.announce_wait("more than a term of the lease", Duration::from_secs(15));
+    run.announce_wait("more than one lease duration", Duration::from_secs(15));
     run.run_until(at + Duration::from_secs(15)).await;
     run.wait_for_acknowledged_rows(at + Duration::from_secs(14), SCENARIO_TIMEOUT)
         .await?;

@@ -131,7 +131,7 @@ async fn unfenced_is_not_resumed(
         text(&journal, "/outcome/reason") == reason
             && left_behind.contains(&format!("held by `{old}`"))
             && left_behind.contains(WRITER_NAME),
-        "the journal does not name what is left behind: {journal}"
+        "the journal does not list what is left behind: {journal}"
     );
     failover_ctl(run, &["abandon"])
         .await?

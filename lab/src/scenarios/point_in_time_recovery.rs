@@ -104,7 +104,7 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
     if in_ledger < ledger {
         let lost = ledger - in_ledger;
         result.failures.push(format!(
-            "{lost} rows acknowledged before the moment are missing"
+            "{lost} rows acknowledged before the target time are missing"
         ));
         result.rows_lost += usize::try_from(lost)?;
     }

@@ -92,7 +92,7 @@ async fn lease_over(run: &ScenarioRun<'_>) -> anyhow::Result<()> {
         let status = node.status().await.map_err(|error| format!("{error:#}"))?;
         match status.pointer("/lease/expired").and_then(Value::as_bool) {
             Some(true) => Ok(()),
-            other => Err(format!("`{}` says over: {other:?}", node.spec.node)),
+            other => Err(format!("`{}` reports expired: {other:?}", node.spec.node)),
         }
     })
     .await?;
