@@ -245,7 +245,7 @@ pub enum LeaseMismatch {
     },
     /// It belongs to another database.
     #[error(
-        "the lease is that of the database with system identifier {found}, and the data directory has {expected}: \
+        "the lease belongs to the database with system identifier {found}, and the data directory has {expected}: \
          check `[postgres] data-directory`"
     )]
     System {

@@ -41,11 +41,14 @@ impl fmt::Display for Divergence {
             } => {
                 write!(
                     f,
-                    "timeline {timeline} was left at {left_at}, and this node has it up to {came_to}"
+                    "timeline {timeline} was left by the primary at {left_at}, and this node has WAL up to {came_to}"
                 )
             }
             Self::UnknownTimeline(timeline) => {
-                write!(f, "the primary's history was never on timeline {timeline}")
+                write!(
+                    f,
+                    "the primary's history does not contain timeline {timeline}"
+                )
             }
         }
     }

@@ -91,13 +91,13 @@ pub enum ReleaseReason {
     #[error("released by command")]
     Command,
     /// The server was restarted as often as is allowed.
-    #[error("PostgreSQL stops again and again")]
+    #[error("PostgreSQL exited more than `max-restarts-per-minute` times")]
     KeepsEnding,
     /// The server does not respond.
     #[error("PostgreSQL does not respond")]
     AnswersNothing,
     /// The server did not become primary in time.
-    #[error("PostgreSQL did not become primary in time")]
+    #[error("PostgreSQL made no start-up or promotion progress for `start-timeout-secs`")]
     NotUpInTime,
     /// The server responds, and proves no write.
     #[error("PostgreSQL responds, but {0}")]

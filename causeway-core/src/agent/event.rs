@@ -109,7 +109,7 @@ pub enum ServerHealth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteProbeFailure {
     /// The write has not returned: the disk stalls.
-    #[error("a write has not returned")]
+    #[error("a write has not completed")]
     Stalled,
     /// Clients use every connection, so none is left for the probe. They are being served.
     #[error("all connections are in use")]

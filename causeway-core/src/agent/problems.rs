@@ -219,7 +219,7 @@ impl HeldLease {
             _ => ProblemKind::NotWriting,
         };
         let detail = format!(
-            "PostgreSQL has proved no write for {secs:.0} s, after {starts} starts: it is {}",
+            "PostgreSQL has verified no write for {secs:.0} s, after {starts} starts: it is {}",
             describe_server(local)
         );
         Some(NodeProblem::new(kind, detail))
@@ -234,7 +234,7 @@ fn describe_server(local: &LocalObservation) -> String {
         (
             ServerView::Silent,
             ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes,
-        ) => "a standby that answers nothing, or is not consistent yet".to_owned(),
+        ) => "a standby that does not respond, or is not consistent yet".to_owned(),
         (ServerView::MayWrite, ServerHealth::Silent) => "silent".to_owned(),
         (ServerView::MayWrite, ServerHealth::Recovering) => "replaying WAL".to_owned(),
         (ServerView::Silent | ServerView::MayWrite, ServerHealth::Unproven(failure)) => {

@@ -127,7 +127,7 @@ impl ServiceWatch {
         let starts = self.started_at.iter().filter(lately).count();
         let detail = || {
             format!(
-                "PostgreSQL was started {starts} times in the last minute: its log says why it ended"
+                "PostgreSQL was started {starts} times in the last minute: see its log for the cause"
             )
         };
         (starts > 1).then(|| NodeProblem::new(ProblemKind::KeepsEnding, detail()))

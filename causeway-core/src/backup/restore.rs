@@ -39,11 +39,11 @@ pub enum BackupChoiceError {
         time: WallTime,
     },
     /// No backup is on the history of the newest timeline.
-    #[error("no backup lies on the history of the newest timeline")]
+    #[error("no backup is on the newest timeline's history")]
     OtherHistory,
     /// A restore point or a transaction has no time by which to choose.
     #[error(
-        "there are {count} backups, and a restore point or a transaction does not say which ended before it: name one with `--backup`"
+        "there are {count} backups, and the target does not determine which ended before it: name one with `--backup`"
     )]
     Ambiguous {
         /// Number of backups.

@@ -343,8 +343,8 @@ impl fmt::Display for NoAction {
             }
             Self::NoPrimaryYet => f.write_str("no primary has accepted writes yet"),
             Self::CommitsNotHeldBack => f.write_str(
-                "the server here would acknowledge commits too early: `synchronous_standby_names` is not what \
-                 guard has set; remove it from postgresql.conf below guard's include",
+                "the server here would acknowledge commits too early: remove `synchronous_standby_names` from \
+                 postgresql.conf below guard's include",
             ),
             Self::NotConsistent => f.write_str("the local server cannot become primary now"),
             Self::LocalServerRunning => f.write_str("the local server has not stopped yet"),
@@ -363,7 +363,7 @@ impl fmt::Display for Escalation {
                 )
             }
             Self::OwnWalMissing => f.write_str(
-                "this node was the last primary, and its disk does not hold the WAL up to the recorded position",
+                "this node was the last primary, and its disk lacks WAL up to the recorded position",
             ),
             Self::WouldLose { bytes, allowed } => {
                 write!(f, "{bytes} bytes of WAL would be lost, and `max-loss-bytes` is {allowed}")

@@ -165,7 +165,7 @@ impl fmt::Display for DataLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} bytes of WAL known to be missing, and up to {:.1} s of unseen writes: at most {} bytes and {} rows by \
+            "{} bytes of WAL known to be missing, and up to {:.1} s of unseen writes: at most {} bytes and {} rows at \
              the highest rate of the last minute (an estimate)",
             self.known_bytes,
             self.unseen.as_secs_f64(),

@@ -98,8 +98,8 @@ impl fmt::Display for LossStatement {
             self.after, self.progress.timeline
         )?;
         match &self.data_loss {
-            Some(loss) => write!(f, "may lose: {loss}"),
-            None => f.write_str("may lose: nothing, no primary has accepted writes yet"),
+            Some(loss) => write!(f, "possible data loss: {loss}"),
+            None => f.write_str("possible data loss: none, no primary has accepted writes yet"),
         }
     }
 }

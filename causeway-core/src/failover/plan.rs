@@ -109,7 +109,7 @@ impl fmt::Display for FailoverPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "make `{}` primary at epoch {}, in place of `{}`",
+            "promote `{}` at epoch {}, replacing `{}`",
             self.to,
             self.planned_epoch.next(),
             self.from
@@ -121,8 +121,8 @@ impl fmt::Display for FailoverPlan {
             writeln!(f, "accepts that `{}` is on timeline {timeline}", self.to)?;
         }
         match &self.data_loss {
-            Some(loss) => write!(f, "may lose: {loss}"),
-            None => f.write_str("may lose: nothing, no primary has accepted writes yet"),
+            Some(loss) => write!(f, "possible data loss: {loss}"),
+            None => f.write_str("possible data loss: none, no primary has accepted writes yet"),
         }
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Display for PlanStep {
             } => {
                 write!(
                     f,
-                    "fence `{node}`: wait for its lease to expire, by when its guard has stopped PostgreSQL"
+                    "fence `{node}`: wait for its lease to expire, before which its guard stops PostgreSQL"
                 )
             }
             Self::Fence {
@@ -155,10 +155,10 @@ impl fmt::Display for PlanStep {
                 )
             }
             Self::CatchUp { node } => {
-                write!(f, "wait until `{node}` has replayed all that it received")
+                write!(f, "wait until `{node}` has replayed all received WAL")
             }
             Self::TakeLease { node, epoch } => {
-                write!(f, "have `{node}` take the lease at epoch {epoch}")
+                write!(f, "command `{node}` to take the lease at epoch {epoch}")
             }
             Self::Promote { node, timeline } => {
                 write!(f, "promote `{node}` onto timeline {timeline}")

@@ -177,11 +177,11 @@ mod tests {
     #[test]
     fn plan_then_readable_text() {
         insta::assert_snapshot!(plan(), @r"
-        make `c` primary at epoch 8, in place of `a`
-          1. wait until `c` has replayed all that it received
-          2. have `c` take the lease at epoch 8
+        promote `c` at epoch 8, replacing `a`
+          1. wait until `c` has replayed all received WAL
+          2. command `c` to take the lease at epoch 8
           3. promote `c` onto timeline 2
-        may lose: nothing, no primary has accepted writes yet
+        possible data loss: none, no primary has accepted writes yet
         ");
     }
 }

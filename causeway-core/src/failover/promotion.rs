@@ -79,7 +79,7 @@ pub enum PromotionRejected {
     NotAStandby,
     /// The target is on another timeline than the last primary, and that was not accepted by name.
     #[error(
-        "it is on timeline {here}, and the last primary wrote on {there}; to accept that, name it: \
+        "it is on timeline {here}, and the last primary wrote on {there}; accept the loss with \
          `--accept-timeline {here}` ({loss})"
     )]
     OnAnotherTimeline {

@@ -174,7 +174,7 @@ impl fmt::Display for ReplacementObstacle {
                 "`{node}` uses {store}: set `[lease]` there as here, and restart its agent"
             ),
             Self::OtherStore(node, None) => {
-                write!(f, "`{node}` does not say which lease store it uses: upgrade it")
+                write!(f, "`{node}` reports no lease store: upgrade it")
             }
             Self::MayWrite(node) => {
                 write!(f, "`{node}` may still accept writes: wait until its deadline has passed")
@@ -189,7 +189,7 @@ impl fmt::Display for ReplacementObstacle {
             }
             Self::DnsSilent(why) => write!(
                 f,
-                "the DNS records do not say under which epoch they were moved ({why}): wait, or name the highest epoch \
+                "the epoch of the DNS records could not be read ({why}): wait, or name the highest epoch \
                  ever used with `--highest-epoch`"
             ),
             Self::WalMissing => f.write_str(

@@ -51,20 +51,19 @@ async fn lease(store: &LeaseStore, plan: &FailoverPlan) -> Vec<String> {
         Ok(Some(record)) => record,
         Ok(None) => return vec!["there is no lease".to_owned()],
         Err(error) => {
-            return vec![format!(
-                "where the lease is is not known: {}",
-                chain(&error)
-            )];
+            return vec![format!("the lease could not be read: {}", chain(&error))];
         }
     };
     let (epoch, state, holder) = (record.epoch, record.state, &record.holder.node);
     let to = &plan.to;
     let meaning = match plan_state(plan, &record) {
         PlanState::NotStarted => {
-            format!("the plan's step that takes it was not carried out for `{to}`")
+            format!("`{to}` has not taken it")
         }
-        PlanState::LeaseTaken => format!("`{to}` has taken it, and its agent goes on by itself"),
-        PlanState::Overtaken => "it has gone another way than the plan".to_owned(),
+        PlanState::LeaseTaken => {
+            format!("`{to}` has taken it, and its agent continues automatically")
+        }
+        PlanState::Overtaken => "it has changed since the plan".to_owned(),
     };
     vec![format!(
         "the lease is at epoch {epoch} ({state}), held by `{holder}`: {meaning}"
@@ -94,7 +93,7 @@ fn instance(plan: &FailoverPlan, entries: &[StepRecord]) -> Option<String> {
         "may have been stopped"
     };
     Some(format!(
-        "the instance of `{node}` {how}, and is not started by this"
+        "the instance of `{node}` {how}, and `abandon` does not start it"
     ))
 }
 

@@ -148,21 +148,21 @@ impl ClusterView<'_> {
     /// Forecasts the failover if the primary were lost now. Whether a node takes over automatically is its own
     /// forecast, made by the function that decides.
     pub(crate) fn forecast(&self) -> FailoverForecast {
-        let nobody = |why: &str| FailoverForecast::NoCandidate {
+        let no_candidate = |why: &str| FailoverForecast::NoCandidate {
             why: why.to_owned(),
         };
         let Some(record) = self.record() else {
-            return nobody("no lease is known");
+            return no_candidate("no lease is known");
         };
         match record.state {
-            LeaseState::Paused => return nobody("the cluster is paused"),
+            LeaseState::Paused => return no_candidate("the cluster is paused"),
             LeaseState::Retired => {
-                return nobody("the lease is retired: see `failover-ctl replace-lease --help`");
+                return no_candidate("the lease is retired: see `failover-ctl replace-lease --help`");
             }
             LeaseState::Acquiring | LeaseState::Held | LeaseState::Released => {}
         }
         let Some(last) = record.last_position else {
-            return nobody("no primary was ever open");
+            return no_candidate("no primary has ever accepted writes");
         };
         let far = |status: &&NodeStatus| status.progress.map(|own| own.received_lsn);
         let able = || {
@@ -199,7 +199,7 @@ impl ClusterView<'_> {
                 data_loss: loss,
             };
         }
-        let why = self.why_nobody_automatically(&record.holder.node);
+        let why = self.reasons_not_automatic(&record.holder.node);
         match able()
             .max_by_key(far)
             .and_then(|status| Some((status, self.loss(status)?)))
@@ -215,8 +215,8 @@ impl ClusterView<'_> {
         }
     }
 
-    /// Returns for each node but the holder the reason why it would not take over automatically.
-    fn why_nobody_automatically(&self, holder: &NodeId) -> String {
+    /// Returns for each node but the holder the reason against an automatic takeover.
+    fn reasons_not_automatic(&self, holder: &NodeId) -> String {
         let reason = |(node, status): &(&NodeSettings, Option<NodeStatus>)| {
             let why = match status {
                 None => self.why_unknown(&node.name),

@@ -34,7 +34,7 @@ pub(super) fn ask(
     if !io::stdin().is_terminal() {
         return Err(Error::NotConfirmed);
     }
-    output::say("carry it out, with the loss as stated? (yes/no)");
+    output::say("execute the plan, with the data loss as stated? (yes/no)");
     let mut line = String::new();
     io::stdin()
         .lock()
@@ -88,7 +88,7 @@ fn by_answer(plan: &FailoverPlan, loss: Option<&DataLoss>, accepts: &AcceptArgs)
     };
     let mut words = words(plan, accepts);
     words.push(format!(
-        "a person answered yes to the plan, with a loss of at most {bytes} bytes and {rows} rows"
+        "the operator answered yes to the plan, with a loss of at most {bytes} bytes and {rows} rows"
     ));
     AcceptedRisks { limit, words }
 }

@@ -16,9 +16,7 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
         return Ok(());
     }
     if journals.is_empty() {
-        output::say(
-            "no operation was ever begun; failovers that nodes carried out are in their logs",
-        );
+        output::say("no operations; automatic failovers are in the logs of the agents");
     }
     for journal in &journals {
         output::data(&describe(journal));
@@ -71,7 +69,7 @@ fn outcome(of: &OperationOutcome) -> Vec<String> {
         OperationOutcome::Promoted { records_not_moved } => {
             let mut lines = vec!["  outcome: promoted".to_owned()];
             lines.extend(records_not_moved.iter().map(|name| {
-                format!("  NOT MOVED when it ended: `{name}`; the primary's agent goes on trying")
+                format!("  NOT MOVED at the end: `{name}`; the primary's agent retries")
             }));
             lines
         }

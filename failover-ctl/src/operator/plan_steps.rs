@@ -126,12 +126,12 @@ impl PlanExecutor<'_> {
                 );
             }
             if record.state == LeaseState::Released {
-                let evidence = format!("`{}` has seen epoch {} released", plan.to, record.epoch);
+                let evidence = format!("`{}` has read epoch {} as released", plan.to, record.epoch);
                 return Ok(lease.expired.then_some(evidence));
             }
             let evidence = format!(
-                "`{}` has confirmed that epoch {}, sequence {} stood for {:.1} s of {:.1} s, up to a read of the \
-                 store {:.1} s ago",
+                "`{}` has observed epoch {}, sequence {} unchanged for {:.1} s (lease duration {:.1} s), \
+                 until its last read {:.1} s ago",
                 plan.to,
                 record.epoch,
                 record.sequence,
@@ -149,7 +149,7 @@ impl PlanExecutor<'_> {
         self.wait(
             node,
             CATCH_UP_TIMEOUT,
-            &format!("`{node}` to replay all that it received"),
+            &format!("`{node}` to replay all received WAL"),
             |status| {
                 if is_taken(status, plan) {
                     return Ok(Some("the target already holds the lease".to_owned()));

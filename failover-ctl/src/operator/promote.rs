@@ -81,7 +81,7 @@ pub(super) async fn finish(
         && !records_not_moved.is_empty()
     {
         output::say(&format!(
-            "warning: `{}` is primary, and `{}` does not point at it yet: its agent tries until it does",
+            "warning: `{}` is primary, and `{}` does not point at it yet: its agent retries",
             journal.plan.to,
             records_not_moved.join("` and `")
         ));

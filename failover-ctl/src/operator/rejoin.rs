@@ -64,7 +64,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
     }
     if asked.no_wait {
         output::say(&format!(
-            "accepted by the agent of `{node}`; `failover-ctl status` shows what comes of it"
+            "accepted by the agent of `{node}`; `failover-ctl status` shows the result"
         ));
         return Ok(());
     }
@@ -144,8 +144,8 @@ impl RejoinWait<'_> {
                 Err(_) => shown = now,
             }
             if now.duration_since(shown) >= SHOWN {
-                let why = "its agent no longer knows of the command: it was restarted, or the primary has \
-                           changed; give it again";
+                let why = "its agent has dropped the command, because it was restarted or the primary has \
+                           changed: run it again";
                 return Err(not(node, why));
             }
             if now >= deadline {

@@ -77,7 +77,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
     };
     store.replace_lease(&record, &condition).await?;
     output::say(&format!(
-        "the lease is at epoch {}, released, for `{}` to take; it takes it once its agent and guard run",
+        "the lease is at epoch {}, released: `{}` takes it once its agent and guard run",
         record.epoch, asked.holder
     ));
     Ok(())
@@ -292,7 +292,7 @@ fn changed(there: &LeaseRecord) -> Error {
 async fn wait_for_term(settings: &Settings) {
     let term = settings.timing.lease_duration;
     output::say(&format!(
-        "waiting for {:.0} s, in which a holder of the old lease ends",
+        "waiting for {:.0} s, in which a holder of the old lease stops",
         term.as_secs_f64()
     ));
     let since = clock::now();

@@ -219,7 +219,7 @@ fn state(status: &NodeStatus) -> String {
         return busy.clone();
     }
     let text = match status.role {
-        crate::protocol::node_status::NodeRole::Primary => "open",
+        crate::protocol::node_status::NodeRole::Primary => "writable",
         crate::protocol::node_status::NodeRole::Promoting => "taking over",
         crate::protocol::node_status::NodeRole::Standby if status.streaming => "streaming",
         crate::protocol::node_status::NodeRole::Standby => "not streaming",
@@ -246,7 +246,7 @@ fn lease_line(cluster: &ClusterView<'_>) -> String {
     let left = (cluster.settings.timing.lease_duration.as_secs_f64() - age).max(0.0);
     let (epoch, holder, state) = (record.epoch, &record.holder.node, record.state);
     format!(
-        "{line}lease: epoch {epoch}, `{holder}`, {state}, at most {left:.1} s left unless renewed"
+        "{line}lease: epoch {epoch}, `{holder}`, {state}, expires in at most {left:.1} s unless renewed"
     )
 }
 
@@ -277,7 +277,8 @@ fn forecast_line(forecast: &FailoverForecast) -> String {
             behind_bytes,
             data_loss,
         } => format!(
-            "if the primary were lost now: `{node}` would take over automatically, {} behind, and may lose {data_loss}",
+            "if the primary were lost now: `{node}` would take over automatically, {} behind, possible \
+             data loss {data_loss}",
             output::amount(*behind_bytes)
         ),
         FailoverForecast::Manual {
@@ -285,11 +286,11 @@ fn forecast_line(forecast: &FailoverForecast) -> String {
             data_loss,
             why,
         } => format!(
-            "if the primary were lost now: nobody would take over automatically; `failover-ctl promote --to {node}` \
-             may lose {data_loss}\n  {why}"
+            "if the primary were lost now: no node would take over automatically; `failover-ctl promote --to {node}` \
+             has a possible data loss of {data_loss}\n  {why}"
         ),
         FailoverForecast::NoCandidate { why } => {
-            format!("if the primary were lost now: NOBODY could take over: {why}")
+            format!("if the primary were lost now: NO NODE could take over: {why}")
         }
     }
 }

@@ -97,7 +97,7 @@ impl PlanExecutor<'_> {
                     |addresses| format!("{addresses:?}"),
                 );
                 output::say(&format!(
-                    "   `{host}` does not lead to `{}` yet ({found}), so the node itself is asked",
+                    "   `{host}` does not lead to `{}` yet ({found}), so the write is verified at the node",
                     node.name
                 ));
                 Ok((node.address.clone(), None))

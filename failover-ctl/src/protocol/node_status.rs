@@ -175,16 +175,16 @@ impl From<Decision> for Forecast {
 /// Response of an unexpected node, cluster or database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StatusMismatch {
-    /// Another node's agent responds at this address.
-    #[error("`{found}` answers where `{expected}` was asked: check `agent` in `[[nodes]]`")]
+    /// Another node's agent answers at this address.
+    #[error("`{found}` responded at the address of `{expected}`: check `agent` in `[[nodes]]`")]
     Node {
         /// Node that the request was for.
         expected: NodeId,
         /// Node that responded.
         found: NodeId,
     },
-    /// Another cluster's agent responds.
-    #[error("`{node}` is asked in cluster `{expected}`, and answers for cluster `{found}`")]
+    /// Another cluster's agent answers.
+    #[error("`{node}` belongs to cluster `{found}`, not `{expected}`")]
     Cluster {
         /// Node that the request was for.
         node: NodeId,

@@ -123,7 +123,7 @@ impl CommandSigningKey {
 
     fn of(secret: &Secret) -> Result<Self, SettingsError> {
         if secret.reveal().len() < MIN_KEY_BYTES {
-            let why = "holds a key of less than 32 bytes: make one with `openssl rand -hex 32`";
+            let why = "holds a key of less than 32 bytes: generate one with `openssl rand -hex 32`";
             return Err(SettingsError::setting("command-signing-key-file", why));
         }
         Ok(Self(hmac::Key::new(
@@ -134,7 +134,7 @@ impl CommandSigningKey {
 
     /// Returns the body of a command and its signature.
     pub(crate) fn sign(&self, command: &SignedCommand) -> anyhow::Result<(Vec<u8>, String)> {
-        let body = serde_json::to_vec(command).context("could not write the order")?;
+        let body = serde_json::to_vec(command).context("could not serialize the command")?;
         let tag = hmac::sign(&self.0, &body);
         Ok((body, hex(tag.as_ref())))
     }

@@ -19,7 +19,7 @@ fn released_operation_then_abandon_closes_and_reports_it() {
         "abandoned by",
         "not needed",
         "the lease is at epoch 0 (released), held by `a`",
-        "was not carried out",
+        "has not taken it",
     ] {
         assert!(said.contains(part), "`{part}` is not in:\n{said}");
     }

@@ -17,7 +17,7 @@ impl AgentLoop {
             ));
         };
         let Some(primary) = primary else {
-            return Err("there is no open primary to follow".to_owned());
+            return Err("no primary accepts writes: wait, or promote a node".to_owned());
         };
         if self.settings.node(&primary).is_none() {
             return Err(format!(

@@ -85,7 +85,7 @@ fn root_certificates(
     match bundles.iter().find(|bundle| bundle.is_file()) {
         Some(bundle) => Ok(Some(bundle.to_path_buf())),
         None => bail!(
-            "`postgres.sslmode` is `{}`, and this host has no bundle of certificate authorities (looked for {}): \
+            "`postgres.sslmode` is `{}`, and this host has no bundle of CA certificates (looked for {}): \
              set `postgres.sslrootcert`, or install `ca-certificates`",
             sslmode(postgres.sslmode),
             BUNDLES.join(", ")

@@ -226,7 +226,7 @@ impl StandbySetup {
         };
         let marker: RebuildMarker = serde_json::from_str(&text).with_context(|| {
             format!(
-                "`{}` is damaged, so the places of tablespaces and `pg_wal` are not known: restore their links in the \
+                "`{}` is damaged, so the locations of tablespaces and `pg_wal` are unknown: restore their links in the \
                  data directory, then remove the file",
                 path.display()
             )
