@@ -32,7 +32,7 @@ def main() -> int:
         with ExitStack() as stack:
             compared = [services.api(postgres, arguments.api),
                         services.go_batching(postgres, arguments.go),
-                        *[services.go(postgres, arguments.go, it) for it in (4, 8, 16, 64)],
+                        *[services.go(postgres, arguments.go, pool_size) for pool_size in (4, 8, 16, 64)],
                         services.fastapi(postgres, arguments.venv)]
             for service in compared:
                 services.create_database(postgres, service, with_schema=service.name != "api")
@@ -49,8 +49,8 @@ def main() -> int:
     report.write(arguments.report)
     print(report.page())
     missed = report.broken_promises() + ([] if arguments.quick else report.missed_goals())
-    for it in missed:
-        print(f"missed: {it}")
+    for goal in missed:
+        print(f"missed: {goal}")
     return 1 if missed else 0
 
 
@@ -112,8 +112,8 @@ def compare_at_half(postgres: Postgres, compared: list[Service], kind: str, roun
     for all, and half of what each reaches itself."""
     best = report.better_go(kind)
     shared = report.median(kind, best, "rate") / 2
-    rows = [(it, shared) for it in compared if it.name in ("api", "go batching", best)]
-    rows += [(it, report.median(kind, it.name, "rate") / 2) for it, _ in rows if it.name != best]
+    rows = [(service, shared) for service in compared if service.name in ("api", "go batching", best)]
+    rows += [(service, report.median(kind, service.name, "rate") / 2) for service, _ in rows if service.name != best]
     for index in range(rounds):
         for service, rate in rows if index % 2 == 0 else rows[::-1]:
             load.fill(postgres, service.database)
@@ -141,7 +141,7 @@ def measure_start(postgres: Postgres, binary: Path, times: int, log: Path,
             service.stop()
         postgres.drop_database(service.database)
         postgres.create_database(service.database)
-        for_psql = [it for path in services.MIGRATIONS for it in ("-f", path)]
+        for_psql = [argument for path in services.MIGRATIONS for argument in ("-f", path)]
         timed = postgres.sql(service.database, "-1", "-c", r"\timing on", *for_psql)
         report.migration_ms.append(sum(map(float, re.findall(r"^Time: ([\d.]+) ms", timed, re.M))))
         postgres.drop_database(service.database)

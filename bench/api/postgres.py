@@ -93,7 +93,7 @@ class Postgres:
 
     def url(self, database: str, **parameters: int) -> str:
         """Returns where a database is, as a URL."""
-        query = "&".join(["sslmode=disable", *(f"{name}={it}" for name, it in parameters.items())])
+        query = "&".join(["sslmode=disable", *(f"{name}={value}" for name, value in parameters.items())])
         return f"postgres://postgres:{self.password}@127.0.0.1:{self.port}/{database}?{query}"
 
     def _psql(self, database: str, *args: str | Path) -> subprocess.CompletedProcess:

@@ -36,12 +36,12 @@ class Report:
 
     def median(self, load: str, service: str, what: str) -> float:
         """Returns the median over the rounds."""
-        return median(getattr(it, what) for it in self.samples[load][service])
+        return median(getattr(sample, what) for sample in self.samples[load][service])
 
     def better_go(self, load: str) -> str:
         """Returns which pool made the Go service faster at a load."""
-        pools = [it for it in self.samples[load] if it.removeprefix("go ").isdigit()]
-        return max(pools, key=lambda it: self.median(load, it, "rate"))
+        pools = [service for service in self.samples[load] if service.removeprefix("go ").isdigit()]
+        return max(pools, key=lambda pool: self.median(load, pool, "rate"))
 
     def ratios(self, load: str, other: str) -> list[float]:
         """Returns how many times the rate of another service ours was, round by round."""
@@ -50,18 +50,18 @@ class Report:
 
     def at_half(self, kind: str) -> list[tuple[str, str, list[Sample]]]:
         """Returns what was sent at a fixed rate: the load, the service and its samples."""
-        loads = [it for it in self.samples if it.startswith(f"{kind} at ")]
-        return [(load, *it) for load in loads for it in self.samples[load].items()]
+        loads = [load for load in self.samples if load.startswith(f"{kind} at ")]
+        return [(load, *samples) for load in loads for samples in self.samples[load].items()]
 
     def broken_promises(self) -> list[str]:
         """Returns what must hold on any machine, and did not."""
         found = []
         for load, services in self.samples.items():
             for service, samples in services.items():
-                failed = sum(it.not_2xx + it.broken for it in samples)
+                failed = sum(sample.not_2xx + sample.broken for sample in samples)
                 if failed:
                     found.append(f"{service}, {load}: {failed} requests failed")
-                if min(it.rate for it in samples) == 0:
+                if min(sample.rate for sample in samples) == 0:
                     found.append(f"{service}, {load}: a round without an answer")
         peak = self.resident_mib["api"][0]
         if peak > MIB_AT_MOST:
@@ -78,7 +78,7 @@ class Report:
                 if seen < times:
                     found.append(f"{LOADS[load]}: {seen:.2f} times the rate of {other}, at least {times}")
             shared = self.at_half(load)[0][0]
-            ours, theirs = (self.median(shared, it, "p99_ms") for it in ("api", go))
+            ours, theirs = (self.median(shared, service, "p99_ms") for service in ("api", go))
             if ours > theirs:
                 found.append(f"{shared} a second: p99 {ours:.2f} ms, at most {theirs:.2f} as {go}")
         ready = median(self.ready_ms)
@@ -97,10 +97,10 @@ class Report:
                       "| CPU µs | PostgreSQL µs |",
                       "|---|---:|---:|---:|---:|---:|---:|---:|"]
             for service, samples in services.items():
-                rates = [it.rate for it in samples]
-                each = [self.median(load, service, it) for it in ("p50_ms", "p99_ms")]
-                worst = max(it.max_ms for it in samples)
-                costs = [self.median(load, service, it) for it in ("cpu_us", "postgres_us")]
+                rates = [sample.rate for sample in samples]
+                each = [self.median(load, service, column) for column in ("p50_ms", "p99_ms")]
+                worst = max(sample.max_ms for sample in samples)
+                costs = [self.median(load, service, column) for column in ("cpu_us", "postgres_us")]
                 lines.append(
                     f"| {service} | {median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} "
                     f"| {each[0]:.2f} | {each[1]:.2f} | {worst:.1f} "
@@ -111,7 +111,7 @@ class Report:
             lines.append("")
             for other in (self.better_go(load), "go batching"):
                 ratios = self.ratios(load, other)
-                postgres = [self.median(load, it, "postgres_us") for it in (other, "api")]
+                postgres = [self.median(load, service, "postgres_us") for service in (other, "api")]
                 lines += [f"api / {other}: {median(ratios):.2f} times the rate (rounds: "
                           f"{min(ratios):.2f} to {max(ratios):.2f}), with {postgres[1]:.0f} µs of "
                           f"PostgreSQL for each request beside {postgres[0]:.0f}", ""]
@@ -134,9 +134,9 @@ class Report:
                  "| load, per second | service | p50 ms | p99 ms | max ms | CPU µs | PostgreSQL µs |",
                  "|---|---|---:|---:|---:|---:|---:|"]
         for load, service, samples in self.at_half("get") + self.at_half("put"):
-            p50, p99, cpu, postgres = (self.median(load, service, it) for it in
+            p50, p99, cpu, postgres = (self.median(load, service, column) for column in
                                        ("p50_ms", "p99_ms", "cpu_us", "postgres_us"))
-            worst = max(it.max_ms for it in samples)
+            worst = max(sample.max_ms for sample in samples)
             lines.append(f"| {load} | {service} | {p50:.2f} | {p99:.2f} | {worst:.1f} "
                          f"| {cpu:.0f} | {postgres:.0f} |")
         return [*lines, ""]

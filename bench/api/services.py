@@ -25,9 +25,9 @@ class Service:
         self.port = free_port()
         self.database = name.replace(" ", "_")
         self._postgres = postgres
-        self._command = [str(it).replace("{port}", str(self.port)) for it in command]
-        self._environment = {name: it.replace("{port}", str(self.port))
-                             for name, it in environment.items()}
+        self._command = [str(word).replace("{port}", str(self.port)) for word in command]
+        self._environment = {name: value.replace("{port}", str(self.port))
+                             for name, value in environment.items()}
         self.process: subprocess.Popen | None = None
 
     def start(self, log: Path) -> float:
@@ -91,15 +91,15 @@ def with_descendants(pid: int) -> list[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except ENDED:
         return []
-    return [pid, *(it for child in children for it in with_descendants(int(child)))]
+    return [pid, *(descendant for child in children for descendant in with_descendants(int(child)))]
 
 
 def cpu_seconds(pid: int) -> float:
     """Returns the processor time of a process and all that it started, ended ones included."""
     ticks = 0
-    for it in with_descendants(pid):
+    for process in with_descendants(pid):
         try:
-            fields = Path(f"/proc/{it}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         except ENDED:
             continue
         # User and system time, of the process and of those children that it has waited for.

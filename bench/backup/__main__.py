@@ -39,8 +39,8 @@ def main() -> int:
     report.write(arguments.report)
     print(report.page())
     missed = report.broken_promises() + ([] if arguments.quick else report.missed_goals())
-    for it in missed:
-        print(f"missed: {it}")
+    for goal in missed:
+        print(f"missed: {goal}")
     return 1 if missed else 0
 
 
@@ -79,7 +79,7 @@ def measure(stage: Stage, arguments: argparse.Namespace) -> Report:
     # pgBackRest refuses a command that does not have its name.
     archive = stage.directory / "archive-with-pgbackrest-too"
     archive.write_text("#!/bin/sh -e\n" + "".join(
-        f"{it.archive_command().replace('%p', '$1')}\n" for it in (ours, theirs)))
+        f"{tool.archive_command().replace('%p', '$1')}\n" for tool in (ours, theirs)))
     archive.chmod(0o755)
     for name, value in stage.s3.environment.items():
         os.environ[name] = value

@@ -49,7 +49,7 @@ class Cluster:
         rows = int(gigabytes * 1e9 / TABLES / BYTES_OF_A_ROW)
         # Without a log of it, the load takes half as long.
         self.start(wal_level="minimal", max_wal_senders=0, archive_mode="off")
-        self.sql("\n".join(ROWS.format(name=f"bench_{it}", rows=rows) for it in range(TABLES)) + "VACUUM;")
+        self.sql("\n".join(ROWS.format(name=f"bench_{number}", rows=rows) for number in range(TABLES)) + "VACUUM;")
         self.stop()
         self.start(wal_level="replica", archive_mode="off", wal_keep_size="64GB")
         first = int(self.sql("SELECT pg_walfile_name(pg_switch_wal());")[8:], 16) + 1
@@ -61,22 +61,22 @@ class Cluster:
         for name in whole[:segments]:
             shutil.copy(self.data / "pg_wal" / name, self.segments)
         if self._user:
-            for it in self.segments.iterdir():
-                shutil.chown(it, self._user, self._user)
+            for segment in self.segments.iterdir():
+                shutil.chown(segment, self._user, self._user)
         self.stop()
 
     def _whole_segments(self, first: int) -> list[str]:
         """Returns the segments from a number on that are written to their end."""
         now = self.sql("SELECT pg_walfile_name(pg_current_wal_lsn());")
-        names = sorted(it.name for it in (self.data / "pg_wal").iterdir() if len(it.name) == 24)
-        return [it for it in names if int(it[8:], 16) >= first and it < now]
+        names = sorted(path.name for path in (self.data / "pg_wal").iterdir() if len(path.name) == 24)
+        return [name for name in names if int(name[8:], 16) >= first and name < now]
 
     def start(self, **settings: object) -> None:
         """Starts the server; fsync is off, because nothing here measures it."""
         chosen = {"listen_addresses": "", "unix_socket_directories": self.socket, "port": self.port,
                   "fsync": "off", "max_wal_size": "4GB", "shared_buffers": "128MB", "autovacuum": "off",
                   "checkpoint_timeout": "1h", **settings}
-        (self.data / "postgresql.auto.conf").write_text("".join(f"{it} = '{to}'\n" for it, to in chosen.items()))
+        (self.data / "postgresql.auto.conf").write_text("".join(f"{setting} = '{to}'\n" for setting, to in chosen.items()))
         self.run("pg_ctl", "start", "--silent", "--pgdata", self.data, "--wait", "--log", self.data.parent / "socket/log")
 
     def stop(self) -> None:
@@ -105,12 +105,12 @@ class Cluster:
         for directory, names, files in os.walk(self.data):
             if Path(directory) == self.data:
                 names.remove("pg_wal")
-            total += sum((Path(directory) / it).lstat().st_size for it in files)
+            total += sum((Path(directory) / name).lstat().st_size for name in files)
         return total
 
     def run(self, program: str, *arguments: object, given: str = "") -> str:
         """Runs one of PostgreSQL's programs."""
-        command = [self._binaries / program, *(str(it) for it in arguments)]
+        command = [self._binaries / program, *(str(argument) for argument in arguments)]
         done = subprocess.run(command, input=given, stdout=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
                               text=True, check=True, cwd="/", user=self._user, group=self._user,
                               extra_groups=[] if self._user else None)

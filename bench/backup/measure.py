@@ -33,7 +33,7 @@ def run(command: Sequence[str | Path], *, user: str | None, environment: dict[st
         # What the commands before have left to be written is not this one's to write: `syncfs` would.
         os.sync()
         began = time.monotonic()
-        child = subprocess.Popen([str(it) for it in command], stdin=subprocess.DEVNULL, stdout=output,
+        child = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=output,
                                  stderr=output, cwd=directory, env=environment, user=user, group=user,
                                  extra_groups=[] if user else None)
         watch = Watch(child.pid) if watch_memory else None
@@ -43,7 +43,7 @@ def run(command: Sequence[str | Path], *, user: str | None, environment: dict[st
         rss_mib = watch.stop() if watch else usage.ru_maxrss / 1024
         if child.returncode != 0:
             output.seek(0)
-            words = " ".join(str(it) for it in command)
+            words = " ".join(str(word) for word in command)
             raise RuntimeError(f"`{words}` ended with {child.returncode}: {output.read().strip()}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, rss_mib)
 
@@ -66,7 +66,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._stop.wait(LOOK_EVERY):
-            self._most = max(self._most, sum(rss_mib(it) for it in tree(self._pid)))
+            self._most = max(self._most, sum(rss_mib(process) for process in tree(self._pid)))
 
 
 def tree(pid: int) -> list[int]:
@@ -75,7 +75,7 @@ def tree(pid: int) -> list[int]:
     for parent in found:
         try:
             for task in Path(f"/proc/{parent}/task").iterdir():
-                found += [int(it) for it in (task / "children").read_text().split()]
+                found += [int(child) for child in (task / "children").read_text().split()]
         except OSError:
             continue
     return found

@@ -39,13 +39,13 @@ class Report:
     def add(self, what: str, buckets: int, who: str, costs: list[Cost]) -> None:
         """Adds one round: a cost, or one for each segment."""
         self.costs.setdefault(what, {}).setdefault(buckets, {}).setdefault(who, []).append(costs)
-        seconds, cpu = (median(getattr(it, name) for it in costs) for name in ("seconds", "cpu_seconds"))
+        seconds, cpu = (median(getattr(cost, name) for cost in costs) for name in ("seconds", "cpu_seconds"))
         print(f"{NAMES[what]}, {buckets} bucket(s), {who}: {seconds:.3f} s, {cpu:.3f} s of CPU, "
-              f"{max(it.rss_mib for it in costs):.0f} MiB", flush=True)
+              f"{max(cost.rss_mib for cost in costs):.0f} MiB", flush=True)
 
     def rounds(self, what: str, buckets: int, who: str, name: str) -> list[float]:
         """Returns a figure of each round."""
-        return [median(getattr(it, name) for it in costs) for costs in self.costs[what][buckets][who]]
+        return [median(getattr(cost, name) for cost in costs) for costs in self.costs[what][buckets][who]]
 
     def ratio(self, what: str, buckets: int, name: str) -> list[float]:
         """Returns how many times the peer's a figure of ours is, in each round."""
@@ -54,7 +54,7 @@ class Report:
 
     def memory(self, what: str, buckets: int, who: str) -> float:
         """Returns the most memory that was seen."""
-        return max(it.rss_mib for costs in self.costs[what][buckets][who] for it in costs)
+        return max(cost.rss_mib for costs in self.costs[what][buckets][who] for cost in costs)
 
     def broken_promises(self) -> list[str]:
         """Returns what must hold on any machine, and did not."""
@@ -71,7 +71,7 @@ class Report:
                 if ratio > most:
                     found.append(f"{NAMES[what]}, {buckets} bucket(s), {name}: {ratio:.2f} times pgBackRest's, "
                                  f"at most {most}")
-        one, two = (median(self.rounds("backup", it, OURS, "cpu_seconds")) for it in (1, 2))
+        one, two = (median(self.rounds("backup", buckets, OURS, "cpu_seconds")) for buckets in (1, 2))
         if two > SECOND_BUCKET_AT_MOST * one:
             found.append(f"the second bucket of a backup costs {two / one - 1:.0%} more CPU, "
                          f"at most {SECOND_BUCKET_AT_MOST - 1:.0%}")
@@ -90,14 +90,14 @@ class Report:
         return "\n".join(lines)
 
     def _row(self, what: str, buckets: int, who: str) -> str:
-        seconds, cpu = (median(self.rounds(what, buckets, who, it)) for it in ("seconds", "cpu_seconds"))
+        seconds, cpu = (median(self.rounds(what, buckets, who, column)) for column in ("seconds", "cpu_seconds"))
         if what in WHOLE:
             figures = f"{self.raw_bytes / 1e6 / seconds:.0f} | {cpu / (self.raw_bytes / 1e9):.2f}"
         else:
             figures = f"{1000 * seconds:.0f} | {1000 * cpu:.0f}"
         ratios = "| "
         if who == OURS:
-            ratios = " | ".join(span(self.ratio(what, buckets, it)) for it in ("seconds", "cpu_seconds"))
+            ratios = " | ".join(span(self.ratio(what, buckets, column)) for column in ("seconds", "cpu_seconds"))
         memory = self.memory(what, buckets, who)
         return f"| {NAMES[what]} | {buckets} | {who} | {figures} | {memory:.0f} | {ratios} |"
 

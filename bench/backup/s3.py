@@ -67,7 +67,7 @@ class S3:
 
     def stored_bytes(self, bucket: str) -> int:
         """Returns how much a bucket holds."""
-        return sum(it.stat().st_size for it in (self.root / bucket).rglob("*") if it.is_file())
+        return sum(path.stat().st_size for path in (self.root / bucket).rglob("*") if path.is_file())
 
     def _certify(self) -> None:
         """Makes a CA, and a certificate of it for localhost: a leaf that signs itself is not for servers."""
@@ -80,7 +80,7 @@ class S3:
         (self._directory / "leaf.ext").write_text("subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
         openssl("x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
                 "-days", "2", "-extfile", "leaf.ext", "-out", "leaf.crt")
-        both = [(self._directory / it).read_text() for it in ("leaf.key", "leaf.crt")]
+        both = [(self._directory / name).read_text() for name in ("leaf.key", "leaf.crt")]
         (self._directory / "leaf.pem").write_text("".join(both))
 
     def _start(self) -> None:
@@ -95,16 +95,16 @@ class S3:
     def _run(self, name: str, *command: str | Path) -> None:
         log = (self._directory / f"{name}.log").open("w")
         self._running.append(subprocess.Popen(
-            [str(it) for it in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
+            [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
             user=self._user, group=self._user, extra_groups=[] if self._user else None))
 
 
 def free_ports(number: int) -> list[int]:
     """Returns ports on which nothing listens."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [it.getsockname()[1] for it in held]
-    for it in held:
-        it.close()
+    ports = [listener.getsockname()[1] for listener in held]
+    for listener in held:
+        listener.close()
     return ports
 
 

@@ -142,7 +142,7 @@ class PgBackRest:
 
     def _write_settings(self, repositories: int) -> None:
         stage = self._stage
-        lines = ["[global]", *(f"{it}-path={stage.directory / it}" for it in ("lock", "spool", "log")),
+        lines = ["[global]", *(f"{name}-path={stage.directory / name}" for name in ("lock", "spool", "log")),
                  "log-level-file=off", "log-level-console=warn", "start-fast=y", "compress-type=zst",
                  f"process-max={PARALLELISM}"]
         for number, bucket in enumerate(stage.s3.buckets[:repositories], 1):

@@ -48,8 +48,8 @@ def main() -> int:
     report.write(arguments.report)
     print(report.page())
     missed = report.broken_promises() + ([] if arguments.quick else report.missed_goals())
-    for it in missed:
-        print(f"missed: {it}")
+    for goal in missed:
+        print(f"missed: {goal}")
     return 1 if missed else 0
 
 

@@ -54,7 +54,7 @@ class Causeway:
         """Returns the processes of a node's agent or guard."""
         settings = f"{self._directory}/node-{node}"
         found = processes.with_arguments(part)
-        return [it for it in found if settings in Path(f"/proc/{it}/cmdline").read_text()]
+        return [pid for pid in found if settings in Path(f"/proc/{pid}/cmdline").read_text()]
 
     def postmaster_killed(self, node: str) -> None:
         """Kills the postmaster of a node, whose agent and guard are alive."""

@@ -179,7 +179,7 @@ class Patroni:
 
     def _leader(self, name: str) -> str | None:
         members = self._get(name, "cluster").get("members", [])
-        return next((it["name"] for it in members if it["role"] == "leader"), None)
+        return next((member["name"] for member in members if member["role"] == "leader"), None)
 
     def _role(self, name: str) -> str:
         status = self._get(name, "patroni")

@@ -38,7 +38,7 @@ def with_arguments(*wanted: str) -> list[int]:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if all(it in words for it in wanted):
+        if all(word in words for word in wanted):
             found.append(int(entry.name))
     return found
 

@@ -48,32 +48,32 @@ class Report:
 
     def seconds(self, fault: str, system: str) -> list[float]:
         """Returns how long writes were interrupted, each time."""
-        return [it.downtime_seconds for it in self.failovers.get(fault, {}).get(system, [])]
+        return [failover.downtime_seconds for failover in self.failovers.get(fault, {}).get(system, [])]
 
     def split_brain(self, fault: str, system: str) -> float:
         """Returns the longest split-brain."""
-        return max(it.split_brain_seconds for it in self.failovers[fault][system])
+        return max(failover.split_brain_seconds for failover in self.failovers[fault][system])
 
     def broken_promises(self) -> list[str]:
         """Returns what must hold on any machine, and did not."""
         found = [f"causeway, {fault}: two nodes acknowledged writes for {seconds:.2f} s"
                  for fault in self.failovers if (seconds := self.split_brain(fault, "causeway")) > 0]
-        return found + [f"{it.process}: {it.pss_mib:.1f} MiB, at most {MIB_AT_MOST}"
-                        for it in self.idle if it.system == "causeway" and it.pss_mib > MIB_AT_MOST]
+        return found + [f"{usage.process}: {usage.pss_mib:.1f} MiB, at most {MIB_AT_MOST}"
+                        for usage in self.idle if usage.system == "causeway" and usage.pss_mib > MIB_AT_MOST]
 
     def missed_goals(self) -> list[str]:
         """Returns what holds on a quiet machine, and did not."""
         found = []
         for fault, times in TIMES_PATRONI.items():
-            ours, theirs = (median(self.seconds(fault, it)) for it in ("causeway", "patroni"))
+            ours, theirs = (median(self.seconds(fault, cluster)) for cluster in ("causeway", "patroni"))
             if ours > times * theirs:
                 found.append(f"{fault}: {ours:.1f} s, and Patroni {theirs:.1f} s; at most {times} times")
         promotion = median(self.seconds("promoted by command", "causeway"))
         if promotion > PROMOTION_SECONDS_AT_MOST:
             found.append(f"promoted by command: {promotion:.1f} s, at most {PROMOTION_SECONDS_AT_MOST} s")
-        return found + [f"{it.process}: {it.cpu_percent:.2f} % of a core, at most {CPU_PERCENT_AT_MOST} %"
-                        for it in self.idle
-                        if it.system == "causeway" and it.cpu_percent > CPU_PERCENT_AT_MOST]
+        return found + [f"{usage.process}: {usage.cpu_percent:.2f} % of a core, at most {CPU_PERCENT_AT_MOST} %"
+                        for usage in self.idle
+                        if usage.system == "causeway" and usage.cpu_percent > CPU_PERCENT_AT_MOST]
 
     def page(self) -> str:
         """Returns the tables."""
@@ -84,11 +84,11 @@ class Report:
             if not ours or not theirs:
                 continue
             ratio = f"{median(ours) / median(theirs):.2f}" if median(theirs) >= 0.2 else "-"
-            both = [f"{self.split_brain(fault, it):.1f} s" for it in ("causeway", "patroni")]
+            both = [f"{self.split_brain(fault, cluster):.1f} s" for cluster in ("causeway", "patroni")]
             lines.append(f"| {fault} | {span(ours)} | {span(theirs)} | {ratio} | {' | '.join(both)} |")
         lines += ["", "| idle | CPU, % of a core | PSS, MiB | RSS, MiB |", "|---|---|---|---|"]
-        lines += [f"| {it.system}: {it.process} | {it.cpu_percent:.2f} | {it.pss_mib:.1f} | {it.rss_mib:.1f} |"
-                  for it in self.idle]
+        lines += [f"| {usage.system}: {usage.process} | {usage.cpu_percent:.2f} | {usage.pss_mib:.1f} | {usage.rss_mib:.1f} |"
+                  for usage in self.idle]
         return "\n".join(lines) + "\n"
 
     def write(self, directory: Path) -> None:

@@ -133,7 +133,7 @@ class Writers:
     def _spans(moments: list[float], since: float) -> list[tuple[float, float]]:
         """Returns when a node was writable: rows less than half a second apart are of one time."""
         spans: list[tuple[float, float]] = []
-        for at in (it for it in list(moments) if it >= since):
+        for at in (at for at in list(moments) if at >= since):
             if spans and at - spans[-1][1] < 0.5:
                 spans[-1] = (spans[-1][0], at)
             else:

@@ -68,15 +68,15 @@ func (b batcher) write(ctx context.Context, username string, born time.Time) err
 	return err
 }
 
-func submit(ctx context.Context, queue chan request, it request) (time.Time, error) {
-	it.answer = make(chan answer, 1)
+func submit(ctx context.Context, queue chan request, pending request) (time.Time, error) {
+	pending.answer = make(chan answer, 1)
 	select {
-	case queue <- it:
+	case queue <- pending:
 	case <-ctx.Done():
 		return time.Time{}, ctx.Err()
 	}
 	select {
-	case found := <-it.answer:
+	case found := <-pending.answer:
 		return found.born, found.err
 	case <-ctx.Done():
 		return time.Time{}, ctx.Err()
@@ -90,8 +90,8 @@ func work(ctx context.Context, connection *pgx.Conn, queue chan request,
 		batch = append(batch[:0], first)
 		for more := true; more && len(batch) < most; {
 			select {
-			case it := <-queue:
-				batch = append(batch, it)
+			case pending := <-queue:
+				batch = append(batch, pending)
 			default:
 				more = false
 			}
@@ -102,8 +102,8 @@ func work(ctx context.Context, connection *pgx.Conn, queue chan request,
 
 func runReads(ctx context.Context, connection *pgx.Conn, batch []request) {
 	names := make([]string, len(batch))
-	for i, it := range batch {
-		names[i] = it.username
+	for i, pending := range batch {
+		names[i] = pending.username
 	}
 	found := make(map[string]time.Time, len(batch))
 	var name string
@@ -115,12 +115,12 @@ func runReads(ctx context.Context, connection *pgx.Conn, batch []request) {
 			return nil
 		})
 	}
-	for _, it := range batch {
-		born, known := found[it.username]
+	for _, pending := range batch {
+		born, known := found[pending.username]
 		if err == nil && !known {
-			it.answer <- answer{err: errUnknown}
+			pending.answer <- answer{err: errUnknown}
 		} else {
-			it.answer <- answer{born, err}
+			pending.answer <- answer{born, err}
 		}
 	}
 }
@@ -128,15 +128,15 @@ func runReads(ctx context.Context, connection *pgx.Conn, batch []request) {
 // runWrites keeps the last of those that have one name: a statement may not write a row twice.
 func runWrites(ctx context.Context, connection *pgx.Conn, batch []request) {
 	last := make(map[string]time.Time, len(batch))
-	for _, it := range batch {
-		last[it.username] = it.born
+	for _, pending := range batch {
+		last[pending.username] = pending.born
 	}
 	names, dates := make([]string, 0, len(last)), make([]time.Time, 0, len(last))
 	for name, born := range last {
 		names, dates = append(names, name), append(dates, born)
 	}
 	_, err := connection.Exec(ctx, writeMany, names, dates)
-	for _, it := range batch {
-		it.answer <- answer{err: err}
+	for _, pending := range batch {
+		pending.answer <- answer{err: err}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-var errUnknown = errors.New("nobody has this name")
+var errUnknown = errors.New("no user has this name")
 
 // A store reads and writes dates of birth. A write has been committed when it returns.
 type store interface {
@@ -108,8 +108,8 @@ func (s service) remember(w http.ResponseWriter, r *http.Request, username strin
 }
 
 func isUsername(text string) bool {
-	for _, it := range []byte(text) {
-		if (it < 'A' || 'Z' < it) && (it < 'a' || 'z' < it) {
+	for _, letter := range []byte(text) {
+		if (letter < 'A' || 'Z' < letter) && (letter < 'a' || 'z' < letter) {
 			return false
 		}
 	}

@@ -10,7 +10,7 @@ local requests, dates, load
 
 -- Person 407 is called "eah": usernames have no digits. See fill.sql.
 local function name(number)
-  local digit = function(it) return string.char(97 + tonumber(it)) end
+  local digit = function(decimal) return string.char(97 + tonumber(decimal)) end
   return (tostring(number):gsub("%d", digit))
 end
 

@@ -136,10 +136,10 @@ func readAnswer(answers *bufio.Reader) (ok bool, err error) {
 
 func report(results []seen, took time.Duration) {
 	var all seen
-	for _, it := range results {
-		all.times = append(all.times, it.times...)
-		all.not2xx += it.not2xx
-		all.broken += it.broken
+	for _, result := range results {
+		all.times = append(all.times, result.times...)
+		all.not2xx += result.not2xx
+		all.broken += result.broken
 	}
 	sort.Slice(all.times, func(a, b int) bool { return all.times[a] < all.times[b] })
 	at := func(part float64) float64 {
