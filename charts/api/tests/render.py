@@ -135,7 +135,7 @@ def at(node, path):
 def render(chart, values):
     rendered = chart.render(values, name="shop", namespace="causeway")
     manifests = [text for path, text in rendered.items() if path.endswith(".yaml")]
-    return [it for text in manifests for it in yaml.safe_load_all(text) if it]
+    return [manifest for text in manifests for manifest in yaml.safe_load_all(text) if manifest]
 
 
 def valid(check, where, manifest):
@@ -154,11 +154,11 @@ def valid(check, where, manifest):
 
 
 def of_kind(manifests, kind):
-    return [it for it in manifests if it["kind"] == kind]
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def pods(manifests):
-    return [it for it in manifests if it["kind"] in ("Deployment", "Job")]
+    return [manifest for manifest in manifests if manifest["kind"] in ("Deployment", "Job")]
 
 
 def confined(check, where, owner):
@@ -184,21 +184,21 @@ def confined(check, where, owner):
         check.that(not container["image"].endswith(":latest"), f"{where}: the image is latest")
         pinned = re.search(r"(@sha256:[0-9a-f]{64}|:[^/:]+)$", container["image"])
         check.that(pinned, f"{where}: the image {container['image']} has neither digest nor tag")
-        mounted = {it["name"] for it in container["volumeMounts"]}
-        check.that(mounted == {it["name"] for it in spec["volumes"]}, f"{where}: volumes and mounts differ")
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        check.that(mounted == {volume["name"] for volume in spec["volumes"]}, f"{where}: volumes and mounts differ")
         for variable in container.get("env", []):
             check.that("valueFrom" not in variable, f"{where}: {variable['name']} has valueFrom")
-        check.that(all("secretRef" not in it for it in container.get("envFrom", [])),
+        check.that(all("secretRef" not in source for source in container.get("envFrom", [])),
                    f"{where}: a Secret is in the environment")
 
 
 def settings_of(manifests):
     """Returns the environment of the API, and of the migration if enabled."""
-    plain = [it for it in of_kind(manifests, "ConfigMap") if "LISTEN" in it["data"]]
-    environments = [it["data"] for it in plain]
+    plain = [config_map for config_map in of_kind(manifests, "ConfigMap") if "LISTEN" in config_map["data"]]
+    environments = [config_map["data"] for config_map in plain]
     for job in of_kind(manifests, "Job"):
         container = job["spec"]["template"]["spec"]["containers"][0]
-        environments.append({it["name"]: it["value"] for it in container["env"]})
+        environments.append({variable["name"]: variable["value"] for variable in container["env"]})
     return environments
 
 
@@ -233,19 +233,19 @@ def holds(check, where, manifests, readiness):
     check.that(pod["terminationGracePeriodSeconds"] >= seconds["SHUTDOWN_DELAY"] + seconds["SHUTDOWN_TIMEOUT"],
                f"{where}: SIGKILL comes before the shutdown ends")
     check.that(at(spec, "strategy.rollingUpdate.maxUnavailable") == 0, f"{where}: an upgrade reduces the number of pods")
-    zones = [it for it in pod["topologySpreadConstraints"] if it["topologyKey"] == "topology.kubernetes.io/zone"]
+    zones = [constraint for constraint in pod["topologySpreadConstraints"] if constraint["topologyKey"] == "topology.kubernetes.io/zone"]
     check.that(len(zones) == 1, f"{where}: pods are not spread over zones")
 
     # Selectors.
     selected = spec["selector"]["matchLabels"]
     check.that(selected.items() <= labels.items(), f"{where}: the Deployment does not select its pods")
-    migrations = [it["spec"]["template"]["metadata"]["labels"] for it in of_kind(manifests, "Job")]
-    check.that(all(not selected.items() <= it.items() for it in migrations), f"{where}: migrations are selected as pods")
+    migrations = [job["spec"]["template"]["metadata"]["labels"] for job in of_kind(manifests, "Job")]
+    check.that(all(not selected.items() <= labels.items() for labels in migrations), f"{where}: migrations are selected as pods")
     service, = of_kind(manifests, "Service")
     check.that(service["spec"]["selector"] == selected, f"{where}: the Service selects other pods")
     check.that(service["spec"]["type"] == "ClusterIP", f"{where}: the Service is not a ClusterIP")
-    ports = {it["name"] for it in container["ports"]}
-    check.that({it["targetPort"] for it in service["spec"]["ports"]} <= ports, f"{where}: a targetPort has no container port")
+    ports = {port["name"] for port in container["ports"]}
+    check.that({port["targetPort"] for port in service["spec"]["ports"]} <= ports, f"{where}: a targetPort has no container port")
     for monitor in of_kind(manifests, "ServiceMonitor"):
         found = monitor["spec"]["selector"]["matchLabels"]
         check.that(found.items() <= service["metadata"]["labels"].items(), f"{where}: the ServiceMonitor selects no Service")
@@ -263,7 +263,7 @@ def holds(check, where, manifests, readiness):
     # Network policies: one per pod in both directions, without an open rule.
     policies = of_kind(manifests, "NetworkPolicy")
     for owned in [labels, *migrations]:
-        own = [it for it in policies if it["spec"]["podSelector"]["matchLabels"].items() <= owned.items()]
+        own = [policy for policy in policies if policy["spec"]["podSelector"]["matchLabels"].items() <= owned.items()]
         check.that(len(own) == 1 and set(own[0]["spec"]["policyTypes"]) == {"Ingress", "Egress"},
                    f"{where}: not every pod has one policy in both directions")
     for policy in policies:
@@ -273,16 +273,16 @@ def holds(check, where, manifests, readiness):
                  for peer in rule.get("from", []) + rule.get("to", [])]
         check.that(all(peer and not at(peer, "ipBlock.cidr") in ("0.0.0.0/0", "::/0") for peer in peers),
                    f"{where}: {policy['metadata']['name']} contains every address")
-        anywhere = [it for it in policy["spec"]["egress"] if not it.get("to")]
-        check.that(all([p["port"] for p in it["ports"]] == [443] for it in anywhere),
+        anywhere = [rule for rule in policy["spec"]["egress"] if not rule.get("to")]
+        check.that(all([p["port"] for p in rule["ports"]] == [443] for rule in anywhere),
                    f"{where}: {policy['metadata']['name']} allows ports other than 443 to every address")
 
     # Hooks that run before a release must not need its objects.
-    before = [it for it in manifests if "helm.sh/hook" in it["metadata"].get("annotations", {})]
-    made_before = {(it["kind"], it["metadata"]["name"]) for it in before}
-    made_later = {(it["kind"], it["metadata"]["name"]) for it in manifests if it not in before}
-    fetched = {it["spec"]["target"]["name"] for it in of_kind(before, "ExternalSecret")}
-    later = {it["spec"]["target"]["name"] for it in of_kind(manifests, "ExternalSecret")} - fetched
+    before = [manifest for manifest in manifests if "helm.sh/hook" in manifest["metadata"].get("annotations", {})]
+    made_before = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in before}
+    made_later = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests if manifest not in before}
+    fetched = {secret["spec"]["target"]["name"] for secret in of_kind(before, "ExternalSecret")}
+    later = {secret["spec"]["target"]["name"] for secret in of_kind(manifests, "ExternalSecret")} - fetched
     for job in of_kind(manifests, "Job"):
         hook = at(job, "metadata.annotations").get("helm.sh/hook")
         check.that(hook == "pre-install,pre-upgrade", f"{where}: the migration does not run before the release")
@@ -308,7 +308,7 @@ def contradictions_rejected(check, chart):
         except (helm_python.HelmValuesError, helm_python.HelmRenderError) as error:
             said = str(error)
         check.that(sentence in said, f"{changes}: expected «{sentence}», got {said}")
-        tried |= {int(it) for it in re.findall(r"validation\.yaml:(\d+)", said)}
+        tried |= {int(line) for line in re.findall(r"validation\.yaml:(\d+)", said)}
     for rule in sorted(rules - tried):
         check.that(False, f"no case for {lines[rule - 1]}")
 
@@ -332,7 +332,7 @@ def every_setting_covered(check, chart):
     # The chart sets LISTEN instead of PORT; ElastiCache has a certificate of a public CA.
     elsewhere = {"PORT", "REDIS_TLS_CA_FILE"}
     own = set().union(*settings_of(render(chart, example("eks.yaml") | {"extraEnv": {}})))
-    own = {it.removesuffix("_FILE") for it in own} - secret
+    own = {variable.removesuffix("_FILE") for variable in own} - secret
     check.that(documented == allowed | own | secret | elsewhere,
                f"settings missing from the reference or the schema: {documented ^ (allowed | own | secret | elsewhere)}")
     check.that(not allowed & (own | secret), f"settings that can be set twice: {allowed & (own | secret)}")
@@ -352,11 +352,11 @@ def main():
     with helm_python.Chart.load(CHART) as chart:
         for name, values in renderings.items():
             report = helm_python.lint(CHART, values, strict=True)
-            told = [it for it in report["messages"] if it["severity"] > 1] + report["errors"]
+            told = [message for message in report["messages"] if message["severity"] > 1] + report["errors"]
             check.that(not told, f"{name}: lint: {told}")
             rendered = render(chart, values)
             manifests += len(rendered)
-            names = [(it["kind"], it["metadata"]["name"]) for it in rendered]
+            names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered]
             check.that(len(names) == len(set(names)), f"{name}: two objects have one name")
             for manifest in rendered:
                 valid(check, name, manifest)
@@ -365,8 +365,8 @@ def main():
         unknown_names_rejected(check, chart.schema)
         every_setting_covered(check, chart)
 
-    for it in check.wrong:
-        print(f"chart: {it}", file=sys.stderr)
+    for finding in check.wrong:
+        print(f"chart: {finding}", file=sys.stderr)
     print(f"chart: {len(renderings)} renderings, {manifests} manifests, {len(REJECTED)} rejections: "
           f"{check.looked_at - len(check.wrong)} of {check.looked_at} checks passed")
     return 1 if check.wrong else 0
