@@ -25,7 +25,7 @@ class Engine:
         if host:
             self.environment["DOCKER_HOST"] = host
         known = ([docker, "compose"], ["docker-compose"])
-        self.compose = next((it for it in known if self._try([*it, "version"])), None)
+        self.compose = next((program for program in known if self._try([*program, "version"])), None)
 
     def answers(self):
         return self._try([self.docker, "info"])

@@ -28,11 +28,11 @@ class Image(unittest.TestCase):
         self.assertLessEqual(self.about["Size"], MAX_BYTES)
 
     def test_contains_only_the_program_and_its_libraries(self):
-        programs = [it for it in self.files if "/bin/" in it or "/sbin/" in it]
+        programs = [path for path in self.files if "/bin/" in path or "/sbin/" in path]
         self.assertEqual(programs, ["usr/local/bin/api"])
-        self.assertEqual([it for it in self.files if it.endswith("/sh") or "apt" in it], [])
-        loaded = {it.rsplit("/", 1)[1].split(".so")[0] for it in self.files if ".so" in it}
-        loaded = {it for it in loaded if not it.startswith("ld-linux")}
+        self.assertEqual([path for path in self.files if path.endswith("/sh") or "apt" in path], [])
+        loaded = {path.rsplit("/", 1)[1].split(".so")[0] for path in self.files if ".so" in path}
+        loaded = {library for library in loaded if not library.startswith("ld-linux")}
         self.assertEqual(loaded, {"libc", "libcrypto", "libgcc_s", "libm", "libssl"})
 
     def test_runs_unprivileged_and_stops_on_sigterm(self):
@@ -51,7 +51,7 @@ class Image(unittest.TestCase):
         name = self.start(*HARDENED, "--env=SHUTDOWN_DELAY=1", "--env=HELLO_TZ=Pacific/Auckland")
         self.assertEqual(world.engine.run("exec", name, "/usr/local/bin/api", "healthcheck"), "")
         processes = world.engine.run("top", name, "-o", "pid,uid,args").splitlines()[1:]
-        self.assertEqual([it.split()[1:] for it in processes], [["65532", "/usr/local/bin/api"]])
+        self.assertEqual([process.split()[1:] for process in processes], [["65532", "/usr/local/bin/api"]])
 
         began = time.monotonic()
         world.engine.run("kill", "--signal=SIGTERM", name)
@@ -73,7 +73,7 @@ class Image(unittest.TestCase):
         self.assertEqual(world.engine.run("wait", name), "2")
 
     def test_ca_certificates_are_at_openssl_paths(self):
-        hashed = [it for it in self.files if it.startswith("etc/ssl/certs/") and it.endswith(".0")]
+        hashed = [path for path in self.files if path.startswith("etc/ssl/certs/") and path.endswith(".0")]
         self.assertGreater(len(hashed), 100)
         self.assertIn("usr/lib/ssl/certs", self.files)
 
@@ -89,4 +89,4 @@ def _files():
         world.engine.run("rm", name)
     # The engine adds these, empty, to every container.
     added = ("dev/", "proc/", "sys/", ".dockerenv", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf")
-    return [it for it in listing.splitlines() if not it.endswith("/") and not it.startswith(added)]
+    return [path for path in listing.splitlines() if not path.endswith("/") and not path.startswith(added)]

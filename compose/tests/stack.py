@@ -85,7 +85,7 @@ class Default(Stack):
 
         status, _, member = self.request("POST", "/members", {"name": "Ann", "age": 30})
         self.assertEqual((status, member["Name"]), (200, "Ann"))
-        self.assertEqual([it["Name"] for it in self.get("/")[2]], ["Ann"])
+        self.assertEqual([member["Name"] for member in self.get("/")[2]], ["Ann"])
 
         status, _, user = self.request("POST", "/users", {"name": "Bob", "email": "b@example.org"})
         self.assertEqual(status, 200)
@@ -108,17 +108,17 @@ class Default(Stack):
         published = world.engine.run(
             "ps", f"--filter=label=com.docker.compose.project={self.project}", "--format={{.Ports}}"
         )
-        addresses = [it.strip() for line in published.splitlines() for it in line.split(",")]
-        addresses = [it for it in addresses if "->" in it]
-        ports = [self.environment[it] for it in ("API_PORT", "USERS_PORT", "BEERS_PORT")]
-        self.assertEqual(sorted(addresses), sorted(f"127.0.0.1:{it}->8080/tcp" for it in ports))
+        addresses = [address.strip() for line in published.splitlines() for address in line.split(",")]
+        addresses = [address for address in addresses if "->" in address]
+        ports = [self.environment[name] for name in ("API_PORT", "USERS_PORT", "BEERS_PORT")]
+        self.assertEqual(sorted(addresses), sorted(f"127.0.0.1:{port}->8080/tcp" for port in ports))
 
     def test_5_no_secret_in_engine_output_or_logs(self):
         containers = self.compose("ps", "--quiet").split()
         shown = world.engine.run("inspect", *containers) + self.compose("logs")
-        for it in containers:
-            if world.engine.run("inspect", "--format={{.State.Running}}", it) == "true":
-                shown += world.engine.run("top", it)
+        for container in containers:
+            if world.engine.run("inspect", "--format={{.State.Running}}", container) == "true":
+                shown += world.engine.run("top", container)
         for secret in self.secrets.iterdir():
             self.assertNotIn(secret.read_text().strip(), shown, secret.name)
 
