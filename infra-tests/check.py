@@ -53,9 +53,9 @@ def with_providers(tree, env):
         for example in sorted((tree / root / "examples").glob("*.tfvars")):
             yield f"{root}: {example.stem}", lambda root=root, example=example.stem: planned(tree, root, example, env)
     for directory in terraform.configurations(tree):
-        yield f"{directory}: test", lambda it=directory: (terraform.test(tree, it, env), "runs passed")
+        yield f"{directory}: test", lambda path=directory: (terraform.test(tree, path, env), "runs passed")
     for directory in terraform.configurations(tree):
-        yield f"{directory}: validate", lambda it=directory: (terraform.validate(tree, it, env), "configuration")
+        yield f"{directory}: validate", lambda path=directory: (terraform.validate(tree, path, env), "configuration")
     yield "settings against docs/examples", lambda: (settings.check(tree, env), "files parsed")
 
 
@@ -90,7 +90,7 @@ def main():
     failed = runs = 0
     with tempfile.TemporaryDirectory() as scratch:
         tree = terraform.copy(ROOT, Path(scratch))
-        chosen = [it for it in checks(tree, env) if not arguments.names or any(name in it[0] for name in arguments.names)]
+        chosen = [check for check in checks(tree, env) if not arguments.names or any(name in check[0] for name in arguments.names)]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             waiting = {pool.submit(outcome, check): name for name, check in chosen}
             for done in as_completed(waiting):

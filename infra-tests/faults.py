@@ -146,7 +146,7 @@ def missed(chosen, env, tell):
 
 def sample(env):
     """A sample of the costliest faults, for `make test-infra`."""
-    chosen = [it for it in FAULTS if it.kind in SAMPLE]
+    chosen = [fault for fault in FAULTS if fault.kind in SAMPLE]
     told = []
     if missed(chosen, env, told.append) or len(chosen) != len(SAMPLE):
         raise Failed("\n".join(told))
@@ -163,7 +163,7 @@ def main():
     except Failed as failed:
         sys.exit(f"test-infra-faults: {failed}")
     print(f"with {which}\n\n| fault | caught by | |\n|---|---|---|", flush=True)
-    chosen = [it for it in FAULTS if not names or any(name in it.kind for name in names)]
+    chosen = [fault for fault in FAULTS if not names or any(name in fault.kind for name in names)]
     failed = missed(chosen, env, lambda line: print(line, flush=True))
     print(f"\n{len(chosen) - failed} of {len(chosen)} faults caught, in {time.monotonic() - began:.0f} s")
     return 1 if failed or not chosen else 0

@@ -28,7 +28,7 @@ STEPS = {
 
 def before(jobs, name):
     """This job, and those that must succeed before it starts."""
-    return {name}.union(*(before(jobs, it) for it in listed(jobs[name].get("needs", []))))
+    return {name}.union(*(before(jobs, needed) for needed in listed(jobs[name].get("needs", []))))
 
 
 def only_merged(job):
@@ -40,8 +40,8 @@ def workflow(name, text):
     triggers, jobs = said[True], said["jobs"]  # YAML reads `on` as true
     if said.get("permissions") != {}:
         yield "permissions: {} at the top; each job names its own"
-    for it in {"pull_request_target", "workflow_run", "issue_comment"} & set(triggers):
-        yield f"{it} runs foreign code with our permissions"
+    for trigger in {"pull_request_target", "workflow_run", "issue_comment"} & set(triggers):
+        yield f"{trigger} runs foreign code with our permissions"
     cancels = said.get("concurrency", {}).get("cancel-in-progress", False)
     if cancels and cancels != "${{ github.event_name == 'pull_request' }}":
         yield "a job that changes something must not be cancelled: cancel-in-progress is for pull requests"
@@ -65,9 +65,9 @@ def job_says(name, label, job, jobs, triggers):
         yield "permissions are missing"
         permissions = {}
     writes = {key for key, value in permissions.items() if value != "read"}
-    for it in sorted(writes - {"id-token"}):
-        if (name, label, it) not in WRITES:
-            yield f"writes {it}"
+    for permission in sorted(writes - {"id-token"}):
+        if (name, label, permission) not in WRITES:
+            yield f"writes {permission}"
     if "id-token" in writes and not calls and "aws-actions/configure-aws-credentials@" not in text and "actions/attest@" not in text:
         yield "has a token for AWS and does not use it"
     if "attestations" in writes and "actions/attest@" not in text:
@@ -79,19 +79,19 @@ def job_says(name, label, job, jobs, triggers):
         yield f"takes {', '.join(sorted(roles & ACTING))} outside an environment, without an approval"
     if "pull_request" in triggers and "id-token" in writes:
         own = "github.event.pull_request.head.repo.full_name == github.repository" in str(job.get("if"))
-        if not (own and roles == {"PLAN_ROLE"}) and not any(only_merged(jobs[it]) for it in before(jobs, label)):
+        if not (own and roles == {"PLAN_ROLE"}) and not any(only_merged(jobs[earlier]) for earlier in before(jobs, label)):
             yield "gives a pull request credentials: only those of this repository may plan, and only merged code is applied"
     of_production = job.get("with", {}).get("environment") == "production"
-    if calls and of_production and not any(jobs[it].get("with", {}).get("environment") == "staging" for it in before(jobs, label)):
+    if calls and of_production and not any(jobs[earlier].get("with", {}).get("environment") == "staging" for earlier in before(jobs, label)):
         yield "production does not wait for staging"
 
 
 def pipelines(tree):
     found = workflows(tree)
-    missing = set(STEPS) - {it.name for it in found}
-    wrong = [f"{it} is missing" for it in sorted(missing)]
+    missing = set(STEPS) - {path.name for path in found}
+    wrong = [f"{file_name} is missing" for file_name in sorted(missing)]
     for path in found:
-        wrong += [f"{path.name}: {it}" for it in workflow(path.name, path.read_text())]
+        wrong += [f"{path.name}: {finding}" for finding in workflow(path.name, path.read_text())]
     if wrong:
         raise Failed("\n".join(wrong))
     return len(found)

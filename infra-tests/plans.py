@@ -29,8 +29,8 @@ MANAGED = {"AmazonSSMManagedInstanceCore"}
 
 class Plan:
     def __init__(self, plan):
-        self.all = [(it["address"], it["type"], it["change"]["after"]) for it in plan["resource_changes"] if it["change"]["after"] and it["mode"] == "managed"]
-        self.resources = [it for it in self.all if not it[0].startswith(OVERRIDDEN)]
+        self.all = [(change["address"], change["type"], change["change"]["after"]) for change in plan["resource_changes"] if change["change"]["after"] and change["mode"] == "managed"]
+        self.resources = [resource for resource in self.all if not resource[0].startswith(OVERRIDDEN)]
 
     def of(self, *types):
         return [(address, after) for address, type, after in self.all if type in types]
@@ -63,7 +63,7 @@ def hosts(plan, _):
         options = (after.get("metadata_options") or [{}])[0]
         if options.get("http_tokens") != "required" or options.get("http_put_response_hop_limit") not in (1, None):
             yield f"{address}: serves IMDSv1, or over a hop: http_tokens = \"required\", http_put_response_hop_limit = 1"
-        if after.get("associate_public_ip_address") or any(it.get("associate_public_ip_address") for it in after.get("network_interfaces") or []):
+        if after.get("associate_public_ip_address") or any(interface.get("associate_public_ip_address") for interface in after.get("network_interfaces") or []):
             yield f"{address}: has a public address"
         if after.get("ebs_block_device"):
             yield f"{address}: has volumes that are deleted with it: make each a resource of its own"
@@ -77,17 +77,17 @@ def encryption(plan, _):
         if not after.get("encrypted"):
             yield f"{address}: is not encrypted"
     for address, after in plan.of("aws_instance"):
-        for it in after.get("root_block_device") or [{}]:
-            if not it.get("encrypted"):
+        for device in after.get("root_block_device") or [{}]:
+            if not device.get("encrypted"):
                 yield f"{address}: its root volume is not encrypted"
     for address, after in plan.of("aws_elasticache_replication_group"):
         if not after.get("transit_encryption_enabled") or str(after.get("at_rest_encryption_enabled")).lower() != "true":
             yield f"{address}: is not encrypted at rest and in transit"
     for address, after in plan.of("aws_lb_listener"):
-        redirects = [it["type"] for it in after.get("default_action") or []] == ["redirect"]
+        redirects = [action["type"] for action in after.get("default_action") or []] == ["redirect"]
         if after.get("protocol") != "HTTPS" and not redirects:
             yield f"{address}: serves HTTP"
-        if any(it["protocol"] != "HTTPS" for action in after.get("default_action") or [] for it in action.get("redirect") or []):
+        if any(redirect["protocol"] != "HTTPS" for action in after.get("default_action") or [] for redirect in action.get("redirect") or []):
             yield f"{address}: redirects to HTTP"
         if after.get("protocol") == "HTTPS" and not str(after.get("ssl_policy")).startswith("ELBSecurityPolicy-TLS13-1-2"):
             yield f"{address}: {after.get('ssl_policy')} accepts TLS below 1.2"
@@ -99,17 +99,17 @@ def encryption(plan, _):
 def buckets(plan, _):
     """Each bucket is closed, versioned and encrypted."""
     made = {address.replace("aws_s3_bucket.", "") for address, _ in plan.of("aws_s3_bucket")}
-    passing = {it for it in made if it.startswith("transfer[")}  # Ansible's transfers, without versions
+    passing = {bucket for bucket in made if bucket.startswith("transfer[")}  # Ansible's transfers, without versions
     for type, holds in (
-        ("aws_s3_bucket_public_access_block", lambda it: all(it.get(key) for key in ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"))),
-        ("aws_s3_bucket_versioning", lambda it: it["versioning_configuration"][0]["status"] == "Enabled"),
-        ("aws_s3_bucket_server_side_encryption_configuration", lambda it: bool(it.get("rule"))),
-        ("aws_s3_bucket_ownership_controls", lambda it: it["rule"][0]["object_ownership"] == "BucketOwnerEnforced"),
-        ("aws_s3_bucket_policy", lambda it: True),  # its content is checked by policies.py
+        ("aws_s3_bucket_public_access_block", lambda block: all(block.get(key) for key in ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"))),
+        ("aws_s3_bucket_versioning", lambda block: block["versioning_configuration"][0]["status"] == "Enabled"),
+        ("aws_s3_bucket_server_side_encryption_configuration", lambda block: bool(block.get("rule"))),
+        ("aws_s3_bucket_ownership_controls", lambda block: block["rule"][0]["object_ownership"] == "BucketOwnerEnforced"),
+        ("aws_s3_bucket_policy", lambda block: True),  # its content is checked by policies.py
     ):
         good = {address.replace(f"{type}.", "") for address, after in plan.of(type) if holds(after)}
-        for it in sorted(made - good - (passing if type == "aws_s3_bucket_versioning" else set())):
-            yield f"the bucket {it} has no sufficient {type}"
+        for bucket in sorted(made - good - (passing if type == "aws_s3_bucket_versioning" else set())):
+            yield f"the bucket {bucket} has no sufficient {type}"
     for address, after in plan.of("aws_s3_bucket"):
         if after.get("force_destroy") and address.replace("aws_s3_bucket.", "") not in passing:
             yield f"{address}: is destroyed with its content: no force_destroy"
@@ -119,14 +119,14 @@ def writers(plan, _):
     """The bucket policies' role name patterns match every node's role, and no other."""
     roles = {address: f"role/{after['name']}" for address, after in plan.of("aws_iam_role")}
     for bucket, after in plan.of("aws_s3_bucket_policy"):
-        for it in json.loads(after.get("policy") or '{"Statement": []}')["Statement"]:
-            named = {operator: keys["aws:PrincipalArn"] for operator, keys in it.get("Condition", {}).items() if "aws:PrincipalArn" in keys}
+        for statement in json.loads(after.get("policy") or '{"Statement": []}')["Statement"]:
+            named = {operator: keys["aws:PrincipalArn"] for operator, keys in statement.get("Condition", {}).items() if "aws:PrincipalArn" in keys}
             for operator, patterns in named.items():
                 for address, role in roles.items():
                     meant = any(fnmatchcase(role, pattern.rpartition(":")[2]) for pattern in patterns)
                     node = address.startswith("module.postgres.")
-                    if node and not meant or meant and not node and it["Sid"] == "DenyOtherWriters":
-                        yield f"{bucket}: {it['Sid']} takes {role} for {'a' if meant else 'no'} node, with {operator} {patterns}"
+                    if node and not meant or meant and not node and statement["Sid"] == "DenyOtherWriters":
+                        yield f"{bucket}: {statement['Sid']} takes {role} for {'a' if meant else 'no'} node, with {operator} {patterns}"
 
 
 def exposure(plan, _):
@@ -149,8 +149,8 @@ def exposure(plan, _):
         if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and after.get("from_port") != 443:
             yield f"{address}: allows {after.get('from_port')} to the internet; AWS APIs need 443"
     for address, after in plan.of("aws_security_group", "aws_default_security_group"):
-        for it in after.get("ingress") or []:
-            yield f"{address}: has inline rules ({it.get('from_port')}): make each a resource with a description"
+        for rule in after.get("ingress") or []:
+            yield f"{address}: has inline rules ({rule.get('from_port')}): make each a resource with a description"
     for address, after in plan.of("aws_db_instance", "aws_rds_cluster_instance"):
         yield f"{address}: is a managed database{', and public' if after.get('publicly_accessible') else ''}; this platform runs its own"
     for address, after in plan.of("aws_subnet"):
@@ -163,7 +163,7 @@ def places(plan, _):
     for address, type, after in plan.resources:
         key, tier = STANDS.get(type, (None, None))
         inner = after["network_configuration"][0] if type == "aws_ecs_service" else after
-        found = {it for it in policies.listed(inner.get(key)) if it} if key else set()
+        found = {value for value in policies.listed(inner.get(key)) if value} if key else set()
         if found - {f"subnet-{tier}"} or key and key != "subnet_id" and not found:
             yield f"{address}: is in {found or 'no subnet'}, and belongs in the {tier} subnets"
     for address, after in plan.of("aws_route_table_association"):
@@ -181,7 +181,7 @@ def foreign(cidr, plan):
     """Whether it is a subnet of another VPC; this VPC's members are named by their security group."""
     network = ipaddress.ip_network(cidr)
     own = [ipaddress.ip_network(after["cidr_block"]) for _, after in plan.of("aws_vpc")]
-    return network.prefixlen >= 20 and not any(network.overlaps(it) for it in own)
+    return network.prefixlen >= 20 and not any(network.overlaps(other) for other in own)
 
 
 def identities(plan, _):
@@ -207,7 +207,7 @@ def records(plan, _):
         if after.get("actions_enabled") is False or not after.get("alarm_actions", "known after the apply"):
             yield f"{address}: the alarm has no action"
     for address, after in plan.of("aws_budgets_budget"):
-        if not after.get("notification") or any(it["threshold"] > 100 for it in after["notification"]):
+        if not after.get("notification") or any(notification["threshold"] > 100 for notification in after["notification"]):
             yield f"{address}: has no notification, or only above 100 %"
 
 
@@ -225,8 +225,8 @@ def containers(plan, _):
     """Containers have a read-only root file system, and do not run as root."""
     for address, after in plan.of("aws_ecs_task_definition"):
         text = after.get("container_definitions") or ""
-        for it in re.findall(r'"readonlyRootFilesystem":\s*(\w+)', text):
-            if it != "true":
+        for value in re.findall(r'"readonlyRootFilesystem":\s*(\w+)', text):
+            if value != "true":
                 yield f"{address}: a container's root file system is writable"
         if re.search(r'"privileged":\s*true|"user":\s*"(root|0)', text):
             yield f"{address}: a container runs as root"
@@ -238,7 +238,7 @@ RULES = (tags, regions, hosts, encryption, buckets, writers, exposure, places, i
 def judge(plan, expected):
     """The violations in a plan, and its number of resources."""
     seen = Plan(plan)
-    return [it for rule in RULES for it in rule(seen, expected)], len(seen.resources)
+    return [finding for rule in RULES for finding in rule(seen, expected)], len(seen.resources)
 
 
 def expectations(root, example):

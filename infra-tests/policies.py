@@ -49,38 +49,38 @@ ALWAYS = {
 
 def unseen(plan):
     """Policies that are known only after the apply, in a module without a document to assemble them from."""
-    modules = {it.get("module_address") for it in plan["resource_changes"] if it["type"] == "aws_iam_policy_document"}
-    for it in plan["resource_changes"]:
-        name = ALWAYS.get(it["type"])
-        if name and it["change"]["after"] and (it["change"].get("after_unknown") or {}).get(name) and it.get("module_address") not in modules:
-            yield f"{it['address']}.{name}: unknown before the apply: override its dependencies in tests/examples, or write it as an aws_iam_policy_document"
+    modules = {change.get("module_address") for change in plan["resource_changes"] if change["type"] == "aws_iam_policy_document"}
+    for change in plan["resource_changes"]:
+        name = ALWAYS.get(change["type"])
+        if name and change["change"]["after"] and (change["change"].get("after_unknown") or {}).get(name) and change.get("module_address") not in modules:
+            yield f"{change['address']}.{name}: unknown before the apply: override its dependencies in tests/examples, or write it as an aws_iam_policy_document"
 
 
 def strings(value, path=""):
     if isinstance(value, dict):
-        for key, it in value.items():
-            yield from strings(it, f"{path}.{key}" if path else key)
+        for key, inner in value.items():
+            yield from strings(inner, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
-        for it in value:
-            yield from strings(it, path)
+        for inner in value:
+            yield from strings(inner, path)
     else:
         yield path, value
 
 
 def assembled(document):
     statements = []
-    for it in document.get("statement") or []:
-        made = {"Sid": it.get("sid") or "", "Effect": it.get("effect") or "Allow"}
+    for statement in document.get("statement") or []:
+        made = {"Sid": statement.get("sid") or "", "Effect": statement.get("effect") or "Allow"}
         for key, name in (("Action", "actions"), ("NotAction", "not_actions"), ("Resource", "resources"), ("NotResource", "not_resources")):
-            values = [value or "*" for value in it.get(name) or []]
+            values = [value or "*" for value in statement.get(name) or []]
             if values:
                 made[key] = values
-        if not it.get("principals") and not {"Resource", "NotResource"} & made.keys():
+        if not statement.get("principals") and not {"Resource", "NotResource"} & made.keys():
             made["Resource"] = ["*"]  # the list is unknown
-        if it.get("principals"):
-            made["Principal"] = {p["type"]: p.get("identifiers") or ["*"] for p in it["principals"]}
+        if statement.get("principals"):
+            made["Principal"] = {p["type"]: p.get("identifiers") or ["*"] for p in statement["principals"]}
         conditions = {}
-        for c in it.get("condition") or []:
+        for c in statement.get("condition") or []:
             conditions.setdefault(c["test"], {})[c["variable"]] = [value or UNKNOWN for value in c.get("values") or [UNKNOWN]]
         if conditions:
             made["Condition"] = conditions
@@ -90,34 +90,34 @@ def assembled(document):
 
 def granted(where, policy):
     """Grants that are too wide, beyond parliament's rules."""
-    for it in listed(policy["Statement"]):
-        if it["Effect"] != "Allow" or it.get("Sid") == "MaximumPermissions" and "boundary" in where:
+    for statement in listed(policy["Statement"]):
+        if statement["Effect"] != "Allow" or statement.get("Sid") == "MaximumPermissions" and "boundary" in where:
             continue
         # An endpoint policy grants nothing: it admits grants of other policies, for this account's principals.
         passage = ".aws_vpc_endpoint." in where
-        own_callers = passage and "aws:PrincipalAccount" in it.get("Condition", {}).get("StringEquals", {})
-        if "NotAction" in it:
-            yield f"{where}: grants everything but {it['NotAction']}: name the actions"
-        for action in listed(it.get("Action", [])):
+        own_callers = passage and "aws:PrincipalAccount" in statement.get("Condition", {}).get("StringEquals", {})
+        if "NotAction" in statement:
+            yield f"{where}: grants everything but {statement['NotAction']}: name the actions"
+        for action in listed(statement.get("Action", [])):
             # In a key policy, the account administers the key.
-            own = "Principal" in it and action == "kms:*" and listed(it.get("Resource")) == ["*"]
+            own = "Principal" in statement and action == "kms:*" and listed(statement.get("Resource")) == ["*"]
             if not own and not own_callers and (action == "*" or action.endswith(":*")):
                 yield f"{where}: grants `{action}`: name the actions"
             if action in NEVER:
                 yield f"{where}: grants `{action}`, which is never granted"
-            if action == "iam:PassRole" and ("*" in listed(it.get("Resource", "*")) or "iam:PassedToService" not in variables(it)):
+            if action == "iam:PassRole" and ("*" in listed(statement.get("Resource", "*")) or "iam:PassedToService" not in variables(statement)):
                 yield f"{where}: passes any role, or to any service: name the roles, and iam:PassedToService"
-        if isinstance(it.get("Principal"), dict) and "Federated" in it["Principal"]:
-            equal = it.get("Condition", {}).get("StringEquals", {})
+        if isinstance(statement.get("Principal"), dict) and "Federated" in statement["Principal"]:
+            equal = statement.get("Condition", {}).get("StringEquals", {})
             for claim in (":aud", ":sub"):
                 values = [value for key, value in equal.items() if key.endswith(claim) for value in listed(value)]
                 if not values or any("*" in value for value in values):
                     yield f"{where}: accepts a token without comparing all of its `{claim[1:]}`"
         # An endpoint may admit every principal to read public objects, and to assume a role with a web identity.
-        without_account = passage and listed(it.get("Action")) in (["s3:GetObject"], ["sts:AssumeRoleWithWebIdentity"])
-        principal = it.get("Principal")
-        if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in it and not without_account:
-            yield f"{where}: grants {it.get('Action')} to every principal"
+        without_account = passage and listed(statement.get("Action")) in (["s3:GetObject"], ["sts:AssumeRoleWithWebIdentity"])
+        principal = statement.get("Principal")
+        if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in statement and not without_account:
+            yield f"{where}: grants {statement.get('Action')} to every principal"
 
 
 def variables(statement):
@@ -127,32 +127,32 @@ def variables(statement):
 def over_tls(where, policy):
     """A bucket policy denies every request without TLS."""
     whole = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
-    if ".aws_s3_bucket_policy." in f".{where}" and not any(whole.items() <= it.items() and len(listed(it["Resource"])) == 2 for it in listed(policy["Statement"])):
+    if ".aws_s3_bucket_policy." in f".{where}" and not any(whole.items() <= statement.items() and len(listed(statement["Resource"])) == 2 for statement in listed(policy["Statement"])):
         yield f"{where}: admits requests without TLS"
 
 
 def judged(where, policy):
     """Parliament's findings, after converting the policy to the form that it supports."""
     copy = json.loads(json.dumps(policy))
-    for it in listed(copy["Statement"]):
-        if "Principal" in it:
-            it.pop("Principal")
-            if "NotResource" not in it:
-                it.setdefault("Resource", "*")
-        if "Resource" in it and all(value == "*" for value in listed(it["Resource"])):
-            it["Resource"] = "*"
-        elif "Resource" in it:
+    for statement in listed(copy["Statement"]):
+        if "Principal" in statement:
+            statement.pop("Principal")
+            if "NotResource" not in statement:
+                statement.setdefault("Resource", "*")
+        if "Resource" in statement and all(value == "*" for value in listed(statement["Resource"])):
+            statement["Resource"] = "*"
+        elif "Resource" in statement:
             # Public SSM documents have no account in their ARN, which parliament requires.
-            it["Resource"] = [re.sub(r"^(arn:\w+:ssm:[^:]+)::", r"\1:*:", value) for value in listed(it["Resource"])]
+            statement["Resource"] = [re.sub(r"^(arn:\w+:ssm:[^:]+)::", r"\1:*:", value) for value in listed(statement["Resource"])]
         # parliament reads one value as a scalar, and lacks the condition keys of identity providers and
         # encryption contexts.
-        it["Condition"] = {
+        statement["Condition"] = {
             operator: {key: listed(value)[0] if len(listed(value)) == 1 else value for key, value in keys.items()
                        if UNKNOWN not in listed(value) and "." not in key.split(":")[0] and "EncryptionContext" not in key}
-            for operator, keys in it.get("Condition", {}).items()
+            for operator, keys in statement.get("Condition", {}).items()
         }
     for finding in parliament.analyze_policy_string(json.dumps(copy)).findings:
-        if finding.issue == "RESOURCE_MISMATCH" and all(it["action"] in WITH_RESOURCE for it in finding.detail):
+        if finding.issue == "RESOURCE_MISMATCH" and all(detail["action"] in WITH_RESOURCE for detail in finding.detail):
             continue
         if finding.issue not in IGNORED:
             yield f"{where}: {finding.issue} {finding.detail}"
@@ -160,8 +160,8 @@ def judged(where, policy):
 
 def judge(plans):
     """The violations in the policies of some plans, and the number of distinct policies."""
-    seen, wrong = set(), {it for plan in plans for it in unseen(plan)}
-    for where, policy in (it for plan in plans for it in documents(plan)):
+    seen, wrong = set(), {name for plan in plans for name in unseen(plan)}
+    for where, policy in (document for plan in plans for document in documents(plan)):
         text = json.dumps(policy, sort_keys=True)
         if text in seen or not policy["Statement"]:
             continue
@@ -170,6 +170,6 @@ def judge(plans):
         wrong.update(over_tls(where, policy))
         wrong.update(judged(where, policy))
         compact = len(json.dumps(policy, separators=(",", ":")))
-        if compact > LONGEST and not any("Principal" in it for it in listed(policy["Statement"])):
+        if compact > LONGEST and not any("Principal" in statement for statement in listed(policy["Statement"])):
             wrong.add(f"{where}: {compact} characters, and a managed policy has at most {LONGEST}: divide it")
     return sorted(wrong), len(seen)

@@ -11,15 +11,15 @@ from terraform import Failed, messages
 def rendered(tree, env):
     """The files rendered by the module's own test."""
     told, _ = messages(tree, "infra-modules/settings", env, "-verbose", "-filter=tests/settings.tftest.hcl")
-    plan = next(it["test_plan"] for it in told if it.get("type") == "test_plan")
-    return {name: it["value"] for name, it in plan["output_changes"]["files"]["after"].items()}
+    plan = next(message["test_plan"] for message in told if message.get("type") == "test_plan")
+    return {name: file["value"] for name, file in plan["output_changes"]["files"]["after"].items()}
 
 
 def paths(value, path=""):
     """Every key in a TOML document; array elements share one path."""
-    for it in value if isinstance(value, list) else [value]:
-        if isinstance(it, dict):
-            for key, inner in it.items():
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict):
+            for key, inner in item.items():
                 yield f"{path}.{key}".lstrip(".")
                 yield from paths(inner, f"{path}.{key}".lstrip("."))
 
@@ -39,7 +39,7 @@ def check(tree, env):
             raise Failed(f"{name}: {', '.join(sorted(unknown))} is in no example: see the keys in docs/examples/{name}.toml")
     inventory = yaml.safe_load(files["inventory"])
     hosts = [host for group in inventory["all"]["children"]["postgres"]["children"].values() for host in group["hosts"]]
-    nodes = [it["name"] for it in tomllib.loads(files["failover-ctl"])["nodes"]]
+    nodes = [node["name"] for node in tomllib.loads(files["failover-ctl"])["nodes"]]
     if sorted(hosts) != sorted(nodes):
         raise Failed(f"the inventory has {hosts}, and failover-ctl.toml {nodes}")
     return len(files)

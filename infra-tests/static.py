@@ -28,8 +28,8 @@ def checkov(tree, only=()):
     if isinstance(report, list):
         report = report[0]
     summary = report.get("summary", report)
-    failed = [f"{it['check_id']} {it['check_name']}: {it['resource']} ({it['file_path']}:{it['file_line_range'][0]})"
-              for it in report.get("results", {}).get("failed_checks", [])]
+    failed = [f"{check['check_id']} {check['check_name']}: {check['resource']} ({check['file_path']}:{check['file_line_range'][0]})"
+              for check in report.get("results", {}).get("failed_checks", [])]
     if failed or summary.get("parsing_errors"):
         raise Failed("\n".join(sorted(set(failed))) or "checkov could not parse a file")
     return summary["passed"]
@@ -62,11 +62,11 @@ def lifecycles(tree):
         text = "\n".join(path.read_text() for path in sorted(directory.glob("*.tf")))
         found = {}
         for kind, name, body in re.findall(r'^resource "(\w+)" "(\w+)" \{\n(.*?)^\}', text, re.M | re.S):
-            found |= {f"{kind}.{name}": it for it in re.findall(r"^    ((?:create_before_destroy|ignore_changes|prevent_destroy) += .*)", body, re.M)}
+            found |= {f"{kind}.{name}": setting for setting in re.findall(r"^    ((?:create_before_destroy|ignore_changes|prevent_destroy) += .*)", body, re.M)}
         where = str(directory.relative_to(tree))
         wanted = LIFECYCLES.get(where, {})
         count += len(wanted)
-        wrong += [f"{where}: {it} has {found.get(it)}, expected {wanted.get(it)}" for it in found.keys() | wanted.keys() if found.get(it) != wanted.get(it)]
+        wrong += [f"{where}: {resource} has {found.get(resource)}, expected {wanted.get(resource)}" for resource in found.keys() | wanted.keys() if found.get(resource) != wanted.get(resource)]
     if wrong or not count:
         raise Failed("\n".join(sorted(wrong)) or "no lifecycle was found")
     return count
@@ -91,7 +91,7 @@ def image(tree):
         (re.findall(r"^USER (.+)", runs, re.M) == ["65532:65532"], "the image runs as user 65532"),
         (re.search(r"^HEALTHCHECK .*CMD \[", runs, re.M), "the image has a HEALTHCHECK"),
         (re.search(r"^ARG BUILDER=rust:\d+\.\d+", text, re.M), "the builder pins a version of Rust"),
-        (all("--locked" in it for it in re.findall(r"cargo (?:build|clean).*", text)), "cargo builds with --locked"),
+        (all("--locked" in command for command in re.findall(r"cargo (?:build|clean).*", text)), "cargo builds with --locked"),
         ((tree / ".dockerignore").read_text().split("\n")[1] == "*", ".dockerignore excludes everything but named files"),
     ):
         if not holds:
@@ -128,7 +128,7 @@ def chart(tree):
 def shellcheck():
     """Every shell script, by its shebang."""
     listed = run("git", "ls-files", "--", "scripts", ".ci", "compose", cwd=ROOT).splitlines() if (ROOT / ".git").exists() else []
-    scripts = [it for it in listed if (ROOT / it).read_bytes()[:24].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh")) or it.endswith(".bash")]
+    scripts = [path for path in listed if (ROOT / path).read_bytes()[:24].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh")) or path.endswith(".bash")]
     run(TOOLS / "shellcheck", "--external-sources", "--shell=bash", *scripts, cwd=ROOT)
     return len(scripts)
 

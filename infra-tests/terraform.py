@@ -38,7 +38,7 @@ class NoProviders(Failed):
 
 def run(*command, cwd=None, env=None, quiet=True):
     """Runs a command; returns its output, or raises `Failed` with the end of it."""
-    result = subprocess.run([str(it) for it in command], cwd=cwd, env=env, text=True,
+    result = subprocess.run([str(word) for word in command], cwd=cwd, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if result.returncode:
         raise Failed(result.stdout[-6000:] or f"{command[0]} ended with {result.returncode}")
@@ -82,8 +82,8 @@ def copy(source, target):
 
 def configurations(tree):
     """Every module and root, by path."""
-    return sorted(str(it.parent.relative_to(tree)) for name in DIRECTORIES
-                  for it in (tree / name).glob("**/versions.tf") if "tests" not in it.parts)
+    return sorted(str(path.parent.relative_to(tree)) for name in DIRECTORIES
+                  for path in (tree / name).glob("**/versions.tf") if "tests" not in path.parts)
 
 
 def init(tree, directory, env):
@@ -117,9 +117,9 @@ def messages(tree, directory, env, *arguments):
             told.append(json.loads(line))
         except ValueError:
             told.append({"@level": "error", "@message": line})
-    summary = next((it["test_summary"] for it in told if it.get("type") == "test_summary"), {})
+    summary = next((message["test_summary"] for message in told if message.get("type") == "test_summary"), {})
     if result.returncode or summary.get("status") != "pass" or not summary["passed"]:
-        raise Failed("\n".join(explain(it) for it in told if it.get("@level") == "error") or "no test ran")
+        raise Failed("\n".join(explain(message) for message in told if message.get("@level") == "error") or "no test ran")
     return told, summary["passed"]
 
 
@@ -129,7 +129,7 @@ def explain(message):
     lines = [message.get("@message", ""), diagnostic.get("detail", "")]
     if where:
         lines.append(f"  at {where.get('filename')}:{where.get('start', {}).get('line')}, of {message.get('@testrun', '')}")
-    return "\n".join(it for it in lines if it)
+    return "\n".join(line for line in lines if line)
 
 
 def test(tree, directory, env):
@@ -141,11 +141,11 @@ def plan(tree, directory, example, env):
     """The plan of an example, with mocks only for values of an account, and the number of passed runs."""
     told, passed = messages(tree, directory, env, "-verbose", "-test-directory=tests/examples",
                             f"-var-file=examples/{example}.tfvars")
-    return [it["test_plan"] for it in told if it.get("type") == "test_plan"], passed
+    return [message["test_plan"] for message in told if message.get("type") == "test_plan"], passed
 
 
 def offline(root):
     """Makes each provider of a copied root work without an account."""
     aliases = re.findall(r'^provider "aws" \{\n(?:  alias += +"(\w+)"\n)?', (root / "providers.tf").read_text(), re.M)
-    blocks = [OFFLINE % (f'  alias                       = "{it}"\n' if it else "") for it in aliases]
+    blocks = [OFFLINE % (f'  alias                       = "{alias}"\n' if alias else "") for alias in aliases]
     (root / "offline_override.tf").write_text("".join(blocks).lstrip())
