@@ -11,6 +11,6 @@ from pathlib import Path
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)  # A line for each request.
 loader = unittest.TestLoader()
-loader.testNamePatterns = [f"*{it}*" for it in sys.argv[1:]] or None
+loader.testNamePatterns = [f"*{pattern}*" for pattern in sys.argv[1:]] or None
 tests = loader.discover(str(Path(__file__).parent))
 sys.exit(not unittest.TextTestRunner(verbosity=2).run(tests).wasSuccessful())

@@ -65,7 +65,7 @@ def play():
         service = update(backend, dict(properties))
         definition = backend.describe_task_definition(service.task_definition)
         image = definition.container_definitions[0]["image"]
-        before = [it for it in service.deployments if it["rolloutState"] == "COMPLETED"]
+        before = [deployment for deployment in service.deployments if deployment["rolloutState"] == "COMPLETED"]
         outcome = played.rollouts.get(image, "COMPLETED")
         now = datetime.now(timezone.utc)
         own = dict(service.deployments[0], taskDefinition=definition.arn, createdAt=now, updatedAt=now,
@@ -185,8 +185,8 @@ class Deployment(unittest.TestCase):
 
     def failed(self, outcome, *sentences):
         self.assertNotEqual(outcome.returncode, 0, outcome.stderr)
-        for it in sentences:
-            self.assertIn(it, outcome.stderr)
+        for sentence in sentences:
+            self.assertIn(sentence, outcome.stderr)
 
     def test_release(self):
         outcome = self.release()
@@ -201,11 +201,11 @@ class Deployment(unittest.TestCase):
 
     def test_only_the_image_changes(self):
         self.roll()
-        old, new = (self.definition(it) for it in (f"{NAME}-api:1", f"{NAME}-api:2"))
-        for it in (old, new):
+        old, new = (self.definition(revision) for revision in (f"{NAME}-api:1", f"{NAME}-api:2"))
+        for definition in (old, new):
             for key in ("taskDefinitionArn", "revision", "registeredAt"):
-                it.pop(key, None)
-            it["containerDefinitions"][0].pop("image")
+                definition.pop(key, None)
+            definition["containerDefinitions"][0].pop("image")
         self.assertEqual(old, new)
         tags = self.client("ecs").describe_task_definition(taskDefinition=f"{NAME}-api:2", include=["TAGS"])["tags"]
         self.assertEqual(tags, [{"key": "project", "value": "causeway"}])
@@ -225,7 +225,7 @@ class Deployment(unittest.TestCase):
         outcome = self.roll()
         self.assertEqual(outcome.returncode, 0, outcome.stderr)
         families = self.client("ecs").list_task_definitions(familyPrefix=f"{NAME}-api")["taskDefinitionArns"]
-        self.assertEqual(len([it for it in families if f"{NAME}-api:" in it]), 2)
+        self.assertEqual(len([family for family in families if f"{NAME}-api:" in family]), 2)
 
     def test_a_failed_migration_leaves_the_service_alone(self):
         played.exit_code = 1
