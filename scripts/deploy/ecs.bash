@@ -1,4 +1,4 @@
-# What the scripts here have in common, and what those that speak to ECS do. Read by them, and not run.
+# Functions that the scripts here share, and those for ECS. Sourced, not executed.
 # shellcheck shell=bash
 
 shopt -s inherit_errexit
@@ -6,16 +6,16 @@ shopt -s inherit_errexit
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# How often ECS is asked, and for how long it may take, in seconds.
+# Polling interval of ECS, and the timeout, in seconds.
 : "${DEPLOY_POLL:=5}" "${DEPLOY_TIMEOUT:=900}"
 
-# needs <option> <value>: ends with what is missing.
-needs() { [ -n "$2" ] || die "--$1 is missing; ${0##*/} --help shows what there is"; }
+# needs <option> <value>: exits with an error if the value is empty.
+needs() { [ -n "$2" ] || die "--$1 is missing; ${0##*/} --help lists the options"; }
 
-# usage: prints what stands at the top of the script that asks.
+# usage: prints the comment at the top of the calling script.
 usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; exit "${1:-0}"; }
 
-# parameter <name> <region>: prints what Terraform wrote there, or nothing where there is none.
+# parameter <name> <region>: prints the value that Terraform wrote, or nothing if there is none.
 parameter() {
     local answer
     if answer=$(aws ssm get-parameter --region "$2" --name "$1" --query Parameter.Value --output text 2>&1); then
@@ -25,16 +25,16 @@ parameter() {
     fi
 }
 
-# pinned <image>: refuses what another image could be put under tomorrow.
+# pinned <image>: rejects a tag that can be moved to another image.
 pinned() {
     case ${1##*/} in
-        *:latest) die "the image \`$1\` is latest, which is another one tomorrow: name a digest or a release" ;;
+        *:latest) die "the image \`$1\` is tagged latest, which is moved with each release: name a digest or a version" ;;
         *:?*) ;;
         *) die "the image \`$1\` has neither digest nor tag: name one" ;;
     esac
 }
 
-# service <cluster> <service>: prints what ECS says of it.
+# service <cluster> <service>: prints its description by ECS.
 service() {
     local found
     found=$(aws ecs describe-services --cluster "$1" --services "$2" --output json) || return 1

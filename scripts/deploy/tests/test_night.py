@@ -220,7 +220,7 @@ class RestoreDrillOnHost(Commands):
     def test_an_old_copy(self):
         self.commit()
         time.sleep(1)
-        self.refused(self.drill(MAX_AGE="1"), "is the log archived?")
+        self.refused(self.drill(MAX_AGE="1"), "check the archiving of the WAL")
 
     def test_a_copy_without_its_log(self):
         self.refused(self.drill(), "no commit was replayed from the archive")

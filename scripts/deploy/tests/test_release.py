@@ -74,7 +74,7 @@ def play():
         # A deployment that has completed is alone; until then the one before runs beside it.
         service.deployments = [own] if outcome == "COMPLETED" else [own, *before]
         if outcome == "CIRCUIT_BREAKER":
-            # ECS goes back by itself: the failed deployment is on its way out.
+            # ECS rolls back automatically: the failed deployment is being removed.
             own.update(rolloutState="FAILED", status="ACTIVE")
             service.task_definition = before[0]["taskDefinition"]
             service.deployments = [dict(before[0], status="PRIMARY"), own]
@@ -230,14 +230,14 @@ class Deployment(unittest.TestCase):
     def test_a_failed_migration_leaves_the_service_alone(self):
         played.exit_code = 1
         outcome = self.release()
-        self.failed(outcome, "the migration failed with exit code 1", "the service was not touched")
+        self.failed(outcome, "the migration failed with exit code 1", "the service was not changed")
         self.assertEqual(played.updates, [])
         self.assertEqual(self.runs(), OLD)
 
     def test_a_migration_that_does_not_end_is_stopped(self):
         played.never_ends = True
         outcome = self.release(timeout="1")
-        self.failed(outcome, "did not end within 1 s and was stopped", "the service was not touched")
+        self.failed(outcome, "did not end within 1 s and was stopped", "the service was not changed")
         self.assertEqual(played.tasks[0].desired_status, "STOPPED")
         self.assertEqual(played.updates, [])
 
@@ -251,13 +251,13 @@ class Deployment(unittest.TestCase):
     def test_what_ecs_gives_up_is_taken_back(self):
         played.rollouts[NEW] = "FAILED"
         outcome = self.roll()
-        self.failed(outcome, "ECS gave it up", f"the service runs {self.before} again")
+        self.failed(outcome, "ECS aborted the deployment", f"the service runs {self.before} again")
         self.assertEqual(self.runs(), OLD)
 
     def test_what_ecs_took_back_by_itself_is_a_failed_release(self):
         played.rollouts[NEW] = "CIRCUIT_BREAKER"
         outcome = self.roll()
-        self.failed(outcome, "ECS gave it up", f"the service runs {self.before} again")
+        self.failed(outcome, "ECS aborted the deployment", f"the service runs {self.before} again")
         self.assertEqual(self.runs(), OLD)
 
     def test_a_way_back_that_fails_is_said(self):
@@ -295,7 +295,7 @@ class Deployment(unittest.TestCase):
         self.assertEqual(self.runs(), OLD)
 
     def test_what_cannot_be_right_is_refused(self):
-        for image, sentence in (("r/api:latest", "is latest"), ("r:5000/api", "neither digest nor tag")):
+        for image, sentence in (("r/api:latest", "is tagged latest"), ("r:5000/api", "neither digest nor tag")):
             self.failed(self.roll("--image", image), sentence)
         self.failed(self.run_script("release", "--cluster", "c"), "--service is missing")
         self.failed(self.run_script("roll", "--cluster", "c", "--service", "s"), "--image or --task-definition")
@@ -332,7 +332,7 @@ class Deployment(unittest.TestCase):
         self.parameters(("primary", REGION))
         outcome = self.environment()
         self.assertEqual(outcome.returncode, 0, outcome.stderr)
-        self.assertIn("there is no second region", outcome.stderr)
+        self.assertIn("no second region", outcome.stderr)
 
     def test_a_second_region_that_fails_is_said(self):
         self.parameters(("primary", REGION), ("dr", SECOND))
