@@ -18,7 +18,7 @@ resource "aws_kms_alias" "state" {
 
 # IAM policies of the account decide who may use the key.
 data "aws_iam_policy_document" "account_key" {
-  # checkov:skip=CKV_AWS_109: the account's administrators manage the key; without this nobody could
+  # checkov:skip=CKV_AWS_109: the account's administrators manage the key; without this no principal could
   # checkov:skip=CKV_AWS_111: as above
   # checkov:skip=CKV_AWS_356: in the policy of a key, "*" is that key
   statement {

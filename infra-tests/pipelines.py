@@ -1,4 +1,4 @@
-"""What the pipelines promise and no linter knows: who takes which role, what waits for what, and that a
+"""Properties of the pipelines that no linter checks: which job takes which role, what waits for what, and that a
 failure is one."""
 
 import re

@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-# Of nobody, and checked all the same.
+# They belong to no account, and are verified all the same.
 ACCESS_KEY = "BENCHBACKUP"
 SECRET_KEY = "0123456789abcdef0123456789abcdef"
 REGION = "eu-west-1"

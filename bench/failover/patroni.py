@@ -226,8 +226,7 @@ class Patroni:
         return self._dir / f"{name}.yml"
 
 
-def free_port() -> int:
-    """Returns a port on which nobody listens."""
+def free_port() -> int:    """Returns a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

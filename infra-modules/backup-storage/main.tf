@@ -6,7 +6,7 @@ locals {
   arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
 }
 
-# S3 deletes no non-empty bucket, and nobody can delete locked versions.
+# S3 deletes no non-empty bucket, and no principal can delete locked versions.
 resource "aws_s3_bucket" "this" {
   #checkov:skip=CKV_AWS_144:The module backup-replication replicates it, since that needs both buckets first.
   #checkov:skip=CKV_AWS_18:Named roles write objects once; CloudTrail's data events record readers.

@@ -7,7 +7,7 @@ locals {
 resource "aws_secretsmanager_secret" "this" {
   for_each = var.secrets
 
-  #checkov:skip=CKV2_AWS_57:A new value has to reach PostgreSQL and every client in order; the playbook rotate-secrets does that, and a function that rotates by itself would not.
+  #checkov:skip=CKV2_AWS_57:A new value has to reach PostgreSQL and every client in order; the playbook rotate-secrets does that, and a function that rotates automatically would not.
   name                    = "${var.name}/${each.key}"
   description             = each.value.description
   kms_key_id              = var.kms_key_arn

@@ -1,6 +1,6 @@
 -- Makes the table what each measurement begins with: 10,000 people, all born on one day.
 -- Person 407 is called "eah": usernames have no digits. See hello.lua.
--- A write of the load before may still be under way, so nobody gets in between.
+-- A write of the previous load may still be in progress: one transaction keeps it out.
 BEGIN;
 TRUNCATE hello_users;
 INSERT INTO hello_users (username, date_of_birth)

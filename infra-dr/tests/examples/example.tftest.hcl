@@ -74,7 +74,7 @@ override_data {
   target = module.drill_host.data.aws_ssm_parameter.debian
   values = { insecure_value = "ami-0123456789abcdef0" }
 }
-# What infra-primary says of itself.
+# The values that infra-primary publishes.
 override_data {
   target = data.aws_ssm_parameters_by_path.primary
   values = {

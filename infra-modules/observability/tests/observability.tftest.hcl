@@ -48,12 +48,12 @@ run "each_alarm_is_heard" {
       unanswered          = "HTTPCode_ELB_5XX_Count GreaterThanThreshold 10, 3 times 60 s"
       unhealthy           = "UnHealthyHostCount GreaterThanThreshold 0, 5 times 60 s"
     }
-    error_message = "an alarm must come when its README says"
+    error_message = "an alarm must fire as its README states"
   }
 
   assert {
     condition     = alltrue([for it in aws_cloudwatch_metric_alarm.instance : it.treat_missing_data == "breaching"])
-    error_message = "a node that says nothing must be an alarm"
+    error_message = "a silent node must raise an alarm"
   }
 
   assert {

@@ -15,7 +15,7 @@ run "one_for_each_value" {
 
   assert {
     condition     = aws_ssm_parameter.this["inventory"].description == "Ansible's inventory"
-    error_message = "it says what it is"
+    error_message = "the description is missing"
   }
 }
 

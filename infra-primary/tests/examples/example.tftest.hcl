@@ -70,7 +70,7 @@ override_data {
   target = module.dns.data.aws_route53_zone.public
   values = { zone_id = "Z0123456789PUBLIC000" }
 }
-# What infra-dr says of itself.
+# The values that infra-dr publishes.
 override_data {
   target = data.aws_ssm_parameters_by_path.dr
   values = {
