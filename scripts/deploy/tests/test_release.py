@@ -301,7 +301,7 @@ class Deployment(unittest.TestCase):
         self.failed(self.run_script("roll", "--cluster", "c", "--service", "s"), "--image or --task-definition")
         self.failed(self.run_script("roll", "--cluster", f"{NAME}-api", "--service", "other", "--image", NEW),
                     "there is no active service `other`")
-        self.failed(self.run_script("smoke", "--uri", "x"), "what is `--uri`?")
+        self.failed(self.run_script("smoke", "--uri", "x"), "unknown argument `--uri`")
         self.assertEqual(played.updates, [])
 
     def parameters(self, *roots):
