@@ -60,11 +60,11 @@ pub(crate) async fn cluster<'a>(
     agents: &AgentClient,
 ) -> ClusterView<'a> {
     let (statuses, lease) = tokio::join!(agents.statuses(settings), store.lease());
-    gathered(settings, statuses, lease.map_err(|error| error.to_string()))
+    build_view(settings, statuses, lease.map_err(|error| error.to_string()))
 }
 
-/// Combines the responses, and separates those of another cluster or database.
-fn gathered(
+/// Puts together what was answered, and leaves out what is not this cluster's.
+fn build_view(
     settings: &Settings,
     statuses: Vec<Result<NodeStatus, StatusError>>,
     lease: Result<Option<LeaseRecord>, String>,
@@ -157,7 +157,9 @@ impl ClusterView<'_> {
         match record.state {
             LeaseState::Paused => return no_candidate("the cluster is paused"),
             LeaseState::Retired => {
-                return no_candidate("the lease is retired: see `failover-ctl replace-lease --help`");
+                return no_candidate(
+                    "the lease is retired: see `failover-ctl replace-lease --help`",
+                );
             }
             LeaseState::Acquiring | LeaseState::Held | LeaseState::Released => {}
         }

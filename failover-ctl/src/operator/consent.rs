@@ -21,8 +21,8 @@ pub(super) struct AcceptedRisks {
 ///
 /// # Errors
 ///
-/// [`Error::WouldLose`], [`Error::ConsentMissing`] or [`Error::NotConfirmed`]; nothing was changed.
-pub(super) fn ask(
+/// [`Error::WouldLose`], [`Error::ConsentMissing`] or [`Error::NotConfirmed`]; nothing was done.
+pub(super) fn ask_for_consent(
     plan: &FailoverPlan,
     loss: Option<&DataLoss>,
     accepts: &AcceptArgs,
@@ -43,7 +43,7 @@ pub(super) fn ask(
     if line.trim() != "yes" {
         return Err(Error::NotConfirmed);
     }
-    Ok(by_answer(plan, loss, accepts))
+    Ok(risks_accepted_by_answer(plan, loss, accepts))
 }
 
 /// Returns the risks that the command line accepts; none if a prompt is required.
@@ -72,12 +72,16 @@ fn by_name(
     };
     Ok(Some(AcceptedRisks {
         limit,
-        words: words(plan, accepts),
+        words: describe_flags(plan, accepts),
     }))
 }
 
-/// Returns the risks that an operator accepts by confirming the displayed plan.
-fn by_answer(plan: &FailoverPlan, loss: Option<&DataLoss>, accepts: &AcceptArgs) -> AcceptedRisks {
+/// Returns what a person has accepted who read the plan and said yes.
+fn risks_accepted_by_answer(
+    plan: &FailoverPlan,
+    loss: Option<&DataLoss>,
+    accepts: &AcceptArgs,
+) -> AcceptedRisks {
     let (bytes, rows) = loss.map_or((0, 0), |loss| (loss.bytes_at_most, loss.rows_at_most));
     let limit = match accepts.accept_loss {
         Some(bytes) => LossLimit { bytes, rows: None },
@@ -86,14 +90,14 @@ fn by_answer(plan: &FailoverPlan, loss: Option<&DataLoss>, accepts: &AcceptArgs)
             rows: Some(rows),
         },
     };
-    let mut words = words(plan, accepts);
+    let mut words = describe_flags(plan, accepts);
     words.push(format!(
         "the operator answered yes to the plan, with a loss of at most {bytes} bytes and {rows} rows"
     ));
     AcceptedRisks { limit, words }
 }
 
-fn words(plan: &FailoverPlan, accepts: &AcceptArgs) -> Vec<String> {
+fn describe_flags(plan: &FailoverPlan, accepts: &AcceptArgs) -> Vec<String> {
     let mut words = Vec::new();
     match plan.fence() {
         FencingMethod::Unfenced => words.push(
@@ -156,7 +160,7 @@ mod tests {
 
     #[test]
     fn answer_of_a_person_then_what_was_stated_is_the_limit() {
-        let accepted = by_answer(
+        let accepted = risks_accepted_by_answer(
             &plan(FencingMethod::Unfenced),
             Some(&loss()),
             &accepts(false, None),

@@ -33,9 +33,9 @@ pub(super) fn database_of<'a>(
     Ok((host, control))
 }
 
-/// Rejects a second first lease, in this bucket or another: it would use its epochs again, and a node that uses the
-/// other bucket would keep its lease.
-async fn refuse_second(settings: &Settings, host: &HostSettings) -> Result<(), Error> {
+/// Refuses to create a lease where one was seen before, in this bucket or another: its numbers would be
+/// used again, and a node that still uses the other bucket would go on.
+async fn reject_second_lease(settings: &Settings, host: &HostSettings) -> Result<(), Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
     let answers = AgentClient::new(settings).statuses(settings).await;
     let others = answers.into_iter().flatten().map(|answer| answer.highest);
@@ -57,7 +57,7 @@ pub(crate) async fn run(settings: &Settings, holder: &NodeId) -> Result<(), Erro
         );
         return Err(SettingsError::setting("primary-region", why).into());
     }
-    refuse_second(settings, host).await?;
+    reject_second_lease(settings, host).await?;
     let store = LeaseStore::open(settings).await;
     store.probe(holder.as_str()).await?;
     let record = LeaseRecord {

@@ -138,7 +138,7 @@ impl<'a> PlanExecutor<'a> {
             }
             let why = format!("{error:#}");
             lock.record_step_end(false, why.clone());
-            match judge_failure(&step, &error, &why) {
+            match classify_failure(&step, &error, &why) {
                 StepFailure::Refused(failure) => return Err(close_refused(lock, failure).await),
                 StepFailure::Continue => {
                     output::say(&format!("   NOT DONE: {why}"));
@@ -209,7 +209,7 @@ impl<'a> PlanExecutor<'a> {
             }
         };
         let deadline = Instant::now() + STATEMENT_TIMEOUT;
-        let take = || survey::take(self.settings, &self.store, &self.agents, patience);
+        let take = || survey::query_cluster(self.settings, &self.store, &self.agents, patience);
         let seen = retry::until(deadline, RETRY_POLICY, judge, take).await?;
         let lease = &seen.survey.lease;
         match plan_state(plan, lease) {
@@ -281,7 +281,7 @@ const fn statement_stage_before(step: &PlanStep) -> Option<LossStatementStage> {
     }
 }
 
-fn judge_failure(step: &PlanStep, error: &anyhow::Error, why: &str) -> StepFailure {
+fn classify_failure(step: &PlanStep, error: &anyhow::Error, why: &str) -> StepFailure {
     let why = why.to_owned();
     match step {
         PlanStep::Fence { node, .. } => StepFailure::Refused(Error::NotFenced {

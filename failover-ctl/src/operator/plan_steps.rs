@@ -200,13 +200,13 @@ impl PlanExecutor<'_> {
             match self.agents.send_command(target, &command, &self.key).await {
                 Ok(()) => {}
                 Err(error) if error.is::<AgentRejection>() => {
-                    return self.taken_anyway(plan, node, error).await;
+                    return self.check_automatic_takeover(plan, node, error).await;
                 }
                 // The command may have arrived, so its effect is awaited.
                 Err(error) => output::say(&format!("   {error:#}")),
             }
         }
-        let taken = self.taken(plan, node, TAKE_TIMEOUT).await;
+        let taken = self.wait_until_lease_taken(plan, node, TAKE_TIMEOUT).await;
         match taken {
             Ok(()) => Ok(format!("`{node}` holds epoch {epoch}")),
             // The command's lease write has succeeded or failed by now: the store has the result.
@@ -219,19 +219,22 @@ impl PlanExecutor<'_> {
         }
     }
 
-    async fn taken_anyway(
+    async fn check_automatic_takeover(
         &self,
         plan: &FailoverPlan,
         node: &NodeId,
         refused: anyhow::Error,
     ) -> anyhow::Result<String> {
-        match self.taken(plan, node, AUTOMATIC_TAKE_TIMEOUT).await {
+        match self
+            .wait_until_lease_taken(plan, node, AUTOMATIC_TAKE_TIMEOUT)
+            .await
+        {
             Ok(()) => Ok(format!("`{node}` has taken the lease automatically")),
             Err(_) => Err(LeaseNotTaken(format!("{refused:#}")).into()),
         }
     }
 
-    async fn taken(
+    async fn wait_until_lease_taken(
         &self,
         plan: &FailoverPlan,
         node: &NodeId,
@@ -300,13 +303,13 @@ impl PlanExecutor<'_> {
             }
             RecordMoved::Already => "already there",
         };
-        let said = self.resolved(name, target).await;
+        let said = self.describe_resolution(name, target).await;
         Ok(format!("{stands}, and {said}"))
     }
 
-    /// Returns the evidence of the local resolver for a moved record. The resolver is queried until it returns the new
-    /// target or its cached answer must have expired.
-    async fn resolved(&self, name: &str, target: &str) -> String {
+    /// Returns how the local resolver answers for a record that was moved. It is asked until it gives the new answer,
+    /// or its copy of the old one must be gone.
+    async fn describe_resolution(&self, name: &str, target: &str) -> String {
         let (Some(dns), Ok(wanted)) = (self.settings.dns.as_ref(), target.parse::<IpAddr>()) else {
             return format!("the record is an alias of {target}");
         };

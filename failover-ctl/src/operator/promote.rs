@@ -23,26 +23,29 @@ use crate::protocol::signed_command::CommandSigningKey;
 
 /// Prints the plan, and changes nothing.
 pub(crate) async fn plan(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
-    survey::called(settings, &asked.to)?;
+    survey::nodes_named(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
-    let seen = survey::take(settings, &store, &AgentClient::new(settings), PATIENT).await?;
+    let seen =
+        survey::query_cluster(settings, &store, &AgentClient::new(settings), PATIENT).await?;
     let (plan, _) = make(settings, &seen, asked)?;
-    show(&plan, asked.json)
+    print_plan(&plan, asked.json)
 }
 
 /// Executes the plan.
 pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
     let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
-    survey::called(settings, &asked.to)?;
+    survey::nodes_named(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
     let agents = AgentClient::new(settings);
-    let seen = survey::take(settings, &store, &agents, PATIENT).await?;
+    let seen = survey::query_cluster(settings, &store, &agents, PATIENT).await?;
     let (plan, candidate) = match make(settings, &seen, asked) {
-        Err(Error::AlreadyPrimary(node)) => return Err(already(&store, &seen, node).await),
+        Err(Error::AlreadyPrimary(node)) => {
+            return Err(already_primary_error(&store, &seen, node).await);
+        }
         made => made?,
     };
     output::say(&plan.to_string());
-    let accepted = consent::ask(&plan, plan.data_loss.as_ref(), &asked.accepts)?;
+    let accepted = consent::ask_for_consent(&plan, plan.data_loss.as_ref(), &asked.accepts)?;
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let mut journal = Journal::new(plan, accepted.limit, accepted.words);
     journal.statements.push(stated);
@@ -51,9 +54,9 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
     Box::pin(finish(executor, lock, PlanState::NotStarted, asked.json)).await
 }
 
-/// Returns the error for a target that already holds the lease. It names the unfinished operation that took the lease,
-/// if there is one.
-async fn already(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Error {
+/// Says what there is to do about a target that holds the lease: an operation that took it for the target
+/// may not have ended.
+async fn already_primary_error(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Error {
     if let Ok(Some(open)) = OpenOperation::find(store).await
         && open.journal.plan.to.as_str() == node
         && plan_state(&open.journal.plan, &seen.survey.lease) == PlanState::LeaseTaken
@@ -195,7 +198,7 @@ fn can_stop(
     Ok(())
 }
 
-fn show(plan: &FailoverPlan, json: bool) -> Result<(), Error> {
+fn print_plan(plan: &FailoverPlan, json: bool) -> Result<(), Error> {
     let text = if json {
         serde_json::to_string_pretty(plan).map_err(anyhow::Error::from)?
     } else {

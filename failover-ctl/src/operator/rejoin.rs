@@ -47,7 +47,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
         return Err(not(node, &cluster.why_unknown(node)));
     };
     if !asked.rebuild && streams(status) {
-        say_that_it_streams(node, &record.holder.node);
+        print_streaming(node, &record.holder.node);
         return Ok(());
     }
     let what = CommandKind::Rejoin {
@@ -57,7 +57,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
     if let Err(error) = agents.send_command(target, &order, &key).await {
         let now = agents.status(target).await;
         if !asked.rebuild && now.is_ok_and(|status| streams(&status)) {
-            say_that_it_streams(node, &record.holder.node);
+            print_streaming(node, &record.holder.node);
             return Ok(());
         }
         return Err(not(node, &format!("{error:#}")));
@@ -83,7 +83,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
     Ok(())
 }
 
-fn say_that_it_streams(node: &NodeId, primary: &NodeId) {
+fn print_streaming(node: &NodeId, primary: &NodeId) {
     output::say(&format!(
         "`{node}` is a standby of `{primary}` and streams from it already: there is nothing to do"
     ));
@@ -135,7 +135,7 @@ impl RejoinWait<'_> {
                         {
                             return Err(not(node, why));
                         }
-                        tell(&mut told, &status);
+                        print_progress(&mut told, &status);
                     }
                 }
                 Err(error) if now.duration_since(answered) >= AWAY => {
@@ -158,8 +158,8 @@ impl RejoinWait<'_> {
     }
 }
 
-/// Prints the progress of the node if it has changed.
-fn tell(told: &mut String, status: &NodeStatus) {
+/// Tells what the node is doing, if that is another thing than before.
+fn print_progress(told: &mut String, status: &NodeStatus) {
     let how = progress(status);
     if how != *told {
         output::say(&how);

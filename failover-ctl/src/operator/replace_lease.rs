@@ -33,8 +33,8 @@ const TRIES: u32 = 10;
 /// Prints the plan, and changes nothing.
 pub(crate) async fn plan(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> Result<(), Error> {
     let (host, control) = database_of(settings, &asked.holder)?;
-    let plan = made(settings, host, &control, asked).await?;
-    output::data(&described(settings, &plan));
+    let plan = make_plan(settings, host, &control, asked).await?;
+    output::data(&describe_plan(settings, &plan));
     Ok(())
 }
 
@@ -43,8 +43,8 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
     let (host, control) = database_of(settings, &asked.holder)?;
     let store = LeaseStore::open(settings).await;
     store.probe(asked.holder.as_str()).await?;
-    let plan = made(settings, host, &control, asked).await?;
-    output::say(&described(settings, &plan));
+    let plan = make_plan(settings, host, &control, asked).await?;
+    output::say(&describe_plan(settings, &plan));
     confirm(asked)?;
 
     let target = settings.lease.store_id();
@@ -53,7 +53,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
         retire(settings, old, &target, &plan, &mut nonces).await?;
         output::say(&format!("retired the lease in {old}"));
     }
-    wait_for_term(settings).await;
+    wait_for_lease_expiry(settings).await;
     let members = settings
         .nodes
         .iter()
@@ -83,14 +83,14 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
     Ok(())
 }
 
-/// Collects the evidence, and decides.
-async fn made(
+/// Gathers what is known, and decides.
+async fn make_plan(
     settings: &Settings,
     host: &HostSettings,
     control: &ControlFile,
     asked: &cli::ReplaceLeaseArgs,
 ) -> Result<LeaseReplacement, Error> {
-    let evidence = gather(settings, host, control).await?;
+    let evidence = collect_evidence(settings, host, control).await?;
     let asserted = OperatorAssertions {
         without: asked.without.iter().cloned().collect(),
         store_lost: asked.old_store_lost,
@@ -109,7 +109,7 @@ async fn made(
     })
 }
 
-async fn gather(
+async fn collect_evidence(
     settings: &Settings,
     host: &HostSettings,
     control: &ControlFile,
@@ -139,13 +139,13 @@ async fn gather(
                         .map(|progress| (progress.timeline, progress.received_lsn));
                     positions.extend(received);
                 }
-                Some(said(&status))
+                Some(node_facts(&status))
             }
             Err(StatusError::StatusMismatch(mismatch)) => {
                 return Err(Error::LeaseNotReplaced(mismatch.to_string()));
             }
             Err(StatusError::Silent(_)) if node.name == host.node.name => {
-                Some(found_here(settings, host, &own))
+                Some(local_node_facts(settings, host, &own))
             }
             Err(StatusError::Silent(_)) => None,
         };
@@ -153,7 +153,7 @@ async fn gather(
     }
     let mut found = Vec::new();
     for store in stores {
-        let facts = facts_of(settings, &store).await?;
+        let facts = read_store_facts(settings, &store).await?;
         if let StoreFacts::Holds(Some(record)) = &facts
             && record.system_id == control.system_id
         {
@@ -188,7 +188,7 @@ fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
         .is_none_or(|(timeline, lsn)| position::reaches(&pg_wal, *timeline, *lsn))
 }
 
-fn said(status: &NodeStatus) -> NodeFacts {
+fn node_facts(status: &NodeStatus) -> NodeFacts {
     let may_write = matches!(status.role, NodeRole::Primary | NodeRole::Promoting)
         || status.server == Some(PostgresProcess::MayWrite)
         || status.guard.remaining_secs > 0.0;
@@ -209,9 +209,9 @@ fn said(status: &NodeStatus) -> NodeFacts {
     }
 }
 
-/// Returns the facts in this host's files, for a host whose agent does not run: after an upgrade, the agent starts only
-/// once the new database has a lease. It will start with these settings.
-fn found_here(settings: &Settings, host: &HostSettings, own: &HighestRecord) -> NodeFacts {
+/// Returns what this host's files say, where its agent does not run: after an upgrade it cannot, before
+/// there is a lease of the new database. It will start with these settings.
+fn local_node_facts(settings: &Settings, host: &HostSettings, own: &HighestRecord) -> NodeFacts {
     NodeFacts {
         store: Some(settings.lease.store_id()),
         may_write: data_directory::postmaster(&host.postgres.data_directory).is_some(),
@@ -220,7 +220,7 @@ fn found_here(settings: &Settings, host: &HostSettings, own: &HighestRecord) -> 
     }
 }
 
-async fn facts_of(settings: &Settings, store: &LeaseStoreId) -> Result<StoreFacts, Error> {
+async fn read_store_facts(settings: &Settings, store: &LeaseStoreId) -> Result<StoreFacts, Error> {
     match LeaseStore::open_at(settings, store).await.lease().await {
         Ok(Some(record)) if record.cluster != settings.cluster => Err(Error::Foreign(
             causeway_core::lease::LeaseMismatch::Cluster {
@@ -288,8 +288,8 @@ fn changed(there: &LeaseRecord) -> Error {
     ))
 }
 
-/// Waits until the old holder has stopped PostgreSQL by its own deadline, even if it is unreachable.
-async fn wait_for_term(settings: &Settings) {
+/// Waits until the holder of the old lease has ended PostgreSQL by its own deadline, whatever it could reach.
+async fn wait_for_lease_expiry(settings: &Settings) {
     let term = settings.timing.lease_duration;
     output::say(&format!(
         "waiting for {:.0} s, in which a holder of the old lease stops",
@@ -305,7 +305,7 @@ async fn wait_for_term(settings: &Settings) {
     }
 }
 
-fn described(settings: &Settings, plan: &LeaseReplacement) -> String {
+fn describe_plan(settings: &Settings, plan: &LeaseReplacement) -> String {
     let mut lines = vec![format!(
         "a new lease in {}, at epoch {}; timelines up to {} are not used again",
         settings.lease.store_id(),

@@ -29,7 +29,7 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
         .ok_or(Error::NothingToResume)?;
     open.wait_until_unattended().await?;
     let agents = AgentClient::new(settings);
-    let seen = survey::take(settings, &store, &agents, PATIENT).await?;
+    let seen = survey::query_cluster(settings, &store, &agents, PATIENT).await?;
     let state = plan_state(&open.journal.plan, &seen.survey.lease);
     let lock = match state {
         PlanState::Overtaken => return Err(close(open, &seen).await?),
@@ -62,7 +62,7 @@ async fn confirm(
         ..plan.clone()
     };
     output::say(&now.to_string());
-    let accepted = consent::ask(&now, now.data_loss.as_ref(), &asked.accepts)?;
+    let accepted = consent::ask_for_consent(&now, now.data_loss.as_ref(), &asked.accepts)?;
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let resumed = |journal: &mut crate::operator::journal::Journal| {
         journal.limit = Some(accepted.limit);

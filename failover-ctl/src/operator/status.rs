@@ -41,7 +41,8 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
     let cluster = cluster_view::cluster(settings, &store, &AgentClient::new(settings)).await;
     if json {
-        let text = serde_json::to_string_pretty(&whole(&cluster)).map_err(anyhow::Error::from)?;
+        let text =
+            serde_json::to_string_pretty(&build_output(&cluster)).map_err(anyhow::Error::from)?;
         output::data(&text);
     } else {
         output::data(&table(&cluster));
@@ -49,7 +50,7 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn whole<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
+fn build_output<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
     let row = |(node, status): &'a (&crate::config::NodeSettings, Option<NodeStatus>)| NodeRow {
         node: node.name.as_str(),
         region: node.region.as_str(),

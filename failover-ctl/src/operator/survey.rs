@@ -45,8 +45,8 @@ pub(crate) struct ClusterSurvey {
 ///
 /// # Errors
 ///
-/// [`Error::Store`] when the store does not respond, [`Error::NoLease`] when it has no lease.
-pub(crate) async fn take(
+/// [`Error::Store`] when the store does not answer, [`Error::NoLease`] when it has no lease.
+pub(crate) async fn query_cluster(
     settings: &Settings,
     store: &LeaseStore,
     agents: &AgentClient,
@@ -79,7 +79,7 @@ pub(crate) async fn take(
         }
     }
     let lease = newest(stored, &statuses);
-    let witnesses = statuses.iter().map(witness).collect();
+    let witnesses = statuses.iter().map(node_observation).collect();
     let roles = statuses
         .into_iter()
         .map(|status| (status.node, status.role))
@@ -97,7 +97,7 @@ pub(crate) async fn take(
 /// # Errors
 ///
 /// [`Error::UnknownTarget`] when there is neither.
-pub(crate) fn called<'a>(
+pub(crate) fn nodes_named<'a>(
     settings: &'a Settings,
     name: &str,
 ) -> Result<Vec<&'a NodeSettings>, Error> {
@@ -125,7 +125,7 @@ fn newest(stored: LeaseRecord, statuses: &[NodeStatus]) -> LeaseRecord {
     }
 }
 
-fn witness(status: &NodeStatus) -> NodeObservation {
+fn node_observation(status: &NodeStatus) -> NodeObservation {
     NodeObservation {
         node: status.node.clone(),
         part: match status.role {
@@ -149,7 +149,7 @@ impl ClusterSurvey {
         settings: &'a Settings,
         name: &str,
     ) -> Result<&'a NodeSettings, Error> {
-        let nodes = called(settings, name)?;
+        let nodes = nodes_named(settings, name)?;
         let far = |node: &&NodeSettings| {
             let witness = self
                 .survey

@@ -33,7 +33,7 @@ impl PlanExecutor<'_> {
             .as_ref()
             .context("no `[verify-write]` in the settings")?;
         let node = self.node(&plan.to)?;
-        let (host, address) = self.way(host, node).await?;
+        let (host, address) = self.choose_endpoint(host, node).await?;
         let password = Secret::from_file(&settings.password_file)?;
         let mut config = tokio_postgres::Config::new();
         config
@@ -73,8 +73,8 @@ impl PlanExecutor<'_> {
         ))
     }
 
-    /// Returns the host to connect to, and its address if the resolver returned one.
-    async fn way(
+    /// Returns the host to connect to, and its address if the resolver gave one.
+    async fn choose_endpoint(
         &self,
         host: &str,
         node: &NodeSettings,

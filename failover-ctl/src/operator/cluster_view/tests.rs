@@ -69,7 +69,7 @@ fn forecast(
     answers: [Option<NodeStatus>; 3],
 ) -> FailoverForecast {
     let answers = answers.map(|answer| answer.map_or_else(silent, Ok)).into();
-    gathered(settings, answers, Ok(Some(record(holder)))).forecast()
+    build_view(settings, answers, Ok(Some(record(holder)))).forecast()
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn database_is_another_then_its_status_is_not_used() {
     let mut foreign = standby("b", &there, None);
     foreign.system_id = Some(SystemId(2));
     let answers = vec![silent(), Ok(foreign), silent()];
-    let cluster = gathered(&settings, answers, Ok(Some(there)));
+    let cluster = build_view(&settings, answers, Ok(Some(there)));
     let b: NodeId = "b".parse().unwrap();
     assert!(cluster.status(&b).is_none());
     assert!(cluster.why_unknown(&b).contains("system identifier 2"));
