@@ -175,20 +175,20 @@ pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
     if number <= 0 {
         return None;
     }
-    works_in(&resolved(data), number).then(|| Pid::from_raw(number))
+    is_working_in(&canonical_path(data), number).then(|| Pid::from_raw(number))
 }
 
 /// Sends SIGKILL to every process whose working directory this is, and returns their number.
 pub(crate) fn sweep(data: &Path) -> io::Result<usize> {
     let own = getpid();
-    let data = &resolved(data);
+    let data = &canonical_path(data);
     let mut found = 0;
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(number) = name.to_str().and_then(|text| text.parse::<i32>().ok()) else {
             continue;
         };
-        if number == own.as_raw() || !works_in(data, number) {
+        if number == own.as_raw() || !is_working_in(data, number) {
             continue;
         }
         found += 1;
@@ -198,12 +198,12 @@ pub(crate) fn sweep(data: &Path) -> io::Result<usize> {
     Ok(found)
 }
 
-/// Returns the path as `/proc` shows it.
-fn resolved(data: &Path) -> PathBuf {
+/// Returns the path as the kernel shows it in `/proc`.
+fn canonical_path(data: &Path) -> PathBuf {
     data.canonicalize().unwrap_or_else(|_| data.to_owned())
 }
 
-fn works_in(data: &Path, process: i32) -> bool {
+fn is_working_in(data: &Path, process: i32) -> bool {
     let cwd = PathBuf::from(format!("/proc/{process}/cwd"));
     // A zombie has no `cwd`, and that of another user's process cannot be read.
     fs::read_link(cwd).is_ok_and(|link| link == data)

@@ -23,7 +23,7 @@ const IN_EPOCH: &str = "highest-in-epoch.json";
 ///
 /// When a file exists and cannot be read.
 pub(crate) fn read(state: &Path) -> anyhow::Result<HighestRecord> {
-    let [durable, lately] = [DURABLE, IN_EPOCH].map(|name| read_one(&state.join(name)));
+    let [durable, lately] = [DURABLE, IN_EPOCH].map(|name| read_record_file(&state.join(name)));
     let durable = durable?.unwrap_or(HighestRecord::NONE);
     let lately = lately?.unwrap_or(HighestRecord::NONE);
     let timeline = durable.timeline.max(lately.timeline);
@@ -39,7 +39,7 @@ pub(crate) fn read(state: &Path) -> anyhow::Result<HighestRecord> {
     })
 }
 
-fn read_one(path: &Path) -> anyhow::Result<Option<HighestRecord>> {
+fn read_record_file(path: &Path) -> anyhow::Result<Option<HighestRecord>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.with_context(|| format!("could not read `{}`", path.display()))?,

@@ -196,7 +196,7 @@ impl AgentLoop {
             return;
         }
         let records = RecordMove {
-            wanted: DnsRecords::wanted(&self.settings, &self.host.node),
+            wanted: DnsRecords::wanted_records(&self.settings, &self.host.node),
             dns,
             epoch,
             status: self.connections.status.subscribe(),

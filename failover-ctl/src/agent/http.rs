@@ -128,7 +128,7 @@ async fn accept_command(
         );
     };
     if let Some(Extension(connection)) = connection {
-        connection.protect();
+        connection.protect_from_eviction();
     }
     let (result_sender, result) = oneshot::channel();
     let stopping = (

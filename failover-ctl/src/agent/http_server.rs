@@ -79,7 +79,7 @@ pub(crate) struct HttpConnection {
 
 impl HttpConnection {
     /// Protects the connection from eviction until its response is ready, because the request is authenticated.
-    pub(crate) fn protect(&self) {
+    pub(crate) fn protect_from_eviction(&self) {
         self.update_entry(|entry| entry.protected = true);
     }
 

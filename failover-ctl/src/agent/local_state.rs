@@ -58,7 +58,7 @@ impl AgentLoop {
             starts: Some(report.starts),
             system_id: report.system_id,
             holds_position: self.holds_position(now, server),
-            holds_back: evidence.holds_back(),
+            holds_back: evidence.holds_back_commits(),
             taken_timeline: self.taken_timeline,
             ancestry: None,
         }
@@ -74,9 +74,9 @@ impl AgentLoop {
             return false;
         };
         let pg_wal = self.host.postgres.data_directory.join("pg_wal");
-        record
-            .last_position
-            .is_some_and(|last| position::reaches(&pg_wal, last.timeline, last.flush_lsn))
+        record.last_position.is_some_and(|last| {
+            position::contains_wal_up_to(&pg_wal, last.timeline, last.flush_lsn)
+        })
     }
 }
 
@@ -93,13 +93,13 @@ impl ServerEvidence<'_> {
         at.has_passed_on_any_clock(started_at) && self.now.elapsed_upper_bound(at) < lifetime
     }
 
-    fn answer(&self, lifetime: Duration) -> Option<ServerAnswer> {
+    fn fresh_answer(&self, lifetime: Duration) -> Option<ServerAnswer> {
         let (at, answer) = self.postgres.answer?;
         self.is_fresh(at, lifetime).then_some(answer)
     }
 
     fn server(&self) -> ServerView {
-        match (self.report.server, self.answer(ANSWER_LIFETIME)) {
+        match (self.report.server, self.fresh_answer(ANSWER_LIFETIME)) {
             (PostgresProcess::Stopped, _) => ServerView::Stopped(self.report.data_directory_state),
             (PostgresProcess::MayWrite, _) => ServerView::MayWrite,
             (PostgresProcess::Standby, Some(ServerAnswer::Standby(standby))) => {
@@ -111,8 +111,8 @@ impl ServerEvidence<'_> {
 
     /// Returns whether commits are held back. A standby reports the setting itself, because `ALTER SYSTEM` may
     /// override the guard's file.
-    fn holds_back(&self) -> bool {
-        match self.answer(ANSWER_LIFETIME) {
+    fn holds_back_commits(&self) -> bool {
+        match self.fresh_answer(ANSWER_LIFETIME) {
             Some(ServerAnswer::Standby(standby)) => standby.holds_back,
             _ => self.report.commits == Commits::HeldBack,
         }
@@ -125,7 +125,7 @@ impl ServerEvidence<'_> {
     }
 
     fn primary(&self, server: ServerView) -> Option<PrimaryView> {
-        match self.answer(PROOF_LIFETIME) {
+        match self.fresh_answer(PROOF_LIFETIME) {
             Some(ServerAnswer::Primary(primary))
                 if server == ServerView::MayWrite && self.is_proven() =>
             {
@@ -136,7 +136,7 @@ impl ServerEvidence<'_> {
     }
 
     fn health(&self) -> ServerHealth {
-        match self.answer(SILENCE_TIMEOUT) {
+        match self.fresh_answer(SILENCE_TIMEOUT) {
             None => ServerHealth::Silent,
             Some(ServerAnswer::NotYet | ServerAnswer::Standby(_)) => ServerHealth::Recovering,
             Some(ServerAnswer::NoConnectionLeft) => {

@@ -177,7 +177,7 @@ impl AgentLoop {
             self.stop_server();
             return;
         }
-        let stuck = self.standby.stuck_for(now) >= STUCK_TIMEOUT;
+        let stuck = self.standby.time_stuck(now) >= STUCK_TIMEOUT;
         if let Some(why) = self.standby.restart_due(now) {
             warn!(reason = why, "restarting standby that does not stream");
             self.stop_server();
@@ -197,7 +197,7 @@ impl AgentLoop {
             return;
         }
         let due = self.standby.is_due(now, COMPARE_INTERVAL);
-        if due && self.standby.stuck_for(now) >= SILENCE_TIMEOUT {
+        if due && self.standby.time_stuck(now) >= SILENCE_TIMEOUT {
             self.standby.examined_at = Some(now);
             self.examine(setup, true);
         }
@@ -276,7 +276,7 @@ impl AgentLoop {
         match outcome {
             WorkOutcome::Prepared { rebuilt } => {
                 self.standby.unexamined =
-                    diverged_wal::unexamined(&self.host.agent.state_directory);
+                    diverged_wal::count_saves(&self.host.agent.state_directory);
                 self.standby.record_prepared(rebuilt);
             }
             WorkOutcome::ReadyToStart(Ok(examined)) => {
@@ -293,7 +293,7 @@ impl AgentLoop {
             }
             WorkOutcome::Compared(examined, whole) => {
                 if let RejoinNeed::Rewind(why) = &examined.need
-                    && !self.standby.need_is(&examined.need)
+                    && !self.standby.has_need(&examined.need)
                 {
                     warn!(reason = %why, "standby diverged from the primary");
                 }

@@ -58,7 +58,7 @@ impl AgentClient {
         &self,
         settings: &Settings,
     ) -> Vec<Result<NodeStatus, StatusError>> {
-        join_all(settings.nodes.iter().map(|node| self.ask(node))).await
+        join_all(settings.nodes.iter().map(|node| self.query_status(node))).await
     }
 
     /// Reads the status of a node.
@@ -67,7 +67,7 @@ impl AgentClient {
     ///
     /// When it does not respond within a second, or another node or cluster responds.
     pub(crate) async fn status(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
-        Ok(self.ask(node).await?)
+        Ok(self.query_status(node).await?)
     }
 
     /// Reads the status of a node, and distinguishes an unreachable node from a wrong one.
@@ -75,7 +75,10 @@ impl AgentClient {
     /// # Errors
     ///
     /// [`StatusError`].
-    pub(crate) async fn ask(&self, node: &NodeSettings) -> Result<NodeStatus, StatusError> {
+    pub(crate) async fn query_status(
+        &self,
+        node: &NodeSettings,
+    ) -> Result<NodeStatus, StatusError> {
         let status = self.fetch(node).await.map_err(StatusError::Silent)?;
         status.check_source(&self.cluster, &node.name)?;
         Ok(status)

@@ -95,7 +95,7 @@ async fn query_state(
         if let Some(ServerAnswer::Standby(standby)) = answer
             && !standby.holds_back
         {
-            reader.hold_back(now, settings, tasks);
+            reader.hold_back_commits(now, settings, tasks);
         }
         state.send_modify(|current| {
             if let Some(answer) = answer {
@@ -163,7 +163,7 @@ impl AnswerReader {
     }
 
     /// Resets a setting by `ALTER SYSTEM` that overrides the guard's setting to hold back commits.
-    fn hold_back(&mut self, now: HostInstant, settings: &PostgresSettings, tasks: &Tasks) {
+    fn hold_back_commits(&mut self, now: HostInstant, settings: &PostgresSettings, tasks: &Tasks) {
         let is_recent = self
             .held_back_at
             .is_some_and(|at| now.elapsed_upper_bound(at) < HOLD_BACK_INTERVAL);

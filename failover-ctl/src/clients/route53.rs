@@ -17,7 +17,8 @@ use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use tokio::time::{self, Instant};
 
 use self::change::{
-    RecordChange, absolute, describe, epoch_name, malformed, not_moved, read_epoch, values,
+    RecordChange, absolute, classify_move_error, describe, epoch_name, malformed, read_epoch,
+    values,
 };
 use crate::config::{DnsSettings, NodeSettings, Settings};
 
@@ -102,7 +103,10 @@ pub(crate) struct RecordState {
 
 impl DnsRecords {
     /// Returns names and targets of the records while `primary` is primary.
-    pub(crate) fn wanted(settings: &Settings, primary: &NodeSettings) -> Vec<(String, String)> {
+    pub(crate) fn wanted_records(
+        settings: &Settings,
+        primary: &NodeSettings,
+    ) -> Vec<(String, String)> {
         let Some(dns) = &settings.dns else {
             return Vec::new();
         };
@@ -147,8 +151,8 @@ impl DnsRecords {
     ) -> Result<RecordMoved, RecordMoveError> {
         let epoch_record_name = epoch_name(name);
         let zone = self.zone_of(name);
-        let there = self.sets(zone, name).await?;
-        let marks = self.sets(zone, &epoch_record_name).await?;
+        let there = self.list_record_sets(zone, name).await?;
+        let marks = self.list_record_sets(zone, &epoch_record_name).await?;
         let changes = match self.changes(name, target, epoch, &there, &marks)? {
             RecordChange::Already => return Ok(RecordMoved::Already),
             RecordChange::Batch(changes) => changes,
@@ -165,7 +169,7 @@ impl DnsRecords {
             .change_batch(batch)
             .send()
             .await
-            .map_err(|error| not_moved(name, &error))?;
+            .map_err(|error| classify_move_error(name, &error))?;
         // Not `unwrap_or_default()`: an empty id cannot be polled.
         let change = answer
             .change_info
@@ -242,8 +246,8 @@ impl DnsRecords {
     /// When Route 53 returns an error or does not respond.
     pub(crate) async fn read_record(&self, name: &str) -> Result<RecordState, RecordMoveError> {
         let zone = self.zone_of(name);
-        let there = self.sets(zone, name).await?;
-        let marks = self.sets(zone, &epoch_name(name)).await?;
+        let there = self.list_record_sets(zone, name).await?;
+        let marks = self.list_record_sets(zone, &epoch_name(name)).await?;
         let points = |set: &&ResourceRecordSet| {
             matches!(set.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
         };
@@ -261,7 +265,7 @@ impl DnsRecords {
         }
     }
 
-    async fn sets(
+    async fn list_record_sets(
         &self,
         zone: &str,
         name: &str,
@@ -274,7 +278,7 @@ impl DnsRecords {
             .max_items(10)
             .send()
             .await
-            .map_err(|error| not_moved(name, &error))?;
+            .map_err(|error| classify_move_error(name, &error))?;
         let wanted = absolute(name);
         let mut sets = answer.resource_record_sets;
         sets.retain(|set| absolute(&set.name).eq_ignore_ascii_case(&wanted));
@@ -287,7 +291,9 @@ impl DnsRecords {
     ///
     /// When Route 53 returns an error or does not respond.
     pub(crate) async fn epoch_of(&self, name: &str) -> anyhow::Result<Option<Epoch>> {
-        let marks = self.sets(self.zone_of(name), &epoch_name(name)).await?;
+        let marks = self
+            .list_record_sets(self.zone_of(name), &epoch_name(name))
+            .await?;
         Ok(marks
             .iter()
             .filter(|set| set.r#type == RrType::Txt)

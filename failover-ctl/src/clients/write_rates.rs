@@ -35,7 +35,7 @@ pub(super) struct WriteRates {
 }
 
 impl WriteRates {
-    pub(super) fn note(&mut self, now: WriteSample) {
+    pub(super) fn add_sample(&mut self, now: WriteSample) {
         if now.lsn != self.moved_to {
             self.moved_to = now.lsn;
             self.moved_at_micros = u64::try_from(clock::wall().as_micros()).unwrap_or(u64::MAX);
@@ -58,7 +58,7 @@ impl WriteRates {
             .map_or(0, |interval| interval.1)
             .saturating_mul(millis)
             / 1000;
-        let bytes = per_sec(written(then, now, before));
+        let bytes = per_sec(bytes_written(then, now, before));
         let rows = now
             .rows
             .saturating_sub(then.rows)
@@ -89,7 +89,7 @@ impl WriteRates {
 /// Returns the WAL written between two samples, in bytes. A segment switch (`pg_switch_wal`, a base backup,
 /// `archive_timeout`) skips the rest of a segment without writing it. Of a segment that was left, at most the volume of
 /// the interval `before` plus 1 MiB therefore counts.
-fn written(then: WriteSample, now: WriteSample, before: u64) -> u64 {
+fn bytes_written(then: WriteSample, now: WriteSample, before: u64) -> u64 {
     let all = now.lsn.bytes_since(then.lsn);
     let segment = now.segment_bytes.max(1);
     if then.lsn.get() / segment == now.lsn.get() / segment {
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn load_not_in_statistics_yet_then_counted() {
         let mut rates = WriteRates::default();
-        rates.note(sample(0, 1000, 5));
-        rates.note(sample(500, 101_000, 305));
+        rates.add_sample(sample(0, 1000, 5));
+        rates.add_sample(sample(500, 101_000, 305));
 
         assert_eq!(rates.wal_bytes_per_sec(), 200_000);
         assert_eq!(rates.rows_per_sec(), 600);
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn segment_switched_then_rest_not_counted() {
         let mut rates = WriteRates::default();
-        rates.note(sample(0, SEGMENT + 100, 0));
-        rates.note(sample(1000, 2 * SEGMENT + 100, 0));
+        rates.add_sample(sample(0, SEGMENT + 100, 0));
+        rates.add_sample(sample(1000, 2 * SEGMENT + 100, 0));
 
         assert!(
             rates.wal_bytes_per_sec() < 2 << 20,

@@ -21,7 +21,7 @@ const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never w
 /// # Errors
 ///
 /// When a file cannot be written.
-pub(crate) fn reserve(data: &Path, own: Timeline, reserved: Timeline) -> io::Result<()> {
+pub(crate) fn reserve_timelines(data: &Path, own: Timeline, reserved: Timeline) -> io::Result<()> {
     let pg_wal = data.join("pg_wal");
     for timeline in own.until(reserved) {
         if !path(&pg_wal, timeline).exists() {
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn promotion_that_was_cut_off_then_its_placeholders_go() {
         let directory = Directory::new(&[(2, "1\t0/3000148\tpromoted\n")]);
-        reserve(directory.0.path(), timeline(2), timeline(5)).unwrap();
+        reserve_timelines(directory.0.path(), timeline(2), timeline(5)).unwrap();
         assert_eq!(directory.history(3).as_deref(), Some(PLACEHOLDER));
         assert_eq!(directory.history(4).as_deref(), Some(PLACEHOLDER));
         assert_eq!(directory.history(5), None);
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn reserve_then_real_histories_stay() {
         let directory = Directory::new(&[(2, "1\t0/3000148\tpromoted\n")]);
-        reserve(directory.0.path(), timeline(1), timeline(4)).unwrap();
+        reserve_timelines(directory.0.path(), timeline(1), timeline(4)).unwrap();
         assert_eq!(
             directory.history(2).as_deref(),
             Some("1\t0/3000148\tpromoted\n")

@@ -51,9 +51,9 @@ impl WalDirectory {
         Self::open(&data.join("pg_wal"), false)
     }
 
-    /// Reads a WAL directory by every page, for callers that must not miss a segment: a crash can keep a later page and
-    /// lose the first.
-    pub(crate) fn thoroughly(path: &Path) -> io::Result<Self> {
+    /// Looks at a directory of WAL for something that must not be missed: a crash can keep a later page
+    /// of a segment and lose the first.
+    pub(crate) fn scan_all(path: &Path) -> io::Result<Self> {
         Self::open(path, true)
     }
 
@@ -98,7 +98,7 @@ impl WalDirectory {
     pub(crate) fn end_of(&self, timeline: Timeline) -> io::Result<Option<Lsn>> {
         for number in self.segments.get(&timeline).into_iter().flatten().rev() {
             if self.is_written(timeline, *number)? {
-                return self.end_from(timeline, *number).map(Some);
+                return self.find_end_from(timeline, *number).map(Some);
             }
         }
         Ok(None)
@@ -114,14 +114,14 @@ impl WalDirectory {
         self.size
     }
 
-    /// Returns the end of the last record of `timeline`, read from segment `number` on.
-    fn end_from(&self, timeline: Timeline, number: u64) -> io::Result<Lsn> {
+    /// Returns where the records of `timeline` end, read from segment `number` on.
+    fn find_end_from(&self, timeline: Timeline, number: u64) -> io::Result<Lsn> {
         let mut read = |number| self.read(timeline, number);
         WalReader::new(self.size, &mut read).end(number)
     }
 
-    /// Returns whether `timeline` has records past the fork at `left_at`.
-    pub(crate) fn goes_past(&self, timeline: Timeline, left_at: Lsn) -> io::Result<bool> {
+    /// Returns whether `timeline` holds records past `left_at`.
+    pub(crate) fn has_records_past(&self, timeline: Timeline, left_at: Lsn) -> io::Result<bool> {
         let Some(numbers) = self.segments.get(&timeline) else {
             return Ok(false);
         };
@@ -134,8 +134,8 @@ impl WalDirectory {
         let Some(last_page) = self.last_page(timeline, at)? else {
             return Ok(false);
         };
-        let end = self.end_from(timeline, at)?;
-        // If the records cannot be read up to the fork, the last written page decides.
+        let end = self.find_end_from(timeline, at)?;
+        // Where the records cannot be read up to the fork, a page that was written past it decides.
         Ok(end > left_at || (end < left_at && last_page > left_at))
     }
 
@@ -214,7 +214,7 @@ impl WalDirectory {
         };
         let at = left_at.get() / self.size.bytes();
         if number == at {
-            return self.goes_past(segment.timeline, left_at);
+            return self.has_records_past(segment.timeline, left_at);
         }
         Ok(number > at && is_written()?)
     }

@@ -76,7 +76,7 @@ impl Supervisor<'_> {
                     .check_start_allowed(clock::now(), epoch)
                     .map_err(GuardRejection::Refused)?;
                 // `prepare_start` removes the file if PostgreSQL exits before it switches to the timeline.
-                timeline_history::reserve(self.data(), own, reserved).map_err(failed)?;
+                timeline_history::reserve_timelines(self.data(), own, reserved).map_err(failed)?;
                 self.extend_watchdog_for_writer();
                 self.promote_postgres().map_err(failed)
             }
@@ -107,10 +107,10 @@ impl Supervisor<'_> {
         if let Err(error) = config_file::check(self.host) {
             return Err(GuardRejection::Failed(format!("{error:#}")));
         }
-        config_file::include(self.host).map_err(failed)?;
+        config_file::write_config(self.host).map_err(failed)?;
         timeline_history::remove_dangling(self.data()).map_err(failed)?;
         lock_files::remove_stale(&self.host.postgres).map_err(failed)?;
-        config_file::drop_overrides(self.data()).map_err(failed)?;
+        config_file::remove_overrides(self.data()).map_err(failed)?;
         self.commits = commits;
         config_file::write(self.host, commits).map_err(failed)
     }

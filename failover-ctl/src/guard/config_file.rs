@@ -53,7 +53,7 @@ pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// When the file cannot be read or written.
-pub(super) fn drop_overrides(data: &Path) -> io::Result<()> {
+pub(super) fn remove_overrides(data: &Path) -> io::Result<()> {
     auto_conf::remove(data, |name| SETTINGS.contains(&name))
 }
 
@@ -87,7 +87,7 @@ pub(super) fn write(host: &HostSettings, commits: Commits) -> io::Result<()> {
 /// # Errors
 ///
 /// When it cannot be written.
-pub(super) fn include(host: &HostSettings) -> io::Result<()> {
+pub(super) fn write_config(host: &HostSettings) -> io::Result<()> {
     let postgres = &host.postgres;
     data_directory::include_config(&postgres.data_directory, &postgres.config_file)
 }
@@ -133,7 +133,7 @@ mod tests {
         let path = data.path().join("postgresql.auto.conf");
         let text = "# x\nsynchronous_standby_names = ''\nwork_mem = '8MB'\n";
         fs::write(&path, text).unwrap();
-        drop_overrides(data.path()).unwrap();
+        remove_overrides(data.path()).unwrap();
         let kept = fs::read_to_string(&path).unwrap();
         assert_eq!(kept, "# x\nwork_mem = '8MB'\n");
     }

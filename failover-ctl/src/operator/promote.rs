@@ -153,7 +153,7 @@ fn steps(
             timeline: record.highest_reserved_timeline.next(),
         },
     ];
-    let records = DnsRecords::wanted(settings, target).into_iter();
+    let records = DnsRecords::wanted_records(settings, target).into_iter();
     steps.extend(records.map(|(name, target)| PlanStep::PointRecord {
         name,
         target,

@@ -185,7 +185,7 @@ fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
     positions
         .iter()
         .max()
-        .is_none_or(|(timeline, lsn)| position::reaches(&pg_wal, *timeline, *lsn))
+        .is_none_or(|(timeline, lsn)| position::contains_wal_up_to(&pg_wal, *timeline, *lsn))
 }
 
 fn node_facts(status: &NodeStatus) -> NodeFacts {
@@ -241,7 +241,7 @@ async fn epoch_of_records(settings: &Settings) -> Result<Option<Epoch>, String> 
     };
     let records = DnsRecords::open(dns).await;
     let mut highest = None;
-    for (name, _) in DnsRecords::wanted(settings, node) {
+    for (name, _) in DnsRecords::wanted_records(settings, node) {
         let found = records.epoch_of(&name).await;
         highest = highest.max(found.map_err(|error| format!("{error:#}"))?);
     }

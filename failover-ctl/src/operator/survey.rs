@@ -55,7 +55,7 @@ pub(crate) async fn query_cluster(
     let asked_at = Instant::now();
     let ask = |node| async move {
         let silent = |_| StatusError::Silent(anyhow::anyhow!("no answer in time"));
-        let asked = time::timeout(patience, agents.ask(node)).await;
+        let asked = time::timeout(patience, agents.query_status(node)).await;
         (node, asked.map_err(silent).and_then(|answer| answer))
     };
     let (lease, asked) = tokio::join!(store.lease(), join_all(settings.nodes.iter().map(ask)));

@@ -129,7 +129,7 @@ impl StandbyState {
     /// Returns the state at the start of the agent whose state directory is `state`.
     pub(crate) fn new(state: &Path) -> Self {
         Self {
-            unexamined: diverged_wal::unexamined(state),
+            unexamined: diverged_wal::count_saves(state),
             ..Self::default()
         }
     }
@@ -241,7 +241,7 @@ impl StandbyState {
     }
 
     /// Returns the time for which the server has neither streamed nor made progress.
-    pub(super) fn stuck_for(&self, now: HostInstant) -> Duration {
+    pub(super) fn time_stuck(&self, now: HostInstant) -> Duration {
         let since = |at: HostInstant| now.elapsed_lower_bound(at);
         let not_streaming = self.not_streaming_since.map_or(Duration::ZERO, since);
         let standing = self.advanced.map_or(not_streaming, |(_, at)| since(at));
@@ -273,7 +273,7 @@ impl StandbyState {
             .restart
             .last
             .is_none_or(|at| now.elapsed_lower_bound(at) >= backoff.min(MAX_RESTART_BACKOFF));
-        if !could_stream || !backoff_elapsed || self.stuck_for(now) < RESTART_TIMEOUT {
+        if !could_stream || !backoff_elapsed || self.time_stuck(now) < RESTART_TIMEOUT {
             return None;
         }
         self.restart = RestartBackoff {
@@ -289,7 +289,7 @@ impl StandbyState {
         self.need = Some(examined.need);
     }
 
-    pub(super) fn need_is(&self, need: &RejoinNeed) -> bool {
+    pub(super) fn has_need(&self, need: &RejoinNeed) -> bool {
         self.need.as_ref() == Some(need)
     }
 

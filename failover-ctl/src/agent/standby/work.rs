@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use crate::agent::event_loop::AgentLoop;
 use crate::agent::standby::state::WorkOutcome;
-use crate::agent::standby_setup::replication_settings::drop_overrides;
+use crate::agent::standby_setup::replication_settings::remove_overrides;
 use crate::agent::standby_setup::{StandbySetup, StandbySetupError};
 
 impl AgentLoop {
@@ -30,7 +30,7 @@ impl AgentLoop {
                 Err(trouble @ StandbySetupError::NotSaved(_)) => return Err(trouble),
                 examined => examined,
             };
-            drop_overrides(&data).map_err(|error| StandbySetupError::Here(error.into()))?;
+            remove_overrides(&data).map_err(|error| StandbySetupError::Here(error.into()))?;
             setup
                 .raise_replication_settings()
                 .await

@@ -63,7 +63,7 @@ impl StandbySetup {
     /// [`StandbySetupError`] when the primary, or the directory, cannot be examined.
     pub(crate) async fn examine(&self, stuck: bool) -> Result<Comparison, StandbySetupError> {
         let (primary, path, found) = self.compare().await?;
-        let Some((newest, ancestors)) = path.known() else {
+        let Some((newest, ancestors)) = path.known_history() else {
             return Err(hidden(&path));
         };
         if let Some(diverged) = diverged(&found, newest, ancestors) {
@@ -76,7 +76,7 @@ impl StandbySetup {
             let need = RejoinNeed::Ready;
             return Ok(Comparison { need, why: None });
         }
-        self.why_stuck(&primary, &found, ancestors).await
+        self.find_stall_cause(&primary, &found, ancestors).await
     }
 
     /// Compares a data directory that starts, or has started, without an earlier comparison, and saves WAL past the fork:
@@ -87,7 +87,7 @@ impl StandbySetup {
     /// As for [`Self::examine`], and when the WAL cannot be saved.
     pub(crate) async fn examine_whole(&self) -> Result<Comparison, StandbySetupError> {
         let (_, path, found) = self.compare().await?;
-        let Some((newest, ancestors)) = path.known() else {
+        let Some((newest, ancestors)) = path.known_history() else {
             return Err(hidden(&path));
         };
         let need = if let Some(diverged) = diverged(&found, newest, ancestors) {
@@ -103,7 +103,7 @@ impl StandbySetup {
         &self,
     ) -> Result<(PrimarySession, PrimaryHistory, LocalWal), StandbySetupError> {
         let primary = self
-            .ask_primary()
+            .connect_to_primary()
             .await
             .map_err(StandbySetupError::PrimarySilent)?;
         let path = primary
@@ -111,13 +111,15 @@ impl StandbySetup {
             .await
             .map_err(StandbySetupError::PrimarySilent)?;
         let data = self.host.postgres.data_directory.clone();
-        let known = path.known().map_or(Vec::new(), |known| known.1.to_vec());
+        let known = path
+            .known_history()
+            .map_or(Vec::new(), |known| known.1.to_vec());
         let found = tokio::task::spawn_blocking(move || find(&data, &known)).await;
         let found = found.map_err(anyhow::Error::from).and_then(|found| found);
         Ok((primary, path, found.map_err(StandbySetupError::Here)?))
     }
 
-    async fn why_stuck(
+    async fn find_stall_cause(
         &self,
         primary: &PrimarySession,
         found: &LocalWal,
@@ -192,7 +194,7 @@ impl StandbySetup {
         };
         let to = self.host.agent.state_directory.join("archive-probe");
         for name in names {
-            let text = substituted(restore, name, &to.to_string_lossy());
+            let text = substitute_placeholders(restore, name, &to.to_string_lossy());
             let mut command = Command::new("sh");
             command
                 .arg("-c")
@@ -238,9 +240,10 @@ fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<LocalW
         let left = ancestors
             .iter()
             .find(|ancestor| ancestor.timeline == timeline);
-        if let Some(left) =
-            left.filter(|ancestor| wal.goes_past(timeline, ancestor.left_at).unwrap_or(true))
-        {
+        if let Some(left) = left.filter(|ancestor| {
+            wal.has_records_past(timeline, ancestor.left_at)
+                .unwrap_or(true)
+        }) {
             past = Some((*left, to));
         }
     }
@@ -303,7 +306,7 @@ fn candidates(segment: SegmentName, newest: Timeline, ancestors: &[Ancestor]) ->
 }
 
 /// Puts a file's name and place into `restore_command` as PostgreSQL does (`BuildRestoreCommand`).
-fn substituted(command: &str, name: &str, path: &str) -> String {
+fn substitute_placeholders(command: &str, name: &str, path: &str) -> String {
     let mut text = String::new();
     let mut letters = command.chars();
     while let Some(letter) = letters.next() {
@@ -329,7 +332,7 @@ mod tests {
 
     #[test]
     fn restore_command_then_filled_as_postgresql_does() {
-        let text = substituted("get %f '%p' 100%% %x", "0001", "/to");
+        let text = substitute_placeholders("get %f '%p' 100%% %x", "0001", "/to");
         assert_eq!(text, "get 0001 '/to' 100% %x");
     }
 

@@ -105,11 +105,11 @@ impl DivergedWalSave<'_> {
         if !log.try_exists()? {
             return Ok(None);
         }
-        let wal = WalDirectory::thoroughly(&log).context("could not read this node's WAL")?;
+        let wal = WalDirectory::scan_all(&log).context("could not read this node's WAL")?;
         let files = wal
             .beyond(self.primary)
             .context("could not read this node's WAL")?;
-        let files = self.own(&log, files);
+        let files = self.keep_own_files(&log, files);
         if files.is_empty() {
             info!("no diverged WAL found");
             return Ok(None);
@@ -138,7 +138,7 @@ impl DivergedWalSave<'_> {
         let bytes = new.iter().map(|file| file.bytes).sum();
         check_room(&kept, bytes)?;
         let to = free_name(&kept, &index);
-        copy(&log, &to, &index)
+        copy_files(&log, &to, &index)
             .with_context(|| format!("could not copy the diverged WAL to `{}`", to.display()))?;
         warn!(
             directory = %to.display(), files = new.len(), bytes, saved_before = elsewhere.len(),
@@ -149,7 +149,7 @@ impl DivergedWalSave<'_> {
 
     /// Returns the files that did not come from a primary; all if the primary's history is unknown, and none if only history
     /// files remain.
-    fn own(&self, log: &Path, mut files: Vec<WalPastFork>) -> Vec<WalPastFork> {
+    fn keep_own_files(&self, log: &Path, mut files: Vec<WalPastFork>) -> Vec<WalPastFork> {
         if self.primary.is_some() {
             let brought = CopiedWal::read(self.state);
             files.retain(|file| !brought.has(log, file));
@@ -253,13 +253,13 @@ impl DivergedWalSaves {
         let name = file.name.to_string();
         let here = log.join(&name);
         // What cannot be compared is not held.
-        let holds = |save: &&PathBuf| same(&save.join(&name), &here).unwrap_or(false);
+        let holds = |save: &&PathBuf| has_same_content(&save.join(&name), &here).unwrap_or(false);
         self.0.iter().find(holds).map(PathBuf::as_path)
     }
 }
 
 /// Returns the number of saves if it exceeds the limit.
-pub(crate) fn unexamined(state: &Path) -> Option<usize> {
+pub(crate) fn count_saves(state: &Path) -> Option<usize> {
     let entries = fs::read_dir(state.join("diverged")).ok()?;
     let saves = entries
         .flatten()
@@ -274,7 +274,7 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-fn same(one: &Path, other: &Path) -> io::Result<bool> {
+fn has_same_content(one: &Path, other: &Path) -> io::Result<bool> {
     if fs::metadata(one)?.len() != fs::metadata(other)?.len() {
         return Ok(false);
     }
@@ -327,7 +327,7 @@ fn free_name(kept: &Path, index: &DivergedWalIndex) -> PathBuf {
 }
 
 /// Copies into a directory with a temporary name, which is renamed once its content is durable.
-fn copy(log: &Path, to: &Path, index: &DivergedWalIndex) -> anyhow::Result<()> {
+fn copy_files(log: &Path, to: &Path, index: &DivergedWalIndex) -> anyhow::Result<()> {
     let mut temporary = to.as_os_str().to_owned();
     temporary.push(".");
     temporary.push(UNFINISHED);

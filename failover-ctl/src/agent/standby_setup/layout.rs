@@ -48,7 +48,7 @@ impl DirectoryLayout {
     }
 
     /// Adds directories that an earlier attempt recorded and the data directory no longer names.
-    pub(super) fn and(mut self, noted: Self) -> Self {
+    pub(super) fn merge(mut self, noted: Self) -> Self {
         self.wal = self.wal.or(noted.wal);
         for (number, place) in noted.tablespaces {
             self.tablespaces.entry(number).or_insert(place);
@@ -205,7 +205,7 @@ mod tests {
         }
         // The next attempt finds an empty directory, and goes on with what was noted.
         assert_eq!(
-            DirectoryLayout::of(&data).unwrap().and(layout.clone()),
+            DirectoryLayout::of(&data).unwrap().merge(layout.clone()),
             layout
         );
     }

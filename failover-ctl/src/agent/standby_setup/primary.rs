@@ -45,7 +45,7 @@ pub(super) enum PrimaryHistory {
 }
 
 impl PrimaryHistory {
-    pub(super) fn known(&self) -> Option<(Timeline, &[Ancestor])> {
+    pub(super) fn known_history(&self) -> Option<(Timeline, &[Ancestor])> {
         match self {
             Self::Known(timeline, ancestors) => Some((*timeline, ancestors)),
             Self::Hidden(_) => None,
@@ -55,7 +55,7 @@ impl PrimaryHistory {
 
 impl StandbySetup {
     /// Connects to the primary, and checks that it accepts writes.
-    pub(super) async fn ask_primary(&self) -> anyhow::Result<PrimarySession> {
+    pub(super) async fn connect_to_primary(&self) -> anyhow::Result<PrimarySession> {
         let name = &self.primary.name;
         let client = self.connect().await;
         let client = client.with_context(|| format!("could not query the primary `{name}`"))?;
@@ -109,7 +109,9 @@ impl PrimarySession {
         }
         let file = format!("pg_wal/{}", WalFileName::History(self.timeline));
         // The function is one that `pg_rewind` needs as well, unlike `pg_read_file`.
-        let answer = self.ask("select pg_read_binary_file($1)", &[&file]).await;
+        let answer = self
+            .query_row("select pg_read_binary_file($1)", &[&file])
+            .await;
         let row = match answer.context("the primary did not respond in time")? {
             Ok(row) => row,
             Err(error) if error.as_db_error().is_some() => {
@@ -125,7 +127,7 @@ impl PrimarySession {
         Ok(PrimaryHistory::Known(self.timeline, ancestors))
     }
 
-    async fn ask(
+    async fn query_row(
         &self,
         question: &str,
         with: &[&(dyn ToSql + Sync)],
@@ -135,7 +137,7 @@ impl PrimarySession {
 
     /// Returns whether the primary still has one of these files in `pg_wal`.
     pub(super) async fn has_one_of(&self, names: &[String]) -> anyhow::Result<bool> {
-        let row = self.ask(HAS, &[&names]).await;
+        let row = self.query_row(HAS, &[&names]).await;
         Ok(row
             .context("the primary did not respond in time")??
             .try_get(0)?)

@@ -31,7 +31,7 @@ impl StandbySetup {
     /// saved first.
     pub(crate) async fn rewind(&self) -> Result<(), StandbySetupError> {
         let primary = self
-            .ask_primary()
+            .connect_to_primary()
             .await
             .map_err(StandbySetupError::PrimarySilent)?;
         let path = self.save_diverged(&primary).await?;
@@ -52,33 +52,33 @@ impl StandbySetup {
                 self.copy("pg_rewind failed").await?;
             }
         }
-        self.tidy(path).await;
+        self.clean_wal(path).await;
         Ok(())
     }
 
     /// Replaces the directory by a copy of the primary. Diverged WAL is saved first.
     pub(crate) async fn rebuild(&self, why: &'static str) -> Result<(), StandbySetupError> {
         let primary = self
-            .ask_primary()
+            .connect_to_primary()
             .await
             .map_err(StandbySetupError::PrimarySilent)?;
         let path = self.save_diverged(&primary).await?;
         self.copy(why).await?;
-        self.tidy(path).await;
+        self.clean_wal(path).await;
         Ok(())
     }
 
     /// Removes saved diverged WAL from `pg_wal`, and records the files that came with the rewind or copy: this node's own WAL
     /// was saved just before, and no server has accepted a write since. A failure costs disk space and another save, and
     /// does not prevent streaming.
-    async fn tidy(&self, path: PrimaryHistory) {
+    async fn clean_wal(&self, path: PrimaryHistory) {
         let data = self.host.postgres.data_directory.clone();
         let state = self.host.agent.state_directory.clone();
         let tidying = move || {
-            let Some(primary) = path.known() else {
+            let Some(primary) = path.known_history() else {
                 return Ok(()); // The files of its history are unknown.
             };
-            wal_cleanup::tidy(&data, &state, primary)
+            wal_cleanup::clean_wal(&data, &state, primary)
         };
         let tidied = tokio::task::spawn_blocking(tidying).await;
         if let Err(error) = tidied
@@ -96,7 +96,7 @@ impl StandbySetup {
         &self,
         primary: &PrimarySession,
     ) -> Result<PrimaryHistory, StandbySetupError> {
-        self.end_leftovers()
+        self.kill_leftover_processes()
             .await
             .map_err(StandbySetupError::NotSaved)?;
         let (data, marker) = (
@@ -124,7 +124,7 @@ impl StandbySetup {
                 state: &host.agent.state_directory,
                 node: &host.node.name,
                 source: &source,
-                primary: path.known(),
+                primary: path.known_history(),
             }
             .make()
         };
@@ -140,7 +140,7 @@ impl StandbySetup {
         let data = &postgres.data_directory;
         self.write_password_file()?;
         let source = self.conninfo(&postgres.rewind_user, Some(&postgres.database))?;
-        self.mark(DirectoryLayout::of(data)?)?;
+        self.write_marker(DirectoryLayout::of(data)?)?;
         // A single-user server, by which pg_rewind recovers a directory that was not shut down,
         // refuses standby mode.
         data_directory::remove_standby_signal(data)?;
@@ -171,15 +171,15 @@ impl StandbySetup {
 
     async fn copy_primary(&self, why: &'static str) -> anyhow::Result<()> {
         // Nothing is emptied while there is nobody to copy.
-        let tablespaces = self.ask_primary().await?.tablespaces().await?;
+        let tablespaces = self.connect_to_primary().await?.tablespaces().await?;
         let host = &self.host;
         let data = &host.postgres.data_directory;
         self.write_password_file()?;
         let source = self.conninfo(&host.postgres.replication_user, None)?;
-        let layout = DirectoryLayout::of(data)?.and(self.marked_layout()?);
+        let layout = DirectoryLayout::of(data)?.merge(self.marked_layout()?);
         let mapped = layout.mapped(&tablespaces);
         layout.check(data, &mapped)?;
-        self.mark(layout.clone())?;
+        self.write_marker(layout.clone())?;
         info!(reason = why, source = %self.primary.name, "data directory rebuild started");
         let (emptying, directory) = (layout.clone(), data.clone());
         tokio::task::spawn_blocking(move || emptying.empty(&directory)).await??;
@@ -210,7 +210,7 @@ impl StandbySetup {
         self.finish()
     }
 
-    fn mark(&self, layout: DirectoryLayout) -> anyhow::Result<()> {
+    fn write_marker(&self, layout: DirectoryLayout) -> anyhow::Result<()> {
         let text = serde_json::to_string(&RebuildMarker { layout })?;
         write_private(&self.host.rewinding_marker(), &text)
     }

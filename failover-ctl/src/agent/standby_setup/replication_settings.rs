@@ -44,7 +44,7 @@ impl StandbySetup {
     /// Writes the settings, and raises those below the requirements of the WAL, with which a standby would not start or would
     /// pause replay. Returns the newly raised ones.
     pub(crate) async fn raise_replication_settings(&self) -> anyhow::Result<Vec<RaisedSetting>> {
-        let (kept, too_low) = self.too_low().await?;
+        let (kept, too_low) = self.settings_too_low().await?;
         for setting in &too_low {
             info!(
                 setting = setting.name,
@@ -92,7 +92,9 @@ impl StandbySetup {
     }
 
     /// Returns earlier raised settings that suffice, and settings that are too low for the WAL.
-    async fn too_low(&self) -> anyhow::Result<(Vec<(&'static str, u32)>, Vec<RaisedSetting>)> {
+    async fn settings_too_low(
+        &self,
+    ) -> anyhow::Result<(Vec<(&'static str, u32)>, Vec<RaisedSetting>)> {
         let (mut kept, mut too_low) = (Vec::new(), Vec::new());
         let Ok(control) = data_directory::control(&self.host.postgres.data_directory) else {
             return Ok((kept, too_low));
@@ -145,7 +147,7 @@ impl StandbySetup {
 /// there, and the replication source, which `ALTER SYSTEM` may set.
 ///
 /// A directory that has yet to reach its recovery target, or is a clone, keeps its settings.
-pub(crate) fn drop_overrides(data: &Path) -> io::Result<()> {
+pub(crate) fn remove_overrides(data: &Path) -> io::Result<()> {
     if ["recovery.signal", "backup_label"]
         .iter()
         .any(|name| data.join(name).exists())
@@ -192,7 +194,7 @@ mod tests {
         fs::write(&path, text).unwrap();
 
         fs::write(data.path().join("recovery.signal"), "").unwrap();
-        drop_overrides(data.path()).unwrap();
+        remove_overrides(data.path()).unwrap();
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             text,
@@ -200,7 +202,7 @@ mod tests {
         );
 
         fs::remove_file(data.path().join("recovery.signal")).unwrap();
-        drop_overrides(data.path()).unwrap();
+        remove_overrides(data.path()).unwrap();
         let kept = "# x\nwork_mem = '8MB'\nrestore_command = 'cp'\n";
         assert_eq!(fs::read_to_string(&path).unwrap(), kept);
     }

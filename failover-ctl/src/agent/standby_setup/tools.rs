@@ -20,7 +20,7 @@ impl StandbySetup {
     /// `pg_rewind` starts a server, and `pg_basebackup` a second process.
     pub(super) fn tool(&self, name: &str) -> Command {
         let mut command = bound(&self.host.program(name));
-        let workplace = self.workplace();
+        let workplace = self.tools_directory();
         // A program that cannot be run says why.
         std::fs::create_dir_all(&workplace).ok();
         command
@@ -36,15 +36,15 @@ impl StandbySetup {
     }
 
     /// Returns the working directory that only these programs use.
-    fn workplace(&self) -> PathBuf {
+    fn tools_directory(&self) -> PathBuf {
         self.host.agent.state_directory.join("tools")
     }
 
     /// Kills processes that an earlier agent or a manual start left in the data directory. The guard's server is stopped when
     /// this is called.
-    pub(super) async fn end_leftovers(&self) -> anyhow::Result<()> {
+    pub(super) async fn kill_leftover_processes(&self) -> anyhow::Result<()> {
         let data = &self.host.postgres.data_directory;
-        let workplace = &self.workplace();
+        let workplace = &self.tools_directory();
         let sweeping = async {
             loop {
                 let found = data_directory::sweep(data)? + data_directory::sweep(workplace)?;

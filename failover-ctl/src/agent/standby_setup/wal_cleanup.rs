@@ -29,13 +29,13 @@ use crate::durable_file::write_private;
 /// # Errors
 ///
 /// When the WAL cannot be read, or something cannot be removed or written.
-pub(super) fn tidy(
+pub(super) fn clean_wal(
     data: &Path,
     state: &Path,
     primary: (Timeline, &[Ancestor]),
 ) -> anyhow::Result<()> {
     let log = data.join("pg_wal");
-    let wal = WalDirectory::thoroughly(&log)?;
+    let wal = WalDirectory::scan_all(&log)?;
     let beyond = wal.beyond(Some(primary))?;
     let saves = DivergedWalSaves::of(state)?;
     let mut brought = CopiedWal::default();
@@ -49,7 +49,7 @@ pub(super) fn tidy(
         } else if is_needless(&wal, &log, file, &beyond, primary)? {
             let name = file.name.to_string();
             fs::remove_file(log.join(&name))?;
-            absent(fs::remove_file(status(&log, &name, "done")))?;
+            ignore_not_found(fs::remove_file(status(&log, &name, "done")))?;
             removed += 1;
         }
     }
@@ -100,7 +100,7 @@ fn status(log: &Path, name: &str, state: &str) -> std::path::PathBuf {
     log.join("archive_status").join(format!("{name}.{state}"))
 }
 
-fn absent(removed: io::Result<()>) -> io::Result<()> {
+fn ignore_not_found(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,

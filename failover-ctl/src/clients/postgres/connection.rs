@@ -140,14 +140,14 @@ impl ServerConnection {
             Err(_elapsed) => {
                 self.pending = Some((since, pending));
                 if clock::now().elapsed_upper_bound(since) >= RECONNECT_TIMEOUT {
-                    return self.try_another(since, tasks).await;
+                    return self.query_second_connection(since, tasks).await;
                 }
                 QueryOutcome::Waiting(since)
             }
         }
     }
 
-    async fn try_another(&mut self, since: HostInstant, tasks: &Tasks) -> QueryOutcome {
+    async fn query_second_connection(&mut self, since: HostInstant, tasks: &Tasks) -> QueryOutcome {
         match connect(&self.config, tasks).await {
             Ok(client) => {
                 (self.client, self.pending) = (Some(Arc::new(client)), None);

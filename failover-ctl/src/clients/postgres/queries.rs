@@ -165,7 +165,7 @@ impl AnswerReader {
         self.timeline = None;
         let flush_lsn = required(lsn(row, "flushed")?, "flushed")?;
         let count = |column| row.try_get::<_, i64>(column).map(i64::cast_unsigned);
-        self.rates.note(WriteSample {
+        self.rates.add_sample(WriteSample {
             at: now,
             lsn: flush_lsn,
             rows: count("changed_rows")?,

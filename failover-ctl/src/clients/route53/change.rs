@@ -129,7 +129,7 @@ pub(super) fn malformed(name: &str, source: impl Into<anyhow::Error>) -> RecordM
     }
 }
 
-pub(super) fn not_moved<E: ProvideErrorMetadata>(
+pub(super) fn classify_move_error<E: ProvideErrorMetadata>(
     name: &str,
     error: &SdkError<E>,
 ) -> RecordMoveError {

@@ -69,8 +69,8 @@ impl<'a> WalPage<'a> {
         self.info & OVERWRITES != 0
     }
 
-    /// Returns the remaining length of the record that an earlier page began (`xlp_rem_len`).
-    pub(super) fn rest_bytes(&self) -> u32 {
+    /// Returns how much is left of the record that an earlier page began.
+    pub(super) fn continuation_bytes(&self) -> u32 {
         let four = self
             .bytes
             .get(16..20)

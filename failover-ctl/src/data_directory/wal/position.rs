@@ -12,7 +12,7 @@ use crate::data_directory::wal::page;
 /// Returns whether `pg_wal` has the WAL of `timeline` up to `lsn`: the page at `lsn` exists and has its own address. A
 /// recycled segment has the addresses of an older one in its pages (`xlp_pageaddr` in
 /// `src/include/access/xlog_internal.h`).
-pub(crate) fn reaches(pg_wal: &Path, timeline: Timeline, lsn: Lsn) -> bool {
+pub(crate) fn contains_wal_up_to(pg_wal: &Path, timeline: Timeline, lsn: Lsn) -> bool {
     segments(pg_wal).is_ok_and(|found| {
         found
             .iter()
@@ -167,13 +167,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let end = 5 * SEGMENT + 3 * 8192;
         segment(directory.path(), 1, 5, end);
-        let reached = |lsn| reaches(directory.path(), timeline(1), Lsn::new(lsn));
+        let reached = |lsn| contains_wal_up_to(directory.path(), timeline(1), Lsn::new(lsn));
 
         assert!(reached(end));
         assert!(reached(end - 100));
         assert!(!reached(end + 1), "the page after it is a recycled one");
         assert!(!reached(5 * SEGMENT), "the segment before it is gone");
-        assert!(!reaches(directory.path(), timeline(2), Lsn::new(end)));
+        assert!(!contains_wal_up_to(
+            directory.path(),
+            timeline(2),
+            Lsn::new(end)
+        ));
         assert!(!reached(0));
     }
 
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn no_directory_then_nothing_is_reached() {
         let missing = Path::new("/nonexistent/pg_wal");
-        assert!(!reaches(missing, timeline(1), Lsn::new(100)));
+        assert!(!contains_wal_up_to(missing, timeline(1), Lsn::new(100)));
         assert!(timeline_at(missing, Lsn::new(100)).is_err());
     }
 }

@@ -65,7 +65,7 @@ impl<'a> WalReader<'a> {
         };
         let mut at = start + page.header_bytes();
         if page.continues() {
-            let rest = usize::try_from(page.rest_bytes()).unwrap_or(LONGEST);
+            let rest = usize::try_from(page.continuation_bytes()).unwrap_or(LONGEST);
             at = match self.take(start, rest)? {
                 Taken::Whole(_, next) => next,
                 Taken::Overwritten(page) => page,
@@ -94,7 +94,7 @@ impl<'a> WalReader<'a> {
         let Taken::Whole(length, _) = self.take_from(at, 4)? else {
             return Ok(Found::End);
         };
-        let length = usize::try_from(word(&length, 0)).unwrap_or(LONGEST);
+        let length = usize::try_from(read_u32(&length, 0)).unwrap_or(LONGEST);
         if !(RECORD_HEADER..LONGEST).contains(&length) {
             return Ok(Found::End);
         }
@@ -103,7 +103,7 @@ impl<'a> WalReader<'a> {
             Taken::Overwritten(page) => return Ok(Found::Overwritten(page)),
             Taken::Short => return Ok(Found::End),
         };
-        let previous = u64::from(word(&bytes, 8)) | u64::from(word(&bytes, 12)) << 32;
+        let previous = u64::from(read_u32(&bytes, 8)) | u64::from(read_u32(&bytes, 12)) << 32;
         let is_next = before.map_or(previous < at, |before| before == previous);
         if !is_next || !crc_is_right(&bytes) {
             return Ok(Found::End);
@@ -142,16 +142,16 @@ impl<'a> WalReader<'a> {
         } else {
             at
         };
-        self.read_on(at, length)
+        self.read_continuation(at, length)
     }
 
     /// Reads the last `length` bytes of a record that an earlier page began, from the page at `page` on.
     fn take(&mut self, page: u64, length: usize) -> io::Result<Taken> {
         let header = self.page(page)?.map_or(0, |found| found.header_bytes());
-        self.read_on(page + header, length)
+        self.read_continuation(page + header, length)
     }
 
-    fn read_on(&mut self, mut at: u64, length: usize) -> io::Result<Taken> {
+    fn read_continuation(&mut self, mut at: u64, length: usize) -> io::Result<Taken> {
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let Some(page) = self.page(at)? else {
@@ -201,7 +201,7 @@ const fn aligned(at: u64) -> u64 {
     at.div_ceil(8) * 8
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+fn read_u32(bytes: &[u8], at: usize) -> u32 {
     let four = bytes
         .get(at..at + 4)
         .and_then(|slice| slice.try_into().ok());
@@ -216,5 +216,5 @@ fn crc_is_right(record: &[u8]) -> bool {
     };
     let of_data = crc32c::crc32c(data);
     let before_sum = header.get(..20).expect("a record header has 24 bytes");
-    crc32c::crc32c_append(of_data, before_sum) == word(header, 20)
+    crc32c::crc32c_append(of_data, before_sum) == read_u32(header, 20)
 }

@@ -34,7 +34,7 @@ fn history(primary: &TestNode) -> [Ancestor; 1] {
 
 /// Returns the segments of a node that hold records past the fork.
 fn beyond(node: &TestNode, ancestors: &[Ancestor]) -> Vec<String> {
-    let wal = WalDirectory::thoroughly(&node.data().join("pg_wal")).unwrap();
+    let wal = WalDirectory::scan_all(&node.data().join("pg_wal")).unwrap();
     let files = wal.beyond(Some((second(), ancestors))).unwrap();
     let segments = files.iter().filter(|file| file.segment().is_some());
     segments.map(|file| file.name.to_string()).collect()
@@ -187,7 +187,7 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
     follower.examine_whole().await.unwrap();
     assert_eq!(only_save(&a), kept);
 
-    let again = || tidy(&a.data(), &a.state(), (second(), &ancestors)).unwrap();
+    let again = || clean_wal(&a.data(), &a.state(), (second(), &ancestors)).unwrap();
     let before = names(&a);
     let put_back = || fs::copy(kept.join(&own[0]), log.join(&own[0])).unwrap();
     put_back();
