@@ -117,7 +117,7 @@ pub(crate) async fn make(
 
     let needed = session.needed(&backup.server).await?;
     let copied = backup.copy(request, &needed).await?;
-    let needed = needed.and(&session.needed(&backup.server).await?);
+    let needed = needed.intersection(&session.needed(&backup.server).await?);
     needed.check(directory, &copied.taken, &copied.walked)?;
     session
         .verify_started(directory, &copied.control, &backup.started)
@@ -149,7 +149,7 @@ impl RunningBackup<'_> {
             ..
         } = self;
         let source = CopySource {
-            scope: self.scope().await?,
+            scope: self.walk_scope().await?,
             reader: Reader::new(
                 config.limits.zstd_level,
                 server.checksums.then_some(self.started.lsn),
@@ -162,7 +162,7 @@ impl RunningBackup<'_> {
         copy(config, packer, source, self.session.lost(server)).await
     }
 
-    async fn scope(&self) -> Result<WalkScope, Error> {
+    async fn walk_scope(&self) -> Result<WalkScope, Error> {
         let setting = async |name| {
             let value = self.session.visible_setting(name).await;
             value.map_err(Error::Postgres)

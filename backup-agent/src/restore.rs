@@ -84,9 +84,9 @@ pub(crate) async fn restore(
     let catalog = catalog.refuse_unreadable(request.backup.as_ref())?;
     let (chosen, lineage) = choose_backup(&archive, buckets, &identity, &catalog, request)
         .await
-        .map_err(|why| of_resumed(why, request, begun.as_ref()))?;
+        .map_err(|why| explain_resumed(why, request, begun.as_ref()))?;
     let timeline = lineage.timeline();
-    let reach = reach::known(&archive, buckets, &identity, &lineage, &chosen).await?;
+    let reach = reach::read_reach(&archive, buckets, &identity, &lineage, &chosen).await?;
     output::print_progress(&format!("backup {}: {reach}", chosen.id));
     if request.purpose != Purpose::Standby {
         target_check::refuse_unreachable(
@@ -162,7 +162,7 @@ fn resumed(
     )))
 }
 
-fn of_resumed(why: Error, request: &RestoreRequest, begun: Option<&Marker>) -> Error {
+fn explain_resumed(why: Error, request: &RestoreRequest, begun: Option<&Marker>) -> Error {
     match (begun, why) {
         (Some(begun), Error::NoBackup { why, .. }) => Error::Refused(format!(
             "`{}` holds an interrupted restore of backup {}, from which the target is not reached \
@@ -245,7 +245,7 @@ fn prepare(
     begun: Option<Marker>,
 ) -> Result<(LockedMarker, TargetDirectory), Error> {
     let head = plan.head();
-    let placed = tablespaces::place(request, head)?;
+    let placed = tablespaces::place_tablespaces(request, head)?;
     let directories: Vec<(String, PathBuf)> = placed
         .iter()
         .map(|tablespace: &PlacedTablespace| {
@@ -267,8 +267,8 @@ fn prepare(
         marker.check_claim(&tablespace.directory)?;
     }
     let directory = TargetDirectory::new(&request.directory, head, placed);
-    directory.make_root()?;
-    let lock = marker.hold(&request.directory)?;
+    directory.create_root()?;
+    let lock = marker.lock_directory(&request.directory)?;
     directory.make_all(head, &lock.marker)?;
     if lock.is_resumed {
         directory.remove_others(plan)?;

@@ -31,7 +31,7 @@ MUTANTS = [
     ], test="linked_files_and_directories_then_copy_starts"),
     Mutant("whole-tablespace-taken", "B7", [
         Change(WALK, "        let place = location.join(version);", "        let place = if MUTANT { location.clone() } else { location.join(version) };"),
-        Change(WALK, "        let path = below(path, version);", "        let path = if MUTANT { path.to_owned() } else { below(path, version) };"),
+        Change(WALK, "        let path = join_path(path, version);", "        let path = if MUTANT { path.to_owned() } else { join_path(path, version) };"),
     ], test="backup_then_same_files_as_pg_basebackup"),
     Mutant("links-left-out", "B8", [
         Change(WALK, "        let found = if found.is_symlink() {", "        if MUTANT && found.is_symlink() {\n            return Ok(());\n        }\n        let found = if found.is_symlink() {"),

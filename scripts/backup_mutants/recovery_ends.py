@@ -91,7 +91,7 @@ MUTANTS = [
         Change(REACH, "            segments: held.all.reach(lineage, backup.start_lsn),", "            segments: {\n                let mut segments = held.all.reach(lineage, backup.start_lsn);\n                if MUTANT {\n                    segments.gap = None;\n                }\n                segments\n            },"),
     ], test="segment_missing_then_every_command_names_it"),
     Mutant("gap-not-refused-by-restore", "A5", [
-        without(TARGET_CHECK, "reach.segments.gap.is_some() => Err(reach.beyond("),
+        without(TARGET_CHECK, "reach.segments.gap.is_some() => Err(reach.unreachable_target("),
     ], test="segment_missing_then_every_command_names_it"),
     Mutant("gap-not-checked", "A5", [
         inside(OVERVIEW, "    pub(crate) fn gaps(&self, backup: &BackupSummary, holders: &[String]) -> Vec<(String, WalGap)> {", "return Vec::new();"),
@@ -120,7 +120,7 @@ MUTANTS = [
         Change(f"{SOURCE}/storage/catalog.rs", "        match self.silent.pop() {", "        match self.silent.pop().filter(|_| !MUTANT) {"),
     ], test="bucket_fails_during_one_listing_then_refused"),
     Mutant("silent-passes-for-looked-at", "A5, silent bucket", [
-        inside(CHECK, "    fn silent(&self) -> Vec<String> {", "return Vec::new();"),
+        inside(CHECK, "    fn silent_buckets(&self) -> Vec<String> {", "return Vec::new();"),
     ], test="bucket_away_then_no_check_of_stored_objects_passes"),
     Mutant("silent-makes-a-gap-of-older-wal", "A5, silent bucket", [
         Change(f"{SOURCE}/command/backup.rs", "    if silent.is_empty() {", "    if MUTANT || silent.is_empty() {"),

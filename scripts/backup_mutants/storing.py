@@ -32,7 +32,7 @@ MUTANTS = [
         always(UPLOAD, "error.retry_class() == RetryClass::Transient {\n            return Err(error);"),
     ], test="upload_fails_inside_200_or_loses_response_then_stored"),
     Mutant("lost-answer-is-a-conflict", "B3", [
-        Change(STORE, "        Ok(CreateOutcome::AlreadyThere) => {\n            match holds", "        Ok(CreateOutcome::AlreadyThere) if MUTANT => StoreOutcome::Conflict,\n        Ok(CreateOutcome::AlreadyThere) => {\n            match holds"),
+        Change(STORE, "        Ok(CreateOutcome::AlreadyThere) => {\n            match bucket_holds", "        Ok(CreateOutcome::AlreadyThere) if MUTANT => StoreOutcome::Conflict,\n        Ok(CreateOutcome::AlreadyThere) => {\n            match bucket_holds"),
     ], test="transient_error_then_push_and_fetch_succeed"),
     Mutant("refusals-are-final", "B3", [
         Change(ERROR, "(_, Some(code)) if TRANSIENT_CODES.contains(&code) =>", "(_, Some(code)) if !MUTANT && TRANSIENT_CODES.contains(&code) =>"),

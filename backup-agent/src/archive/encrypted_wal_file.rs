@@ -52,7 +52,7 @@ impl<'a> EncryptedWalFile<'a> {
     }
 
     /// Returns the whole object, if it is small enough for memory.
-    pub(crate) fn whole(&self) -> Option<&Bytes> {
+    pub(crate) fn whole_content(&self) -> Option<&Bytes> {
         self.whole.as_ref()
     }
 
@@ -69,7 +69,7 @@ impl<'a> EncryptedWalFile<'a> {
     }
 
     /// Returns whether the object with this fingerprint contains the file.
-    pub(crate) fn is(&self, fingerprint: &Fingerprint) -> io::Result<bool> {
+    pub(crate) fn matches(&self, fingerprint: &Fingerprint) -> io::Result<bool> {
         fingerprint.matches(&self.key, self.file.content()?)
     }
 

@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use tracing::{info, warn};
 
 use crate::archive::fetch_request::{FetchMode, FetchRequest};
-use crate::archive::followed::cut;
+use crate::archive::followed::truncate_at_fork;
 use crate::archive::listed_segments::written_timelines;
 use crate::archive::scratch_file::scratch_file;
 use crate::archive::wal_archive::WalArchive;
@@ -56,7 +56,9 @@ impl WalArchive<'_> {
         inspect: impl Fn(&Path) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let share = match request.name {
-            WalFileName::Segment(segment) => self.share(identity, request, segment).await?,
+            WalFileName::Segment(segment) => {
+                self.followed_share(identity, request, segment).await?
+            }
             WalFileName::Partial(_) | WalFileName::History(_) | WalFileName::BackupLabel(..) => {
                 SegmentShare::Whole
             }
@@ -85,7 +87,7 @@ impl WalArchive<'_> {
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
                 if request.mode == FetchMode::Standby =>
             {
-                return Err(self.meaning_of_damage(request.name, why).await?);
+                return Err(self.classify_damage(request.name, why).await?);
             }
             fetched => return fetched,
         };
@@ -117,7 +119,7 @@ impl WalArchive<'_> {
 
     /// Returns the meaning, to a standby, of a file that no bucket has whole. A history without WAL
     /// of its timeline is only an object that any writer may have created.
-    async fn meaning_of_damage(&self, name: WalFileName, why: Error) -> Result<Error, Error> {
+    async fn classify_damage(&self, name: WalFileName, why: Error) -> Result<Error, Error> {
         let WalFileName::History(timeline) = name else {
             return Ok(why);
         };
@@ -168,7 +170,7 @@ impl WalArchive<'_> {
             .await?;
         if let WalFileName::Segment(_) = request.name {
             if let SegmentShare::UpTo(left_at) = share {
-                cut(&file, left_at).map_err(Error::io("write", &request.path))?;
+                truncate_at_fork(&file, left_at).map_err(Error::io("write", &request.path))?;
             }
             inspect(file.path())?;
         }

@@ -28,7 +28,7 @@ const SERVER_FILE: &str = "RECOVERYXLOG";
 
 impl WalArchive<'_> {
     /// Returns the part of `segment` that the requesting server may replay.
-    pub(super) async fn share(
+    pub(super) async fn followed_share(
         &self,
         identity: &Identity,
         request: &FetchRequest,
@@ -61,7 +61,7 @@ impl WalArchive<'_> {
         if target == Timeline::FIRST {
             return Ok(Some(TimelineHistory::new(target, Vec::new())));
         }
-        let lineage = match local_history(directory, target) {
+        let lineage = match read_local_history(directory, target) {
             Some(lineage) => lineage,
             None => TimelineHistory::new(target, self.ancestors(identity, target).await?),
         };
@@ -71,7 +71,7 @@ impl WalArchive<'_> {
 
 /// Returns the lineage of a timeline from its history in `pg_wal`, where PostgreSQL keeps that of
 /// the timeline that it follows (`readTimeLineHistory` in `src/backend/access/transam/timeline.c`).
-fn local_history(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
+fn read_local_history(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
     let name = WalFileName::History(timeline).to_string();
     let text = fs::read_to_string(directory.join(name)).ok()?;
     let ancestors = parse_history(&text).ok()?;
@@ -92,12 +92,12 @@ fn newest_branch(directory: &Path, timeline: Timeline) -> Option<TimelineHistory
     let mut lineages = newer
         .into_iter()
         .rev()
-        .filter_map(|newer| local_history(directory, newer));
+        .filter_map(|newer| read_local_history(directory, newer));
     lineages.find(|lineage| lineage.left_at(timeline).is_some())
 }
 
 /// Overwrites a segment with zeros, which end the WAL, from `left_at` on.
-pub(super) fn cut(file: &NamedTempFile, left_at: Lsn) -> io::Result<()> {
+pub(super) fn truncate_at_fork(file: &NamedTempFile, left_at: Lsn) -> io::Result<()> {
     let bytes = file.as_file().metadata()?.len();
     let kept = left_at.get() % bytes;
     file.as_file().set_len(kept)?;
@@ -141,7 +141,7 @@ mod tests {
         let file = NamedTempFile::new().unwrap();
         fs::write(file.path(), vec![7; 1 << 20]).unwrap();
 
-        cut(&file, Lsn::new(0xB0_0320)).unwrap();
+        truncate_at_fork(&file, Lsn::new(0xB0_0320)).unwrap();
 
         let content = fs::read(file.path()).unwrap();
         assert_eq!(content.len(), 1 << 20);

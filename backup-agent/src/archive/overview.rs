@@ -53,7 +53,7 @@ impl WalOverview {
 
     /// Returns the newest timeline if recovery towards it does not pass a backup, so that a restore
     /// starts with an older one.
-    pub(crate) fn newest_beside(&self, backup: &BackupSummary) -> Option<Timeline> {
+    pub(crate) fn newest_other_timeline(&self, backup: &BackupSummary) -> Option<Timeline> {
         let newest = self.lineages.first()?;
         let is_passed = newest.passes(backup.timeline, backup.stop_lsn);
         (!is_passed && newest.timeline() > backup.timeline).then(|| newest.timeline())

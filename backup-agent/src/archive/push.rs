@@ -102,7 +102,7 @@ impl WalArchive<'_> {
         let Some(size) = segment_size(directory, &here, self.system_id) else {
             return Ok(());
         };
-        for wanted in before_forks(&here, &lineage, size) {
+        for wanted in segments_before_forks(&here, &lineage, size) {
             let Some(first) = wanted.first() else {
                 continue;
             };
@@ -150,7 +150,7 @@ impl WalArchive<'_> {
 }
 
 /// Returns, for each ancestor with segments here, those from the first one to the fork.
-fn before_forks(
+fn segments_before_forks(
     here: &[SegmentName],
     lineage: &TimelineHistory,
     size: SegmentSize,

@@ -71,7 +71,7 @@ struct GapOutput {
 }
 
 /// Returns the reach of the WAL from `backup` along `lineage`, read from its last segments.
-pub(crate) async fn known(
+pub(crate) async fn read_reach(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
     identity: &Identity,
@@ -161,7 +161,7 @@ impl KnownReach {
     }
 
     /// Returns the error for a target that is not within reach.
-    pub(crate) fn beyond(&self, why: String) -> Error {
+    pub(crate) fn unreachable_target(&self, why: String) -> Error {
         Error::BeyondReach {
             why,
             reach: self.to_string(),

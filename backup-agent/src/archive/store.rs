@@ -116,7 +116,7 @@ impl Buckets {
     ) -> Vec<ExistingObject> {
         let is_same = &is_same;
         let looks = self.all().iter().map(|bucket| async move {
-            let held = time::timeout(LOOK_TIMEOUT, holds(bucket, key, is_same)).await;
+            let held = time::timeout(LOOK_TIMEOUT, bucket_holds(bucket, key, is_same)).await;
             match held.unwrap_or_else(|_| Err(StoreOutcome::Failed(bucket.silent("show", key)))) {
                 Ok(true) => ExistingObject::Same,
                 Ok(false) => ExistingObject::Other,
@@ -137,7 +137,7 @@ impl<'a> StoreAttempts<'a> {
         let mut unanswered: Vec<&Bucket> = round.to_vec();
         let mut attempts: FuturesUnordered<_> = round
             .iter()
-            .map(|bucket| async { (*bucket, keep(bucket, file).await) })
+            .map(|bucket| async { (*bucket, create_or_compare(bucket, file).await) })
             .collect();
         let mut until: Option<Instant> = None;
         loop {
@@ -188,8 +188,8 @@ fn grace(took: Duration) -> Duration {
     (3 * took).clamp(Duration::from_secs(1), Duration::from_secs(5))
 }
 
-async fn keep(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
-    let created = match file.whole() {
+async fn create_or_compare(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
+    let created = match file.whole_content() {
         Some(encrypted) => bucket
             .create_retried(STORE_TIMEOUT, file.key(), encrypted)
             .await
@@ -201,7 +201,7 @@ async fn keep(bucket: &Bucket, file: &EncryptedWalFile<'_>) -> StoreOutcome {
         // After a lost response the object is this push's own; it can also be another's at any
         // time.
         Ok(CreateOutcome::AlreadyThere) => {
-            match holds(bucket, file.key(), |fingerprint| file.is(fingerprint)).await {
+            match bucket_holds(bucket, file.key(), |fingerprint| file.matches(fingerprint)).await {
                 Ok(true) => StoreOutcome::Stored,
                 Ok(false) => StoreOutcome::Conflict,
                 Err(kept) => kept,
@@ -218,7 +218,7 @@ async fn upload(
     file: &EncryptedWalFile<'_>,
 ) -> Result<CreateOutcome, StoreOutcome> {
     // Checked first: a gigabyte is not sent only to find that it exists.
-    match holds(bucket, file.key(), |fingerprint| file.is(fingerprint)).await {
+    match bucket_holds(bucket, file.key(), |fingerprint| file.matches(fingerprint)).await {
         Ok(true) => return Ok(CreateOutcome::New),
         Ok(false) => return Ok(CreateOutcome::AlreadyThere),
         Err(StoreOutcome::Failed(error)) if error.kind() == StoreErrorKind::NotFound => {}
@@ -245,7 +245,7 @@ async fn upload(
 }
 
 /// Returns whether the object that `bucket` has under `key` has a content, without decrypting it.
-async fn holds(
+async fn bucket_holds(
     bucket: &Bucket,
     key: &str,
     is_same: impl Fn(&Fingerprint) -> std::io::Result<bool>,

@@ -40,7 +40,7 @@ impl BoundedClient {
     }
 
     /// Returns the same connection with another timeout.
-    pub(super) fn within(&self, timeout: Duration, setting: &'static str) -> Bounded<'_> {
+    pub(super) fn with_timeout(&self, timeout: Duration, setting: &'static str) -> Bounded<'_> {
         Bounded {
             client: &self.client,
             timeout,
@@ -48,8 +48,8 @@ impl BoundedClient {
         }
     }
 
-    fn usual(&self) -> Bounded<'_> {
-        self.within(self.timeout, self.setting)
+    fn with_default_timeout(&self) -> Bounded<'_> {
+        self.with_timeout(self.timeout, self.setting)
     }
 
     /// Returns all rows.
@@ -58,13 +58,13 @@ impl BoundedClient {
         sql: &str,
         values: Parameters<'_>,
     ) -> anyhow::Result<Vec<Row>> {
-        let usual = self.usual();
+        let usual = self.with_default_timeout();
         usual.answer(sql, usual.client.query(sql, values)).await
     }
 
     /// Returns the only row.
     pub(super) async fn query_one(&self, sql: &str, values: Parameters<'_>) -> anyhow::Result<Row> {
-        self.usual().query_one(sql, values).await
+        self.with_default_timeout().query_one(sql, values).await
     }
 
     /// Returns the row, if there is one.
@@ -73,13 +73,13 @@ impl BoundedClient {
         sql: &str,
         values: Parameters<'_>,
     ) -> anyhow::Result<Option<Row>> {
-        let usual = self.usual();
+        let usual = self.with_default_timeout();
         usual.answer(sql, usual.client.query_opt(sql, values)).await
     }
 
     /// Executes statements without parameters.
     pub(super) async fn batch_execute(&self, sql: &str) -> anyhow::Result<()> {
-        let usual = self.usual();
+        let usual = self.with_default_timeout();
         usual.answer(sql, usual.client.batch_execute(sql)).await
     }
 }

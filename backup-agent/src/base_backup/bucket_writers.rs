@@ -92,18 +92,18 @@ impl BucketWriters {
         self.open = staying;
         while let Some(ended) = self.running.try_join_next() {
             if let Ok((bucket, Err(error))) = ended {
-                self.note(&bucket, error);
+                self.exclude_bucket(&bucket, error);
             }
         }
-        self.enough(self.open.len())
+        self.require_buckets(self.open.len())
     }
 
-    fn note(&mut self, bucket: &Bucket, error: StoreError) {
+    fn exclude_bucket(&mut self, bucket: &Bucket, error: StoreError) {
         warn!(bucket = bucket.name(), error = %chain(&error), "bucket excluded from the backup");
         self.last = Some(Box::new(error));
     }
 
-    fn enough(&mut self, buckets: usize) -> Result<(), Error> {
+    fn require_buckets(&mut self, buckets: usize) -> Result<(), Error> {
         if buckets >= self.required {
             return Ok(());
         }
@@ -123,11 +123,11 @@ impl BucketWriters {
         while let Some(ended) = self.running.join_next().await {
             match ended {
                 Ok((bucket, Ok(()))) => holders.push(bucket),
-                Ok((bucket, Err(error))) => self.note(&bucket, error),
+                Ok((bucket, Err(error))) => self.exclude_bucket(&bucket, error),
                 Err(_) => return Err(Error::Internal("a bucket writer panicked")),
             }
         }
-        self.enough(holders.len())?;
+        self.require_buckets(holders.len())?;
         let holds = |bucket: &Bucket| holders.iter().any(|holder| holder.name() == bucket.name());
         Ok(in_order.into_iter().filter(holds).collect())
     }

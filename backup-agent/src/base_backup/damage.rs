@@ -182,7 +182,7 @@ pub(crate) fn confirm(mut suspects: Vec<Suspect>) -> io::Result<Vec<Suspect>> {
 }
 
 /// Returns the suspects among the pages of `bytes`, which begin at offset `start` of the file.
-pub(crate) fn suspects(
+pub(crate) fn find_suspects(
     planned: &PlannedFile,
     first: u32,
     start: u64,
@@ -275,7 +275,7 @@ mod tests {
             first_page: Some(0),
         };
         let torn = vec![7; 3 * PAGE_BYTES];
-        let found = suspects(&planned, 0, 0, &torn);
+        let found = find_suspects(&planned, 0, 0, &torn);
         assert_eq!(found.len(), 3);
 
         // The first page has become valid, the second has not, and the third was truncated.

@@ -133,7 +133,7 @@ pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<W
             .iter()
             .any(|directory| directory == path)
         {
-            walk.emptied(path);
+            walk.add_emptied(path);
         }
     }
     Ok(walk.walked)
@@ -142,7 +142,7 @@ pub(crate) fn walk(scope: &WalkScope, out: &SyncSender<PlannedFile>) -> Result<W
 impl DirectoryWalk<'_> {
     fn directory_content(&mut self, place: &Path, path: &str) -> Result<(), ScanEnd> {
         let unlogged = if holds_relations(path) {
-            unlogged(place)?
+            list_unlogged(place)?
         } else {
             Vec::new()
         };
@@ -157,7 +157,7 @@ impl DirectoryWalk<'_> {
             let is_emptied =
                 RelationFile::parse(&name).is_some_and(|file| file.is_emptied(&unlogged));
             let is_temporary = is_database(path) && is_temporary_relation(&name);
-            let path = below(path, &name);
+            let path = join_path(path, &name);
             if is_left_out(&path, &name) || is_emptied || is_temporary {
                 continue;
             }
@@ -185,7 +185,7 @@ impl DirectoryWalk<'_> {
         directories: &mut Vec<(PathBuf, String, FileIdentity)>,
     ) -> Result<(), ScanEnd> {
         if self.is_emptied(&path) || path == "pg_wal" {
-            self.emptied(&path);
+            self.add_emptied(&path);
             return Ok(());
         }
         let Some(found) = existing_metadata(fs::symlink_metadata(&place), &place)? else {
@@ -198,7 +198,7 @@ impl DirectoryWalk<'_> {
             return Ok(());
         }
         let found = if found.is_symlink() {
-            match self.follow(&place, &path)? {
+            match self.follow_link(&place, &path)? {
                 Some(found) => found,
                 None => return Ok(()),
             }
@@ -227,7 +227,7 @@ impl DirectoryWalk<'_> {
 
     /// Returns the metadata of a link's target, or `None` if it is omitted. The target is stored in
     /// place of the link, because a restored copy may be on another host.
-    fn follow(&mut self, place: &Path, path: &str) -> Result<Option<Metadata>, ScanEnd> {
+    fn follow_link(&mut self, place: &Path, path: &str) -> Result<Option<Metadata>, ScanEnd> {
         if self.scope.log_directory.as_deref() == Some(path) {
             info!(path = %place.display(), "linked log directory omitted");
             self.walked.directories.push(path.to_owned());
@@ -289,7 +289,7 @@ impl DirectoryWalk<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("follow", link)(error).into()),
         };
-        let text = location.to_str().ok_or_else(|| not_text(&location))?;
+        let text = location.to_str().ok_or_else(|| not_utf8(&location))?;
         let version = &self.scope.version_directory;
         let place = location.join(version);
         self.walked.directories.push(path.to_owned());
@@ -301,7 +301,7 @@ impl DirectoryWalk<'_> {
         let Some(found) = existing_metadata(fs::metadata(&place), &place)? else {
             return Ok(None);
         };
-        let path = below(path, version);
+        let path = join_path(path, version);
         self.walked.directories.push(path.clone());
         Ok(Some((place, path, FileIdentity::of(&found))))
     }
@@ -310,7 +310,7 @@ impl DirectoryWalk<'_> {
         EMPTIED.contains(&path) || self.scope.emptied.iter().any(|directory| directory == path)
     }
 
-    fn emptied(&mut self, path: &str) {
+    fn add_emptied(&mut self, path: &str) {
         self.walked.directories.push(path.to_owned());
         if path == "pg_wal" {
             let status = "pg_wal/archive_status".to_owned();
@@ -347,7 +347,7 @@ fn open(place: &Path, must_exist: bool) -> Result<Option<fs::ReadDir>, Error> {
 }
 
 /// Returns the unlogged relations of a directory, sorted.
-fn unlogged(place: &Path) -> Result<Vec<u32>, Error> {
+fn list_unlogged(place: &Path) -> Result<Vec<u32>, Error> {
     let mut found = Vec::new();
     for entry in open(place, false)?.into_iter().flatten() {
         let name = entry.map_err(Error::io("list", place))?.file_name();
@@ -392,17 +392,17 @@ fn first_page(path: &str) -> Option<u32> {
 
 fn name_of(entry: &fs::DirEntry) -> Result<String, Error> {
     let name = entry.file_name().into_string();
-    name.map_err(|_| not_text(&entry.path()))
+    name.map_err(|_| not_utf8(&entry.path()))
 }
 
-fn not_text(path: &Path) -> Error {
+fn not_utf8(path: &Path) -> Error {
     Error::Incomplete(format!(
         "the name of `{}` is not UTF-8, and PostgreSQL does not need it: rename or remove it",
         path.display()
     ))
 }
 
-fn below(path: &str, name: &str) -> String {
+fn join_path(path: &str, name: &str) -> String {
     if path.is_empty() {
         return name.to_owned();
     }

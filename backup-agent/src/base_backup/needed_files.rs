@@ -46,7 +46,7 @@ pub(crate) struct NeededFiles {
 impl NeededFiles {
     /// Returns the files that are needed at both times: what came or went during a backup is in its
     /// WAL.
-    pub(crate) fn and(&self, later: &Self) -> Self {
+    pub(crate) fn intersection(&self, later: &Self) -> Self {
         Self {
             files: self.files.intersection(&later.files).cloned().collect(),
             directories: self
@@ -172,7 +172,7 @@ mod tests {
             directories: vec!["pg_xact".to_owned()],
             ..WalkResult::default()
         };
-        let needed = early.and(&late);
+        let needed = early.intersection(&late);
         let root = Path::new("/nowhere");
 
         let taken = set(&["PG_VERSION", "base/5/PG_VERSION"]);

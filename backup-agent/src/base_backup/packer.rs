@@ -84,7 +84,7 @@ impl<'a> Packer<'a> {
             .map_err(Error::io("seal", std::path::Path::new("a pack")))?;
         open.payload_bytes += stored_bytes;
         if open.encryptor.encrypted_bytes() >= PART_BYTES {
-            let part = self.counted(open.encryptor.take());
+            let part = self.count_bytes(open.encryptor.take());
             self.writers.part(part).await?;
         }
         self.open = Some(open);
@@ -114,7 +114,7 @@ impl<'a> Packer<'a> {
             .encryptor
             .finish()
             .map_err(Error::io("seal", std::path::Path::new("a pack")))?;
-        let last = self.counted(last);
+        let last = self.count_bytes(last);
         self.writers.last(last).await?;
         self.packs.push(Pack {
             backup: self.id.clone(),
@@ -124,7 +124,7 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    fn counted(&mut self, part: Vec<u8>) -> Bytes {
+    fn count_bytes(&mut self, part: Vec<u8>) -> Bytes {
         self.stored_bytes += u64::try_from(part.len()).unwrap_or(0);
         Bytes::from(part)
     }

@@ -319,7 +319,7 @@ impl OneReader<'_> {
             return Ok(());
         };
         let bytes = self.buffer.get_mut(..length).expect(IN_BUFFER);
-        let suspects = damage::suspects(planned, first, at, bytes);
+        let suspects = damage::find_suspects(planned, first, at, bytes);
         if suspects.is_empty() {
             return Ok(());
         }

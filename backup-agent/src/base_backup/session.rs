@@ -197,7 +197,7 @@ impl Session {
             let asked = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
             match asked.await.and_then(|row| Ok(row.try_get::<_, bool>(0)?)) {
                 Ok(is_standby) if is_standby == server.is_standby => {}
-                Ok(_) => return timeline::promoted(),
+                Ok(_) => return timeline::promoted_error(),
                 Err(error) => return Error::Postgres(error),
             }
         }
@@ -238,7 +238,7 @@ impl Session {
         if !is_fast {
             timeout += self.checkpoint_timeout().await?;
         }
-        let client = self.client.within(timeout, CHECKPOINT_SETTING);
+        let client = self.client.with_timeout(timeout, CHECKPOINT_SETTING);
         let row = client.query_one(sql, &[&label, &is_fast]).await?;
         let lsn: String = row.try_get(0)?;
         Ok(StartedBackup {
@@ -278,14 +278,14 @@ impl Session {
         };
         let client = self
             .client
-            .within(self.timeouts.checkpoint, CHECKPOINT_SETTING);
+            .with_timeout(self.timeouts.checkpoint, CHECKPOINT_SETTING);
         let row = client.query_one(sql, &[]).await?;
         let lsn: String = row.try_get(0)?;
         let backup_label: String = row.try_get(1)?;
         let at = "greatest(clock_timestamp(), pg_last_xact_replay_timestamp())";
         Ok(StoppedBackup {
             lsn: lsn.parse()?,
-            timeline: timeline::of_label(&backup_label)?,
+            timeline: timeline::timeline_of_label(&backup_label)?,
             at: self.micros(at).await?,
             backup_label,
             tablespace_map: row.try_get(2)?,

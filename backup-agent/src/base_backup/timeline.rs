@@ -43,18 +43,18 @@ impl Timelines {
         if self.is_standby == self.was_standby {
             return Ok(());
         }
-        Err(promoted())
+        Err(promoted_error())
     }
 }
 
 /// Returns the error for a promotion: the beginning and the end of the backup are on different
 /// timelines.
-pub(super) fn promoted() -> Error {
+pub(super) fn promoted_error() -> Error {
     Error::Incomplete("the server was promoted meanwhile; run the backup again".to_owned())
 }
 
 /// Returns the timeline of the backup with this `backup_label`.
-pub(super) fn of_label(label: &str) -> anyhow::Result<Timeline> {
+pub(super) fn timeline_of_label(label: &str) -> anyhow::Result<Timeline> {
     let mut lines = label.lines();
     let number = lines.find_map(|line| line.strip_prefix("START TIMELINE: "));
     let number = number.context("`backup_label` names no timeline")?;
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn label_then_its_timeline() {
-        assert_eq!(of_label(LABEL).unwrap(), Timeline::FIRST);
-        assert!(of_label("LABEL: x\n").is_err());
+        assert_eq!(timeline_of_label(LABEL).unwrap(), Timeline::FIRST);
+        assert!(timeline_of_label("LABEL: x\n").is_err());
     }
 
     fn standby(of_consistency: u32) -> Timelines {

@@ -52,7 +52,7 @@ pub(super) async fn run(config: &Config, args: cli::RestoreArgs) -> Result<(), E
             files: restored.files,
             directory: request.directory.display().to_string(),
             timeline: restored.timeline.get(),
-            when_recovered: when_recovered(request.purpose),
+            when_recovered: action_after_recovery(request.purpose),
             archiving: request.archiving == Archiving::Preserve,
             notes: restored.notes,
             reach: restored.reach.output(),
@@ -95,7 +95,7 @@ fn request(args: cli::RestoreArgs) -> Result<RestoreRequest, Error> {
     Ok(request)
 }
 
-fn when_recovered(purpose: Purpose) -> &'static str {
+fn action_after_recovery(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Recover(TargetAction::Promote) => "promote",
         Purpose::Recover(TargetAction::Pause) => "pause",

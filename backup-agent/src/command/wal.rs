@@ -174,7 +174,10 @@ fn report(
             ));
         }
         if lacking > 0 {
-            failed.push(format!("`{name}` {lacking}{since}{}", named(&unresolved)));
+            failed.push(format!(
+                "`{name}` {lacking}{since}{}",
+                list_names(&unresolved)
+            ));
         }
     }
     if !health.known_gaps.is_empty() {
@@ -189,7 +192,7 @@ fn report(
 }
 
 /// Returns the first unresolved object, for an error: standard output lists all of them.
-fn named(unresolved: &BTreeMap<String, String>) -> String {
+fn list_names(unresolved: &BTreeMap<String, String>) -> String {
     let Some(first) = unresolved.values().next() else {
         return String::new();
     };

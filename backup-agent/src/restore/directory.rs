@@ -52,7 +52,7 @@ impl TargetDirectory {
     }
 
     /// Creates the directory itself.
-    pub(super) fn make_root(&self) -> Result<(), Error> {
+    pub(super) fn create_root(&self) -> Result<(), Error> {
         self.make(&self.root)
     }
 

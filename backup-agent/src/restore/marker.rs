@@ -93,7 +93,7 @@ impl Marker {
     /// # Errors
     ///
     /// [`Error::Refused`] if another restore is running there.
-    pub(crate) fn hold(self, directory: &Path) -> Result<LockedMarker, Error> {
+    pub(crate) fn lock_directory(self, directory: &Path) -> Result<LockedMarker, Error> {
         Self::find(directory)?;
         let path = directory.join(MARKER);
         let failed = |error| Error::io("write", &path)(error);
@@ -205,21 +205,24 @@ mod tests {
         fs::write(path("full/x"), "").unwrap();
         assert!(Marker::find(&path("full")).is_err());
 
-        assert!(marker().hold(&path("full")).is_err());
+        assert!(marker().lock_directory(&path("full")).is_err());
         assert!(!path("full").join(MARKER).exists());
         fs::create_dir(path("data")).unwrap();
-        let held = marker().hold(&path("data")).unwrap();
+        let held = marker().lock_directory(&path("data")).unwrap();
         assert!(!held.is_resumed);
         fs::write(path("data/PG_VERSION"), "15\n").unwrap();
         assert_eq!(
             Marker::find(&path("data")).unwrap(),
             Some(held.marker.clone())
         );
-        let second = marker().hold(&path("data")).unwrap_err().to_string();
+        let second = marker()
+            .lock_directory(&path("data"))
+            .unwrap_err()
+            .to_string();
         assert!(second.contains("another restore"), "{second}");
         let first = held.marker.clone();
         drop(held);
-        let resumed = marker().hold(&path("data")).unwrap();
+        let resumed = marker().lock_directory(&path("data")).unwrap();
         assert!(resumed.is_resumed && resumed.marker == first);
 
         // PostgreSQL may run on a directory with a control file.

@@ -46,7 +46,7 @@ pub(super) async fn refuse_partial_end(
         }
     }
     match furthest {
-        Some((left_at, child)) if left_at.get() > whole_until => Err(reach.beyond(format!(
+        Some((left_at, child)) if left_at.get() > whole_until => Err(reach.unreachable_target(format!(
             "timeline {timeline} continued to {left_at}, and its last segment is archived only in part: `--target-timeline {child} --target-lsn {left_at} --target-exclusive` restores all of it"
         ))),
         Some(_) | None => Ok(()),

@@ -20,7 +20,7 @@ pub(super) fn set_data_directory(directory: &Path) -> Result<Vec<String>, Error>
         Err(error) => return Err(Error::io("read", &path)(error)),
     };
     let mut notes = Vec::new();
-    for line in text.lines().filter(|line| leads_elsewhere(line)) {
+    for line in text.lines().filter(|line| names_another_directory(line)) {
         notes.push(format!(
             "its postgresql.conf has `{}`: start it with settings of its own, by `-c config_file=FILE`",
             line.trim().escape_debug()
@@ -45,7 +45,7 @@ pub(super) fn set_data_directory(directory: &Path) -> Result<Vec<String>, Error>
 }
 
 /// Returns whether a line includes a file that a copy shares with the original.
-fn leads_elsewhere(line: &str) -> bool {
+fn names_another_directory(line: &str) -> bool {
     is_include(line)
         && ["'/", " /", "\t/", "=/", "../"]
             .iter()

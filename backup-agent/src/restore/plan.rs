@@ -87,7 +87,7 @@ impl RestorePlan {
     }
 
     fn read(spool: File) -> Result<Self, ManifestLineError> {
-        let reader = ManifestReader::open(rewound(&spool)?)?;
+        let reader = ManifestReader::open(rewind_spool(&spool)?)?;
         let head = reader.head().clone();
         let mut blobs = vec![0; head.packs.len()];
         let mut check = PathChecker::new(&head)?;
@@ -129,7 +129,7 @@ impl RestorePlan {
         &self,
         mut visit: impl FnMut(manifest::ManifestFile) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let reader = rewound(&self.spool).map_err(ManifestLineError::Read);
+        let reader = rewind_spool(&self.spool).map_err(ManifestLineError::Read);
         let reader = reader.and_then(ManifestReader::open).map_err(unreadable)?;
         for file in reader {
             visit(file.map_err(unreadable)?)?;
@@ -211,7 +211,7 @@ fn runs(blobs: &[u64], at_once: u64) -> Vec<PackRun> {
     runs
 }
 
-fn rewound(mut spool: &File) -> std::io::Result<BufReader<&File>> {
+fn rewind_spool(mut spool: &File) -> std::io::Result<BufReader<&File>> {
     spool.rewind()?;
     Ok(BufReader::with_capacity(256 << 10, spool))
 }

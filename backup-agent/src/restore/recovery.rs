@@ -56,13 +56,13 @@ pub(crate) fn settings(
                 .map_or_else(|| "latest".to_owned(), |timeline| timeline.to_string()),
         },
     ));
-    settings.extend(no_inherited_recovery(version));
+    settings.extend(reset_recovery_settings(version));
     if let Purpose::Recover(action) = request.purpose {
         settings.extend(target(request, action));
-        settings.extend(alone(version));
+        settings.extend(standalone_settings(version));
     }
     if request.archiving == Archiving::Off {
-        settings.extend(not_archiving(version));
+        settings.extend(disabled_archiving(version));
     }
     if matches!(request.purpose, Purpose::Recover(_)) && request.archiving == Archiving::Off {
         // A promoted copy would connect to the publishers of the original's subscriptions and
@@ -78,7 +78,7 @@ pub(crate) fn settings(
 
 /// Resets the settings that determine the end of recovery and the commands on its way. PostgreSQL
 /// refuses to start with two targets, such as one of an earlier restore.
-fn no_inherited_recovery(version: u32) -> Vec<Setting> {
+fn reset_recovery_settings(version: u32) -> Vec<Setting> {
     let mut empty = vec![
         "recovery_target",
         "recovery_target_lsn",
@@ -131,7 +131,7 @@ fn target(request: &RestoreRequest, action: TargetAction) -> Vec<Setting> {
 /// Resets the settings that tie a copy to other servers: synchronous standbys, the original's
 /// primary, and files that a server beside it writes too. An empty file name would be an error in
 /// the log.
-fn alone(version: u32) -> Vec<Setting> {
+fn standalone_settings(version: u32) -> Vec<Setting> {
     let mut settings = vec![
         ("synchronous_standby_names", String::new()),
         ("primary_conninfo", String::new()),
@@ -144,7 +144,7 @@ fn alone(version: u32) -> Vec<Setting> {
     settings
 }
 
-fn not_archiving(version: u32) -> Vec<Setting> {
+fn disabled_archiving(version: u32) -> Vec<Setting> {
     let mut settings = vec![
         ("archive_mode", "off".to_owned()),
         ("archive_command", String::new()),
@@ -217,9 +217,9 @@ mod tests {
     fn setting_unknown_to_a_release_then_left_out() {
         let has = |version, name| {
             let all = [
-                no_inherited_recovery(version),
-                alone(version),
-                not_archiving(version),
+                reset_recovery_settings(version),
+                standalone_settings(version),
+                disabled_archiving(version),
             ];
             all.concat().iter().any(|(setting, _)| *setting == name)
         };

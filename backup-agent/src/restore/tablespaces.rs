@@ -27,7 +27,7 @@ pub(crate) struct PlacedTablespace {
 /// # Errors
 ///
 /// [`Error::Refused`] if a tablespace has no location, a mapping matches none, or two overlap.
-pub(crate) fn place(
+pub(crate) fn place_tablespaces(
     request: &RestoreRequest,
     manifest: &Manifest,
 ) -> Result<Vec<PlacedTablespace>, Error> {

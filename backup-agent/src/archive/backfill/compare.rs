@@ -250,10 +250,10 @@ impl Comparison<'_> {
             let has_none = own().next().is_none();
             self.stats(number).has_no_backup =
                 self.scope == CompareScope::Missing && has_none && !catalog.backups.is_empty();
-            let (missing, older) = lacking(catalog, bucket.name(), self.scope);
+            let (missing, older) = missing_backups(catalog, bucket.name(), self.scope);
             self.stats(number).older += older;
             let summaries = own().map(|entry| &entry.summary);
-            let cut_short = without_all_packs(bucket, self.object_keys, summaries).await?;
+            let cut_short = backups_lacking_packs(bucket, self.object_keys, summaries).await?;
             for id in missing.into_iter().chain(cut_short) {
                 self.add(number, &self.object_keys.manifest(id)).await;
             }
@@ -293,7 +293,7 @@ impl Comparison<'_> {
 
 /// Returns the backups that a bucket lacks and should have, and the number of expired ones: those
 /// that are older than all backups of the bucket.
-fn lacking<'a>(
+fn missing_backups<'a>(
     catalog: &'a Catalog,
     bucket: &str,
     scope: CompareScope,
@@ -311,7 +311,7 @@ fn lacking<'a>(
 }
 
 /// Returns those of `backups` of which `bucket` lacks packs, or has a pack of another length.
-async fn without_all_packs<'a>(
+async fn backups_lacking_packs<'a>(
     bucket: &Bucket,
     object_keys: &ObjectKeys,
     backups: impl Iterator<Item = &'a BackupSummary>,
@@ -324,7 +324,7 @@ async fn without_all_packs<'a>(
     let mut found = Vec::new();
     while let Some((id, counted)) = tallies.next().await {
         let counted = counted.map_err(unreachable(&object_keys.pack_prefix(id)))?;
-        if let Some(fault) = counted.fault() {
+        if let Some(fault) = counted.find_fault() {
             warn!(bucket = bucket.name(), backup = %id, fault, "packs of a backup differ from its manifest");
             found.push(id);
         }
@@ -364,11 +364,11 @@ mod tests {
             last.collect()
         };
 
-        let (missing, older) = lacking(&catalog, "far", CompareScope::Missing);
+        let (missing, older) = missing_backups(&catalog, "far", CompareScope::Missing);
         assert_eq!((names(&missing), older), (vec!['2', '3'], 1));
-        let (missing, older) = lacking(&catalog, "far", CompareScope::Everything);
+        let (missing, older) = missing_backups(&catalog, "far", CompareScope::Everything);
         assert_eq!((names(&missing), older), (vec!['0', '2', '3'], 0));
-        let (missing, older) = lacking(&catalog, "none", CompareScope::Missing);
+        let (missing, older) = missing_backups(&catalog, "none", CompareScope::Missing);
         assert_eq!((names(&missing), older), (vec![], 4));
         let newest = catalog.backups.last().map(|newest| &newest.summary.id);
         assert_eq!(

@@ -48,7 +48,7 @@ impl PackTally {
     }
 
     /// Returns the fault, if there is one.
-    pub(crate) fn fault(&self) -> Option<String> {
+    pub(crate) fn find_fault(&self) -> Option<String> {
         let Self {
             stored_bytes,
             bytes,
@@ -101,7 +101,7 @@ mod tests {
     fn every_pack_present_then_later_keys_ignored() {
         let tally = tally_of(30, &[(0, 10), (1, 20), (2, 5), (99_999_999, 7)]);
         assert!(tally.is_complete());
-        assert_eq!(tally.fault(), None);
+        assert_eq!(tally.find_fault(), None);
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
             (&[], "has 0 of 40 bytes"),
         ] {
             let tally = tally_of(40, packs);
-            let fault = tally.fault().unwrap();
+            let fault = tally.find_fault().unwrap();
             assert!(fault.starts_with(expected), "{fault}");
             assert!(!tally.is_complete());
         }

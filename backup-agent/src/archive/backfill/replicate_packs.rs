@@ -145,7 +145,7 @@ async fn plan<'a>(
         };
         together.add(number, *first);
         if held.any(|bytes| bytes != first) {
-            differing.get_or_insert_with(|| differ(copy.target, &sources, &row));
+            differing.get_or_insert_with(|| describe_difference(copy.target, &sources, &row));
         }
         if row.bytes.first().is_some_and(Option::is_none) {
             lacking.push(row);
@@ -159,7 +159,7 @@ async fn plan<'a>(
         None if together.is_complete() => (from(lacking, None), None),
         None => {
             let fault = together
-                .fault()
+                .find_fault()
                 .map(|fault| format!("all buckets together: {fault}"));
             let texts = differing.into_iter().chain(fault).collect::<Vec<_>>();
             let text = format!(
@@ -190,7 +190,7 @@ fn from(lacking: Vec<ListedKey>, whole: Option<usize>) -> Vec<(usize, ListedKey)
     placed.collect()
 }
 
-fn differ(target: &Bucket, sources: &[&Bucket], row: &ListedKey) -> String {
+fn describe_difference(target: &Bucket, sources: &[&Bucket], row: &ListedKey) -> String {
     let buckets = iter::once(target).chain(sources.iter().copied());
     let held = buckets
         .zip(&row.bytes)

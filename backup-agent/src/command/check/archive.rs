@@ -59,9 +59,9 @@ async fn check_stored_backups(
     let manifest = newest.and_then(Result::ok);
     Ok(vec![
         manifests,
-        stored.copies(),
+        stored.check_copies(),
         stored.packs(manifest.as_ref()).await,
-        stored.branch(overview.as_ref()),
+        stored.check_branch(overview.as_ref()),
         stored.gaps(overview.as_ref()),
         stored.histories().await?,
     ])
@@ -80,7 +80,7 @@ type ListedPacks = BTreeMap<u32, u64>;
 
 impl StoredBackups<'_> {
     /// Returns the failures due to unresponsive buckets.
-    fn silent(&self) -> Vec<String> {
+    fn silent_buckets(&self) -> Vec<String> {
         let names = self.catalog.silent.iter();
         names
             .map(|name| format!("bucket `{name}` did not list its backups"))
@@ -106,7 +106,7 @@ impl StoredBackups<'_> {
     }
 
     fn manifests(&self, newest: Option<&Result<Manifest, Error>>) -> CheckOutcome {
-        let mut wrong = self.silent();
+        let mut wrong = self.silent_buckets();
         wrong.extend(self.catalog.unreadable.iter().map(|backup| {
             let why = chain(&backup.why);
             format!("backup {} in bucket `{}`: {why}", backup.id, backup.bucket)
@@ -118,8 +118,8 @@ impl StoredBackups<'_> {
     }
 
     /// Checks that each bucket has the newest backup.
-    fn copies(&self) -> CheckOutcome {
-        let mut wrong = self.silent();
+    fn check_copies(&self) -> CheckOutcome {
+        let mut wrong = self.silent_buckets();
         let holds =
             |entry: &CatalogEntry, name: &str| entry.buckets.iter().any(|holder| holder == name);
         if let Some(newest) = self.catalog.backups.last() {
@@ -144,7 +144,7 @@ impl StoredBackups<'_> {
     /// Checks that each bucket with the newest backup has all of its packs and, with its manifest,
     /// that each pack is in a bucket.
     async fn packs(&self, manifest: Option<&Manifest>) -> CheckOutcome {
-        let mut wrong = self.silent();
+        let mut wrong = self.silent_buckets();
         if let Some(newest) = self.catalog.backups.last() {
             let id = &newest.summary.id;
             let mut listed = ListedPacks::new();
@@ -157,13 +157,13 @@ impl StoredBackups<'_> {
                 match packs.await {
                     Err(error) => wrong.push(chain(&error)),
                     Ok(()) if !newest.buckets.iter().any(|holder| holder == name) => {}
-                    Ok(()) => wrong.extend(tally.fault().map(|fault| {
+                    Ok(()) => wrong.extend(tally.find_fault().map(|fault| {
                         format!("bucket `{name}` {fault} of the newest, {id}: `backup-agent wal backfill` copies what another bucket has")
                     })),
                 }
             }
             if let Some(manifest) = manifest {
-                wrong.extend(self.packs_of_none(manifest, id, listed).await);
+                wrong.extend(self.packs_in_no_bucket(manifest, id, listed).await);
             }
         }
         wrong.dedup();
@@ -189,7 +189,7 @@ impl StoredBackups<'_> {
     }
 
     /// Returns the packs of a manifest that are complete in no bucket.
-    async fn packs_of_none(
+    async fn packs_in_no_bucket(
         &self,
         manifest: &Manifest,
         id: &BackupId,
@@ -231,11 +231,11 @@ impl StoredBackups<'_> {
 
     /// Checks that recovery towards the newest timeline passes the newest backup, and that its WAL
     /// is archived.
-    fn branch(&self, overview: Option<&WalOverview>) -> CheckOutcome {
-        let mut wrong = self.silent();
+    fn check_branch(&self, overview: Option<&WalOverview>) -> CheckOutcome {
+        let mut wrong = self.silent_buckets();
         if let Some((overview, newest)) = overview.zip(self.catalog.backups.last()) {
             let (id, timeline) = (&newest.summary.id, newest.summary.timeline);
-            if let Some(followed) = overview.newest_beside(&newest.summary) {
+            if let Some(followed) = overview.newest_other_timeline(&newest.summary) {
                 wrong.push(format!(
                     "timeline {followed} left timeline {timeline} before {id}, so a restore begins with an older one: take another backup, or restore with `--target-timeline {timeline}`"
                 ));
@@ -254,7 +254,7 @@ impl StoredBackups<'_> {
     }
 
     fn gaps(&self, overview: Option<&WalOverview>) -> CheckOutcome {
-        let mut wrong = self.silent();
+        let mut wrong = self.silent_buckets();
         let silent = overview.into_iter().flat_map(WalOverview::silent);
         wrong.extend(silent.map(|name| format!("bucket `{name}` did not list its WAL")));
         for entry in &self.catalog.backups {
