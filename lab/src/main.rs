@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let progress = ProgressReporter::new(|line| eprintln!("{line}"));
     let request = match &cli.command {
-        Command::Up { own_disks } => return up(&cli.lab, *own_disks, &progress).await,
+        Command::Up { own_disks } => return start_lab(&cli.lab, *own_disks, &progress).await,
         Command::Serve { own_disks } => return serve(&cli.lab, *own_disks).await,
         Command::Demo { report_directory } => {
             return demo(&cli.lab, report_directory, &progress).await;
@@ -194,7 +194,7 @@ fn exit_code(passed: bool) -> ExitCode {
     }
 }
 
-async fn up(
+async fn start_lab(
     lab: &LabArgs,
     own_disks: bool,
     progress: &ProgressReporter,

@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 
 use super::Credentials;
 use super::s3_faults::{FaultInjector, RequestKind, S3Fault};
-use super::s3_responses::{self, ConnectionClosed, refusal, slow_down};
+use super::s3_responses::{self, ConnectionClosed, error_answer, slow_down};
 
 /// Timeout of requests in progress at shutdown. They are short, and their clients have
 /// disconnected.
@@ -252,11 +252,14 @@ async fn answer(
 fn error_response(fault: S3Fault) -> Option<HttpResponse> {
     match fault {
         S3Fault::SlowDown => Some(slow_down()),
-        S3Fault::InternalError => Some(refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")),
-        S3Fault::RequestTimeout => Some(refusal(StatusCode::BAD_REQUEST, "RequestTimeout")),
-        S3Fault::ExpiredToken => Some(refusal(StatusCode::BAD_REQUEST, "ExpiredToken")),
-        S3Fault::ClockSkew => Some(refusal(StatusCode::FORBIDDEN, "RequestTimeTooSkewed")),
-        S3Fault::ErrorIn200 => Some(refusal(StatusCode::OK, "InternalError")),
+        S3Fault::InternalError => Some(error_answer(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+        )),
+        S3Fault::RequestTimeout => Some(error_answer(StatusCode::BAD_REQUEST, "RequestTimeout")),
+        S3Fault::ExpiredToken => Some(error_answer(StatusCode::BAD_REQUEST, "ExpiredToken")),
+        S3Fault::ClockSkew => Some(error_answer(StatusCode::FORBIDDEN, "RequestTimeTooSkewed")),
+        S3Fault::ErrorIn200 => Some(error_answer(StatusCode::OK, "InternalError")),
         S3Fault::LateAnswer(_)
         | S3Fault::LateWrite(_)
         | S3Fault::SlowBody(_)
@@ -295,12 +298,14 @@ impl S3Backend {
     ) -> Result<HttpResponse, ConnectionClosed> {
         match fault {
             Some(S3Fault::LostAnswer) => Err(ConnectionClosed),
-            Some(S3Fault::ErrorIn200AfterEffect) => Ok(refusal(StatusCode::OK, "InternalError")),
+            Some(S3Fault::ErrorIn200AfterEffect) => {
+                Ok(error_answer(StatusCode::OK, "InternalError"))
+            }
             Some(S3Fault::LateAnswer(by)) => {
                 time::sleep(by).await;
                 Ok(answer)
             }
-            Some(S3Fault::CutBody(percent)) => Ok(s3_responses::cut(answer, percent).await),
+            Some(S3Fault::CutBody(percent)) => Ok(s3_responses::cut_body(answer, percent).await),
             Some(S3Fault::SlowBody(rate)) => Ok(s3_responses::slow(answer, rate).await),
             Some(S3Fault::StaleList(age)) => {
                 let bucket = path.split('/').nth(1).unwrap_or("");

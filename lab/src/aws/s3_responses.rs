@@ -24,7 +24,7 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(50);
 pub(super) struct ConnectionClosed;
 
 /// Returns an S3 error response.
-pub(super) fn refusal(status: StatusCode, code: &str) -> HttpResponse {
+pub(super) fn error_answer(status: StatusCode, code: &str) -> HttpResponse {
     let text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <Error><Code>{code}</Code><Message>injected: {code}</Message></Error>"
@@ -38,11 +38,11 @@ pub(super) fn refusal(status: StatusCode, code: &str) -> HttpResponse {
 
 /// Returns the 503 Slow Down response.
 pub(super) fn slow_down() -> HttpResponse {
-    refusal(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")
+    error_answer(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")
 }
 
 /// Returns the response with its body truncated at a percentage.
-pub(super) async fn cut(answer: HttpResponse, percent: u8) -> HttpResponse {
+pub(super) async fn cut_body(answer: HttpResponse, percent: u8) -> HttpResponse {
     with_body(answer, |bytes| {
         let length = bytes.len() * usize::from(percent) / 100;
         let part = bytes.slice(..length.min(bytes.len()));
@@ -91,7 +91,7 @@ pub(super) async fn stale(
 ) -> HttpResponse {
     let (mut parts, body) = answer.into_parts();
     let Ok(body) = body.collect().await else {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+        return error_answer(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
     };
     let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     let path = |name: &str| format!("/{bucket}/{name}");
@@ -130,7 +130,7 @@ fn without(text: &str, name: &str, inner: &str, hidden: impl Fn(&str) -> bool) -
 async fn with_body(answer: HttpResponse, change: impl FnOnce(Bytes) -> Body) -> HttpResponse {
     let (mut parts, body) = answer.into_parts();
     let Ok(body) = body.collect().await else {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+        return error_answer(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
     };
     let bytes = body.to_bytes();
     parts.headers.insert(CONTENT_LENGTH, bytes.len().into());

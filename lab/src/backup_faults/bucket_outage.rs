@@ -36,7 +36,7 @@ pub(super) fn generate(rng: &mut SeededRng) -> BucketOutage {
             chances: Vec::new(),
             most_per_second: Some(1 + u32::try_from(rng.below(4)).unwrap_or(0)),
         },
-        _ => mixture(rng),
+        _ => pick_profile(rng),
     };
     // Three in four outages end automatically. The others last until a heal step or the end.
     let lasts = rng.percent(75).then(|| rng.between(200, 6_000));
@@ -44,7 +44,7 @@ pub(super) fn generate(rng: &mut SeededRng) -> BucketOutage {
 }
 
 /// Generates a profile in which some requests fail, each with its own fault. A retry succeeds.
-fn mixture(rng: &mut SeededRng) -> FaultProfile {
+fn pick_profile(rng: &mut SeededRng) -> FaultProfile {
     let mut chances = Vec::new();
     for _fault in 0..=rng.below(3) {
         let fault = match rng.below(7) {

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::sandbox::COMMAND_TIMEOUT;
 use super::sandbox::{LAB_TIMEOUT, Sandbox};
-use crate::cluster::process_table::{inside, send_signal};
+use crate::cluster::process_table::{processes_inside, send_signal};
 use crate::wait;
 
 /// Timeout of a fast shutdown, which waits for the archiver.
@@ -191,7 +191,7 @@ impl PostgresServer {
 
     async fn wait_for_exit(&self) -> anyhow::Result<()> {
         wait::until("PostgreSQL's processes to end", LAB_TIMEOUT, || async {
-            let left = inside(&self.data).map_err(|error| error.to_string())?;
+            let left = processes_inside(&self.data).map_err(|error| error.to_string())?;
             for pid in &left {
                 send_signal(*pid, Signal::SIGKILL);
             }
@@ -212,7 +212,7 @@ impl Drop for PostgresServer {
         if self.child.id().is_some() {
             send_signal(self.pid, Signal::SIGKILL);
         }
-        match inside(&self.data) {
+        match processes_inside(&self.data) {
             Ok(pids) => {
                 for pid in pids {
                     send_signal(pid, Signal::SIGKILL);

@@ -14,7 +14,7 @@ use super::postgres_server::PostgresServer;
 use super::sandbox::{COMMAND_TIMEOUT, Sandbox};
 use super::schedule::{BackupSchedule, BackupStep, BucketName};
 use super::timeline_model::{ReportedBackup, TimelineModel, TimelineModels};
-use crate::cluster::process_table::{inside, send_signal};
+use crate::cluster::process_table::{processes_inside, send_signal};
 
 /// Time limit of a command: the longest timeout of `backup-agent` is one minute.
 pub(super) const MAX_COMMAND_DURATION: Duration = Duration::from_mins(2);
@@ -234,7 +234,7 @@ impl ScheduleRunner {
         while Instant::now() < deadline {
             time::sleep(Duration::from_millis(20)).await;
         }
-        for pid in inside(&data)? {
+        for pid in processes_inside(&data)? {
             // The process may have ended since.
             let Ok(line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else {
                 continue;

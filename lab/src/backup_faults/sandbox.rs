@@ -114,7 +114,7 @@ impl Sandbox {
     }
 
     fn install_program(&self) -> anyhow::Result<()> {
-        let built = crate::cluster::programs::built()?.join("backup-agent");
+        let built = crate::cluster::programs::find_built_programs()?.join("backup-agent");
         let program = self.program();
         if std::fs::hard_link(&built, &program).is_err() {
             std::fs::copy(&built, &program)

@@ -212,7 +212,7 @@ impl BackupSchedule {
             steps.push(BackupStep::Backfill);
         }
         if !calm && rng.percent(30) {
-            steps.push(damage(&mut rng));
+            steps.push(pick_damage(&mut rng));
         }
         let restores = 1 + rng.below(2);
         let restores = (0..restores).map(|_| restore(&mut rng, calm)).collect();
@@ -249,10 +249,10 @@ fn step(rng: &mut SeededRng, calm: bool) -> BackupStep {
         StepKind::KillPush => BackupStep::KillPush {
             after: rng.between(20, 500),
         },
-        StepKind::Fail => BackupStep::Fail(which(rng), bucket_outage::generate(rng)),
+        StepKind::Fail => BackupStep::Fail(pick_bucket(rng), bucket_outage::generate(rng)),
         StepKind::Heal => BackupStep::Heal,
         StepKind::Backfill => BackupStep::Backfill,
-        StepKind::Lose => BackupStep::Lose(which(rng)),
+        StepKind::Lose => BackupStep::Lose(pick_bucket(rng)),
     }
 }
 
@@ -269,7 +269,7 @@ fn write(rng: &mut SeededRng) -> BackupStep {
     }
 }
 
-fn which(rng: &mut SeededRng) -> BucketName {
+fn pick_bucket(rng: &mut SeededRng) -> BucketName {
     if rng.percent(50) {
         BucketName::Near
     } else {
@@ -277,7 +277,7 @@ fn which(rng: &mut SeededRng) -> BucketName {
     }
 }
 
-fn damage(rng: &mut SeededRng) -> BackupStep {
+fn pick_damage(rng: &mut SeededRng) -> BackupStep {
     let of = [
         (ObjectKind::Segment, 6),
         (ObjectKind::Pack, 1),
@@ -285,7 +285,7 @@ fn damage(rng: &mut SeededRng) -> BackupStep {
         (ObjectKind::TimelineHistory, 1),
     ];
     BackupStep::Damage {
-        which: rng.percent(50).then(|| which(rng)),
+        which: rng.percent(50).then(|| pick_bucket(rng)),
         deleted: rng.percent(50),
         of: rng.weighted(&of).unwrap_or(ObjectKind::Segment),
         pick: rng.bits(),
@@ -312,7 +312,7 @@ fn restore(rng: &mut SeededRng, calm: bool) -> PlannedRestore {
     PlannedRestore {
         target: rng.weighted(&targets).unwrap_or(TargetKind::End),
         pick: rng.bits(),
-        from: rng.percent(30).then(|| which(rng)),
+        from: rng.percent(30).then(|| pick_bucket(rng)),
         while_filled: outages(rng),
         while_recovering: outages(rng),
         killed_after: rng.percent(20).then(|| rng.between(20, 900)),

@@ -35,7 +35,7 @@ impl Node {
         Self {
             spec: spec.clone(),
             agent: Process::new(programs.agent(spec), RestartPolicy::Always, tasks),
-            guard: Process::watched(programs.guard(spec), watched(spec), tasks),
+            guard: Process::watched(programs.guard(spec), watchdog_settings(spec), tasks),
         }
     }
 
@@ -168,7 +168,7 @@ impl Node {
 
 /// Returns the guard's watchdog, as in its systemd unit, with the limit for a guard whose server
 /// cannot write. The guard announces shorter limits itself.
-fn watched(spec: &NodeSpec) -> WatchdogSettings {
+fn watchdog_settings(spec: &NodeSpec) -> WatchdogSettings {
     WatchdogSettings {
         socket: spec.notify_socket(),
         limit: Duration::from_secs(30),

@@ -76,7 +76,7 @@ pub fn descendants(of: i32) -> anyhow::Result<Vec<i32>> {
 /// # Errors
 ///
 /// When `/proc` cannot be read.
-pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
+pub fn processes_inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
     let works_there = |pid: &i32| {
         std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == directory)
     };
@@ -90,7 +90,7 @@ pub fn inside(directory: &Path) -> anyhow::Result<Vec<i32>> {
 ///
 /// When `/proc` cannot be read.
 pub fn signal_inside(directory: &Path, signal: Signal) -> anyhow::Result<usize> {
-    let found = inside(directory)?;
+    let found = processes_inside(directory)?;
     for pid in &found {
         send_signal(*pid, signal);
     }

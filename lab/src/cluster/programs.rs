@@ -35,7 +35,7 @@ impl Programs {
         let to = topology.programs();
         std::fs::create_dir_all(&to)?;
         restrict(&to, 0o755)?;
-        let from = built()?;
+        let from = find_built_programs()?;
         for name in NAMES {
             let from = from.join(name);
             let to = to.join(name);
@@ -69,13 +69,13 @@ impl Programs {
     pub fn failover_ctl_on(&self, spec: &NodeSpec, arguments: &[&str]) -> Program {
         let name = format!("failover-ctl-{}", spec.node);
         let settings = settings::failover_ctl(spec);
-        self.by_person(&name, &settings, arguments)
+        self.by_operator(&name, &settings, arguments)
     }
 
     /// Returns `failover-ctl` as an operator outside both regions runs it.
     pub fn failover_ctl(&self, arguments: &[&str]) -> Program {
         let settings = settings::operator(&self.topology);
-        self.by_person("operator", &settings, arguments)
+        self.by_operator("operator", &settings, arguments)
     }
 
     /// Returns `backup-agent` on a node's host.
@@ -140,7 +140,7 @@ impl Programs {
     }
 
     /// Returns a command that runs as the operator, who can read the command signing key.
-    fn by_person(&self, name: &str, settings: &Path, arguments: &[&str]) -> Program {
+    fn by_operator(&self, name: &str, settings: &Path, arguments: &[&str]) -> Program {
         Program {
             run_as: RunAs::Oneself,
             ..self.program(name, "failover-ctl", Some(settings), arguments)
@@ -182,7 +182,7 @@ impl Programs {
 
 /// Returns the directory of the built programs: `CAUSEWAY_BIN`, or this program's own, or in a test
 /// the one above it.
-pub(crate) fn built() -> anyhow::Result<PathBuf> {
+pub(crate) fn find_built_programs() -> anyhow::Result<PathBuf> {
     if let Some(named) = std::env::var_os("CAUSEWAY_BIN") {
         return Ok(PathBuf::from(named));
     }

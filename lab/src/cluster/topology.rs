@@ -279,12 +279,12 @@ impl NodeSpec {
 
     /// Returns the address at which this node reaches a node's PostgreSQL.
     pub fn postgres_of(&self, other: &Self) -> SocketAddr {
-        self.way_to(other, POSTGRES_PORT)
+        self.path_to(other, POSTGRES_PORT)
     }
 
     /// Returns the address at which this node reaches a node's agent.
     pub fn agent_of(&self, other: &Self) -> SocketAddr {
-        self.way_to(other, AGENT_PORT)
+        self.path_to(other, AGENT_PORT)
     }
 
     /// Returns its settings directory, which is outside the data directory.
@@ -322,7 +322,7 @@ impl NodeSpec {
         self.directory.join("state")
     }
 
-    fn way_to(&self, other: &Self, port: u16) -> SocketAddr {
+    fn path_to(&self, other: &Self, port: u16) -> SocketAddr {
         if self.position == other.position {
             return self.address(10 + self.position, port);
         }

@@ -14,7 +14,7 @@ use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use crate::cluster::files::give_to_postgres;
-use crate::cluster::process_table::{descendants, inside, send_signal};
+use crate::cluster::process_table::{descendants, processes_inside, send_signal};
 
 /// Program that announces its watchdog limit.
 #[derive(Clone, Debug)]
@@ -112,9 +112,9 @@ impl<'a> Watchdog<'a> {
     /// Kills the process and everything that belongs to it, also if frozen.
     pub(crate) fn kill_all(&self, pid: i32) {
         // Descendants are collected first: later they have another parent.
-        let mut all = or_none(descendants(pid));
+        let mut all = log_and_ignore(descendants(pid));
         send_signal(pid, Signal::SIGKILL);
-        all.extend(or_none(inside(&self.watched.data)));
+        all.extend(log_and_ignore(processes_inside(&self.watched.data)));
         for pid in &all {
             send_signal(*pid, Signal::SIGKILL);
         }
@@ -128,7 +128,7 @@ impl<'a> Watchdog<'a> {
 }
 
 /// Returns the listed processes, or none with a warning.
-fn or_none(listed: anyhow::Result<Vec<i32>>) -> Vec<i32> {
+fn log_and_ignore(listed: anyhow::Result<Vec<i32>>) -> Vec<i32> {
     listed.unwrap_or_else(|error| {
         warn!(%error, "processes not listed");
         Vec::new()
@@ -137,7 +137,7 @@ fn or_none(listed: anyhow::Result<Vec<i32>>) -> Vec<i32> {
 
 /// Tests whether a process of a killed program is left.
 pub(crate) fn has_processes(data: &Path) -> bool {
-    inside(data).is_ok_and(|pids| !pids.is_empty())
+    processes_inside(data).is_ok_and(|pids| !pids.is_empty())
 }
 
 #[cfg(test)]

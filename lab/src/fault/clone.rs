@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 
 use crate::cluster::node::Node;
-use crate::cluster::process_table::{inside, is_stopped, signal_all};
+use crate::cluster::process_table::{is_stopped, processes_inside, signal_all};
 use crate::cluster::{postgres, settings};
 use crate::lab::Lab;
 
@@ -22,7 +22,7 @@ impl Lab {
         postgres::install(topology, &spec)?;
         settings::write_node(topology, &spec, self.route53.zones(), &self.backup_keys)?;
         // A snapshot is of a single instant.
-        let running: Vec<i32> = inside(&node.spec.data())?
+        let running: Vec<i32> = processes_inside(&node.spec.data())?
             .into_iter()
             .filter(|pid| !is_stopped(*pid))
             .collect();

@@ -15,21 +15,21 @@ const PORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Adds an unknown setting to PostgreSQL's, and kills the postmaster.
 pub(super) fn break_settings(node: &Node) -> anyhow::Result<()> {
-    edit(node, |text| format!("shared_bufers = 64MB\n{text}"))?;
+    edit_settings(node, |text| format!("shared_bufers = 64MB\n{text}"))?;
     kill_if_there(node);
     Ok(())
 }
 
 /// Writes PostgreSQL's settings without the line that includes the guard's, and kills the guard.
 pub(super) fn rewrite_settings(node: &Node) -> anyhow::Result<()> {
-    edit(node, |text| {
+    edit_settings(node, |text| {
         let lines = text.lines().filter(|text| !text.starts_with("include "));
         lines.collect::<Vec<_>>().join("\n") + "\n"
     })?;
     node.guard.signal(Signal::SIGKILL)
 }
 
-fn edit(node: &Node, change: impl FnOnce(String) -> String) -> anyhow::Result<()> {
+fn edit_settings(node: &Node, change: impl FnOnce(String) -> String) -> anyhow::Result<()> {
     let path = node.spec.settings().join("postgresql.conf");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("could not read `{}`", path.display()))?;

@@ -48,7 +48,7 @@ impl Lab {
         let disk = own_disk(node)?;
         let name = &node.spec.node;
         self.proxies
-            .set(NetworkState::Refused, |path| path.touches(name));
+            .set(NetworkState::Refused, |path| path.involves(name));
         node.end_host().await?;
         wait::until("the disk to be read-only", IDLE_TIMEOUT, || async {
             let remount = run("mount", &["-o", "remount,ro"], disk).await;
@@ -56,7 +56,7 @@ impl Lab {
         })
         .await?;
         self.proxies
-            .set(NetworkState::Open, |path| path.touches(name));
+            .set(NetworkState::Open, |path| path.involves(name));
         node.start();
         Ok(())
     }

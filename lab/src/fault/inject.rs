@@ -60,13 +60,13 @@ impl Lab {
         let effect = match fault {
             Fault::NodeLost(_) => {
                 self.proxies
-                    .set(NetworkState::Refused, |path| path.touches(name));
+                    .set(NetworkState::Refused, |path| path.involves(name));
                 node.end_host().await?;
                 "the host is lost"
             }
             Fault::NodeSilent(_) => {
                 self.proxies
-                    .set(NetworkState::Silent, |path| path.touches(name));
+                    .set(NetworkState::Silent, |path| path.involves(name));
                 node.end_host().await?;
                 "the host is lost and its network drops packets"
             }
@@ -162,7 +162,7 @@ impl Lab {
                         path,
                         NetworkPath::Postgres { .. } | NetworkPath::Agent { .. }
                     );
-                    between && path.touches(name)
+                    between && path.involves(name)
                 });
                 "it is cut off from the other nodes"
             }
@@ -234,7 +234,7 @@ impl Lab {
             .filter(|node| node.spec.region == *region)
             .collect();
         self.proxies.set(NetworkState::Refused, |path| {
-            lost_nodes.iter().any(|node| path.touches(&node.spec.node))
+            lost_nodes.iter().any(|node| path.involves(&node.spec.node))
                 || matches!(path, NetworkPath::Backups { to, .. } if to == region)
         });
         let nodes =

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use tokio::time;
 
 use crate::cluster::node::Node;
-use crate::cluster::process_table::{inside, signal_all};
+use crate::cluster::process_table::{processes_inside, signal_all};
 use crate::lab::Lab;
 use crate::network::proxy::NetworkState;
 use crate::wait;
@@ -27,7 +27,7 @@ impl Lab {
         harm.start("slow replay", |stop| async move {
             let pause = |length| stop.run_until_cancelled(time::sleep(length));
             loop {
-                let processes = inside(&data).unwrap_or_else(|error| {
+                let processes = processes_inside(&data).unwrap_or_else(|error| {
                     tracing::warn!(%error, "processes not listed");
                     Vec::new()
                 });
@@ -51,7 +51,7 @@ impl Lab {
         let primary = self.wait_for_primary(Duration::from_secs(10)).await?;
         anyhow::ensure!(primary != *name, "`{name}` is the primary");
         self.proxies
-            .set(NetworkState::Refused, |path| path.touches(name));
+            .set(NetworkState::Refused, |path| path.involves(name));
         node.end_host().await?;
         let primary = self.node(&primary)?;
         primary

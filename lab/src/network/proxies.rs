@@ -114,7 +114,7 @@ impl NetworkPath {
     }
 
     /// Tests whether this node is one end of the path.
-    pub fn touches(&self, node: &NodeId) -> bool {
+    pub fn involves(&self, node: &NodeId) -> bool {
         match self {
             Self::Lease { from } | Self::Backups { from, .. } => from == node,
             Self::Postgres { from, to } | Self::Agent { from, to } => from == node || to == node,

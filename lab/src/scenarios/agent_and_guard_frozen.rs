@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bounds::taken_over;
+use super::bounds::takeover_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
@@ -30,7 +30,7 @@ pub async fn agent_and_guard_frozen(
     run.wait_for_standbys().await?;
     let expectation = Expectation {
         rows_lost,
-        ..taken_over()
+        ..takeover_bound()
     };
     run.finish(&start, expectation).await
 }

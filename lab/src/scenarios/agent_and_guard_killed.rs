@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bounds::taken_over;
+use super::bounds::takeover_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
@@ -22,5 +22,5 @@ pub async fn agent_and_guard_killed(run: &mut ScenarioRun<'_>) -> anyhow::Result
     run.wait_for_acknowledged_rows(at + Duration::from_secs(2), SCENARIO_TIMEOUT)
         .await?;
     run.wait_for_standbys().await?;
-    run.finish(&start, taken_over()).await
+    run.finish(&start, takeover_bound()).await
 }

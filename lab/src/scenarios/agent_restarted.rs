@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bounds::uninterrupted;
+use super::bounds::no_downtime_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
@@ -28,7 +28,7 @@ pub async fn agent_restarted(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckR
     run.wait_for_acknowledged_rows(at + Duration::from_secs(14), SCENARIO_TIMEOUT)
         .await?;
     let after = run.serving_primary().await?;
-    let mut result = run.finish(&start, uninterrupted()).await?;
+    let mut result = run.finish(&start, no_downtime_bound()).await?;
     result.require_same_server(&before, &after);
     Ok(result)
 }

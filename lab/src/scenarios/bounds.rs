@@ -33,17 +33,17 @@ pub const fn bound(timers: Duration, work: Duration) -> Expectation {
 }
 
 /// Bound if PostgreSQL goes on serving: no timer runs, and no commit takes a second.
-pub const fn uninterrupted() -> Expectation {
+pub const fn no_downtime_bound() -> Expectation {
     bound(Duration::ZERO, Duration::from_secs(1))
 }
 
 /// Bound if PostgreSQL ends and restarts on the same node: crash recovery and a reconnect.
-pub const fn restarted() -> Expectation {
+pub const fn restart_bound() -> Expectation {
     bound(CLIENT_TIMERS, Duration::from_secs(1))
 }
 
 /// Bound if another node waits for the lease to expire, promotes, and clients find it.
-pub const fn taken_over() -> Expectation {
+pub const fn takeover_bound() -> Expectation {
     bound(
         LEASE_TIMERS.saturating_add(CLIENT_TIMERS),
         Duration::from_secs(1),
@@ -51,7 +51,7 @@ pub const fn taken_over() -> Expectation {
 }
 
 /// Bound if a hung server is killed and the lease released before it expires.
-pub const fn released() -> Expectation {
+pub const fn release_bound() -> Expectation {
     bound(
         HANG_TIMERS.saturating_add(CLIENT_TIMERS),
         Duration::from_secs(1),
@@ -60,7 +60,7 @@ pub const fn released() -> Expectation {
 
 /// Bound if an operator's command promotes a node: the lease expires, and two commands run one
 /// after the other, each with timeouts of 2 s on nodes that do not respond.
-pub const fn commanded() -> Expectation {
+pub const fn promotion_bound() -> Expectation {
     let commands = Duration::from_secs(8);
     let timers = LEASE_TIMERS
         .saturating_add(CLIENT_TIMERS)
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn lease_expiry_then_bound_between_timers_and_two_leases() {
-        let bound = taken_over().downtime;
+        let bound = takeover_bound().downtime;
 
         assert!(bound > LEASE_TIMERS + CLIENT_TIMERS, "{bound:?}");
         assert!(bound < 2 * LEASE_TIMERS, "{bound:?}");

@@ -8,8 +8,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::operator::{
-    ACCEPTED_LOSS, CONFIRMATION_DELAY, blind, dr_node, epoch, failover_ctl, history, killed_after,
-    last_operation, operation_expectation, rows_stated, run_command, text, until_asked,
+    ACCEPTED_LOSS, CONFIRMATION_DELAY, dr_node, epoch, failover_ctl, history, killed_after,
+    last_operation, operation_expectation, operator_without_agent, rows_stated, run_command,
+    run_until_question, text_at,
 };
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::wait_for_all_standbys;
@@ -32,7 +33,7 @@ pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<
     let start = run.begin("consent_not_inherited").await?;
     let old = run.primary().await?;
     let dr = dr_node(run)?.spec.node.clone();
-    let here = other_than(run, &[&old, &dr])?.spec.node.clone();
+    let here = third_node(run, &[&old, &dr])?.spec.node.clone();
     run.inject(&Fault::NodeLost(NodeSelector::node(&here)))
         .await?;
 
@@ -64,14 +65,14 @@ pub async fn consent_not_inherited(run: &mut ScenarioRun<'_>) -> anyhow::Result<
     thawed?;
     let journal = journal?.json()?;
     ensure!(
-        text(&journal, "/outcome/outcome") == "promoted"
+        text_at(&journal, "/outcome/outcome") == "promoted"
             && journal.pointer("/outcome/records_not_moved") == Some(&Value::Array(Vec::new())),
         "the records were not moved: {journal}"
     );
     let replaced = history(run).await?;
     let replaced = replaced.iter().rev().nth(1).context("one operation only")?;
     ensure!(
-        text(replaced, "/outcome/outcome") == "replaced",
+        text_at(replaced, "/outcome/outcome") == "replaced",
         "the first operation is not closed: {replaced}"
     );
     let rows_lost = rows_stated(&journal)?;
@@ -101,7 +102,7 @@ async fn unfenced_is_not_resumed(
         "--accept-loss",
         ACCEPTED_LOSS,
     ];
-    killed_after(run, blind(run, old, &promote)?, 2).await?;
+    killed_after(run, operator_without_agent(run, old, &promote)?, 2).await?;
     let resume = ["resume", "--yes", "--accept-loss", ACCEPTED_LOSS];
     let unfenced = [
         "resume",
@@ -114,7 +115,7 @@ async fn unfenced_is_not_resumed(
     // to accept the risk again.
     let (sighted, unsighted) = tokio::join!(
         failover_ctl(run, &unfenced),
-        run_command(blind(run, old, &resume)?)
+        run_command(operator_without_agent(run, old, &resume)?)
     );
     sighted?.refused(17, "is primary and answers")?;
     unsighted?.refused(21, "`--unfenced`")?;
@@ -128,7 +129,7 @@ async fn unfenced_is_not_resumed(
         .with_context(|| format!("the journal has no `left_behind`: {journal}"))?
         .to_string();
     ensure!(
-        text(&journal, "/outcome/reason") == reason
+        text_at(&journal, "/outcome/reason") == reason
             && left_behind.contains(&format!("held by `{old}`"))
             && left_behind.contains(WRITER_NAME),
         "the journal does not list what is left behind: {journal}"
@@ -148,7 +149,7 @@ async fn loss_grows_behind_the_question(
     run.inject(&Fault::NodeIsolated(NodeSelector::node(dr)))
         .await?;
     let promote = ["promote", "--to", dr.as_str()];
-    let asked = until_asked(blind(run, old, &promote)?).await?;
+    let asked = run_until_question(operator_without_agent(run, old, &promote)?).await?;
     run.announce("an operator reads the plan");
     let thinks_until = run.history().now() + CONFIRMATION_DELAY;
     run.run_until(thinks_until).await;
@@ -160,13 +161,13 @@ async fn loss_grows_behind_the_question(
     asked.answer("yes").await?.refused(18, "may be lost")?;
     let last = last_operation(run).await?;
     ensure!(
-        text(&last, "/outcome/outcome") == "refused" && epoch(run, dr).await? == before,
+        text_at(&last, "/outcome/outcome") == "refused" && epoch(run, dr).await? == before,
         "the operation has not ended, or the lease was taken: {last}"
     );
     Ok(())
 }
 
-fn other_than<'a>(run: &'a ScenarioRun<'_>, nodes: &[&NodeId]) -> anyhow::Result<&'a Node> {
+fn third_node<'a>(run: &'a ScenarioRun<'_>, nodes: &[&NodeId]) -> anyhow::Result<&'a Node> {
     let other = |node: &&Node| !nodes.contains(&&node.spec.node);
     let node = run.lab.nodes().iter().find(other);
     node.context("no third node")
@@ -177,7 +178,7 @@ async fn wait_for_open(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<(
     wait::until("the node to open", SCENARIO_TIMEOUT, || async {
         let node = run.lab.node(node).map_err(|error| error.to_string())?;
         let status = node.status().await.map_err(|error| format!("{error:#}"))?;
-        match text(&status, "/role") {
+        match text_at(&status, "/role") {
             "primary" => Ok(()),
             role => Err(format!("it is {role}")),
         }

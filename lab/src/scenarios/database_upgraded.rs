@@ -25,7 +25,7 @@ use crate::workload::checker::CheckResult;
 /// When a step fails, or the scenario cannot be completed.
 pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult> {
     let holder = run.primary().await?;
-    renew_tables(run, run.lab.topology().node_spec(&holder)?).await?;
+    recreate_tables(run, run.lab.topology().node_spec(&holder)?).await?;
     let start = run.begin("database_upgraded").await?;
     let upgraded = run.lab.node(&holder)?;
     let standbys = || {
@@ -89,7 +89,7 @@ pub async fn database_upgraded(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
 
 /// Recreates the tables of the lab's clients. Single-user mode assigned them object IDs of
 /// PostgreSQL's own range, which `pg_upgrade` does not keep.
-async fn renew_tables(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()> {
+async fn recreate_tables(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let port = spec.postgres().port();
     let client = connect(&spec.sockets(), port, "app", &tasks).await?;

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::{
-    MARKER, REASON_TIMEOUT, contains_text, insert_marker, lose_and_state, standby_expectation,
-    wait_for_all_standbys,
+    MARKER, REASON_TIMEOUT, contains_text, insert_marker, lose_node_and_state_loss,
+    standby_expectation, wait_for_all_standbys,
 };
 use super::superuser::psql;
 use crate::fault::{Fault, NodeSelector};
@@ -46,7 +46,7 @@ pub async fn diverged_standby_cannot_start(
         },
     )
     .await?;
-    let rows_lost = lose_and_state(run, &old).await?;
+    let rows_lost = lose_node_and_state_loss(run, &old).await?;
     ahead.guard.signal(nix::sys::signal::Signal::SIGTERM)?;
     run.announce("the guard of the standby that has more is restarted");
     run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;

@@ -5,8 +5,8 @@ use anyhow::ensure;
 use super::node_status::wait_for_problem;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::{
-    MARKER, contains_text, insert_marker, isolate_others, lose_and_state, standby_expectation,
-    wait_for_all_standbys,
+    MARKER, contains_text, insert_marker, isolate_others, lose_node_and_state_loss,
+    standby_expectation, wait_for_all_standbys,
 };
 use crate::workload::checker::CheckResult;
 
@@ -22,7 +22,7 @@ pub async fn diverged_wal_not_saved(run: &mut ScenarioRun<'_>) -> anyhow::Result
     isolate_others(run, &old).await?;
     let node = run.lab.node(&old)?;
     insert_marker(run, node).await?;
-    let rows_lost = lose_and_state(run, &old).await?;
+    let rows_lost = lose_node_and_state_loss(run, &old).await?;
     run.wait_for_takeover(&old, SCENARIO_TIMEOUT).await?;
 
     let in_the_way = node.spec.state().join("diverged");

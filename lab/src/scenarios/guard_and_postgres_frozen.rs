@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bounds::released;
+use super::bounds::release_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
@@ -32,7 +32,7 @@ pub async fn guard_and_postgres_frozen(run: &mut ScenarioRun<'_>) -> anyhow::Res
     }
     let expectation = Expectation {
         rows_lost,
-        ..released()
+        ..release_bound()
     };
     run.finish(&start, expectation).await
 }

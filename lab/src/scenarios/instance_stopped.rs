@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::bounds::commanded;
+use super::bounds::promotion_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, RegionSelector};
 use crate::workload::checker::{CheckResult, Expectation};
@@ -51,7 +51,7 @@ pub async fn instance_stopped(run: &mut ScenarioRun<'_>) -> anyhow::Result<Check
     run.wait_for_standbys().await?;
     let expectation = Expectation {
         rows_lost,
-        ..commanded()
+        ..promotion_bound()
     };
     run.finish(&start, expectation).await
 }

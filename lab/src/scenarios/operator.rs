@@ -75,7 +75,7 @@ pub(super) async fn failover_ctl(
 }
 
 /// Returns `failover-ctl` for an operator who cannot reach a node's agent.
-pub(super) fn blind(
+pub(super) fn operator_without_agent(
     run: &ScenarioRun<'_>,
     node: &NodeId,
     arguments: &[&str],
@@ -105,7 +105,7 @@ pub(super) struct PendingConfirmation {
 }
 
 /// Runs a program on a terminal until it asks.
-pub(super) async fn until_asked(program: Program) -> anyhow::Result<PendingConfirmation> {
+pub(super) async fn run_until_question(program: Program) -> anyhow::Result<PendingConfirmation> {
     let mut arguments = vec!["-c".into(), TERMINAL.into(), program.executable.into()];
     arguments.extend(program.arguments);
     let on_terminal = Program {
@@ -205,7 +205,7 @@ pub(super) async fn last_operation(run: &ScenarioRun<'_>) -> anyhow::Result<Valu
 }
 
 /// Returns a string in a JSON value; empty if there is none.
-pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(super) fn text_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 
@@ -213,7 +213,7 @@ pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 pub(super) fn rows_stated(journal: &Value) -> anyhow::Result<u64> {
     let statements = journal.pointer("/statements").and_then(Value::as_array);
     let last = statements.and_then(|list| list.last());
-    last.filter(|value| text(value, "/after") == "catch-up")
+    last.filter(|value| text_at(value, "/after") == "catch-up")
         .and_then(|value| value.pointer("/data_loss/rows_at_most"))
         .and_then(Value::as_u64)
         .with_context(|| format!("no loss is stated after catch-up: {journal}"))

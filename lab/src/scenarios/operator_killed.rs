@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use super::bounds::{bound, commanded};
+use super::bounds::{bound, promotion_bound};
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, RegionSelector};
 use crate::wait;
@@ -65,7 +65,7 @@ pub async fn operator_killed(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckR
     run.wait_for_acknowledged_rows(done_at, SCENARIO_TIMEOUT)
         .await?;
     // Two commands, and the first operator's lock.
-    let downtime = LOCK_TIMEOUT + 2 * commanded().downtime;
+    let downtime = LOCK_TIMEOUT + 2 * promotion_bound().downtime;
     let expectation = Expectation {
         rows_lost,
         ..bound(downtime, Duration::ZERO)

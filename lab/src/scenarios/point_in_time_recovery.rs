@@ -9,7 +9,7 @@ use causeway_runtime::shutdown::Tasks;
 use jiff::Timestamp;
 use tokio_postgres::Client;
 
-use super::bounds::uninterrupted;
+use super::bounds::no_downtime_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::superuser::connect;
 use crate::cluster::files::{give_to_postgres, restrict, write};
@@ -70,7 +70,7 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
         .await;
     here.batch_execute("drop table precious").await?;
     run.announce("the table `precious` is dropped");
-    archived(&here, run).await?;
+    wait_until_archived(&here, run).await?;
     // A bucket that was unreachable may lack objects of the other.
     let backfill = ["wal", "backfill"];
     let backfill = run.lab.programs().backup_agent_on(&spec, &backfill);
@@ -93,9 +93,9 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
     ));
 
     let after = run.serving_primary().await?;
-    let mut result = run.finish(&start, uninterrupted()).await?;
+    let mut result = run.finish(&start, no_downtime_bound()).await?;
     result.require_same_server(&before, &after);
-    result.failures.extend(readable(run, &spec)?);
+    result.failures.extend(find_readable_files(run, &spec)?);
     if precious != ROWS {
         result.failures.push(format!(
             "`precious` came back with {precious} of {ROWS} rows"
@@ -114,7 +114,7 @@ pub async fn point_in_time_recovery(run: &mut ScenarioRun<'_>) -> anyhow::Result
 
 /// Searches every object of both backup buckets for the dropped table's plaintext, and returns each
 /// finding. The archived WAL must contain it, or the search would prove nothing.
-fn readable(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<Vec<String>> {
+fn find_readable_files(run: &ScenarioRun<'_>, spec: &NodeSpec) -> anyhow::Result<Vec<String>> {
     if holding(&spec.data().join("pg_wal"), PLAINTEXT)?.is_empty() {
         return Ok(vec![
             "pg_wal does not contain the plaintext that is searched".to_owned(),
@@ -143,7 +143,7 @@ fn holding(directory: &Path, text: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Waits until all WAL so far is archived.
-async fn archived(primary: &Client, run: &ScenarioRun<'_>) -> anyhow::Result<()> {
+async fn wait_until_archived(primary: &Client, run: &ScenarioRun<'_>) -> anyhow::Result<()> {
     let switch = "select pg_walfile_name(pg_switch_wal())";
     let segment: String = primary.query_one(switch, &[]).await?.get(0);
     run.announce_wait(

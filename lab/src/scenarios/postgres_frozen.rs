@@ -1,6 +1,6 @@
 //! SIGSTOP of PostgreSQL on the primary: its agent releases the lease, and another node takes over.
 
-use super::bounds::released;
+use super::bounds::release_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
@@ -25,7 +25,7 @@ pub async fn postgres_frozen(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckR
     run.wait_for_standbys().await?;
     let expectation = Expectation {
         rows_lost,
-        ..released()
+        ..release_bound()
     };
     run.finish(&start, expectation).await
 }

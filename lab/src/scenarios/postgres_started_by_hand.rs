@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bounds::taken_over;
+use super::bounds::takeover_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
@@ -32,5 +32,5 @@ pub async fn postgres_started_by_hand(run: &mut ScenarioRun<'_>) -> anyhow::Resu
     run.run_until(at + Duration::from_secs(3)).await;
     run.lab.heal().await?;
     run.wait_for_standbys().await?;
-    run.finish(&start, taken_over()).await
+    run.finish(&start, takeover_bound()).await
 }

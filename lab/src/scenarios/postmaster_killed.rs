@@ -1,6 +1,6 @@
 //! kill -9 of the primary's postmaster, with its agent alive.
 
-use super::bounds::restarted;
+use super::bounds::restart_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::CheckResult;
@@ -19,5 +19,5 @@ pub async fn postmaster_killed(run: &mut ScenarioRun<'_>) -> anyhow::Result<Chec
         .await?;
     run.wait_for_acknowledged_rows(at, SCENARIO_TIMEOUT).await?;
     run.wait_for_standbys().await?;
-    run.finish(&start, restarted()).await
+    run.finish(&start, restart_bound()).await
 }

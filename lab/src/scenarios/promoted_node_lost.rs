@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::operator::{
     ACCEPTED_LOSS, dr_node, failover_ctl, history, last_operation, operation_expectation,
-    rows_stated, text,
+    rows_stated, text_at,
 };
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use super::standby_recovery::wait_for_all_standbys;
@@ -54,11 +54,11 @@ pub async fn promoted_node_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<Che
     let isolated_at = run.history().now();
     run.wait_for_acknowledged_rows(isolated_at, SCENARIO_TIMEOUT)
         .await?;
-    rows_lost += chosen_dies_promoting(run, &dr, chosen).await?;
+    rows_lost += kill_target_after_takeover(run, &dr, chosen).await?;
 
     // The node returns, accepts writes, and is lost for good: its timeline is on no other node.
     run.lab.node(chosen)?.start();
-    only_from_here(run, chosen, last);
+    open_paths_except(run, chosen, last);
     run.wait_for_takeover(&dr, SCENARIO_TIMEOUT).await?;
     let opened_at = run.history().now();
     run.wait_for_acknowledged_rows(opened_at, SCENARIO_TIMEOUT)
@@ -120,7 +120,7 @@ async fn promoted_without_dns(run: &ScenarioRun<'_>, dr: &NodeId) -> anyhow::Res
 }
 
 /// Makes a node take the lease, and ends its host before it accepts writes.
-async fn chosen_dies_promoting(
+async fn kill_target_after_takeover(
     run: &ScenarioRun<'_>,
     dr: &NodeId,
     chosen: &NodeId,
@@ -138,7 +138,7 @@ async fn chosen_dies_promoting(
                     .status()
                     .await
                     .map_err(|error| format!("{error:#}"))?;
-                match text(&status, "/role") {
+                match text_at(&status, "/role") {
                     "promoting" => Ok(()),
                     role => Err(format!("it is {role}")),
                 }
@@ -152,7 +152,7 @@ async fn chosen_dies_promoting(
     promoted?.refused(22, "has not answered")?;
     let left = last_operation(run).await?;
     ensure!(
-        !text(&left, "/left").is_empty() && left.pointer("/ended_at") == Some(&Value::Null),
+        !text_at(&left, "/left").is_empty() && left.pointer("/ended_at") == Some(&Value::Null),
         "the operation is not left unfinished: {left}"
     );
     rows_stated(&left)
@@ -181,8 +181,8 @@ async fn earlier_timeline_accepted(run: &ScenarioRun<'_>, node: &NodeId) -> anyh
     let history = history(run).await?;
     let before = history.iter().rev().nth(1).context("one operation only")?;
     ensure!(
-        text(before, "/outcome/outcome") == "replaced"
-            || text(before, "/outcome/outcome") == "overtaken",
+        text_at(before, "/outcome/outcome") == "replaced"
+            || text_at(before, "/outcome/outcome") == "overtaken",
         "the previous operation is not closed: {before}"
     );
     rows_stated(&journal)
@@ -202,9 +202,9 @@ fn promote(to: &NodeId) -> [&str; 7] {
 }
 
 /// Opens the paths of one node, except those to another.
-fn only_from_here(run: &ScenarioRun<'_>, node: &NodeId, but: &NodeId) {
+fn open_paths_except(run: &ScenarioRun<'_>, node: &NodeId, but: &NodeId) {
     run.lab.proxies.set(NetworkState::Open, |path| {
-        path.touches(node) && !path.touches(but)
+        path.involves(node) && !path.involves(but)
     });
 }
 
@@ -240,8 +240,8 @@ async fn freeze_replay(run: &ScenarioRun<'_>, name: &NodeId) -> anyhow::Result<(
         || async {
             let status = node.status().await.map_err(|error| format!("{error:#}"))?;
             let progress = (
-                text(&status, "/progress/received_lsn"),
-                text(&status, "/progress/replayed_lsn"),
+                text_at(&status, "/progress/received_lsn"),
+                text_at(&status, "/progress/replayed_lsn"),
             );
             if progress.0 == progress.1
                 && !progress.0.is_empty()
@@ -260,7 +260,7 @@ async fn freeze_replay(run: &ScenarioRun<'_>, name: &NodeId) -> anyhow::Result<(
 
 /// Returns the startup process, without which a promotion does not complete.
 fn startup_process(node: &Node) -> anyhow::Result<Pid> {
-    for pid in crate::cluster::process_table::inside(&node.spec.data())? {
+    for pid in crate::cluster::process_table::processes_inside(&node.spec.data())? {
         // The process may have ended since.
         let Ok(title) = std::fs::read(format!("/proc/{pid}/cmdline")) else {
             continue;

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::bounds::commanded;
+use super::bounds::promotion_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun, StatedLoss};
 use crate::fault::{Fault, RegionSelector};
 use crate::wait;
@@ -75,7 +75,7 @@ pub async fn region_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResul
     run.announce_primary().await?;
     let expectation = Expectation {
         rows_lost,
-        ..commanded()
+        ..promotion_bound()
     };
     run.finish(&start, expectation).await
 }

@@ -1,6 +1,6 @@
 //! The lost region comes back, and its nodes rejoin as standbys.
 
-use super::bounds::uninterrupted;
+use super::bounds::no_downtime_bound;
 use super::scenario_run::ScenarioRun;
 use crate::workload::checker::CheckResult;
 
@@ -18,7 +18,7 @@ pub async fn region_rejoined(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckR
     run.lab.heal().await?;
     run.wait_for_standbys().await?;
     let after = run.serving_primary().await?;
-    let mut result = run.finish(&start, uninterrupted()).await?;
+    let mut result = run.finish(&start, no_downtime_bound()).await?;
     result.require_same_server(&before, &after);
 
     let writers = run.history().nodes_acknowledging_since(at);

@@ -36,7 +36,10 @@ pub(super) async fn isolate_others(run: &ScenarioRun<'_>, but: &NodeId) -> anyho
 }
 
 /// Ends the primary's host, and returns the data loss stated for it alone, in rows.
-pub(super) async fn lose_and_state(run: &ScenarioRun<'_>, node: &NodeId) -> anyhow::Result<u64> {
+pub(super) async fn lose_node_and_state_loss(
+    run: &ScenarioRun<'_>,
+    node: &NodeId,
+) -> anyhow::Result<u64> {
     run.inject(&Fault::NodeLost(NodeSelector::node(node)))
         .await?;
     run.planned_loss().await

@@ -1,6 +1,6 @@
 //! The primary's host is lost, and another zone takes over.
 
-use super::bounds::taken_over;
+use super::bounds::takeover_bound;
 use super::scenario_run::{SCENARIO_TIMEOUT, ScenarioRun};
 use crate::fault::{Fault, NodeSelector};
 use crate::workload::checker::{CheckResult, Expectation};
@@ -26,7 +26,7 @@ pub async fn zone_lost(run: &mut ScenarioRun<'_>) -> anyhow::Result<CheckResult>
     run.wait_for_standbys().await?;
     let expectation = Expectation {
         rows_lost,
-        ..taken_over()
+        ..takeover_bound()
     };
     run.finish(&start, expectation).await
 }
