@@ -62,42 +62,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// Resolves the addresses of a name, with their TTL.
-///
-/// # Errors
-///
-/// When the server does not respond within a second, or has no address.
-pub async fn resolve(resolver: SocketAddr, name: &str) -> anyhow::Result<(Vec<IpAddr>, Duration)> {
-    let mut question = Message::query();
-    question.metadata.recursion_desired = true;
-    question.add_query(Query::query(Name::from_ascii(name)?, RecordType::A));
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    socket.connect(resolver).await?;
-    socket.send(&question.to_vec()?).await?;
-    let mut packet = [0; 4096];
-    let length = time::timeout(Duration::from_secs(1), socket.recv(&mut packet))
-        .await
-        .with_context(|| format!("`{resolver}` did not resolve `{name}`"))??;
-    let response = packet.get(..length).context("the response is too long")?;
-    let answer = Message::from_vec(response)?;
-    let mut ttl = Duration::MAX;
-    let mut found = Vec::new();
-    for record in &answer.answers {
-        ttl = ttl.min(Duration::from_secs(u64::from(record.ttl)));
-        if let RData::A(A(address)) = record.data {
-            found.push(IpAddr::V4(address));
-        }
-    }
-    if found.is_empty() {
-        bail!(
-            "`{name}` has no address ({})",
-            answer.metadata.response_code
-        );
-    }
-    Ok((found, ttl))
-}
-
-struct DnsServer {
+/// Responds from the zone's current records.
+struct Route53Handler {
     route53: Arc<Route53>,
     cached: Mutex<Option<CachedZone>>,
 }
