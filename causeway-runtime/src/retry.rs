@@ -25,6 +25,14 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Returns a policy whose backoff does not grow.
+    pub const fn constant(backoff: Duration) -> Self {
+        Self {
+            initial_backoff: backoff,
+            max_backoff: backoff,
+        }
+    }
+
     /// Returns the backoff of one call.
     pub fn backoff(self) -> RetryBackoff {
         RetryBackoff {
@@ -54,6 +62,21 @@ impl RetryBackoff {
     pub fn next_pause(&mut self) -> Duration {
         self.next.next_backoff().unwrap_or(self.longest)
     }
+
+    /// Sleeps for the next pause: for a loop that no deadline ends.
+    pub async fn pause(&mut self) {
+        time::sleep(self.next_pause()).await;
+    }
+
+    /// Sleeps for the next pause, unless it would reach `deadline`. Returns whether another attempt may follow.
+    pub async fn pause_before(&mut self, deadline: Instant) -> bool {
+        let pause = self.next_pause();
+        let is_in_time = Instant::now() + pause < deadline;
+        if is_in_time {
+            time::sleep(pause).await;
+        }
+        is_in_time
+    }
 }
 
 /// Time budget of one call. An attempt that transfers data may take the time that the data needs: only the time
@@ -81,11 +104,30 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
+    until_notify(deadline, policy, classify, |_| {}, attempt).await
+}
+
+/// Like [`until`], and calls `notify` with the error before each further attempt.
+///
+/// # Errors
+///
+/// The error of the last attempt.
+pub async fn until_notify<T, E, F, Fut>(
+    deadline: Instant,
+    policy: RetryPolicy,
+    classify: impl Fn(&E) -> RetryClass,
+    notify: impl Fn(&E),
+    attempt: F,
+) -> Result<T, E>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
     let budget = RetryBudget {
         timeout: deadline.saturating_duration_since(Instant::now()),
         transfer: Duration::ZERO,
     };
-    within(budget, policy, classify, attempt).await
+    repeat(budget, policy, classify, notify, attempt).await
 }
 
 /// Calls `attempt` until it succeeds, fails permanently, or the next pause would exceed `budget`.
@@ -97,6 +139,20 @@ pub async fn within<T, E, F, Fut>(
     budget: RetryBudget,
     policy: RetryPolicy,
     classify: impl Fn(&E) -> RetryClass,
+    attempt: F,
+) -> Result<T, E>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    repeat(budget, policy, classify, |_| {}, attempt).await
+}
+
+async fn repeat<T, E, F, Fut>(
+    budget: RetryBudget,
+    policy: RetryPolicy,
+    classify: impl Fn(&E) -> RetryClass,
+    notify: impl Fn(&E),
     mut attempt: F,
 ) -> Result<T, E>
 where
@@ -114,11 +170,10 @@ where
             Err(error) => error,
         };
         end += began.elapsed().min(budget.transfer);
-        let pause = backoff.next_pause();
-        if classify(&error) == RetryClass::Permanent || Instant::now() + pause >= end {
+        if classify(&error) == RetryClass::Permanent || !backoff.pause_before(end).await {
             return Err(error);
         }
-        time::sleep(pause).await;
+        notify(&error);
     }
 }
 
@@ -169,6 +224,28 @@ mod tests {
         .await;
 
         assert_eq!((result, tries.get()), (Err("denied"), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempt_follows_then_notified_of_the_error() {
+        let mut tries = 0;
+        let notified = Cell::new(0);
+        let result: Result<u32, u32> = until_notify(
+            Instant::now() + Duration::from_secs(1),
+            POLICY,
+            |error| match error {
+                3 => RetryClass::Permanent,
+                _ => RetryClass::Transient,
+            },
+            |error| notified.set(notified.get() * 10 + error),
+            || {
+                tries += 1;
+                std::future::ready(Err(tries))
+            },
+        )
+        .await;
+
+        assert_eq!((result, notified.get()), (Err(3), 12));
     }
 
     /// A transfer of 20 s over a slow network may fail and be repeated, although everything else has one
