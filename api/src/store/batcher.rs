@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use causeway_runtime::retry::RetryPolicy;
 use causeway_runtime::shutdown::Tasks;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
 use tokio::time::{self, Instant};
@@ -29,8 +30,8 @@ const MOST: usize = 512;
 pub(crate) const LEAST_TIME: Duration = Duration::from_millis(250);
 /// The most rows that are written alone at once.
 const ALONE: usize = 2;
-/// The longest pause before a locked row is written again, with a jitter of half of it.
-const LOCKED_PAUSE: Duration = Duration::from_millis(100);
+/// The pauses before a locked row is written again.
+const LOCKED: RetryPolicy = RetryPolicy::constant(Duration::from_millis(75));
 
 /// Runs batches of one kind of request.
 pub(super) trait BatchRunner: std::fmt::Debug + Send + Sync + 'static {
@@ -211,8 +212,10 @@ impl<R: BatchRunner> Batcher<R> {
         }
     }
 
-    /// Writes one row, with all requests for it, until that succeeds or no request has time left.
+    /// Writes one row, with all requests for it, until that succeeds or no request has time left. Requests
+    /// that come meanwhile move the deadline, so this is not `retry::until`.
     async fn write_alone(&self, row: &str, mut waiting: Vec<Waiting<R>>) {
+        let mut backoff = LOCKED.backoff();
         loop {
             let turn = self.alone.acquire().await;
             {
@@ -233,7 +236,7 @@ impl<R: BatchRunner> Batcher<R> {
                 return self.finish(waiting, result);
             }
             drop(turn);
-            time::sleep(LOCKED_PAUSE.mul_f64(rand::random_range(0.5..1.0))).await;
+            backoff.pause().await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! People and their birthdays, which are read and stored in batches.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use causeway_runtime::shutdown::Tasks;
@@ -12,7 +13,6 @@ use tokio_postgres::types::ToSql;
 use super::Store;
 pub(crate) use super::batcher::LEAST_TIME;
 use super::batcher::{BatchRunner, Batcher};
-use super::execute::RETRY;
 use super::lock::lock;
 use super::queries::{self, Effect, Query};
 use super::query_error::{DatabaseError, QueryError, read, read_all};
@@ -57,17 +57,9 @@ impl Birthdays {
             let rows = self.store.run(query, &[&name.as_str()], deadline).await?;
             return Ok(read_all(&rows, |row| row.try_get(0))?.into_iter().next());
         }
-        let (query, mut backoff) = (BirthdayReader::QUERY, RETRY.backoff());
-        loop {
-            match self.reads.submit(username.clone(), deadline).await {
-                Ok(found) => return Ok(found),
-                Err(error) => {
-                    self.store
-                        .pause(query, &error, &mut backoff, deadline)
-                        .await?;
-                }
-            }
-        }
+        let query = BirthdayReader::QUERY;
+        let read = || self.reads.submit(username.clone(), deadline);
+        self.store.retry(query, deadline, read).await
     }
 
     /// Stores the date of birth of a person. On success it is committed. After [`DatabaseError`] it may have
@@ -79,35 +71,29 @@ impl Birthdays {
         deadline: Instant,
     ) -> Result<(), DatabaseError> {
         let arrived = Instant::now();
-        let (query, mut backoff) = (BirthdayWriter::QUERY, RETRY.backoff());
+        let query = BirthdayWriter::QUERY;
+        let read_clock = || self.writes.runner.server_clock(deadline);
         // One for all attempts: a later attempt must not replace a date that was stored since.
-        let since = loop {
-            match self.writes.runner.server_clock(deadline).await {
-                Ok(clock) => break clock.shown,
-                Err(error) => {
-                    self.store
-                        .pause(query, &error, &mut backoff, deadline)
-                        .await?;
-                }
-            }
-        };
-        let mut birthday = Birthday {
-            username,
-            date_of_birth,
-            arrived,
-            since,
-            rewrite: false,
-        };
+        let clock = self.store.retry(query, deadline, read_clock).await?;
+        let mut since = clock.shown;
+        let rewrite = AtomicBool::new(false);
         loop {
-            match self.writes.submit(birthday.clone(), deadline).await {
-                Ok(PutOutcome::Stored) => return Ok(()),
-                Ok(PutOutcome::Rejected { since }) => birthday.since = since,
-                Err(error) => {
-                    birthday.rewrite |= error.is_unknown_outcome();
-                    self.store
-                        .pause(query, &error, &mut backoff, deadline)
-                        .await?;
-                }
+            let write = async || {
+                let birthday = Birthday {
+                    username: username.clone(),
+                    date_of_birth,
+                    arrived,
+                    since,
+                    rewrite: rewrite.load(Ordering::Relaxed),
+                };
+                let written = self.writes.submit(birthday, deadline).await;
+                written.inspect_err(|error| {
+                    rewrite.fetch_or(error.is_unknown_outcome(), Ordering::Relaxed);
+                })
+            };
+            match self.store.retry(query, deadline, write).await? {
+                PutOutcome::Stored => return Ok(()),
+                PutOutcome::Rejected { since: newer } => since = newer,
             }
         }
     }

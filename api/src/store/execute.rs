@@ -1,11 +1,12 @@
 //! Runs statements on the primary: on which connections, how often, and for how long.
 
+use std::borrow::Borrow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use causeway_runtime::retry::{RetryBackoff, RetryPolicy};
+use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use causeway_runtime::telemetry::chain;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{self, Instant};
@@ -16,10 +17,10 @@ use tracing::{debug, error};
 use super::Store;
 use super::pool::{Pool, PooledConnection};
 use super::queries::{ConnectionKind, Effect, Query};
-use super::query_error::{DatabaseError, ErrorClass, QueryError};
+use super::query_error::{DatabaseError, QueryError};
 
 /// The pauses between two attempts. A request that waits for a primary is woken when there is one.
-pub(super) const RETRY: RetryPolicy = RetryPolicy {
+const RETRY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_millis(25),
     max_backoff: Duration::from_millis(400),
 };
@@ -34,55 +35,42 @@ impl Store {
         params: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Vec<Row>, DatabaseError> {
-        let mut backoff = RETRY.backoff();
-        loop {
-            match self.attempt(query, params, deadline).await {
-                Ok(rows) => return Ok(rows),
-                Err(error) => self.pause(query, &error, &mut backoff, deadline).await?,
-            }
-        }
+        let attempt = || self.attempt(query, params, deadline);
+        self.retry(query, deadline, attempt).await
     }
 
-    /// Waits until it is time for another attempt, or returns what to tell the client where that would be
-    /// of no use, or too late.
-    pub(super) async fn pause(
+    /// Calls `attempt` until it has an answer, another would be of no use, or `deadline` has come.
+    pub(super) async fn retry<T, E: Borrow<QueryError>, F: Future<Output = Result<T, E>>>(
         &self,
         query: &Query,
-        error: &QueryError,
-        backoff: &mut RetryBackoff,
         deadline: Instant,
-    ) -> Result<(), DatabaseError> {
-        if query.effect == Effect::Writes && error.is_unknown_outcome() {
-            self.metrics.db_commit_unknown.inc();
-        }
-        debug!(stmt = query.name, error = chain(error), "statement failed");
-        if let Some(name) = error.constraint() {
-            return Err(DatabaseError::Constraint(name.to_owned()));
-        }
-        let reason = match error.class() {
-            ErrorClass::ServerLost => "server-lost",
-            ErrorClass::ServerReadOnly => "read-only",
-            ErrorClass::ServerSilent => "server-silent",
-            ErrorClass::ConnectionSpent => "connection-spent",
-            ErrorClass::Passing => "passing",
-            ErrorClass::Final => return Err(error.into()),
-            ErrorClass::Bug => {
-                error!(
-                    stmt = query.name,
-                    error = chain(error),
-                    "statement rejected"
-                );
-                return Err(DatabaseError::Bug);
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, DatabaseError> {
+        let classify = |error: &E| {
+            let error = error.borrow();
+            if query.effect == Effect::Writes && error.is_unknown_outcome() {
+                self.metrics.db_commit_unknown.inc();
+            }
+            debug!(stmt = query.name, error = chain(error), "statement failed");
+            match error.retry_reason() {
+                Some(_) => RetryClass::Transient,
+                None => RetryClass::Permanent,
             }
         };
-        let pause = backoff.next_pause();
-        if Instant::now() + pause >= deadline {
-            return Err(error.into());
-        }
-        let retries = &self.metrics.db_retries;
-        retries.with_label_values(&[reason]).inc();
-        time::sleep(pause).await;
-        Ok(())
+        let count = |error: &E| {
+            if let Some(reason) = error.borrow().retry_reason() {
+                let retries = &self.metrics.db_retries;
+                retries.with_label_values(&[reason]).inc();
+            }
+        };
+        let answer = retry::until_notify(deadline, RETRY, classify, count, attempt).await;
+        answer.map_err(|error| {
+            let (why, error) = (chain(error.borrow()), error.borrow().into());
+            if error == DatabaseError::Bug {
+                error!(stmt = query.name, error = why, "statement rejected");
+            }
+            error
+        })
     }
 
     /// Runs a statement once, and a read once more elsewhere if it has no answer soon.

@@ -129,6 +129,18 @@ impl QueryError {
         }
     }
 
+    /// Returns why the statement is repeated, or `None` where that would be of no use.
+    pub(super) fn retry_reason(&self) -> Option<&'static str> {
+        match self.class() {
+            ErrorClass::ServerLost => Some("server-lost"),
+            ErrorClass::ServerReadOnly => Some("read-only"),
+            ErrorClass::ServerSilent => Some("server-silent"),
+            ErrorClass::ConnectionSpent => Some("connection-spent"),
+            ErrorClass::Passing => Some("passing"),
+            ErrorClass::Final | ErrorClass::Bug => None,
+        }
+    }
+
     /// Returns whether the connection is of no more use.
     pub(super) fn ends_connection(&self) -> bool {
         matches!(
@@ -185,7 +197,12 @@ impl QueryError {
 impl From<&QueryError> for DatabaseError {
     fn from(error: &QueryError) -> Self {
         let is_read_only = matches!(error, QueryError::NoPrimary { read_only: true });
-        if is_read_only || error.class() == ErrorClass::ServerReadOnly {
+        let class = error.class();
+        if let Some(name) = error.constraint() {
+            Self::Constraint(name.to_owned())
+        } else if class == ErrorClass::Bug {
+            Self::Bug
+        } else if is_read_only || class == ErrorClass::ServerReadOnly {
             Self::ReadOnly
         } else if matches!(error, QueryError::PoolExhausted) {
             Self::Busy

@@ -23,15 +23,15 @@ use super::Store;
 use super::queries::{self, Query};
 use super::query_error::{DatabaseError, read_all};
 
-/// The longest pause between two deletions of answers that are older than a day. Each is random, from
+/// The longest interval between two deletions of answers that are older than a day. Each is random, from
 /// nothing to this, so that replicas rarely delete at once.
-const EXPIRY_PAUSE: Duration = Duration::from_mins(20);
-/// The longest first pause: a program that is restarted often must delete as well.
-const FIRST_EXPIRY_PAUSE: Duration = Duration::from_secs(5);
+const EXPIRY_INTERVAL: Duration = Duration::from_mins(20);
+/// The longest first interval: a program that is restarted often must delete as well.
+const FIRST_EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The answers that are deleted at once: few enough that their locks are held for milliseconds.
 const EXPIRY_BATCH: i64 = 1000;
-/// The longest pause where there are more: four batches a second keep up with thousands of requests.
-const BATCH_PAUSE: Duration = Duration::from_millis(500);
+/// The longest interval where there are more: four batches a second keep up with thousands of requests.
+const BATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// The time for one deletion, with its retries.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -66,17 +66,17 @@ impl Store {
     /// Deletes answers that are older than a day, from time to time, until `stop` is cancelled.
     pub(crate) async fn expire_requests(self, stop: CancellationToken) {
         let expiring = async {
-            let mut longest_pause = FIRST_EXPIRY_PAUSE;
+            let mut longest_interval = FIRST_EXPIRY_INTERVAL;
             loop {
-                time::sleep(longest_pause.mul_f64(rand::random_range(0.0..1.0))).await;
+                time::sleep(longest_interval.mul_f64(rand::random_range(0.0..1.0))).await;
                 let deadline = Instant::now() + EXPIRY_TIMEOUT;
                 let query = &queries::REQUESTS_EXPIRE;
-                longest_pause = match self.run(query, &[&EXPIRY_BATCH], deadline).await {
-                    Ok(expired) if i64::try_from(expired.len()) == Ok(EXPIRY_BATCH) => BATCH_PAUSE,
-                    Ok(_all) => EXPIRY_PAUSE,
+                longest_interval = match self.run(query, &[&EXPIRY_BATCH], deadline).await {
+                    Ok(rows) if i64::try_from(rows.len()) == Ok(EXPIRY_BATCH) => BATCH_INTERVAL,
+                    Ok(_all) => EXPIRY_INTERVAL,
                     Err(why) => {
                         warn!(?why, "deletion of old answers failed");
-                        EXPIRY_PAUSE
+                        EXPIRY_INTERVAL
                     }
                 };
             }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use causeway_runtime::retry::RetryPolicy;
 use causeway_runtime::telemetry::chain;
 use sha2::{Digest as _, Sha256};
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::ToSql;
@@ -36,7 +37,8 @@ const LOCK_KEY: i64 = 0x6361_7573_6577_6179;
 const SESSION: &str = "SET lock_timeout = '5s'; SET statement_timeout = '60s'";
 /// The encodings that store every UTF-8 text; `SQL_ASCII` does not convert.
 const HOLDS_EVERY_TEXT: [&str; 2] = ["UTF8", "SQL_ASCII"];
-const PAUSE: Duration = Duration::from_millis(250);
+/// The pauses between two attempts.
+const RETRY: RetryPolicy = RetryPolicy::constant(Duration::from_millis(250));
 
 /// A schema that could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,7 @@ pub(super) async fn prepare(
     settings: &Database,
 ) -> Result<(), SchemaError> {
     let mut deadline = Instant::now() + settings.startup_timeout;
+    let mut backoff = RETRY.backoff();
     let mut warn_throttle = WarnThrottle::default();
     loop {
         let error = match attempt(primary, connector, settings, deadline).await {
@@ -99,10 +102,10 @@ pub(super) async fn prepare(
         }
         if matches!(error, SchemaError::Missing) {
             deadline = Instant::now() + settings.startup_timeout;
-        } else if Instant::now() + PAUSE >= deadline {
+            backoff.pause().await;
+        } else if !backoff.pause_before(deadline).await {
             return Err(error);
         }
-        time::sleep(PAUSE).await;
     }
 }
 

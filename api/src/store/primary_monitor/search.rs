@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use causeway_runtime::retry::RetryPolicy;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -27,8 +28,8 @@ const REPLACED_AFTER: Duration = Duration::from_secs(30);
 const STANDBY_INTERVAL: Duration = Duration::from_millis(25);
 /// The time after which the name of a standby is resolved again.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause before the next attempt at a server, with a jitter of half of it.
-const RETRY_PAUSE: Duration = Duration::from_millis(40);
+/// The pauses between two attempts at a server.
+const RETRY: RetryPolicy = RetryPolicy::constant(Duration::from_millis(40));
 /// How long the first server that accepts writes waits for the status of the others.
 const OTHERS_TIMEOUT: Duration = Duration::from_millis(200);
 /// The interval at which their answers are counted.
@@ -115,6 +116,7 @@ impl PrimaryMonitor {
 
     /// Queries one server, under every address of its name, until it accepts writes.
     async fn ask_server(&self, server: &Endpoint) -> Vec<Arc<KnownServer>> {
+        let mut backoff = RETRY.backoff();
         loop {
             match self.connector.resolve(server).await {
                 Ok(addresses) => {
@@ -125,7 +127,7 @@ impl PrimaryMonitor {
                 }
                 Err(error) => self.note(server, &error),
             }
-            time::sleep(RETRY_PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+            backoff.pause().await;
         }
     }
 
