@@ -1,5 +1,5 @@
 //! I/O that every program of the platform needs: clocks, settings, logs, health endpoints, shutdown, retries,
-//! an HTTP client, and connections to PostgreSQL and AWS.
+//! polling, an HTTP client, and connections to PostgreSQL and AWS.
 
 #[cfg(feature = "aws")]
 pub mod aws;
@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod health;
 pub mod http_client;
+pub mod poll;
 pub mod postgres;
 pub mod reference;
 pub mod retry;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow::{Break, Continue};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest;
 use causeway_core::Lsn;
 use causeway_core::backup::manifest::Digest;
+use causeway_runtime::poll;
 use tokio::sync::mpsc::Sender;
 use zstd::bulk::Compressor;
 
@@ -34,9 +36,9 @@ const MAX_SUSPECTS: usize = 4096;
 /// disk in the middle of a page.
 const TORN_PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of readings of the control file, and the pause between them, until two agree.
-const CONTROL_FILE_READINGS: u32 = 50;
-const CONTROL_FILE_PAUSE: Duration = Duration::from_millis(20);
+/// Interval of reading the control file, and the time within which two readings must agree.
+const CONTROL_FILE_INTERVAL: Duration = Duration::from_millis(20);
+const CONTROL_FILE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const IN_BUFFER: &str = "no more bytes are read than the buffer has";
 
@@ -220,19 +222,24 @@ impl Reader {
 
     /// Reads the control file, which a checkpoint may be writing: two readings must agree.
     pub(crate) async fn read_control_file(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        let read = || std::fs::read(path).map_err(Error::io("read", path));
-        let mut before = read()?;
-        for _ in 0..CONTROL_FILE_READINGS {
-            tokio::time::sleep(CONTROL_FILE_PAUSE).await;
-            let now = read()?;
-            if now == before {
-                return Ok(now);
-            }
-            before = now;
+        let mut before = None;
+        let deadline = tokio::time::Instant::now() + CONTROL_FILE_TIMEOUT;
+        let polled = poll::until(deadline, CONTROL_FILE_INTERVAL, || {
+            std::future::ready(match std::fs::read(path) {
+                Ok(now) if before.as_ref() == Some(&now) => Break(Ok(now)),
+                Ok(now) => {
+                    before = Some(now);
+                    Continue(())
+                }
+                Err(error) => Break(Err(Error::io("read", path)(error))),
+            })
+        });
+        match polled.await {
+            Break(read) => read,
+            Continue(()) => Err(Error::Incomplete(
+                "the control file is written faster than it can be read".to_owned(),
+            )),
         }
-        Err(Error::Incomplete(
-            "the control file is written faster than it can be read".to_owned(),
-        ))
     }
 
     /// Returns a compressor for blobs. Its tables are larger than most files, and are reused.

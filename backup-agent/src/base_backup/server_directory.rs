@@ -7,9 +7,11 @@
 //! there.
 
 use std::fs;
+use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 use std::time::Duration;
 
+use causeway_runtime::poll;
 use tokio::time;
 
 use crate::base_backup::session::{Session, StartedBackup};
@@ -143,6 +145,7 @@ impl Session {
                 );
                 return Ok(Some(why));
             }
+            // Not `poll::until`: a number of readings ends it, at whatever time a busy server answers.
             time::sleep(CHECK_INTERVAL).await;
         }
     }
@@ -175,15 +178,16 @@ impl Session {
             let why = "a file that the server has just created is not there: it is a copy";
             return Ok(Some(why.to_owned()));
         }
-        let until = time::Instant::now() + DELETED_FILE_TIMEOUT;
-        while path.is_file() {
-            if time::Instant::now() >= until {
-                let why = "a file that the server has removed is still there: it is a copy";
-                return Ok(Some(why.to_owned()));
+        let deadline = time::Instant::now() + DELETED_FILE_TIMEOUT;
+        let deleted = poll::until(deadline, CHECK_INTERVAL, async || {
+            if path.is_file() {
+                Continue(())
+            } else {
+                Break(())
             }
-            time::sleep(CHECK_INTERVAL).await;
-        }
-        Ok(None)
+        });
+        let why = "a file that the server has removed is still there: it is a copy";
+        Ok(deleted.await.is_continue().then(|| why.to_owned()))
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use causeway_core::backup::BackupSummary;
 use causeway_core::backup::chain::{missing_segments, needed_segments};
 use causeway_core::lsn::SegmentName;
+use causeway_runtime::retry::RetryPolicy;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::archive::wal_archive::WalArchive;
@@ -18,10 +19,12 @@ use crate::error::Error;
 use crate::storage::buckets::Buckets;
 use crate::storage::store_error::StoreErrorKind;
 
-/// Intervals of looking into the archive: short at first, because the last segment takes a moment,
-/// then longer.
-const FIRST_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-const LOOK_LAST: Duration = Duration::from_secs(2);
+/// Pauses between two listings of the archive: short at first, because the last segment takes a
+/// moment, then longer.
+const CHECK_BACKOFF: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_millis(250),
+    max_backoff: Duration::from_secs(2),
+};
 
 /// Time in which a segment that PostgreSQL has ended must be archived.
 const ARCHIVE_TIMEOUT_SECS: u64 = 60;
@@ -67,7 +70,8 @@ pub(crate) async fn wait(
     };
     let mut progress = ArchiveProgress::new(&archive, session, size, (first, last));
     let mut until = Instant::now() + Duration::from_secs(waited_secs);
-    let mut pause = FIRST_CHECK_INTERVAL;
+    let mut backoff = CHECK_BACKOFF.backoff();
+    // Not `poll::until`: each segment that is archived moves the deadline.
     loop {
         match progress.check_status().await {
             Ok(status) => {
@@ -93,8 +97,7 @@ pub(crate) async fn wait(
             Err(error) if is_permanent(&error) || Instant::now() >= until => return Err(error),
             Err(error) => warn!(error = %chain(&error), "archive not listed, retrying"),
         }
-        time::sleep(pause).await;
-        pause = (pause * 2).min(LOOK_LAST);
+        backoff.pause().await;
     }
 }
 

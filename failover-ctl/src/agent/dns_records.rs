@@ -15,7 +15,8 @@ use crate::agent::status_snapshot::StatusSnapshot;
 use crate::clients::route53::DnsRecords;
 use crate::config::DnsSettings;
 
-/// Interval between attempts: Route 53 limits an account to five requests a second.
+/// Interval between attempts. Route 53 limits an account to five requests a second, and only the primary sends them: a
+/// backoff would only delay clients.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Time for a few attempts, after which a record that is not moved is a problem.

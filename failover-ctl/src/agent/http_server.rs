@@ -32,7 +32,7 @@ const MAX_HEADERS: usize = 64;
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Pause after a failed accept: the process has no descriptor left.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Limits of the connections.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +139,7 @@ pub(crate) async fn serve(
             Ok(accepted) => accepted,
             Err(error) => {
                 debug!(%error, "connection not accepted");
-                time::sleep(ACCEPT_BACKOFF).await;
+                time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

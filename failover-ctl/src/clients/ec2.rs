@@ -1,12 +1,14 @@
 //! Fencing by stopping a node's EC2 instance.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{InstanceStateName, Reservation};
 use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
-use tokio::time::{self, Instant};
+use causeway_runtime::poll;
+use tokio::time::Instant;
 
 /// Whether this build has an EC2 client.
 pub(crate) const AVAILABLE: bool = true;
@@ -41,36 +43,42 @@ pub(crate) async fn stop_instance(service: &AwsService, instance: &str) -> anyho
         .map_err(|error| anyhow::anyhow!("{}", aws_sdk_ec2::error::DisplayErrorContext(&error)))
         .with_context(|| format!("could not stop the EC2 instance `{instance}`"))?;
     let deadline = Instant::now() + STOP_TIMEOUT;
-    loop {
-        let answer = client
-            .describe_instances()
-            .instance_ids(instance)
-            .send()
-            .await;
-        let answer = answer
-            .map_err(|error| anyhow::anyhow!("{}", aws_sdk_ec2::error::DisplayErrorContext(&error)))
-            .with_context(|| {
-                format!("could not read the state of the EC2 instance `{instance}`")
-            })?;
-        let instances = answer
-            .reservations()
-            .iter()
-            .flat_map(Reservation::instances);
-        let states: Vec<_> = instances
-            .filter_map(|instance| instance.state()?.name().cloned())
-            .collect();
-        let is_stopped = |state: &InstanceStateName| {
-            matches!(
-                state,
-                InstanceStateName::Stopped | InstanceStateName::Terminated
-            )
-        };
-        if !states.is_empty() && states.iter().all(is_stopped) {
-            return Ok(());
+    let polled = poll::until(deadline, POLL_INTERVAL, async || {
+        match states(&client, instance).await {
+            Ok(states) if are_stopped(&states) => Break(Ok(())),
+            Ok(states) => Continue(states),
+            Err(error) => Break(Err(error)),
         }
-        if Instant::now() + POLL_INTERVAL >= deadline {
-            bail!("the EC2 instance `{instance}` is not stopped after {STOP_TIMEOUT:?}");
-        }
-        time::sleep(POLL_INTERVAL).await;
+    });
+    match polled.await {
+        Break(stopped) => stopped,
+        Continue(states) => bail!(
+            "the EC2 instance `{instance}` is not stopped after {STOP_TIMEOUT:?}; last state: {states:?}"
+        ),
     }
+}
+
+async fn states(client: &Client, instance: &str) -> anyhow::Result<Vec<InstanceStateName>> {
+    let answer = client
+        .describe_instances()
+        .instance_ids(instance)
+        .send()
+        .await
+        .map_err(|error| anyhow::anyhow!("{}", aws_sdk_ec2::error::DisplayErrorContext(&error)))
+        .with_context(|| format!("could not read the state of the EC2 instance `{instance}`"))?;
+    let reservations = answer.reservations().iter();
+    let instances = reservations.flat_map(Reservation::instances);
+    Ok(instances
+        .filter_map(|instance| instance.state()?.name().cloned())
+        .collect())
+}
+
+fn are_stopped(states: &[InstanceStateName]) -> bool {
+    let is_stopped = |state: &InstanceStateName| {
+        matches!(
+            state,
+            InstanceStateName::Stopped | InstanceStateName::Terminated
+        )
+    };
+    !states.is_empty() && states.iter().all(is_stopped)
 }

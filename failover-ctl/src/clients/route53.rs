@@ -6,6 +6,7 @@
 
 mod change;
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -13,6 +14,7 @@ use aws_sdk_route53::Client;
 use aws_sdk_route53::types::{ChangeBatch, ChangeStatus, ResourceRecordSet, RrType};
 use causeway_core::Epoch;
 use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
+use causeway_runtime::poll;
 use causeway_runtime::retry::{self, RetryClass, RetryPolicy};
 use tokio::time::{self, Instant};
 
@@ -219,23 +221,20 @@ impl DnsRecords {
     /// When it is not INSYNC within two minutes.
     pub(crate) async fn wait_until_insync(&self, change: &str) -> anyhow::Result<()> {
         let deadline = Instant::now() + INSYNC_TIMEOUT;
-        loop {
+        let polled = poll::until(deadline, POLL_INTERVAL, async || {
             let answer = self.client.get_change().id(change).send().await;
-            // A failed request is retried, like a pending change.
-            let state = match answer {
-                Ok(answer) => answer.change_info.map(|change| change.status),
-                Err(error) if Instant::now() + POLL_INTERVAL >= deadline => {
-                    return Err(describe(&error));
-                }
-                Err(_) => None,
-            };
-            if state == Some(ChangeStatus::Insync) {
-                return Ok(());
+            // A failed request is repeated, like that for a pending change.
+            let answer = answer.map_err(|error| describe(&error));
+            let status = answer.map(|answer| answer.change_info.map(|change| change.status));
+            match status {
+                Ok(Some(ChangeStatus::Insync)) => Break(()),
+                Ok(_) | Err(_) => Continue(status.map(drop)),
             }
-            if Instant::now() + POLL_INTERVAL >= deadline {
-                bail!("the change is not INSYNC after {INSYNC_TIMEOUT:?}");
-            }
-            time::sleep(POLL_INTERVAL).await;
+        });
+        match polled.await {
+            Break(()) => Ok(()),
+            Continue(Ok(())) => bail!("the change is not INSYNC after {INSYNC_TIMEOUT:?}"),
+            Continue(Err(error)) => Err(error),
         }
     }
 

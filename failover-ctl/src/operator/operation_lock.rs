@@ -1,13 +1,15 @@
 //! Lock that keeps two operators from the same operation: the journal in the lease bucket, changed by
 //! compare-and-swap. Its holder writes a heartbeat into it every two seconds.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use causeway_core::failover::loss_statement::LossStatement;
 use causeway_core::failover::plan_state::{PlanState, StepRecord, plan_state};
 use causeway_core::lease::{ETag, LeaseRecord, WritePrecondition};
+use causeway_runtime::poll;
 use jiff::Timestamp;
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::error::Error;
@@ -99,15 +101,18 @@ impl OpenOperation {
             self.journal.id
         ));
         let key = self.store.key("operation");
-        let until = Instant::now() + HEARTBEAT_TIMEOUT;
-        while Instant::now() < until {
-            time::sleep(POLL_INTERVAL).await;
-            let now = self.store.read(&key).await?;
-            if now.is_none_or(|stored| stored.etag != self.etag) {
-                return Err(busy_error(&self.journal));
+        let deadline = Instant::now() + HEARTBEAT_TIMEOUT;
+        let heartbeat = poll::until(deadline, POLL_INTERVAL, async || {
+            match self.store.read(&key).await {
+                Ok(Some(stored)) if stored.etag == self.etag => Continue(()),
+                Ok(Some(_) | None) => Break(busy_error(&self.journal)),
+                Err(error) => Break(error.into()),
             }
+        });
+        match heartbeat.await {
+            Break(error) => Err(error),
+            Continue(()) => Ok(()),
         }
-        Ok(())
     }
 
     /// Becomes the operator of the operation.

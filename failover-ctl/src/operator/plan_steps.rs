@@ -1,6 +1,7 @@
 //! Execution of each plan step, which returns its evidence.
 
 use std::net::IpAddr;
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -10,6 +11,7 @@ use causeway_core::failover::plan::{FailoverPlan, FencingMethod, PlanStep};
 use causeway_core::failover::plan_state::{PlanState, plan_state};
 use causeway_core::{Epoch, lease::LeaseState};
 use causeway_runtime::aws::AwsService;
+use causeway_runtime::poll;
 use tokio::time::{self, Instant};
 
 use crate::clients::agents::AgentRejection;
@@ -314,21 +316,17 @@ impl PlanExecutor<'_> {
             return format!("the record is an alias of {target}");
         };
         let within = Duration::from_secs(dns.ttl_secs.into()) + RESOLVER_SLACK;
-        let deadline = Instant::now() + within;
-        loop {
+        let resolved = poll::until(Instant::now() + within, POLL_INTERVAL, async || {
             let found = dns_resolver::addresses(name, dns.resolver).await;
             match found {
-                Ok(found) if found.contains(&wanted) => {
-                    return format!("the resolver returns {target}");
-                }
-                Ok(found) if Instant::now() >= deadline => {
-                    return format!("the local resolver still returns {found:?}");
-                }
-                Err(error) if Instant::now() >= deadline => {
-                    return format!("the local resolver does not respond: {error:#}");
-                }
-                Ok(_) | Err(_) => time::sleep(POLL_INTERVAL).await,
+                Ok(found) if found.contains(&wanted) => Break(()),
+                Ok(_) | Err(_) => Continue(found),
             }
+        });
+        match resolved.await {
+            Break(()) => format!("the resolver returns {target}"),
+            Continue(Ok(found)) => format!("the local resolver still returns {found:?}"),
+            Continue(Err(error)) => format!("the local resolver does not respond: {error:#}"),
         }
     }
 
@@ -344,6 +342,7 @@ impl PlanExecutor<'_> {
         let deadline = Instant::now() + within;
         let mut said_at = Instant::now();
         let mut heard_at = Instant::now();
+        // Not `poll::until`: a silent agent ends the wait before the deadline.
         loop {
             let answer = self.agents.status(node).await;
             let now = Instant::now();

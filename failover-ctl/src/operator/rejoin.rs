@@ -16,7 +16,7 @@ use crate::protocol::node_status::{NodeRole, NodeStatus};
 use crate::protocol::signed_command::{CommandKind, CommandSigningKey, SignedCommand};
 
 /// Interval at which the node's status is read.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Time for which the node's agent may fail to respond: it may be restarting.
 const AWAY: Duration = Duration::from_secs(30);
@@ -115,6 +115,7 @@ impl RejoinWait<'_> {
         let (mut answered, mut shown) = (Instant::now(), Instant::now());
         let mut failing: Option<Instant> = None;
         let mut told = String::new();
+        // Not `poll::until`: silence, a lost command and a lasting failure end the wait before the deadline.
         loop {
             let now = Instant::now();
             match self.agents.status(self.target).await {
@@ -153,7 +154,7 @@ impl RejoinWait<'_> {
                 let why = format!("it does not stream after {secs} s; last seen: {told}");
                 return Err(not(node, &why));
             }
-            time::sleep(ASK_EVERY).await;
+            time::sleep(POLL_INTERVAL).await;
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
+use std::ops::ControlFlow::{Break, Continue};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use causeway_runtime::poll;
 use causeway_runtime::retry::RetryPolicy;
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
@@ -31,6 +33,10 @@ const RETRY_POLICY: RetryPolicy = RetryPolicy {
     initial_backoff: Duration::from_secs(1),
     max_backoff: Duration::from_secs(30),
 };
+
+/// Time for which a push may hold the lock to test it, and the interval of trying to lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Interval at which a worker without records looks for new ones while another is busy.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -164,15 +170,13 @@ async fn drain(
     Ok(())
 }
 
-/// Tries to lock for a second: a push holds the lock for a moment to test it.
+/// Locks, and returns whether that was possible: no other process holds the lock for longer than a test.
 async fn is_locked(lock: &File) -> bool {
-    for _ in 0..10 {
-        if lock.try_lock().is_ok() {
-            return true;
-        }
-        time::sleep(Duration::from_millis(100)).await;
-    }
-    false
+    let deadline = Instant::now() + LOCK_TIMEOUT;
+    let locked = poll::until(deadline, LOCK_INTERVAL, async || {
+        lock.try_lock().map_or_else(Continue, Break)
+    });
+    locked.await.is_break()
 }
 
 impl BackfillWorker<'_> {
@@ -181,7 +185,8 @@ impl BackfillWorker<'_> {
         health.notes(self.bucket.name(), self.kind, most, &self.set_aside)
     }
 
-    /// Copies recorded objects, including new ones while any worker is busy.
+    /// Copies recorded objects, including new ones while any worker is busy. Each round copies what is left, and
+    /// each copied object begins the backoff anew, so this is not `retry::until`.
     async fn drain(&mut self) -> WorkerEnd {
         let mut backoff = RETRY_POLICY.backoff();
         let mut progress_at = Instant::now();
@@ -228,7 +233,7 @@ impl BackfillWorker<'_> {
                 self.round.busy.fetch_sub(1, Ordering::Relaxed);
                 return WorkerEnd::GivenUp;
             } else {
-                time::sleep(backoff.next_pause()).await;
+                backoff.pause().await;
             }
         }
     }

@@ -145,6 +145,7 @@ impl PrimarySession {
 
     /// Waits until the primary's control file names its current timeline.
     pub(super) async fn checkpointed(&self) -> anyhow::Result<()> {
+        // Not `poll::until`: the statements have no timeouts of their own, as a checkpoint may take minutes.
         let waiting = async {
             while !self.is_checkpointed().await? {
                 // Only a superuser may, or since release 15 a member of `pg_checkpoint`; without, the

@@ -1,12 +1,14 @@
 //! Execution of PostgreSQL's programs that change the data directory. They end with the agent.
 
+use std::ops::ControlFlow::{Break, Continue};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use causeway_runtime::poll;
 use tokio::process::Command;
-use tokio::time;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::agent::standby_setup::StandbySetup;
@@ -14,6 +16,9 @@ use crate::data_directory;
 
 /// Time for killed processes in the data directory to exit.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Interval at which they are searched for.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
 impl StandbySetup {
     /// Returns the command of a program, wrapped so that the program and its children are killed when the agent exits:
@@ -45,18 +50,22 @@ impl StandbySetup {
     pub(super) async fn kill_leftover_processes(&self) -> anyhow::Result<()> {
         let data = &self.host.postgres.data_directory;
         let workplace = &self.tools_directory();
-        let sweeping = async {
-            loop {
-                let found = data_directory::sweep(data)? + data_directory::sweep(workplace)?;
-                if found == 0 {
-                    return anyhow::Ok(());
-                }
+        let sweep = || anyhow::Ok(data_directory::sweep(data)? + data_directory::sweep(workplace)?);
+        let deadline = Instant::now() + SWEEP_TIMEOUT;
+        let swept = poll::until(deadline, SWEEP_INTERVAL, async || match sweep() {
+            Ok(0) => Break(Ok(())),
+            Ok(found) => {
                 warn!(found, "leftover processes in the data directory killed");
-                time::sleep(Duration::from_millis(20)).await;
+                Continue(found)
             }
-        };
-        let swept = time::timeout(SWEEP_TIMEOUT, sweeping).await;
-        swept.context("could not kill the processes that use the data directory")?
+            Err(error) => Break(Err(error)),
+        });
+        match swept.await {
+            Break(swept) => swept,
+            Continue(found) => bail!(
+                "could not kill the processes that use the data directory: {found} still do after {SWEEP_TIMEOUT:?}"
+            ),
+        }
     }
 }
 
