@@ -11,6 +11,12 @@ const USUAL_MAX_LINES: usize = 400;
 /// No file is longer.
 const MAX_LINES: usize = 700;
 
+/// The only file that names the crate of the backoff.
+const RETRY_MODULE: &str = "causeway-runtime/src/retry.rs";
+
+/// Path into that crate, in two parts so that this line is not one.
+const BACKOFF: &str = concat!("backoff", "::");
+
 /// Marker of a test that does not run, in two parts so that this line is not one.
 const IGNORED: &str = concat!("#[", "ignore");
 
@@ -28,6 +34,9 @@ pub(super) fn check(files: &[SourceFile], findings: &mut Vec<String>) {
         }
         if file.text.contains(IGNORED) {
             findings.push(format!("{path} has an ignored test: run it, or delete it"));
+        }
+        if file.text.contains(BACKOFF) && path != RETRY_MODULE {
+            findings.push(format!("{path} names the crate `backoff`: use `causeway_runtime::retry`"));
         }
         let lines = file.text.lines().count();
         if lines > MAX_LINES {
@@ -52,7 +61,7 @@ pub(super) fn check(files: &[SourceFile], findings: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::super::planted::files;
-    use super::{IGNORED, check};
+    use super::{BACKOFF, IGNORED, RETRY_MODULE, check};
 
     fn findings(path: &str, text: &str) -> Vec<String> {
         let mut findings = Vec::new();
@@ -86,6 +95,16 @@ mod tests {
         assert_eq!(
             found,
             ["api/src/a.rs has an ignored test: run it, or delete it"]
+        );
+    }
+
+    #[test]
+    fn backoff_named_outside_of_retry_then_found() {
+        let text = format!("//! A.\nuse {BACKOFF}ExponentialBackoff;\n");
+        assert_eq!(findings(RETRY_MODULE, &text), [""; 0]);
+        assert_eq!(
+            findings("api/src/a.rs", &text),
+            ["api/src/a.rs names the crate `backoff`: use `causeway_runtime::retry`"]
         );
     }
 
