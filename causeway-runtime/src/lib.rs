@@ -3,6 +3,7 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod byte_size;
 pub mod clock;
 pub mod config;
 pub mod health;

@@ -196,7 +196,7 @@ pub(crate) struct AbandonArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AcceptArgs {
     /// Maximum WAL loss to accept without confirmation, in bytes. Promotion is refused above it.
-    #[arg(long, value_name = "BYTES", value_parser = crate::output::bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = causeway_runtime::byte_size::parse)]
     pub(crate) accept_loss: Option<u64>,
     /// Accept a node on this timeline although the last primary wrote on another.
     #[arg(long, value_name = "NUMBER", value_parser = timeline)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use causeway_core::backup::manifest::DamagedFile;
+use causeway_runtime::byte_size;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
@@ -17,7 +18,6 @@ use crate::base_backup::BackupRequest;
 use crate::cli;
 use crate::config::Config;
 use crate::control_file;
-use crate::display;
 use crate::error::Error;
 use crate::output;
 use crate::storage::buckets::{Buckets, LONG};
@@ -126,8 +126,8 @@ fn print(
     output::line(&format!(
         "backup {} made: {} in {}, WAL from {} to {}, stored in {}",
         summary.id,
-        display::bytes(summary.raw_bytes),
-        display::bytes(summary.stored_bytes),
+        byte_size::format(summary.raw_bytes),
+        byte_size::format(summary.stored_bytes),
         summary.start_lsn,
         summary.stop_lsn,
         made.buckets.join(" and "),

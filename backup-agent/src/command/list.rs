@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use causeway_core::backup::BackupSummary;
+use causeway_runtime::byte_size;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
@@ -188,8 +189,8 @@ fn print(
             backup.start_lsn,
             backup.stop_lsn,
             backup.stopped_at,
-            display::bytes(backup.raw_bytes),
-            display::bytes(backup.stored_bytes),
+            byte_size::format(backup.raw_bytes),
+            byte_size::format(backup.stored_bytes),
             backup.buckets.join(", "),
         ));
         if let Some(reach) = reach {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use causeway_core::backup::RecoveryTarget;
+use causeway_runtime::byte_size;
 use serde::Serialize;
 use tracing::warn;
 
@@ -112,7 +113,7 @@ fn result_lines(request: &RestoreRequest, restored: &restore::RestoredBackup) ->
         summary.id,
         request.directory.display(),
         restored.files,
-        display::bytes(summary.raw_bytes),
+        byte_size::format(summary.raw_bytes),
     )];
     lines.push(match request.purpose {
         Purpose::Standby => {

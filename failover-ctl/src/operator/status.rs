@@ -1,6 +1,7 @@
 //! `failover-ctl status`: primary, epoch, time left of the lease, and lag of each standby.
 
 use causeway_core::lease::LeaseRecord;
+use causeway_runtime::byte_size;
 use serde::Serialize;
 
 use crate::clients::agents::AgentClient;
@@ -208,7 +209,7 @@ fn row(
         timeline.map_or_else(dash, |timeline| timeline.to_string()),
         received.map_or_else(dash, |lsn| lsn.to_string()),
         replayed.map_or_else(dash, |lsn| lsn.to_string()),
-        behind_bytes(cluster, status).map_or_else(dash, output::amount),
+        behind_bytes(cluster, status).map_or_else(dash, byte_size::format),
         behind_secs(cluster, status).map_or_else(dash, |secs| format!("{secs:.1} s")),
         lease,
         guard,
@@ -280,7 +281,7 @@ fn forecast_line(forecast: &FailoverForecast) -> String {
         } => format!(
             "if the primary were lost now: `{node}` would take over automatically, {} behind, possible \
              data loss {data_loss}",
-            output::amount(*behind_bytes)
+            byte_size::format(*behind_bytes)
         ),
         FailoverForecast::Manual {
             node,

@@ -36,7 +36,9 @@ pub(super) fn check(files: &[SourceFile], findings: &mut Vec<String>) {
             findings.push(format!("{path} has an ignored test: run it, or delete it"));
         }
         if file.text.contains(BACKOFF) && path != RETRY_MODULE {
-            findings.push(format!("{path} names the crate `backoff`: use `causeway_runtime::retry`"));
+            findings.push(format!(
+                "{path} names the crate `backoff`: use `causeway_runtime::retry`"
+            ));
         }
         let lines = file.text.lines().count();
         if lines > MAX_LINES {
