@@ -1,5 +1,9 @@
 //! Retries within a budget: the only module that uses the `backoff` crate.
 
+mod progress_budget;
+
+pub use progress_budget::ProgressBudget;
+
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
