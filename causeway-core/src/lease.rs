@@ -204,11 +204,11 @@ impl NonceGenerator {
     }
 }
 
-/// `ETag` of one version of the lease object, as returned by S3, quotes included.
+/// `ETag` of one version of an object, as returned by S3, quotes included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ETag(pub String);
 
-/// Condition under which the lease object is written.
+/// Condition under which an object is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WritePrecondition {
     /// The object has this version (`If-Match`).

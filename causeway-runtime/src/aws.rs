@@ -81,7 +81,8 @@ pub async fn s3_over(
     aws_sdk_s3::Client::from_conf(settings)
 }
 
-async fn load(
+/// Returns the settings for a client that shares `connections`.
+pub(crate) async fn load(
     connections: &AwsConnections,
     service: &AwsService,
     retries: SdkRetries,

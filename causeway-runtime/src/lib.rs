@@ -1,5 +1,5 @@
 //! I/O that every program of the platform needs: clocks, settings, logs, health endpoints, shutdown, retries,
-//! polling, an HTTP client, and connections to PostgreSQL and AWS.
+//! polling, an HTTP client, connections to PostgreSQL and AWS, and an S3 client.
 
 #[cfg(feature = "aws")]
 pub mod aws;
@@ -12,6 +12,8 @@ pub mod poll;
 pub mod postgres;
 pub mod reference;
 pub mod retry;
+#[cfg(feature = "aws")]
+pub mod s3;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
