@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
-use aws_sdk_s3::primitives::ByteStream;
 use causeway_core::agent::{LeaseReadResult, LeaseWriteResult};
 use causeway_core::lease::{ETag, LeaseFormatError, LeaseRecord, LeaseStoreId, WritePrecondition};
-use causeway_runtime::aws::{self, AwsService, AwsTimeouts, SdkRetries};
+use causeway_runtime::aws::{AwsConnections, AwsService};
+#[cfg(test)]
+use causeway_runtime::s3::StaticCredentials;
+use causeway_runtime::s3::{ListRequest, S3Client, S3Error, S3ErrorKind, S3Usage, WholeObject};
 
 use crate::config::Settings;
 
 /// Objects of one cluster in the lease bucket.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseStore {
-    client: Client,
-    bucket: String,
+    client: S3Client,
     cluster: String,
     patience: Duration,
 }
@@ -28,7 +27,7 @@ pub(crate) enum LeaseStoreError {
     Unreachable {
         /// Bucket.
         bucket: String,
-        /// Kind of error: S3's code, if there is one.
+        /// S3's code and message, or the reason why there is no response.
         reason: String,
     },
     /// The precondition of a write failed.
@@ -55,13 +54,6 @@ pub(crate) enum LeaseStoreError {
     Unreadable(#[from] LeaseFormatError),
 }
 
-/// Object and its `ETag`.
-#[derive(Clone, Debug)]
-pub(crate) struct StoredObject {
-    pub(crate) etag: ETag,
-    pub(crate) body: Vec<u8>,
-}
-
 impl LeaseStore {
     /// Creates the client of the configured store; sends no request.
     pub(crate) async fn open(settings: &Settings) -> Self {
@@ -71,20 +63,15 @@ impl LeaseStore {
     /// Creates the client of another store of the cluster, such as a previous one.
     pub(crate) async fn open_at(settings: &Settings, store: &LeaseStoreId) -> Self {
         let patience = settings.timing.request_timeout;
-        let times = AwsTimeouts {
-            connect: patience,
-            attempt: patience,
-        };
         let service = AwsService {
             region: store.region.clone(),
             endpoint: store.endpoint.clone(),
             ca_certificate: None,
         };
-        let client = aws::s3(&service, SdkRetries::Off, times).await;
-        let bucket = store.bucket.clone();
+        let usage = S3Usage::Records { timeout: patience };
+        let connections = AwsConnections::default();
         Self {
-            client,
-            bucket,
+            client: S3Client::new(&store.bucket, &service, &connections, usage).await,
             cluster: settings.cluster.clone(),
             patience,
         }
@@ -92,10 +79,9 @@ impl LeaseStore {
 
     /// Returns the client with these credentials instead of the environment's.
     #[cfg(test)]
-    pub(crate) fn with_credentials(mut self, credentials: aws_sdk_s3::config::Credentials) -> Self {
-        let config = self.client.config().to_builder();
-        self.client = Client::from_conf(config.credentials_provider(credentials).build());
-        self
+    pub(crate) fn with_credentials(self, credentials: StaticCredentials<'_>) -> Self {
+        let client = self.client.with_credentials(credentials);
+        Self { client, ..self }
     }
 
     /// Reads the lease for the agent's state machine.
@@ -174,81 +160,57 @@ impl LeaseStore {
     }
 
     /// Reads an object, if it exists.
-    pub(crate) async fn read(&self, key: &str) -> Result<Option<StoredObject>, LeaseStoreError> {
-        let answer = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await;
-        let object = match answer {
-            Ok(object) => object,
-            Err(error) if status(&error) == Some(404) && code(&error) != Some("NoSuchBucket") => {
-                return Ok(None);
-            }
-            Err(error) => return Err(self.unreachable(&error)),
-        };
-        let etag = self.etag(key, object.e_tag)?;
-        let broken =
-            |error: aws_sdk_s3::primitives::ByteStreamError| LeaseStoreError::Unreachable {
-                bucket: self.bucket.clone(),
-                reason: error.to_string(),
-            };
-        let body = object.body.collect().await.map_err(broken)?.to_vec();
-        Ok(Some(StoredObject { etag, body }))
+    pub(crate) async fn read(&self, key: &str) -> Result<Option<WholeObject>, LeaseStoreError> {
+        match self.client.get_whole(key).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.kind() == S3ErrorKind::NoSuchKey => Ok(None),
+            Err(error) => Err(self.failed(key, &error)),
+        }
     }
 
     /// Writes an object if `condition` holds, and returns its `ETag`.
     ///
     /// # Errors
     ///
-    /// [`LeaseStoreError::Conflict`] when the precondition fails (412), another write is in progress (409), or the object
-    /// to match does not exist (404).
+    /// [`LeaseStoreError::Conflict`] when the precondition fails, the object to match does not exist, or another write
+    /// is in progress.
     pub(crate) async fn write(
         &self,
         key: &str,
         body: Vec<u8>,
         condition: &WritePrecondition,
     ) -> Result<ETag, LeaseStoreError> {
-        let put = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .body(ByteStream::from(body));
-        let put = match condition {
-            WritePrecondition::Match(etag) => put.if_match(&etag.0),
-            WritePrecondition::Missing => put.if_none_match("*"),
-        };
-        match put.send().await {
-            Ok(stored) => self.etag(key, stored.e_tag),
-            Err(error)
-                if matches!(status(&error), Some(404 | 409 | 412))
-                    && code(&error) != Some("NoSuchBucket") =>
-            {
-                Err(LeaseStoreError::Conflict(key.to_owned()))
+        let written = self.client.put(key, body.into(), condition).await;
+        let lost = [
+            S3ErrorKind::PreconditionFailed,
+            S3ErrorKind::ConcurrentWrite,
+        ];
+        written.map_err(|error| {
+            if lost.contains(&error.kind()) {
+                LeaseStoreError::Conflict(key.to_owned())
+            } else {
+                self.failed(key, &error)
             }
-            Err(error) => Err(self.unreachable(&error)),
-        }
+        })
     }
 
     /// Lists the keys below `prefix` in lexical order, which for operations is the order of their start.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<String>, LeaseStoreError> {
         let mut keys = Vec::new();
-        let request = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(prefix);
-        let mut pages = request.into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| self.unreachable(&error))?;
-            keys.extend(
-                page.contents()
-                    .iter()
-                    .filter_map(|object| object.key.clone()),
-            );
+        let mut token = None;
+        loop {
+            let request = ListRequest {
+                prefix,
+                after: "",
+                token: token.as_deref(),
+            };
+            let page = self.client.list_objects(request).await;
+            let page = page.map_err(|error| self.failed(prefix, &error))?;
+            keys.extend(page.entries.into_iter().map(|object| object.key));
+            token = page.next_token;
+            if token.is_none() {
+                break;
+            }
         }
         keys.sort();
         Ok(keys)
@@ -272,7 +234,7 @@ impl LeaseStore {
         for condition in [WritePrecondition::Missing, other] {
             match self.write(&key, body(), &condition).await {
                 Err(LeaseStoreError::Conflict(_)) => {}
-                Ok(_) => return Err(LeaseStoreError::NotConditional(self.bucket.clone())),
+                Ok(_) => return Err(LeaseStoreError::NotConditional(self.bucket())),
                 Err(error) => return Err(error),
             }
         }
@@ -300,48 +262,19 @@ impl LeaseStore {
             .map(|_| ())
     }
 
-    fn etag(&self, key: &str, etag: Option<String>) -> Result<ETag, LeaseStoreError> {
-        etag.map(ETag).ok_or_else(|| LeaseStoreError::MissingETag {
-            bucket: self.bucket.clone(),
-            key: key.to_owned(),
-        })
+    fn bucket(&self) -> String {
+        self.client.bucket().to_owned()
     }
 
-    fn unreachable<E: aws_sdk_s3::error::ProvideErrorMetadata>(
-        &self,
-        error: &SdkError<E>,
-    ) -> LeaseStoreError {
-        let reason = match error.meta().code() {
-            Some(code) => code.to_owned(),
-            None => kind(error).to_owned(),
-        };
+    fn failed(&self, key: &str, error: &S3Error) -> LeaseStoreError {
+        let bucket = self.bucket();
+        if error.kind() == S3ErrorKind::MissingETag {
+            let key = key.to_owned();
+            return LeaseStoreError::MissingETag { bucket, key };
+        }
         LeaseStoreError::Unreachable {
-            bucket: self.bucket.clone(),
-            reason,
+            bucket,
+            reason: error.to_string(),
         }
-    }
-}
-
-fn status<E>(error: &SdkError<E>) -> Option<u16> {
-    error
-        .raw_response()
-        .map(|response| response.status().as_u16())
-}
-
-fn code<E: aws_sdk_s3::error::ProvideErrorMetadata>(error: &SdkError<E>) -> Option<&str> {
-    error.code()
-}
-
-/// Returns the kind of an error. The SDK's own text may contain headers of the request.
-fn kind<E>(error: &SdkError<E>) -> &'static str {
-    match error {
-        SdkError::ConstructionFailure(_) => {
-            "the request could not be made: are there AWS credentials?"
-        }
-        SdkError::TimeoutError(_) => "no answer in time",
-        SdkError::DispatchFailure(_) => "it could not be reached",
-        SdkError::ResponseError(_) => "its answer could not be read",
-        SdkError::ServiceError(_) => "it answered with an error",
-        _ => "it failed",
     }
 }

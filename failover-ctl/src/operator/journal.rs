@@ -7,10 +7,11 @@ use causeway_core::failover::loss_statement::LossStatement;
 use causeway_core::failover::plan::FailoverPlan;
 use causeway_core::failover::plan_state::StepRecord;
 use causeway_core::lease::WritePrecondition;
+use causeway_runtime::s3::WholeObject;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clients::lease_store::{LeaseStore, LeaseStoreError, StoredObject};
+use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::error::Error;
 
 /// Stored record of an operation.
@@ -116,7 +117,7 @@ impl Journal {
         serde_json::to_vec_pretty(self).context("could not serialize the journal")
     }
 
-    pub(super) fn parse(stored: &StoredObject) -> anyhow::Result<Self> {
+    pub(super) fn parse(stored: &WholeObject) -> anyhow::Result<Self> {
         serde_json::from_slice(&stored.body)
             .context("could not parse the journal in the lease bucket")
     }

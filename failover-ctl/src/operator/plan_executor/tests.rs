@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aws_sdk_s3::config::Credentials;
 use causeway_core::failover::plan::PlanStep;
 use causeway_core::lease::{LeaseRecord, WritePrecondition};
 use causeway_core::{Epoch, Timeline};
+use causeway_runtime::s3::StaticCredentials;
 use causeway_runtime::shutdown::Tasks;
 use prometheus::{IntCounter, Registry};
 use serde_json::json;
@@ -115,9 +115,11 @@ impl World {
     }
 
     async fn lease_store(&self) -> LeaseStore {
-        let credentials = Credentials::new("test", "test", None, None, "test");
         let store = LeaseStore::open(&self.settings).await;
-        store.with_credentials(credentials)
+        store.with_credentials(StaticCredentials {
+            access_key: "test",
+            secret_key: "test",
+        })
     }
 
     async fn executor(&self) -> PlanExecutor<'_> {
