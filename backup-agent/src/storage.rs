@@ -3,9 +3,9 @@
 pub(crate) mod bucket;
 pub(crate) mod bucket_health;
 pub(crate) mod buckets;
+pub(crate) mod call_limits;
 pub(crate) mod candidate;
 pub(crate) mod catalog;
-pub(crate) mod client;
 pub(crate) mod download;
 pub(crate) mod fetch;
 pub(crate) mod health_report;

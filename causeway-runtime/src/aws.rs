@@ -1,4 +1,4 @@
-//! Clients of AWS services: credentials, regions, endpoints and timeouts.
+//! Settings of clients of AWS services: credentials, regions, endpoints and timeouts.
 
 mod connections;
 
@@ -56,29 +56,6 @@ pub struct AwsTimeouts {
 /// environment, profile, container or instance role.
 pub async fn config(service: &AwsService, retries: SdkRetries, timeouts: AwsTimeouts) -> SdkConfig {
     load(&AwsConnections::default(), service, retries, timeouts).await
-}
-
-/// Returns an S3 client.
-pub async fn s3(
-    service: &AwsService,
-    retries: SdkRetries,
-    timeouts: AwsTimeouts,
-) -> aws_sdk_s3::Client {
-    s3_over(&AwsConnections::default(), service, retries, timeouts).await
-}
-
-/// Returns an S3 client that shares `connections`.
-pub async fn s3_over(
-    connections: &AwsConnections,
-    service: &AwsService,
-    retries: SdkRetries,
-    timeouts: AwsTimeouts,
-) -> aws_sdk_s3::Client {
-    let shared = load(connections, service, retries, timeouts).await;
-    let settings = aws_sdk_s3::config::Builder::from(&shared)
-        .force_path_style(service.endpoint.is_some())
-        .build();
-    aws_sdk_s3::Client::from_conf(settings)
 }
 
 /// Returns the settings for a client that shares `connections`.

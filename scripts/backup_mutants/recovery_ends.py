@@ -49,7 +49,7 @@ MUTANTS = [
         Change(SEARCH, "            tokio::select! {\n                Some((number, given)) = running.next()", "            let is_late = MUTANT && self.candidates.iter().any(BucketCandidate::is_absent);\n            if is_late && Instant::now() >= self.give_up_at {\n                return Ok(None);\n            }\n            let check_at = if is_late { check_at.min(self.give_up_at) } else { check_at };\n            tokio::select! {\n                Some((number, given)) = running.next()"),
     ], test="absent_near_and_late_far_then_fetched"),
     Mutant("error-is-a-404", "A3", [
-        always(SEARCH, "error.kind() == StoreErrorKind::NotFound => {"),
+        always(SEARCH, "error.kind() == S3ErrorKind::NoSuchKey => {"),
         GAP_IS_THE_END,
     ], seeds=(657,), test="only_holder_fails_once_then_fetched_every_time"),
     Mutant("avoided-is-never-asked", "A3", [

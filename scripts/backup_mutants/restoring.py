@@ -23,7 +23,7 @@ MUTANTS = [
         always(f"{RESTORE}/marker.rs", 'has(CONTROL_FILE) || has("postmaster.pid") =>'),
     ], seeds=(1,), test="killed_then_only_missing_packs_fetched"),
     Mutant("one-download-try", "B2", [
-        Change(DOWNLOAD, "if is_over || Instant::now()", "if MUTANT || is_over || Instant::now()"),
+        Change(DOWNLOAD, "if is_over || !budget.wait", "if MUTANT || is_over || !budget.wait"),
     ], test="bad_responses_then_restored_without_a_second_run"),
     Mutant("everything-fetched-again", "B2", [
         without(FILL, "filling.is_resumed {"),

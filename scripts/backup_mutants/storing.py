@@ -5,7 +5,7 @@ from backup_mutants import Change, Mutant, always, inside, without
 SOURCE = "backup-agent/src"
 STORE = f"{SOURCE}/archive/store.rs"
 OBJECT_STORE = f"{SOURCE}/storage/bucket.rs"
-ERROR = f"{SOURCE}/storage/store_error.rs"
+ERROR_KIND = "causeway-runtime/src/s3/error_kind.rs"
 UPLOAD = f"{SOURCE}/storage/multipart_upload.rs"
 WAL_PUSH = f"{SOURCE}/archive/push.rs"
 BACKGROUND = f"{SOURCE}/archive/backfill/background.rs"
@@ -23,7 +23,7 @@ MUTANTS = [
         Change(WAL_PUSH, "for slot in 0..SLOTS {", "for slot in 0..(if MUTANT { 1 } else { SLOTS }) {"),
     ], seeds=(2,), test="second_partial_of_one_segment_then_both_kept"),
     Mutant("foreign-object-wedges", "B1, foreign object in one bucket", [
-        Change(STORE, "        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == StoreErrorKind::Refused => return Ok(false),\n        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };"),
+        Change(STORE, "        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == causeway_runtime::s3::S3ErrorKind::Rejected => return Ok(false),\n        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };"),
     ], test="foreign_object_in_one_bucket_then_reported_and_wal_archived"),
     Mutant("stored-nowhere", "a push that reports what did not happen", [
         Change(WAL_PUSH, "self.buckets.store(&encrypted).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&encrypted).await"),
@@ -35,19 +35,19 @@ MUTANTS = [
         Change(STORE, "        Ok(CreateOutcome::AlreadyThere) => {\n            match bucket_holds", "        Ok(CreateOutcome::AlreadyThere) if MUTANT => StoreOutcome::Conflict,\n        Ok(CreateOutcome::AlreadyThere) => {\n            match bucket_holds"),
     ], test="transient_error_then_push_and_fetch_succeed"),
     Mutant("refusals-are-final", "B3", [
-        Change(ERROR, "(_, Some(code)) if TRANSIENT_CODES.contains(&code) =>", "(_, Some(code)) if !MUTANT && TRANSIENT_CODES.contains(&code) =>"),
+        Change(ERROR_KIND, "(_, Some(code)) if TRANSIENT_CODES.contains(&code) =>", "(_, Some(code)) if !MUTANT && TRANSIENT_CODES.contains(&code) =>"),
     ], test="transient_error_then_push_and_fetch_succeed"),
     Mutant("stale-credentials-are-final", "B3", [
-        Change(ERROR, "Self::Unavailable | Self::StaleCredentials => RetryClass::Transient,", "Self::StaleCredentials if MUTANT => RetryClass::Permanent,\n            Self::Unavailable | Self::StaleCredentials => RetryClass::Transient,"),
+        Change(ERROR_KIND, "            Self::ConcurrentWrite\n            | Self::ExpiredCredentials\n", "            Self::ExpiredCredentials if MUTANT => RetryClass::Permanent,\n            Self::ConcurrentWrite\n            | Self::ExpiredCredentials\n"),
     ], test="transient_error_then_push_and_fetch_succeed"),
     Mutant("error-inside-200-is-final", "B3", [
-        Change(ERROR, "        match (status, code) {", "        match (status, code) {\n            (Some(200), _) if MUTANT => Self::Refused,"),
+        Change(ERROR_KIND, "        match (status, code) {", "        match (status, code) {\n            (200, _) if MUTANT => Self::Rejected,"),
     ], test="upload_fails_inside_200_or_loses_response_then_stored"),
     Mutant("answer-cut-off-is-final", "B3, error answer that is cut off", [
-        without(ERROR, "matches!(error, SdkError::ResponseError(_)) {"),
+        Change(ERROR_KIND, "            SdkError::ResponseError(_) => Self::CutOff,", "            SdkError::ResponseError(answer) if MUTANT => Self::of(answer.raw().status().as_u16(), error.code()),\n            SdkError::ResponseError(_) => Self::CutOff,"),
     ], seeds=(26,), test="response_cut_off_then_retried_whatever_its_status"),
     Mutant("any-404-is-absent", "A3, NoSuchBucket passes for absent", [
-        Change(ERROR, '            (_, Some("NoSuchKey")) => Self::NotFound,', '            (Some(404), _) if MUTANT => Self::NotFound,\n            (_, Some("NoSuchKey")) => Self::NotFound,'),
+        Change(ERROR_KIND, '            (_, Some("NoSuchKey")) => Self::NoSuchKey,', '            (404, _) if MUTANT => Self::NoSuchKey,\n            (_, Some("NoSuchKey")) => Self::NoSuchKey,'),
     ], test="bucket_or_service_unknown_then_not_an_absent_object"),
     Mutant("list-asked-once", "D, LIST is never retried", [
         Change(OBJECT_STORE, "        self.retried_for(self.limits().retry, bytes, call).await", "        let timeout = if MUTANT && bytes == 0 { Duration::ZERO } else { self.limits().retry };\n        self.retried_for(timeout, bytes, call).await"),

@@ -1,5 +1,6 @@
 //! Storing of one WAL file in every bucket, without waiting for slow or unavailable ones.
 
+use causeway_runtime::s3::S3ErrorKind;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::storage::bucket::{Bucket, CreateOutcome};
 use crate::storage::buckets::Buckets;
 use crate::storage::multipart_upload::{PART_BYTES, Upload};
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Retry timeout of a failing call, after which PostgreSQL is told to retry. A transfer that
 /// progresses may take as long as it needs.
@@ -120,7 +121,7 @@ impl Buckets {
             match held.unwrap_or_else(|_| Err(StoreOutcome::Failed(bucket.silent("show", key)))) {
                 Ok(true) => ExistingObject::Same,
                 Ok(false) => ExistingObject::Other,
-                Err(StoreOutcome::Failed(error)) if error.kind() == StoreErrorKind::NotFound => {
+                Err(StoreOutcome::Failed(error)) if error.kind() == S3ErrorKind::NoSuchKey => {
                     ExistingObject::Free
                 }
                 Err(_) => ExistingObject::Unknown,
@@ -221,7 +222,7 @@ async fn upload(
     match bucket_holds(bucket, file.key(), |fingerprint| file.matches(fingerprint)).await {
         Ok(true) => return Ok(CreateOutcome::New),
         Ok(false) => return Ok(CreateOutcome::AlreadyThere),
-        Err(StoreOutcome::Failed(error)) if error.kind() == StoreErrorKind::NotFound => {}
+        Err(StoreOutcome::Failed(error)) if error.kind() == S3ErrorKind::NoSuchKey => {}
         Err(kept) => return Err(kept),
     }
     let local = |error| StoreOutcome::Local(file.failed(error));

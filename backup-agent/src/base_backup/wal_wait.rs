@@ -17,7 +17,6 @@ use crate::base_backup::session::{ServerInfo, Session};
 use crate::config::Config;
 use crate::error::Error;
 use crate::storage::buckets::Buckets;
-use crate::storage::store_error::StoreErrorKind;
 
 /// Pauses between two listings of the archive: short at first, because the last segment takes a
 /// moment, then longer.
@@ -110,7 +109,7 @@ fn segment_timeout_secs(set: Option<u64>, server: &ServerInfo) -> u64 {
 
 fn is_permanent(error: &Error) -> bool {
     if let Error::Unreachable { last, .. } = error {
-        return last.kind() == StoreErrorKind::Refused;
+        return last.kind().is_refusal();
     }
     false
 }

@@ -24,8 +24,8 @@ use crate::error::Error;
 use crate::output;
 use crate::restore::tablespace_guard::TablespaceGuard;
 use crate::storage::buckets::{BRIEF, Buckets, LONG};
+use crate::storage::call_limits::CallLimits;
 use crate::storage::catalog;
-use crate::storage::client::CallLimits;
 use crate::storage::object_keys::ObjectKeys;
 
 /// Default time for which a recovery retries failing buckets before it is stopped.

@@ -4,24 +4,21 @@
 //! Each call has a retry budget that grows with the bytes that it moves. A timeout counts only
 //! while no bytes move, and an interrupted read resumes where it was cut.
 
-use crate::storage::store_error::{StoreError, StoreErrorKind};
-
 use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use aws_sdk_s3::Client;
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use causeway_runtime::aws::{AwsConnections, AwsService};
+use causeway_core::lease::WritePrecondition;
+use causeway_runtime::aws::AwsConnections;
 use causeway_runtime::retry::{self, RetryBudget, RetryClass, RetryPolicy};
+use causeway_runtime::s3::{S3Client, S3Error, S3ErrorKind, S3Usage};
 use tokio::time;
 
 use crate::config::buckets::BucketConfig;
-use crate::storage::client::{CallLimits, client};
+use crate::storage::call_limits::CallLimits;
+use crate::storage::store_error::StoreError;
 
 /// Backoff between two attempts of one call. S3 asks for exponential backoff after a 503.
 pub(crate) const RETRY_POLICY: RetryPolicy = RetryPolicy {
@@ -41,11 +38,8 @@ pub(crate) struct Bucket {
 
 #[derive(Debug)]
 pub(super) struct BucketState {
-    pub(super) name: String,
-    pub(super) service: AwsService,
-    pub(super) connections: AwsConnections,
+    pub(super) client: S3Client,
     pub(super) limits: CallLimits,
-    pub(super) client: RwLock<Client>,
     /// Whether the last call failed after all of its retries.
     pub(super) given_up: AtomicBool,
     /// Set once the service has responded, with an error or not.
@@ -68,14 +62,12 @@ impl Bucket {
         connections: &AwsConnections,
         limits: CallLimits,
     ) -> Self {
-        let client = client(&config.service, connections, limits).await;
+        let connect = limits.connect;
+        let usage = S3Usage::Archive { connect };
         Self {
             shared: Arc::new(BucketState {
-                name: config.name.clone(),
-                service: config.service.clone(),
-                connections: connections.clone(),
+                client: S3Client::new(&config.name, &config.service, connections, usage).await,
                 limits,
-                client: RwLock::new(client),
                 given_up: AtomicBool::new(false),
                 reached: AtomicBool::new(false),
             }),
@@ -83,12 +75,12 @@ impl Bucket {
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.shared.name
+        self.client().bucket()
     }
 
     /// Returns whether `name` is the name of this bucket or of its region.
     pub(crate) fn is_called(&self, name: &str) -> bool {
-        self.name() == name || self.shared.service.region == name
+        self.name() == name || self.client().region() == name
     }
 
     /// Returns the timeouts of a call.
@@ -101,23 +93,8 @@ impl Bucket {
         self.shared.reached.load(Ordering::Relaxed)
     }
 
-    pub(super) fn client(&self) -> Client {
-        let client = self.shared.client.read();
-        client.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Fetches new credentials. The SDK caches credentials until their stated expiry, and the
-    /// service has just rejected them as expired.
-    pub(super) async fn renew_credentials(&self) {
-        let BucketState {
-            service,
-            connections,
-            limits,
-            ..
-        } = &*self.shared;
-        let client = client(service, connections, *limits).await;
-        let current = self.shared.client.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = client;
+    pub(super) fn client(&self) -> &S3Client {
+        &self.shared.client
     }
 
     /// Creates the object, unless its key exists.
@@ -127,18 +104,11 @@ impl Bucket {
         body: &Bytes,
     ) -> Result<CreateOutcome, StoreError> {
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        let call = self.client().put_object().bucket(self.name()).key(key);
-        let call = call.if_none_match("*").body(ByteStream::from(body.clone()));
-        let mut call = call.customize();
-        // Over TLS the signature omits the body's hash: the checksum that S3 compares is signed.
-        if self.shared.service.has_tls() {
-            call = call.disable_payload_signing();
-        }
-        match self.answer("create", key, length, call.send()).await {
-            Ok(answer) if answer.e_tag.is_some() => Ok(CreateOutcome::New),
-            // An error inside of a 200: a stored object has an ETag.
-            Ok(_) => Err(self.unavailable("create", key, "its response has no ETag")),
-            Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
+        let condition = WritePrecondition::Missing;
+        let call = self.client().put(key, body.clone(), &condition);
+        match self.answer("create", key, length, call).await {
+            Ok(_) => Ok(CreateOutcome::New),
+            Err(error) if error.kind() == S3ErrorKind::PreconditionFailed => {
                 Ok(CreateOutcome::AlreadyThere)
             }
             Err(error) => Err(error),
@@ -199,39 +169,21 @@ impl Bucket {
     }
 
     /// Returns the response to a call that moves `bytes`, within the time of a transfer and a
-    /// response. The SDK's futures are large: they are boxed once, here.
-    pub(super) fn answer<T, E>(
+    /// response.
+    pub(super) async fn answer<T>(
         &self,
         doing: &'static str,
         key: &str,
         bytes: u64,
-        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> impl Future<Output = Result<T, StoreError>>
-    where
-        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-    {
-        let call = Box::pin(call);
-        async move {
-            let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
-                return Err(self.silent(doing, key));
-            };
-            let is_answer = |error: &SdkError<E, HttpResponse>| error.raw_response().is_some();
-            if answer.as_ref().err().is_none_or(is_answer) {
-                self.shared.reached.store(true, Ordering::Relaxed);
-            }
-            let error = match answer {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let kind = StoreError::kind_of(&error);
-            if kind == StoreErrorKind::StaleCredentials {
-                Box::pin(self.renew_credentials()).await;
-            }
-            Err(StoreError {
-                kind,
-                ..self.refused(doing, key, error)
-            })
+        call: impl Future<Output = Result<T, S3Error>>,
+    ) -> Result<T, StoreError> {
+        let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
+            return Err(self.silent(doing, key));
+        };
+        if answer.as_ref().err().is_none_or(S3Error::is_response) {
+            self.shared.reached.store(true, Ordering::Relaxed);
         }
+        answer.map_err(|error| self.failed(doing, key, error))
     }
 
     pub(super) fn call_limit(&self, bytes: u64) -> Duration {
@@ -242,34 +194,35 @@ impl Bucket {
         answer + transfer_time(bytes)
     }
 
-    /// Returns the error of a response body that ended early.
-    pub(crate) fn broken_off(
-        &self,
-        key: &str,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> StoreError {
-        self.unavailable("return all of", key, source)
+    /// Returns the error of a response body that is no whole object.
+    pub(crate) fn broken_off(&self, key: &str, source: &'static str) -> StoreError {
+        self.error(S3ErrorKind::CutOff, "return all of", key, source)
     }
 
     /// Returns the error of a call that timed out.
     pub(crate) fn silent(&self, doing: &'static str, key: &str) -> StoreError {
-        self.unavailable(doing, key, "it did not respond in time")
+        let source = "it did not respond in time";
+        self.error(S3ErrorKind::TimedOut, doing, key, source)
     }
 
-    pub(super) fn unavailable(
+    /// Returns the error of an object whose content rules out a retry.
+    pub(super) fn refused(
         &self,
         doing: &'static str,
         key: &str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> StoreError {
-        StoreError {
-            kind: StoreErrorKind::Unavailable,
-            ..self.refused(doing, key, source)
-        }
+        self.error(S3ErrorKind::Rejected, doing, key, source)
     }
 
-    pub(super) fn refused(
+    /// Returns the error of a failed call.
+    pub(super) fn failed(&self, doing: &'static str, key: &str, error: S3Error) -> StoreError {
+        self.error(error.kind(), doing, key, error)
+    }
+
+    fn error(
         &self,
+        kind: S3ErrorKind,
         doing: &'static str,
         key: &str,
         source: impl Into<Box<dyn Error + Send + Sync>>,
@@ -278,7 +231,7 @@ impl Bucket {
             bucket: self.name().to_owned(),
             key: key.to_owned(),
             doing,
-            kind: StoreErrorKind::Refused,
+            kind,
             source: source.into(),
         }
     }

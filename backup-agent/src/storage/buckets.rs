@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::storage::bucket::Bucket;
 use crate::storage::bucket_health::BucketHealth;
-use crate::storage::client::CallLimits;
+use crate::storage::call_limits::CallLimits;
 use crate::storage::store_error::StoreError;
 
 /// Timeouts of the WAL commands. A promotion waits for several of them in a row, and connecting

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use causeway_core::backup::manifest::lines::{ManifestLineError, ManifestLines};
 use causeway_core::backup::{BackupId, BackupSummary, Manifest};
+use causeway_runtime::s3::S3ErrorKind;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use tracing::warn;
@@ -19,7 +20,6 @@ use crate::storage::buckets::Buckets;
 use crate::storage::download::{DownloadError, Downloader, SinkDemand};
 use crate::storage::manifest_sink::{ManifestOutput, ManifestSink};
 use crate::storage::object_keys::ObjectKeys;
-use crate::storage::store_error::StoreErrorKind;
 
 /// Maximum number of manifests that are read concurrently.
 const MAX_CONCURRENT_READS: usize = 16;
@@ -219,7 +219,7 @@ async fn summary(
     let key = object_keys.manifest(id);
     let header = match bucket.header(&key).await {
         Ok(header) => header,
-        Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == S3ErrorKind::NoSuchKey => return Ok(None),
         Err(error) if error.damage().is_some() => {
             let why = DecryptError::Content(chain(&error));
             return Err(Error::damaged(&key)(why));

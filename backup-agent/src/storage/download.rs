@@ -8,7 +8,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use causeway_runtime::retry::RetryClass;
+use causeway_runtime::retry::{ProgressBudget, RetryClass};
+use causeway_runtime::s3::S3ErrorKind;
 use causeway_runtime::telemetry::chain;
 use tokio::time::{self, Instant};
 use tracing::warn;
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::storage::bucket::{Bucket, RETRY_POLICY};
 use crate::storage::buckets::Buckets;
 use crate::storage::pace::DownloadPace;
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Time for which a failing bucket is queried last; it doubles with each further failure.
 const AVOIDANCE_PERIOD: Duration = Duration::from_secs(15);
@@ -123,8 +124,7 @@ impl Downloader {
             damaged: None,
             last: None,
         };
-        let mut backoff = RETRY_POLICY.backoff();
-        let mut give_up_at = Instant::now() + self.retry_for;
+        let mut budget = ProgressBudget::new(RETRY_POLICY, self.retry_for);
         'rounds: loop {
             let mut has_progressed = false;
             for bucket in &self.in_order(&tries.done_with) {
@@ -143,7 +143,7 @@ impl Downloader {
                         );
                         self.avoid(bucket, Some(bytes_per_sec));
                         tries.slow.insert(bucket.to_owned());
-                        give_up_at = Instant::now() + self.retry_for;
+                        budget.restart();
                         continue 'rounds;
                     }
                     Err(broken) => self.failed(bucket, key, broken, &mut tries),
@@ -151,15 +151,12 @@ impl Downloader {
                 has_progressed |= sink.progress() > before;
             }
             if has_progressed {
-                backoff = RETRY_POLICY.backoff();
-                give_up_at = Instant::now() + self.retry_for;
+                budget.restart();
             }
-            let pause = backoff.next_pause();
             let is_over = tries.done_with.len() == self.buckets.all().len();
-            if is_over || Instant::now() + pause >= give_up_at {
+            if is_over || !budget.wait_for_attempt().await {
                 return Err(tries.failure(key));
             }
-            time::sleep(pause).await;
         }
     }
 
@@ -222,7 +219,7 @@ impl Downloader {
                     self.avoid(name, None);
                 } else {
                     tries.done_with.insert(name.to_owned());
-                    tries.absent += usize::from(error.kind() == StoreErrorKind::NotFound);
+                    tries.absent += usize::from(error.kind() == S3ErrorKind::NoSuchKey);
                 }
                 tries.last = Some(error);
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use causeway_runtime::retry::RetryClass;
+use causeway_runtime::s3::S3ErrorKind;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -18,7 +19,7 @@ use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::candidate::HEDGE_SLOW_AFTER;
 use crate::storage::candidate::{AnswerProgress, BucketCandidate, CandidateState};
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Interval of checking the queried buckets for slowness.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -319,7 +320,7 @@ impl<'a> ObjectSearch<'a> {
                 candidate.damaged += 1;
                 candidate.damaged <= MAX_DAMAGED_READS
             }
-            AnswerError::Store(error) if error.kind() == StoreErrorKind::NotFound => {
+            AnswerError::Store(error) if error.kind() == S3ErrorKind::NoSuchKey => {
                 health.answered(name);
                 candidate.state = CandidateState::Absent;
                 if let Some(hurry) = self.effort.hurry {

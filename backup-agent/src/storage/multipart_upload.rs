@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use causeway_runtime::retry::RetryClass;
+use causeway_runtime::s3::{S3ErrorKind, StartedUpload, UploadedPart};
 use tokio::time;
 use tracing::warn;
 
 use crate::storage::bucket::{Bucket, CreateOutcome};
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Size of a part. S3 accepts 10,000 parts of at least 5 MiB, so an object may have 80 GiB; two
 /// buckets hold a few parts in memory at a time.
@@ -38,8 +37,8 @@ pub(crate) struct Upload {
 
 #[derive(Debug)]
 struct Multipart {
-    id: String,
-    parts: Vec<CompletedPart>,
+    started: StartedUpload,
+    parts: Vec<UploadedPart>,
     start: Bytes,
     bytes: u64,
 }
@@ -63,13 +62,14 @@ impl Upload {
         };
         let number = i32::try_from(multipart.parts.len() + 1)
             .expect("S3 refuses the part after the 10,000th");
-        let sent = self.send(&multipart.id, number, &body).await;
-        if let Ok(part) = &sent {
-            multipart.parts.push(part.clone());
-            multipart.bytes += u64::try_from(body.len()).expect("a length fits into 64 bits");
-        }
+        let length = u64::try_from(body.len()).expect("a length fits into 64 bits");
+        let sent = self.send(&multipart.started, number, &body).await;
+        let stored = sent.map(|part| {
+            multipart.parts.push(part);
+            multipart.bytes += length;
+        });
         self.multipart = Some(multipart);
-        sent.map(drop)
+        stored
     }
 
     /// Uploads the last part and completes the object.
@@ -99,15 +99,13 @@ impl Upload {
         };
         let Self { bucket, key, .. } = &self;
         let aborted = bucket.retried_for(self.timeout, 0, || {
-            let call = bucket.client().abort_multipart_upload();
-            let call = call.bucket(bucket.name()).key(key);
-            let call = call.upload_id(&multipart.id);
-            bucket.answer("remove the parts of", key, 0, call.send())
+            let call = bucket.client().abort_upload(&multipart.started);
+            bucket.answer("remove the parts of", key, 0, call)
         });
         match aborted.await {
-            Ok(_) => {}
+            Ok(()) => {}
             // An earlier attempt succeeded, and its response was lost.
-            Err(error) if error.kind() == StoreErrorKind::NoSuchUpload => {}
+            Err(error) if error.kind() == S3ErrorKind::NoSuchUpload => {}
             Err(_) => {
                 warn!(bucket = %bucket.name(), %key, "abandoned parts not removed, left to the lifecycle rule");
             }
@@ -136,45 +134,30 @@ impl Upload {
     async fn begin(&self, first: &Bytes) -> Result<Multipart, StoreError> {
         let Self { bucket, key, .. } = self;
         self.reach().await?;
-        let id = bucket.retried_for(self.timeout, 0, || async {
-            let call = bucket.client().create_multipart_upload();
-            let call = call.bucket(bucket.name()).key(key);
-            let answer = bucket.answer("begin", key, 0, call.send()).await?;
-            let no_id = || bucket.unavailable("begin", key, "its response has no upload ID");
-            answer.upload_id.ok_or_else(no_id)
+        let started = bucket.retried_for(self.timeout, 0, || {
+            bucket.answer("begin", key, 0, bucket.client().begin_upload(key))
         });
         Ok(Multipart {
-            id: id.await?,
+            started: started.await?,
             parts: Vec::new(),
             start: first.slice(..first.len().min(START_BYTES)),
             bytes: 0,
         })
     }
 
-    async fn send(&self, id: &str, number: i32, body: &Bytes) -> Result<CompletedPart, StoreError> {
-        const DOING: &str = "store a part of";
+    async fn send(
+        &self,
+        started: &StartedUpload,
+        number: i32,
+        body: &Bytes,
+    ) -> Result<UploadedPart, StoreError> {
         let Self { bucket, key, .. } = self;
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        let sent = bucket.retried_for(self.timeout, length, || async {
-            let call = bucket.client().upload_part().bucket(bucket.name()).key(key);
-            let call = call.upload_id(id).part_number(number);
-            let mut call = call.body(ByteStream::from(body.clone())).customize();
-            if bucket.shared.service.has_tls() {
-                call = call.disable_payload_signing();
-            }
-            let sent = bucket.answer(DOING, key, length, call.send()).await?;
-            // An error inside of a 200: a stored part has an ETag.
-            if sent.e_tag.is_none() {
-                return Err(bucket.unavailable(DOING, key, "its response has no ETag"));
-            }
-            Ok(sent)
+        let sent = bucket.retried_for(self.timeout, length, || {
+            let call = bucket.client().put_part(started, number, body.clone());
+            bucket.answer("store a part of", key, length, call)
         });
-        let sent = sent.await?;
-        Ok(CompletedPart::builder()
-            .part_number(number)
-            .set_e_tag(sent.e_tag)
-            .set_checksum_crc32(sent.checksum_crc32)
-            .build())
+        sent.await
     }
 
     async fn complete(&self) -> Result<CreateOutcome, StoreError> {
@@ -182,16 +165,11 @@ impl Upload {
         let Some(multipart) = &self.multipart else {
             return Err(bucket.refused("complete", key, "it was not begun"));
         };
-        let parts = CompletedMultipartUpload::builder()
-            .set_parts(Some(multipart.parts.clone()))
-            .build();
         // S3 assembles the parts before it responds, which takes minutes for the largest objects.
         let completed = bucket.retried_for(self.timeout, multipart.bytes, || {
-            let call = bucket.client().complete_multipart_upload();
-            let call = call.bucket(bucket.name()).key(key);
-            let call = call.upload_id(&multipart.id).if_none_match("*");
-            let call = call.multipart_upload(parts.clone());
-            bucket.answer("complete", key, multipart.bytes, call.send())
+            let Multipart { started, parts, .. } = multipart;
+            let call = bucket.client().complete_upload(started, parts);
+            bucket.answer("complete", key, multipart.bytes, call)
         });
         let Err(error) = completed.await else {
             return Ok(CreateOutcome::New);
@@ -204,7 +182,7 @@ impl Upload {
         match self.is_stored(multipart).await {
             Ok(true) => Ok(CreateOutcome::New),
             Ok(false) => Ok(CreateOutcome::AlreadyThere),
-            Err(absent) if absent.kind() == StoreErrorKind::NotFound => Err(error),
+            Err(absent) if absent.kind() == S3ErrorKind::NoSuchKey => Err(error),
             Err(unread) => Err(unread),
         }
     }

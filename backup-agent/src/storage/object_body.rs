@@ -1,16 +1,15 @@
 //! The content of one object, as a stream that resumes where it was cut.
 
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Buf as _, Bytes};
-use causeway_runtime::retry::{RetryBackoff, RetryClass};
+use causeway_runtime::retry::{ProgressBudget, RetryClass};
+use causeway_runtime::s3::{ByteRange, ObjectRequest, S3Body, S3ErrorKind, ServiceChecksum};
 use causeway_runtime::telemetry::chain;
-use tokio::time::{self, Instant};
+use tokio::time;
 use tracing::debug;
 
 use crate::storage::bucket::{Bucket, RETRY_POLICY};
 use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// An object that is being read. A body that is cut or stalls is requested again from the byte that
 /// was reached: a segment of a gigabyte need not start again.
@@ -20,7 +19,7 @@ pub(crate) struct ObjectBody {
     key: String,
     version: ObjectVersion,
     received_bytes: u64,
-    stream: ByteStream,
+    stream: S3Body,
     /// Bytes of `stream` that were received before: a service may not support `Range`.
     repeated_bytes: u64,
     /// Whether `stream` ended regularly and no response has named the object's length.
@@ -29,13 +28,7 @@ pub(crate) struct ObjectBody {
     /// again.
     has_no_rest: bool,
     /// Set while no bytes have arrived since the body was cut.
-    retrying: Option<RetryState>,
-}
-
-#[derive(Debug)]
-struct RetryState {
-    backoff: RetryBackoff,
-    give_up_at: Instant,
+    retrying: Option<ProgressBudget>,
 }
 
 /// Meaning of the end of a response.
@@ -46,16 +39,6 @@ enum BodyEnd {
     Cut,
     /// The end of the object, possibly.
     Unsure,
-}
-
-/// Whether S3's own checksum of the object is verified as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServiceChecksum {
-    /// Verified: the reader cannot decrypt the content.
-    Verified,
-    /// Ignored: the content is authenticated and damage is located in it. A failed checksum would
-    /// look like a call to retry.
-    Ignored,
 }
 
 impl Bucket {
@@ -78,16 +61,12 @@ impl ObjectBody {
         key: &str,
         checksum: ServiceChecksum,
     ) -> Result<Self, StoreError> {
-        let call = bucket.client().get_object().bucket(bucket.name()).key(key);
-        let call = call.set_checksum_mode(match checksum {
-            ServiceChecksum::Verified => Some(ChecksumMode::Enabled),
-            ServiceChecksum::Ignored => None,
-        });
-        let answer = bucket.answer("give", key, 0, call.send()).await?;
+        let call = bucket.client().get(ObjectRequest::whole(key, checksum));
+        let answer = bucket.answer("give", key, 0, call).await?;
         Ok(Self {
             bucket: bucket.clone(),
             key: key.to_owned(),
-            version: ObjectVersion::new(answer.e_tag.as_deref(), answer.content_length),
+            version: ObjectVersion::new(answer.etag.as_deref(), answer.content_length),
             received_bytes: 0,
             stream: answer.body,
             repeated_bytes: 0,
@@ -119,7 +98,7 @@ impl ObjectBody {
                         Err(error) => error,
                     },
                 },
-                Ok(Some(Err(error))) => self.bucket.broken_off(&self.key, error),
+                Ok(Some(Err(error))) => self.bucket.failed("return all of", &self.key, error),
                 Err(_elapsed) => self.bucket.silent("return the rest of", &self.key),
             };
             if let Err(error) = self.resume(cut).await {
@@ -161,19 +140,15 @@ impl ObjectBody {
     async fn resume(&mut self, mut why: StoreError) -> Result<(), StoreError> {
         loop {
             let timeout = self.bucket.limits().retry;
-            let retrying = self.retrying.get_or_insert_with(|| RetryState {
-                backoff: RETRY_POLICY.backoff(),
-                give_up_at: Instant::now() + timeout,
-            });
-            let pause = retrying.backoff.next_pause();
+            let budget = || ProgressBudget::new(RETRY_POLICY, timeout);
+            let retrying = self.retrying.get_or_insert_with(budget);
             if why.retry_class() == RetryClass::Permanent
                 || self.has_no_rest
-                || Instant::now() + pause >= retrying.give_up_at
+                || !retrying.wait_for_attempt().await
             {
                 return Err(why);
             }
             debug!(error = %chain(&why), from = self.received_bytes, "interrupted body requested again");
-            time::sleep(pause).await;
             match self.ask_for_rest().await {
                 Ok(()) => return Ok(()),
                 Err(error) => why = error,
@@ -183,28 +158,27 @@ impl ObjectBody {
 
     async fn ask_for_rest(&mut self) -> Result<(), StoreError> {
         let (bucket, key) = (&self.bucket, &self.key);
-        let call = bucket.client().get_object().bucket(bucket.name()).key(key);
-        let call = call
-            .set_if_match(self.version.etag.clone())
-            .range(format!("bytes={}-", self.received_bytes));
-        let answer = match bucket
-            .answer("return the rest of", key, 0, call.send())
-            .await
-        {
+        let call = bucket.client().get(ObjectRequest {
+            key,
+            range: ByteRange::From(self.received_bytes),
+            if_match: self.version.etag.as_deref(),
+            checksum: ServiceChecksum::Ignored,
+        });
+        let answer = match bucket.answer("return the rest of", key, 0, call).await {
             Ok(answer) => answer,
             // Causeway overwrites no object, so another program replaced this one.
-            Err(error) if error.kind() == StoreErrorKind::AlreadyThere => {
+            Err(error) if error.kind() == S3ErrorKind::PreconditionFailed => {
                 return Err(bucket.refused("return the rest of", key, "it was replaced meanwhile"));
             }
-            Err(error) if error.kind() == StoreErrorKind::OutOfRange && self.end_is_unsure => {
+            Err(error) if error.kind() == S3ErrorKind::OutOfRange && self.end_is_unsure => {
                 self.version.total_bytes = Some(self.received_bytes);
-                self.stream = ByteStream::default();
+                self.stream = S3Body::default();
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         let answered = AnsweredRest {
-            etag: answer.e_tag.as_deref(),
+            etag: answer.etag.as_deref(),
             content_range: answer.content_range.as_deref(),
             content_length: answer.content_length,
         };

@@ -18,7 +18,7 @@ pub(super) struct AnsweredRest<'a> {
     /// `Content-Range`. A response without it begins with the first byte of the object.
     pub(super) content_range: Option<&'a str>,
     /// `Content-Length`.
-    pub(super) content_length: Option<i64>,
+    pub(super) content_length: Option<u64>,
 }
 
 /// Position of a response's body in the object.
@@ -32,10 +32,10 @@ pub(super) struct Rest {
 
 impl ObjectVersion {
     /// Returns the version that the headers of a whole response name.
-    pub(super) fn new(etag: Option<&str>, content_length: Option<i64>) -> Self {
+    pub(super) fn new(etag: Option<&str>, content_length: Option<u64>) -> Self {
         Self {
             etag: etag.map(strong),
-            total_bytes: bytes(content_length),
+            total_bytes: content_length,
         }
     }
 
@@ -46,7 +46,7 @@ impl ObjectVersion {
             return Err("the rest is of another version");
         }
         let (first, total) = match answer.content_range {
-            None => (0, bytes(answer.content_length)),
+            None => (0, answer.content_length),
             Some(range) => parse(range).ok_or("the rest has an invalid `Content-Range`")?,
         };
         if total.is_some() && self.total_bytes.is_some() && total != self.total_bytes {
@@ -64,10 +64,6 @@ impl ObjectVersion {
 /// Returns the strong `ETag` that S3 sent: a proxy that encodes a body makes it weak.
 fn strong(etag: &str) -> String {
     etag.strip_prefix("W/").unwrap_or(etag).to_owned()
-}
-
-fn bytes(content_length: Option<i64>) -> Option<u64> {
-    u64::try_from(content_length?).ok()
 }
 
 /// Parses `bytes FIRST-LAST/TOTAL`, where the total may be `*`.

@@ -2,15 +2,17 @@
 
 use std::error::Error as _;
 
-use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use bytes::{Bytes, BytesMut};
+use causeway_runtime::s3::{
+    ByteRange, ObjectRequest, S3Body, S3Error, S3ErrorKind, ServiceChecksum,
+};
 use tokio::time;
 
 use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::header::ObjectHeader;
 use crate::storage::bucket::Bucket;
 use crate::storage::object_rest::{AnsweredRest, ObjectVersion};
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Bytes that hold a header and its length prefix, for up to about a dozen recipients; a longer
 /// header is read in a second call.
@@ -36,19 +38,22 @@ impl Bucket {
     ) -> Result<(Bytes, u64), StoreError> {
         const DOING: &str = "return the header of";
         self.retried(bytes, || async {
-            let call = self.client().get_object().bucket(self.name()).key(key);
-            let call = call.range(format!("bytes=0-{}", bytes - 1));
-            let answer = match self.answer(DOING, key, 0, call.send()).await {
+            let request = ObjectRequest {
+                range: ByteRange::First(bytes),
+                ..ObjectRequest::whole(key, ServiceChecksum::Ignored)
+            };
+            let call = self.client().get(request);
+            let answer = match self.answer(DOING, key, 0, call).await {
                 Ok(answer) => answer,
                 // An empty object has no first byte.
-                Err(error) if error.kind() == StoreErrorKind::OutOfRange => {
+                Err(error) if error.kind() == S3ErrorKind::OutOfRange => {
                     return Ok((Bytes::new(), 0));
                 }
                 Err(error) => return Err(error),
             };
-            let version = ObjectVersion::new(answer.e_tag.as_deref(), None);
+            let version = ObjectVersion::new(answer.etag.as_deref(), None);
             let answered = AnsweredRest {
-                etag: answer.e_tag.as_deref(),
+                etag: answer.etag.as_deref(),
                 content_range: answer.content_range.as_deref(),
                 content_length: answer.content_length,
             };
@@ -58,7 +63,8 @@ impl Bucket {
             let reads_all = total.is_none() || answer.content_range.is_some();
             let start = time::timeout(limit, first_bytes(answer.body, bytes, reads_all)).await;
             let start = start.map_err(|_elapsed| self.silent(DOING, key))?;
-            let (start, length) = start.map_err(|error| self.broken_off(key, error))?;
+            let (start, length) =
+                start.map_err(|error| self.failed("return all of", key, error))?;
             let total = total.unwrap_or(length);
             if length < bytes.min(total) {
                 return Err(self.broken_off(key, "it ended early"));
@@ -99,10 +105,10 @@ impl Bucket {
 /// Returns the first `bytes` of a body and the number of bytes received. With `reads_all` the
 /// others are counted as well: a service without `Range` sends them all.
 async fn first_bytes(
-    mut body: ByteStream,
+    mut body: S3Body,
     bytes: u64,
     reads_all: bool,
-) -> Result<(Bytes, u64), ByteStreamError> {
+) -> Result<(Bytes, u64), S3Error> {
     let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut start = BytesMut::new();
     let mut length = 0;

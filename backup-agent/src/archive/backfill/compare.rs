@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_core::backup::{BackupId, BackupSummary};
 use causeway_core::lsn::WalFileName;
+use causeway_runtime::s3::S3ErrorKind;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -28,7 +29,7 @@ use crate::storage::buckets::Buckets;
 use crate::storage::catalog;
 use crate::storage::catalog::{Catalog, CatalogEntry};
 use crate::storage::object_keys::{ObjectKeys, wal_file_name};
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Maximum difference in length between two encryptions of one file: each header has a stanza of
 /// random length, which keeps `age` implementations from relying on a length.
@@ -167,7 +168,7 @@ impl Comparison<'_> {
         for (number, bucket) in self.buckets.all().iter().enumerate() {
             match bucket.start(key).await {
                 Ok(start) => sound.push((number, bucket, start)),
-                Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+                Err(error) if error.kind() == S3ErrorKind::NoSuchKey => {}
                 Err(error) => match error.damage().map(|why| chain(why)) {
                     Some(why) => {
                         let text = format!(

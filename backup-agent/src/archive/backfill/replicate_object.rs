@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use causeway_runtime::retry::RetryClass;
+use causeway_runtime::s3::S3ErrorKind;
 use causeway_runtime::telemetry::chain;
 use tracing::{info, warn};
 
@@ -13,7 +14,7 @@ use crate::storage::bucket::{Bucket, CreateOutcome};
 use crate::storage::multipart_upload::{PART_BYTES, UPLOAD_RETRY_TIMEOUT, Upload};
 use crate::storage::object_body::ObjectBody;
 use crate::storage::object_start::ObjectStart;
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Maximum number of concurrent copies to one bucket: each takes a second to a distant one. Backups
 /// are copied one at a time, with this many packs.
@@ -74,7 +75,7 @@ pub(super) async fn replicate_object(
     let ObjectCopy { key, target, .. } = *copy;
     match target.start(key).await {
         Ok(start) => return compare_with_sources(copy, &start, identity).await,
-        Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+        Err(error) if error.kind() == S3ErrorKind::NoSuchKey => {}
         Err(error) => return not_compared(copy, &error),
     }
     let mut damaged = None;
@@ -93,7 +94,7 @@ pub(super) async fn replicate_object(
                 };
             }
             Err(CopyError::Store(error))
-                if error.kind() == StoreErrorKind::NotFound && error.bucket() == source.name() => {}
+                if error.kind() == S3ErrorKind::NoSuchKey && error.bucket() == source.name() => {}
             Err(error) => {
                 warn!(bucket = target.name(), from = source.name(), %key, error = %chain(&error), "object not copied");
                 match error {
@@ -169,7 +170,7 @@ async fn compare_with_sources(
                 );
                 outcome = CopyOutcome::Unresolved(text);
             }
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+            Err(error) if error.kind() == S3ErrorKind::NoSuchKey => {}
             // The source is damaged, and the target's object is valid.
             Err(error) if error.damage().is_some() => {
                 warn!(bucket = there, %key, error = %chain(&error), "source object damaged");

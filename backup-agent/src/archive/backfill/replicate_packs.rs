@@ -5,6 +5,7 @@ use std::iter;
 
 use causeway_core::backup::BackupSummary;
 use causeway_runtime::retry::RetryClass;
+use causeway_runtime::s3::S3ErrorKind;
 use causeway_runtime::telemetry::chain;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -20,7 +21,7 @@ use crate::archive::backfill::side_by_side::{ListedKey, SideBySide};
 use crate::encryption::keys::Identity;
 use crate::encryption::metadata::ManifestMetadata;
 use crate::storage::bucket::Bucket;
-use crate::storage::store_error::{StoreError, StoreErrorKind};
+use crate::storage::store_error::StoreError;
 
 /// Packs to copy.
 struct PackCopyPlan<'a> {
@@ -101,7 +102,7 @@ async fn summary(copy: &ObjectCopy<'_>) -> Result<Option<BackupSummary>, StoreEr
                     return Ok(Some(summary));
                 }
             }
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+            Err(error) if error.kind() == S3ErrorKind::NoSuchKey => {}
             Err(error) => last = Some(error),
         }
     }

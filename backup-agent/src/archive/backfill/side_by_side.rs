@@ -1,7 +1,9 @@
 //! Merged listing of several buckets below one prefix, with a page of each in memory.
 
+use causeway_runtime::s3::ListedObject;
+
 use crate::storage::bucket::Bucket;
-use crate::storage::listing::{ListedObject, Listing};
+use crate::storage::listing::Listing;
 use crate::storage::store_error::StoreError;
 
 /// One bucket's listing, and its current object.
