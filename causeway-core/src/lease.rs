@@ -16,6 +16,13 @@ use crate::{Epoch, Lsn, NodeId, Timeline};
 /// writes the lease nor takes over, and reports a problem.
 pub const LEASE_FORMAT: u32 = 1;
 
+/// Highest epoch and sequence of a valid record, which every JSON parser reads exactly (RFC 8259, section 6). A
+/// record that is written every second reaches it in 285 million years.
+const MAX_NUMBER: u64 = 1 << 53;
+
+/// Highest timeline of a valid record: SQL returns timelines as `int`.
+const MAX_TIMELINE: u64 = 0x7FFF_FFFF;
+
 /// Content of the lease object. It is changed only by conditional PUT, so each version has one successor, and
 /// each epoch one holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,7 +281,28 @@ impl LeaseRecord {
         if format > LEASE_FORMAT {
             return Err(LeaseFormatError::TooNew(format));
         }
-        serde_json::from_slice(body).map_err(malformed)
+        let record: Self = serde_json::from_slice(body).map_err(malformed)?;
+        record.check_numbers()?;
+        Ok(record)
+    }
+
+    /// Rejects numbers that have no successor: a takeover would begin again with epoch or timeline 0.
+    fn check_numbers(&self) -> Result<(), LeaseFormatError> {
+        let timeline = self
+            .last_position
+            .map_or(Timeline::FIRST, |last| last.timeline);
+        let timeline = timeline.max(self.highest_reserved_timeline);
+        for (name, number, max) in [
+            ("epoch", self.epoch.get(), MAX_NUMBER),
+            ("sequence", self.sequence, MAX_NUMBER),
+            ("timeline", timeline.get().into(), MAX_TIMELINE),
+        ] {
+            if number > max {
+                let reason = format!("`{name}` is {number}, and at most {max}");
+                return Err(LeaseFormatError::Malformed(reason));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the body of the lease object.

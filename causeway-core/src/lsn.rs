@@ -22,7 +22,7 @@ pub struct Lsn(u64);
 
 /// Number of a timeline, from 1. A promotion begins a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Timeline(u32);
 
 /// A text that cannot be parsed.
@@ -117,6 +117,20 @@ impl Timeline {
     /// Returns the timelines above this one and below `end`, in order.
     pub fn until(self, end: Self) -> impl Iterator<Item = Self> {
         (self.0 + 1..end.0).map(Self)
+    }
+}
+
+impl TryFrom<u32> for Timeline {
+    type Error = ParseLsnError;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        Self::new(number).ok_or_else(|| ParseLsnError::new("0", "a timeline"))
+    }
+}
+
+impl From<Timeline> for u32 {
+    fn from(timeline: Timeline) -> Self {
+        timeline.0
     }
 }
 
