@@ -181,9 +181,9 @@ impl Guard {
     /// deadline, and the same time after it.
     pub fn supervisor_limit(&self, now: HostInstant, server: PostgresProcess) -> Duration {
         match (server, self.deadline) {
-            (PostgresProcess::MayWrite, Some(deadline)) => {
-                self.time_to_kill(deadline, now) + GUARD_LATENCY
-            }
+            (PostgresProcess::MayWrite, Some(deadline)) => self
+                .time_to_kill(deadline, now)
+                .saturating_add(GUARD_LATENCY),
             (PostgresProcess::MayWrite | PostgresProcess::Unmanaged, _) => GUARD_LATENCY,
             (PostgresProcess::Stopped | PostgresProcess::Standby, _) => IDLE_SUPERVISOR_TIMEOUT,
         }
@@ -236,7 +236,7 @@ impl Guard {
     fn time_to_kill(&self, deadline: GuardDeadline, now: HostInstant) -> Duration {
         let to_drain = deadline.kill_at.elapsed_upper_bound(deadline.stop_at);
         let after_jump = self.jumped_at.map_or(Duration::MAX, |jumped_at| {
-            now.time_left(jumped_at + RENEWAL_TIMEOUT_AFTER_JUMP + to_drain)
+            now.time_left(jumped_at + RENEWAL_TIMEOUT_AFTER_JUMP.saturating_add(to_drain))
         });
         now.time_left(deadline.kill_at).min(after_jump)
     }

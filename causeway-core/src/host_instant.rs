@@ -62,8 +62,10 @@ impl HostInstant {
 impl std::ops::Add<Duration> for HostInstant {
     type Output = Self;
 
+    /// Returns the later instant, or the last one: an overflow would end the guard, and PostgreSQL with it.
     fn add(self, wait: Duration) -> Self {
-        Self::new(self.boottime + wait, self.raw + wait)
+        let later = |reading: Duration| reading.saturating_add(wait);
+        Self::new(later(self.boottime), later(self.raw))
     }
 }
 
