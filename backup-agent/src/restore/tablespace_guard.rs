@@ -161,7 +161,7 @@ fn version_prefix(data_directory: &Path) -> String {
 /// PostgreSQL requests the segment in which a record begins before the one in which it ends.
 fn read_state(data_directory: &Path) -> Option<WalScanner> {
     let text = fs::read(data_directory.join(STATE_FILE)).ok()?;
-    serde_json::from_slice(&text).ok()
+    WalScanner::from_state(&text)
 }
 
 fn write_state(data_directory: &Path, scanner: &WalScanner) {

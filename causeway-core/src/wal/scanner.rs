@@ -74,6 +74,23 @@ impl WalScanner {
         Self::default()
     }
 
+    /// Restores a scanner from its state in JSON; returns `None` if the state is damaged.
+    pub fn from_state(state: &[u8]) -> Option<Self> {
+        let scanner: Self = serde_json::from_slice(state).ok()?;
+        scanner.is_consistent().then_some(scanner)
+    }
+
+    /// Returns whether a scanner can come into this state.
+    fn is_consistent(&self) -> bool {
+        let has_sizes = is_page_size(self.page_bytes) && self.segment_bytes.is_power_of_two();
+        let is_unused = self.page_bytes == 0 && self.segment_bytes == 0 && self.page.is_empty();
+        let is_within_record = match &self.state {
+            ScanState::Within(partial) => partial.taken < partial.length,
+            ScanState::Between | ScanState::WithinUnseen | ScanState::SegmentEnded => true,
+        };
+        (is_unused || has_sizes && self.page.len() < self.page_bytes) && is_within_record
+    }
+
     /// Reads the next bytes of the stream, and calls `show` with each record that they complete.
     pub fn push(&mut self, mut bytes: &[u8], mut show: impl FnMut(&WalRecord<'_>)) {
         while !bytes.is_empty() {
@@ -114,13 +131,10 @@ impl WalScanner {
         let info = bytes.get(2..).and_then(<[u8]>::first_chunk);
         let is_long = info.map_or(0, |bytes| u16::from_le_bytes(*bytes)) & LONG != 0;
         let sizes = u32_at(36).zip(u32_at(32)).filter(|(page, segment)| {
-            is_long
-                && page.is_power_of_two()
-                && (1024..=65_536).contains(page)
-                && segment.is_power_of_two()
+            is_long && usize::try_from(*page).is_ok_and(is_page_size) && segment.is_power_of_two()
         });
         if let Some((page, segment)) = sizes {
-            self.page_bytes = usize::try_from(page).unwrap_or(DEFAULT_PAGE_BYTES);
+            self.page_bytes = usize::try_from(page).expect("a page has at most 64 KiB");
             self.segment_bytes = u64::from(segment);
         } else if self.page_bytes == 0 {
             self.page_bytes = DEFAULT_PAGE_BYTES;
@@ -313,6 +327,10 @@ impl PageHeader {
             rest: (info & CONTINUES != 0).then_some(rest),
         })
     }
+}
+
+const fn is_page_size(bytes: usize) -> bool {
+    bytes.is_power_of_two() && bytes >= 1024 && bytes <= 65_536
 }
 
 fn as_u64(bytes: usize) -> u64 {
