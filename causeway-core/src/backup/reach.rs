@@ -47,8 +47,11 @@ impl HeldSegments {
         self.size
     }
 
-    /// Adds a segment.
+    /// Adds a segment. A name that no server gives is ignored: a gap would pass for filled.
     pub fn insert(&mut self, segment: SegmentName) {
+        if !segment.is_canonical(self.size) {
+            return;
+        }
         let number = segment.number(self.size);
         let runs = self.runs.entry(segment.timeline).or_default();
         let before = runs.range(..=number).next_back().map(|(a, b)| (*a, *b));

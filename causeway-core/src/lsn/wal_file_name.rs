@@ -64,9 +64,15 @@ impl SegmentName {
         Self::numbered(timeline, lsn.0 / size.0, size)
     }
 
-    /// Returns the position at which the segment begins.
+    /// Returns the position at which the segment begins, or the last one for a name beyond the address space.
     pub fn start(self, size: SegmentSize) -> Lsn {
-        Lsn(self.number(size) * size.0)
+        Lsn(self.number(size).saturating_mul(size.0))
+    }
+
+    /// Returns whether a server with segments of this size gives one this name. Any 24 digits are a name, and one
+    /// with a number above those of its log would have the position of another segment.
+    pub fn is_canonical(self, size: SegmentSize) -> bool {
+        u64::from(self.segment) < size.per_log()
     }
 
     /// Returns the name of the segment that follows on the same timeline.
