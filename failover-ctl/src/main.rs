@@ -4,6 +4,9 @@ mod agent;
 mod cli;
 mod clients;
 mod config;
+#[cfg(test)]
+#[path = "../../causeway-core/tests/damage/mod.rs"]
+mod damage;
 mod data_directory;
 mod datagram_socket;
 mod durable_file;

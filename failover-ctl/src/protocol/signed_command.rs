@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use causeway_core::agent::FencingProof;
 use causeway_core::{Epoch, NodeId, Timeline};
@@ -135,37 +136,72 @@ impl CommandSigningKey {
     /// Returns the body of a command and its signature.
     pub(crate) fn sign(&self, command: &SignedCommand) -> anyhow::Result<(Vec<u8>, String)> {
         let body = serde_json::to_vec(command).context("could not serialize the command")?;
-        let tag = hmac::sign(&self.0, &body);
-        Ok((body, hex(tag.as_ref())))
+        let signature = self.signature(&body);
+        Ok((body, signature))
     }
 
     /// Returns the command if its signature is valid.
     pub(crate) fn verify(&self, body: &[u8], signature: &str) -> Option<SignedCommand> {
-        let tag = unhex(signature)?;
-        hmac::verify(&self.0, body, &tag).ok()?;
+        // Compared as text, so that every signature has one form.
+        let expected = self.signature(body);
+        verify_slices_are_equal(expected.as_bytes(), signature.as_bytes()).ok()?;
         serde_json::from_slice(body).ok()
     }
-}
 
-fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from_digit(half.into(), 16).expect("a half byte is below 16");
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
+    fn signature(&self, body: &[u8]) -> String {
+        hex::encode(hmac::sign(&self.0, body))
     }
-    let pair = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (0..text.len()).step_by(2).map(pair).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::{damaged, damaged_text};
+
+    const COMMAND: &str = r#"{"id":"0af7","cluster":"main","node":"c","planned_epoch":7,"command":{"take-lease":{"fencing_proof":"lease-expired","timeline":3}}}"#;
+
+    proptest! {
+        /// Any change of a signed command or of its signature is rejected.
+        #[test]
+        fn damaged_signed_command_then_no_panic(body in damaged(COMMAND.as_bytes()), signature in damaged_text(&signed().1)) {
+            let (whole, right) = signed();
+            prop_assert!(key('k').verify(&whole, &right).is_some());
+            if body != whole {
+                prop_assert_eq!(key('k').verify(&body, &right), None);
+            }
+            if signature != right {
+                prop_assert_eq!(key('k').verify(&whole, &signature), None);
+            }
+        }
+
+        /// A holder of the key may run another release.
+        #[test]
+        fn damaged_command_of_a_key_holder_then_no_panic(body in damaged(COMMAND.as_bytes())) {
+            let signature = key('k').signature(&body);
+            if let Some(command) = key('k').verify(&body, &signature) {
+                let (body, signature) = key('k').sign(&command).unwrap();
+                prop_assert_eq!(key('k').verify(&body, &signature), Some(command));
+            }
+        }
+    }
+
+    fn signed() -> (Vec<u8>, String) {
+        key('k')
+            .sign(&serde_json::from_str(COMMAND).unwrap())
+            .unwrap()
+    }
+
+    #[test]
+    fn signature_written_differently_then_rejected() {
+        let (body, signature) = signed();
+        let zero = signature.replacen('0', "+", 1);
+        for wrong in [signature.to_uppercase(), zero] {
+            assert_ne!(wrong, signature, "the signature has a letter and a 0");
+            assert_eq!(key('k').verify(&body, &wrong), None, "{wrong}");
+        }
+    }
 
     fn key(byte: char) -> CommandSigningKey {
         let text = byte.to_string().repeat(32);
