@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::lease::SystemId;
-use causeway_core::lsn::WalFileName;
 use causeway_core::{Lsn, Timeline};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
@@ -51,7 +50,10 @@ const IN_ARCHIVE_RECOVERY: u32 = 5;
 
 /// Reads the control file.
 pub(crate) fn control(data: &Path) -> io::Result<ControlFile> {
-    let bytes = fs::read(data.join("global/pg_control"))?;
+    parse_control(&fs::read(data.join("global/pg_control"))?)
+}
+
+fn parse_control(bytes: &[u8]) -> io::Result<ControlFile> {
     let short = || io::Error::new(io::ErrorKind::InvalidData, "the control file is too short");
     let word = |at: usize| -> io::Result<u32> {
         let bytes = bytes
@@ -80,11 +82,24 @@ pub(crate) fn control(data: &Path) -> io::Result<ControlFile> {
 
 /// Returns the last use of the directory. The file `marker` exists during a rewind or copy.
 pub(crate) fn kind(data: &Path, marker: &Path) -> DataDirectoryState {
-    if marker.exists() {
-        return DataDirectoryState::Rewinding;
+    match marker.try_exists() {
+        Ok(false) => {}
+        Ok(true) => return DataDirectoryState::Rewinding,
+        Err(_) => return DataDirectoryState::Unreadable,
     }
-    let Ok(control) = control(data) else {
-        return DataDirectoryState::Empty;
+    let control = match control(data) {
+        Ok(control) => control,
+        // Nothing of a control file is left to read.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+            ) =>
+        {
+            return DataDirectoryState::Empty;
+        }
+        // An error of the disk, or missing permission. As an empty directory, it would be replaced.
+        Err(_) => return DataDirectoryState::Unreadable,
     };
     if is_unstarted_clone(data)
         || matches!(control.state, SHUTDOWNED_IN_RECOVERY | IN_ARCHIVE_RECOVERY)
@@ -153,29 +168,17 @@ pub(crate) fn include_config(data: &Path, config_file: &Path) -> io::Result<()> 
     fs::write(inner, wanted)
 }
 
-/// Returns a timeline from `reserved` on that has a history file in this directory, if there is one.
-pub(crate) fn history_from(data: &Path, reserved: Timeline) -> Option<Timeline> {
-    let names = fs::read_dir(data.join("pg_wal"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    names
-        .map(|entry| entry.file_name())
-        .find_map(|name| match name.to_str()?.parse() {
-            Ok(WalFileName::History(timeline)) if timeline >= reserved => Some(timeline),
-            Ok(_) | Err(_) => None,
-        })
-}
-
 /// Returns the postmaster in `postmaster.pid`, if it runs and works in this directory. A single-user server, as started
 /// by `pg_rewind`, writes a negative process id and is none.
 pub(crate) fn postmaster(data: &Path) -> Option<Pid> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-    let number: i32 = text.lines().next()?.trim().parse().ok()?;
-    if number <= 0 {
-        return None;
-    }
+    let number = parse_postmaster_pid(&text)?;
     is_working_in(&canonical_path(data), number).then(|| Pid::from_raw(number))
+}
+
+fn parse_postmaster_pid(text: &str) -> Option<i32> {
+    let number: i32 = text.lines().next()?.trim().parse().ok()?;
+    (number > 0).then_some(number)
 }
 
 /// Sends SIGKILL to every process whose working directory this is, and returns their number.
@@ -208,3 +211,6 @@ fn is_working_in(data: &Path, process: i32) -> bool {
     // A zombie has no `cwd`, and that of another user's process cannot be read.
     fs::read_link(cwd).is_ok_and(|link| link == data)
 }
+
+#[cfg(test)]
+mod tests;

@@ -261,7 +261,10 @@ fn resume_or_promote(lease: &LeaseView, seen: &Observation) -> Decision {
         }
         ServerView::Standby(_) => promote(lease, seen),
         ServerView::Stopped(
-            DataDirectoryState::Empty | DataDirectoryState::Standby | DataDirectoryState::Rewinding,
+            DataDirectoryState::Empty
+            | DataDirectoryState::Standby
+            | DataDirectoryState::Rewinding
+            | DataDirectoryState::Unreadable,
         )
         | ServerView::Unguarded
         | ServerView::Silent => Decision::NoAction(NoAction::NotConsistent),

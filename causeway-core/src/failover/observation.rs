@@ -82,6 +82,8 @@ pub enum DataDirectoryState {
     Standby,
     /// `pg_rewind` was started and has not finished: no server may be started from it.
     Rewinding,
+    /// Unknown, because the control file cannot be read. Only a command changes the directory.
+    Unreadable,
 }
 
 /// Progress of a standby.

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use self::state::{EndCause, WorkOutcome};
 use crate::agent::event_loop::AgentLoop;
 use crate::agent::standby_setup::comparison::RejoinNeed;
-use crate::agent::standby_setup::{StandbySetup, StandbySetupError, diverged_wal};
+use crate::agent::standby_setup::{StandbySetup, StandbySetupError, UNREADABLE, diverged_wal};
 use crate::clients::postgres::{ServerAnswer, StandbyAnswer};
 use crate::config::RejoinPolicy;
 use crate::data_directory;
@@ -140,9 +140,14 @@ impl AgentLoop {
             DataDirectoryState::Empty | DataDirectoryState::Rewinding => {
                 self.prepare(setup, directory, rebuild);
             }
-            DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
+            DataDirectoryState::Standby
+            | DataDirectoryState::Primary
+            | DataDirectoryState::Unreadable
+                if rebuild =>
+            {
                 self.prepare(setup, directory, true);
             }
+            DataDirectoryState::Unreadable => self.standby.why = Some(UNREADABLE.to_owned()),
             DataDirectoryState::Primary if !self.standby.prepared => {
                 if self.may_change() {
                     self.prepare(setup, directory, false);

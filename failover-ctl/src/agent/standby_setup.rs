@@ -46,6 +46,10 @@ pub(crate) enum StandbySetupError {
     Here(#[source] anyhow::Error),
 }
 
+/// Reason why a node whose control file cannot be read does not become a standby.
+pub(crate) const UNREADABLE: &str = "the control file cannot be read: repair the file system, or replace the data directory with \
+                                     `failover-ctl rejoin --rebuild`";
+
 impl StandbySetup {
     /// Prepares the data directory of a stopped server for its start as a standby.
     pub(crate) async fn prepare(
@@ -54,8 +58,15 @@ impl StandbySetup {
         rebuild: bool,
     ) -> Result<(), StandbySetupError> {
         match directory {
-            DataDirectoryState::Standby | DataDirectoryState::Primary if rebuild => {
+            DataDirectoryState::Standby
+            | DataDirectoryState::Primary
+            | DataDirectoryState::Unreadable
+                if rebuild =>
+            {
                 self.rebuild("requested by command").await
+            }
+            DataDirectoryState::Unreadable => {
+                Err(StandbySetupError::Here(anyhow::anyhow!(UNREADABLE)))
             }
             DataDirectoryState::Standby => Ok(()),
             DataDirectoryState::Primary => self.rewind().await,

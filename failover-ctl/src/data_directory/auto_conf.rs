@@ -19,13 +19,18 @@ pub(crate) fn remove(data: &Path, is_ours: impl Fn(&str) -> bool) -> io::Result<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         read => read?,
     };
-    let kept: Vec<&str> = text.lines().filter(|line| !is_ours(&name(line))).collect();
-    if kept.len() == text.lines().count() {
+    let Some(kept) = without(&text, is_ours) else {
         return Ok(());
-    }
-    write_private(&path, &(kept.join("\n") + "\n")).map_err(io::Error::other)?;
+    };
+    write_private(&path, &kept).map_err(io::Error::other)?;
     warn!(path = %path.display(), "settings removed that override guard's configuration");
     Ok(())
+}
+
+/// Returns the text without these settings; none if it has none of them.
+pub(super) fn without(text: &str, is_ours: impl Fn(&str) -> bool) -> Option<String> {
+    let kept: Vec<&str> = text.lines().filter(|line| !is_ours(&name(line))).collect();
+    (kept.len() < text.lines().count()).then(|| kept.join("\n") + "\n")
 }
 
 /// Returns the lower-case name of the setting in a line of a settings file.

@@ -16,6 +16,23 @@ use causeway_core::lsn::{Ancestor, WalFileName, parse_history};
 /// Content of a placeholder.
 const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never written.\n";
 
+/// Returns a timeline from `reserved` on that has a history file, if there is one.
+///
+/// # Errors
+///
+/// When the directory cannot be read: a promotion could begin a timeline that is not reserved.
+pub(crate) fn find_taken(data: &Path, reserved: Timeline) -> io::Result<Option<Timeline>> {
+    for entry in fs::read_dir(data.join("pg_wal"))? {
+        match entry?.file_name().to_str().map(str::parse) {
+            Some(Ok(WalFileName::History(timeline))) if timeline >= reserved => {
+                return Ok(Some(timeline));
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(None)
+}
+
 /// Writes placeholders for the timelines between `own` and `reserved` that have no history file.
 ///
 /// # Errors
@@ -24,7 +41,7 @@ const PLACEHOLDER: &str = "# Reserved by failover-ctl: this timeline was never w
 pub(crate) fn reserve_timelines(data: &Path, own: Timeline, reserved: Timeline) -> io::Result<()> {
     let pg_wal = data.join("pg_wal");
     for timeline in own.until(reserved) {
-        if !path(&pg_wal, timeline).exists() {
+        if !path(&pg_wal, timeline).try_exists()? {
             write(&pg_wal, timeline, PLACEHOLDER)?;
         }
     }
@@ -76,7 +93,7 @@ pub(crate) fn complete(data: &Path, own: Timeline) -> io::Result<()> {
     let pg_wal = data.join("pg_wal");
     let text = fs::read_to_string(path(&pg_wal, own))?;
     for timeline in Timeline::FIRST.until(own) {
-        if !path(&pg_wal, timeline).exists() {
+        if !path(&pg_wal, timeline).try_exists()? {
             write(&pg_wal, timeline, &ancestor(&text, timeline))?;
         }
     }
@@ -134,7 +151,10 @@ fn write(pg_wal: &Path, timeline: Timeline, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged_text;
 
     const THIRD: &str = "1\t0/3000148\tno recovery target specified\n\n2\t0/5000000\tno recovery target specified\n";
 
@@ -180,6 +200,39 @@ mod tests {
         let directory = Directory::new(&[(2, PLACEHOLDER), (3, "1\t0/3000148\tpromoted\n")]);
         remove_dangling(directory.0.path()).unwrap();
         assert_eq!(directory.history(2).as_deref(), Some(PLACEHOLDER));
+    }
+
+    #[test]
+    fn directory_unreadable_then_taken_timeline_unknown() {
+        let directory = Directory::new(&[(4, "1\t0/3000148\tpromoted\n")]);
+        let taken = |reserved| find_taken(directory.0.path(), timeline(reserved)).unwrap();
+        assert_eq!((taken(3), taken(5)), (Some(timeline(4)), None));
+        assert!(find_taken(&directory.0.path().join("none"), timeline(3)).is_err());
+    }
+
+    /// A placeholder must not replace a history that only cannot be inspected now.
+    #[test]
+    fn existence_unknown_then_no_placeholder_written() {
+        let directory = Directory::new(&[(4, "1\t0/3000148\tpromoted\n")]);
+        let data = directory.0.path();
+        let cyclic = path(&data.join("pg_wal"), timeline(3));
+        std::os::unix::fs::symlink(&cyclic, &cyclic).unwrap();
+
+        assert!(reserve(data, timeline(2), timeline(4)).is_err());
+        assert!(complete(data, timeline(4)).is_err());
+        assert!(fs::symlink_metadata(&cyclic).unwrap().is_symlink());
+    }
+
+    proptest! {
+        /// The history of an ancestor that is written for a standby names no later timeline.
+        #[test]
+        fn damaged_history_then_no_panic(text in damaged_text(THIRD), number in 1..9_u32) {
+            let written = ancestor(&text, timeline(number));
+            if let (Ok(whole), Ok(part)) = (parse_history(&text), parse_history(&written)) {
+                prop_assert!(part.len() <= whole.len());
+                prop_assert!(part.iter().all(|ancestor| ancestor.timeline != timeline(number)));
+            }
+        }
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl Supervisor<'_> {
                 self.expect_state(server, PostgresProcess::Standby)?;
                 // An interrupted promotion leaves its history file, and PostgreSQL would then choose the next
                 // timeline, which is not reserved.
-                if let Some(taken) = data_directory::history_from(self.data(), reserved) {
+                let taken = timeline_history::find_taken(self.data(), reserved);
+                if let Some(taken) = taken.map_err(failed)? {
                     return Err(GuardRejection::TimelineTaken(taken));
                 }
                 self.core
@@ -99,7 +100,9 @@ impl Supervisor<'_> {
         let directory = self.directory();
         if matches!(
             directory,
-            DataDirectoryState::Empty | DataDirectoryState::Rewinding
+            DataDirectoryState::Empty
+                | DataDirectoryState::Rewinding
+                | DataDirectoryState::Unreadable
         ) {
             return Err(GuardRejection::WrongDirectory(directory));
         }

@@ -111,7 +111,7 @@ impl Supervisor<'_> {
         self.fast_shutdown_requested = false;
         let data = self.data();
         if data.join("PG_VERSION").exists()
-            && !self.host.rewinding_marker().exists()
+            && matches!(self.host.rewinding_marker().try_exists(), Ok(false))
             && let Err(error) = data_directory::put_standby_signal(data)
         {
             error!(%error, "writing standby.signal failed");

@@ -92,7 +92,7 @@ pub(crate) enum GuardRejection {
     /// PostgreSQL is in the wrong state for the command.
     #[error("PostgreSQL is `{0:?}`")]
     WrongState(PostgresProcess),
-    /// The data directory is empty, or a rewind is incomplete.
+    /// The data directory is empty or unreadable, or a rewind is incomplete.
     #[error("the data directory is `{0:?}`")]
     WrongDirectory(DataDirectoryState),
     /// PostgreSQL would begin a timeline above the reserved one.
@@ -101,4 +101,59 @@ pub(crate) enum GuardRejection {
     /// The operating system returned an error.
     #[error("the operating system returned an error: {0}")]
     Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::damage::damaged;
+
+    const MESSAGE: &str = concat!(
+        r#"{"number":7,"deadline":{"epoch":3,"requested_at":{"boottime":{"secs":100,"nanos":1},"raw":{"secs":90,"nanos":2}},"#,
+        r#""stop_at":{"boottime":{"secs":107,"nanos":1},"raw":{"secs":97,"nanos":2}},"kill_at":{"boottime":{"secs":109,"nanos":1},"#,
+        r#""raw":{"secs":99,"nanos":2}}},"command":{"promote":{"epoch":3,"own":1,"reserved":2}}}"#,
+    );
+
+    const REPORT: &str = concat!(
+        r#"{"in_reply_to":7,"incarnation":"1","guard_pid":9,"server":"may-write","data_directory_state":"primary","#,
+        r#""system_id":"7312345678901234567","checkpoint_timeline":1,"started_at":{"boottime":{"secs":100,"nanos":1},"#,
+        r#""raw":{"secs":90,"nanos":2}},"starts":1,"commits":"held-back","deadline":null,"wants_renewal_since":null,"#,
+        r#""rejection":{"refused":{"too-late":{"secs":1,"nanos":0}}}}"#,
+    );
+
+    /// Parses a datagram and, if it is valid, checks that what is sent again is the same.
+    fn reparse<T: Serialize + DeserializeOwned>(datagram: &[u8]) -> Result<bool, TestCaseError> {
+        let Ok(parsed) = serde_json::from_slice::<T>(datagram) else {
+            return Ok(false);
+        };
+        let sent = serde_json::to_vec(&parsed).unwrap();
+        let again: T = serde_json::from_slice(&sent).unwrap();
+        prop_assert_eq!(serde_json::to_vec(&again).unwrap(), sent);
+        Ok(true)
+    }
+
+    #[test]
+    fn message_and_report_then_parsed_and_short() {
+        assert!(reparse::<GuardMessage>(MESSAGE.as_bytes()).unwrap());
+        assert!(reparse::<GuardReport>(REPORT.as_bytes()).unwrap());
+        assert!(REPORT.len().max(MESSAGE.len()) < MAX_MESSAGE_BYTES / 8);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_guard_message_then_no_panic(datagram in damaged(MESSAGE.as_bytes())) {
+            reparse::<GuardMessage>(&datagram)?;
+        }
+
+        #[test]
+        fn damaged_guard_report_then_no_panic(datagram in damaged(REPORT.as_bytes())) {
+            reparse::<GuardReport>(&datagram)?;
+            if let Ok(GuardReport { rejection: Some(rejection), .. }) = serde_json::from_slice(&datagram) {
+                prop_assert!(!rejection.to_string().is_empty());
+            }
+        }
+    }
 }

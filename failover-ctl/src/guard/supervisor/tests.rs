@@ -115,7 +115,7 @@ fn primary_rejected_after_its_settings_then_standby_holds_back_commits() {
 }
 
 #[test]
-fn data_directory_empty_then_start_rejected() {
+fn data_directory_empty_or_unreadable_then_start_rejected() {
     let nodes = Nodes::new();
     let host = nodes.node("a").host();
     let mut supervisor = Supervisor::new(&host).unwrap();
@@ -124,6 +124,12 @@ fn data_directory_empty_then_start_rejected() {
 
     let empty = GuardRejection::WrongDirectory(DataDirectoryState::Empty);
     assert_eq!(rejection, Err(empty));
+
+    fs::create_dir_all(host.postgres.data_directory.join("global/pg_control")).unwrap();
+    let rejection = supervisor.execute_command(SupervisorCommand::StartStandby);
+
+    let unreadable = GuardRejection::WrongDirectory(DataDirectoryState::Unreadable);
+    assert_eq!(rejection, Err(unreadable));
 }
 
 #[test]
