@@ -72,8 +72,27 @@ pub(crate) fn write(state: &Path, highest: &HighestRecord, durable: bool) -> any
 #[cfg(test)]
 mod tests {
     use causeway_core::Epoch;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::damage::damaged;
+
+    proptest! {
+        #[test]
+        fn damaged_highest_record_then_no_panic(
+            text in damaged(br#"{"epoch":3,"sequence":7,"timeline":2,"store":{"bucket":"b","region":"r"}}"#),
+        ) {
+            let state = tempfile::tempdir().unwrap();
+            let durable = serde_json::to_string(&seen(2, 5)).unwrap();
+            fs::write(state.path().join(DURABLE), durable).unwrap();
+            fs::write(state.path().join(IN_EPOCH), text).unwrap();
+            if let Ok(highest) = read(state.path()) {
+                prop_assert!((highest.epoch.get(), highest.sequence) >= (2, 5));
+                write(state.path(), &highest, false).unwrap();
+                prop_assert_eq!(read(state.path()).unwrap(), highest);
+            }
+        }
+    }
 
     fn seen(epoch: u64, sequence: u64) -> HighestRecord {
         HighestRecord {

@@ -189,3 +189,41 @@ pub(crate) fn now() -> String {
 pub(super) fn format_timestamp(timestamp: Timestamp) -> String {
     format!("{timestamp:.3}")
 }
+
+#[cfg(test)]
+mod tests {
+    use causeway_core::lease::ETag;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damage::damaged;
+
+    const JOURNAL: &str = r#"{"format":1,"id":"20261129T080000Z-0001","operator":"op@host process 1",
+        "started_at":"2026-11-29T08:00:00.000Z","ended_at":null,"left":"cut off","plan":{"to":"c","from":"a",
+        "planned_epoch":3,"data_loss":null,"steps":[{"step":"fence","node":"a","method":"lease-expired"},
+        {"step":"take-lease","node":"c","epoch":4},{"step":"promote","node":"c","timeline":2}]},
+        "accepted_risks":["--unfenced"],"limit":{"bytes":5,"rows":null},"statements":[],"entries":[{"step":0,
+        "started_at":"2026-11-29T08:00:01.000Z","ended_at":null,"completed":false,"evidence":null}],
+        "outcome":{"outcome":"replaced","by":"x"},"heartbeat":3,"writer":"00ff"}"#;
+
+    fn parse(body: &[u8]) -> anyhow::Result<Journal> {
+        let (etag, body) = (ETag("1".to_owned()), body.to_vec());
+        Journal::parse(&StoredObject { etag, body })
+    }
+
+    #[test]
+    fn undamaged_sample_then_parsed() {
+        parse(JOURNAL.as_bytes()).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_journal_then_no_panic(body in damaged(JOURNAL.as_bytes())) {
+            if let Ok(journal) = parse(&body) {
+                let stored = journal.body().unwrap();
+                prop_assert_eq!(parse(&stored).unwrap().body().unwrap(), stored);
+                journal.plan.fence();
+            }
+        }
+    }
+}

@@ -281,3 +281,48 @@ pub(crate) struct GuardStatus {
     /// Time for which PostgreSQL may continue to accept writes, in seconds; zero once the deadline has passed.
     pub(crate) remaining_secs: f64,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damage::damaged;
+    use crate::test_lease::held_lease;
+
+    fn sample() -> String {
+        let lease = serde_json::to_string(&held_lease("a", Epoch::new(3))).unwrap();
+        format!(
+            r#"{{"format":1,"cluster":"main","version":"0.1.0","node":"a","region":"eu-west-1","zone":"eu-west-1a",
+            "host_id":"h","role":"standby","automatic_failover":true,"system_id":"1","data_directory_state":"standby",
+            "server":"standby","progress":{{"timeline":2,"received_lsn":"0/5000060","replayed_lsn":"0/5000060"}},
+            "ancestors":[{{"timeline":1,"left_at":"0/3000148"}}],"streaming":true,"replayed_commit_at_micros":1,
+            "wal_position":{{"timeline":2,"flush_lsn":"0/5000060","last_commit_at_micros":1}},
+            "lease":{{"record":{lease},"age_secs":1.5,"stood_secs":1.0,"expired":false}},
+            "guard":{{"responding":true,"epoch":3,"remaining_secs":4.5}},"decision":"the lease is in force",
+            "forecast":{{"takes_over":false,"why":"x"}},"lease_store":{{"bucket":"b","region":"r"}},
+            "standby_setup":null,"problems":[],"highest":{{"epoch":3,"sequence":9,"timeline":2}},"unproven_secs":null,
+            "rejoin":{{"command":"1","completed":true,"failure":null}}}}"#
+        )
+    }
+
+    #[test]
+    fn undamaged_sample_then_parsed() {
+        let status: NodeStatus = serde_json::from_str(&sample()).unwrap();
+        assert_eq!(status.check_source("main", &"a".parse().unwrap()), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_node_status_then_no_panic(body in damaged(sample().as_bytes())) {
+            let Ok(status) = serde_json::from_slice::<NodeStatus>(&body) else {
+                return Ok(());
+            };
+            status.check_source("main", &"a".parse().unwrap()).ok();
+            status.check_database(&held_lease("a", Epoch::new(3))).ok();
+            let sent = serde_json::to_vec(&status).unwrap();
+            let again: NodeStatus = serde_json::from_slice(&sent).unwrap();
+            prop_assert_eq!(serde_json::to_vec(&again).unwrap(), sent);
+        }
+    }
+}

@@ -218,3 +218,83 @@ fn crc_is_right(record: &[u8]) -> bool {
     let before_sum = header.get(..20).expect("a record header has 24 bytes");
     crc32c::crc32c_append(of_data, before_sum) == read_u32(header, 20)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damage::damaged;
+    use crate::data_directory::wal::page;
+
+    /// Start of the segment.
+    const START: u64 = 1 << 20;
+
+    /// Returns pages with records of these lengths, and the end of the last one.
+    fn wal(lengths: &[usize]) -> (Vec<u8>, u64) {
+        let mut wal = vec![0; 4 * page::USUAL];
+        for (number, page) in (0_u64..).zip(wal.chunks_mut(page::USUAL)) {
+            page[..2].copy_from_slice(&0xD110_u16.to_le_bytes());
+            page[8..16].copy_from_slice(&(START + number * page::USUAL_BYTES).to_le_bytes());
+        }
+        wal[2] = 2; // A long header.
+        wal[36..40].copy_from_slice(&8192_u32.to_le_bytes());
+        let (mut at, mut previous) = (40_usize, 0);
+        for length in lengths {
+            at = at.next_multiple_of(8);
+            if at.is_multiple_of(page::USUAL) {
+                at += 24;
+            }
+            let record = record(*length, previous);
+            previous = START + u64::try_from(at).unwrap();
+            let mut rest = record.as_slice();
+            while !rest.is_empty() {
+                if at.is_multiple_of(page::USUAL) {
+                    wal[at + 2] = 1; // It continues a record.
+                    let bytes = u32::try_from(rest.len()).unwrap();
+                    wal[at + 16..at + 20].copy_from_slice(&bytes.to_le_bytes());
+                    at += 24;
+                }
+                let room = page::USUAL - at % page::USUAL;
+                let (now, later) = rest.split_at(room.min(rest.len()));
+                wal[at..at + now.len()].copy_from_slice(now);
+                at += now.len();
+                rest = later;
+            }
+        }
+        (wal, START + u64::try_from(at.next_multiple_of(8)).unwrap())
+    }
+
+    fn record(length: usize, previous: u64) -> Vec<u8> {
+        let mut record = vec![7; length];
+        record[..4].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+        record[8..16].copy_from_slice(&previous.to_le_bytes());
+        let (header, data) = record.split_at(RECORD_HEADER);
+        let sum = crc32c::crc32c_append(crc32c::crc32c(data), &header[..20]);
+        record[20..24].copy_from_slice(&sum.to_le_bytes());
+        record
+    }
+
+    fn end(wal: &[u8], first: u64) -> u64 {
+        let mut source = |number| Ok((number == 1).then(|| wal.to_vec()));
+        let size = SegmentSize::new(START).unwrap();
+        WalReader::new(size, &mut source).end(first).unwrap().get()
+    }
+
+    const LENGTHS: [usize; 4] = [100, 9000, 31, 7500];
+
+    #[test]
+    fn records_over_several_pages_then_end_of_the_last() {
+        let (wal, expected) = wal(&LENGTHS);
+        assert_eq!(end(&wal, 1), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_wal_then_no_panic(wal in damaged(&wal(&LENGTHS).0)) {
+            let found = end(&wal, 1);
+            prop_assert!((START..=2 * START).contains(&found), "{found}");
+            page::last_page(&wal, START);
+        }
+    }
+}
