@@ -251,9 +251,11 @@ impl DnsRecords {
             matches!(set.r#type, RrType::A | RrType::Aaaa | RrType::Cname)
         };
         let found = there.iter().filter(points).flat_map(values);
+        let mark = marks.iter().find(|set| set.r#type == RrType::Txt);
+        let epoch = mark.map(read_epoch).transpose();
         Ok(RecordState {
             values: found.map(str::to_owned).collect(),
-            epoch: marks.iter().find_map(read_epoch),
+            epoch: epoch.map_err(|error| malformed(name, error))?,
         })
     }
 
@@ -288,15 +290,13 @@ impl DnsRecords {
     ///
     /// # Errors
     ///
-    /// When Route 53 returns an error or does not respond.
+    /// When Route 53 returns an error or does not respond, or the record has no epoch.
     pub(crate) async fn epoch_of(&self, name: &str) -> anyhow::Result<Option<Epoch>> {
         let marks = self
             .list_record_sets(self.zone_of(name), &epoch_name(name))
             .await?;
-        Ok(marks
-            .iter()
-            .filter(|set| set.r#type == RrType::Txt)
-            .find_map(read_epoch))
+        let mark = marks.iter().find(|set| set.r#type == RrType::Txt);
+        mark.map(read_epoch).transpose()
     }
 }
 

@@ -46,7 +46,7 @@ proptest! {
 
     #[test]
     fn damaged_postmaster_pid_then_no_panic(text in damaged_text("4711\n/data\n1700000000\n5432\n")) {
-        let number = postmaster_number(&text);
+        let number = parse_postmaster_pid(&text);
         prop_assert!(number.is_none_or(|number| number > 0), "a signal to {number:?} reaches other processes");
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use anyhow::Context as _;
 use aws_sdk_route53::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_route53::types::{Change, ChangeAction, ResourceRecord, ResourceRecordSet, RrType};
 use causeway_core::Epoch;
@@ -37,7 +38,7 @@ impl DnsRecords {
             let same = |set: &&ResourceRecordSet| {
                 set.r#type == wanted.r#type && values(set) == values(&wanted)
             };
-            let found = mark.and_then(read_epoch);
+            let found = mark.map(read_epoch).transpose()?;
             if found.is_some_and(|stored| stored >= epoch) && there.iter().any(|set| same(&set)) {
                 return Ok(Ok(RecordChange::Already));
             }
@@ -82,7 +83,12 @@ impl DnsRecords {
         self.set(name, RrType::Txt, format!("\"epoch={epoch}\""))
     }
 
-    fn set(&self, name: &str, kind: RrType, value: String) -> anyhow::Result<ResourceRecordSet> {
+    pub(super) fn set(
+        &self,
+        name: &str,
+        kind: RrType,
+        value: String,
+    ) -> anyhow::Result<ResourceRecordSet> {
         let record = ResourceRecord::builder().value(value).build()?;
         Ok(ResourceRecordSet::builder()
             .name(absolute(name))
@@ -117,9 +123,18 @@ pub(super) fn values(set: &ResourceRecordSet) -> Vec<&str> {
         .collect()
 }
 
-pub(super) fn read_epoch(set: &ResourceRecordSet) -> Option<Epoch> {
-    let value = set.resource_records().first()?.value.trim_matches('"');
-    value.strip_prefix("epoch=")?.parse().ok().map(Epoch::new)
+/// Returns the epoch in a TXT record. One that is unreadable must not pass for none: its epoch would be used again.
+pub(super) fn read_epoch(set: &ResourceRecordSet) -> anyhow::Result<Epoch> {
+    let values = values(set);
+    let number = match values.as_slice() {
+        [value] => value.trim_matches('"').strip_prefix("epoch="),
+        _ => None,
+    };
+    let number = number.and_then(|number| number.parse().ok());
+    number.map(Epoch::new).with_context(|| {
+        let (name, values) = (&set.name, values.join(" "));
+        format!("the TXT record `{name}` is `{values}`, which is no epoch: delete or correct it")
+    })
 }
 
 pub(super) fn malformed(name: &str, source: impl Into<anyhow::Error>) -> RecordMoveError {

@@ -1,7 +1,10 @@
 //! Tests of record moves.
 
+use proptest::prelude::*;
+
 use super::change::is_permanent;
 use super::*;
+use crate::damage::damaged_text;
 
 const NAME: &str = "db.example.com";
 
@@ -57,6 +60,32 @@ fn move_then_epoch_that_was_read_deleted() {
                 "UPSERT 10.0.0.3"
             ]
         );
+    }
+}
+
+/// An epoch that cannot be read may be later than this one.
+#[test]
+fn epoch_unreadable_then_record_not_moved() {
+    let records = records();
+    for text in ["\"epoch=\"", "\"epoch=-1\"", "\"v=spf1\"", "\"epoch=9 \""] {
+        let mark = records.set(&epoch_name(NAME), RrType::Txt, text.to_owned());
+        let moved = records.changes(NAME, "10.0.0.3", Epoch::new(8), &[], &[mark.unwrap()]);
+        assert!(
+            matches!(moved, Err(RecordMoveError::Refused { .. })),
+            "{moved:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_epoch_record_then_no_panic(text in damaged_text("\"epoch=17\"")) {
+        let records = records();
+        let mark = records.set(&epoch_name(NAME), RrType::Txt, text).unwrap();
+        if let Ok(epoch) = read_epoch(&mark) {
+            let again = records.epoch_record(&epoch_name(NAME), epoch).unwrap();
+            prop_assert_eq!(read_epoch(&again).unwrap(), epoch);
+        }
     }
 }
 
