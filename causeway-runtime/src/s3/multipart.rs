@@ -58,7 +58,7 @@ impl S3Client {
             call = call.disable_payload_signing();
         }
         let stored = self.call(call.send()).await?;
-        let etag = stored.e_tag.ok_or_else(S3Error::missing_etag)?;
+        let etag = object::non_empty(stored.e_tag).ok_or_else(S3Error::missing_etag)?;
         let part = CompletedPart::builder()
             .part_number(number)
             .e_tag(etag)

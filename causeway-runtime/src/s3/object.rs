@@ -108,7 +108,7 @@ impl S3Client {
             });
         let answer = self.call(call.send()).await?;
         Ok(S3Object {
-            etag: answer.e_tag,
+            etag: non_empty(answer.e_tag),
             content_range: answer.content_range,
             content_length: answer
                 .content_length
@@ -142,4 +142,9 @@ impl S3Body {
         let part = self.0.next().await?;
         Some(part.map_err(|error| S3Error::of_body(&error)))
     }
+}
+
+/// Returns the `ETag` unless it is empty: the SDK sends no `If-Match` for an empty one.
+pub(super) fn non_empty(etag: Option<String>) -> Option<String> {
+    etag.filter(|etag| !etag.is_empty())
 }

@@ -39,6 +39,6 @@ impl S3Client {
             }
             _ => error,
         })?;
-        written.e_tag.map(ETag).ok_or_else(S3Error::missing_etag)
+        object::non_empty(written.e_tag).map(ETag).ok_or_else(S3Error::missing_etag)
     }
 }

@@ -248,9 +248,11 @@ fn bucket_ignores_preconditions_then_rejected() {
 
 #[test]
 fn bucket_returns_no_etag_then_rejected() {
-    let store = Store::start(Honesty::ReturnsNoETag);
-    let host = Host::with_store(&store.endpoint()).with_database(7);
-    host.refuses(&["init", "--holder", "a"], 10, &["returned no ETag"]);
+    for honesty in [Honesty::ReturnsNoETag, Honesty::ReturnsEmptyETag] {
+        let store = Store::start(honesty);
+        let host = Host::with_store(&store.endpoint()).with_database(7);
+        host.refuses(&["init", "--holder", "a"], 10, &["returned no ETag"]);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(crate) enum Honesty {
     KeepsConditions,
     TakesEverything,
     ReturnsNoETag,
+    ReturnsEmptyETag,
 }
 
 /// Fail point of a writer between two of its writes.
@@ -149,6 +150,7 @@ fn serve(stream: &TcpStream, objects: &Objects, faults: &Faults, honesty: Honest
         let status = if fault.is_some() { FAILURE } else { status };
         let etag = match honesty {
             Honesty::ReturnsNoETag => String::new(),
+            Honesty::ReturnsEmptyETag => "etag: \r\n".to_owned(),
             Honesty::KeepsConditions | Honesty::TakesEverything => format!("etag: \"{etag}\"\r\n"),
         };
         let answer = format!(
