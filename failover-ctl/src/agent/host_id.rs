@@ -1,6 +1,7 @@
 //! Identity of this host, which distinguishes it from a host that started from a copy of its disk.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::config::SettingsError;
@@ -28,29 +29,45 @@ const UNSET: [&str; 4] = [
 ///
 /// [`SettingsError`] when the file that is named cannot be read or is empty, or none of the defaults can.
 pub(crate) fn read(named: Option<&Path>) -> Result<String, SettingsError> {
-    if let Some(path) = named {
-        return identity(path).ok_or_else(|| {
-            let why = format!(
-                "is `{}`, which is unreadable or empty: write an identity into it that no copy of the disk has",
-                path.display()
-            );
-            SettingsError::setting("agent.host-id-file", why)
-        });
-    }
-    DEFAULTS
-        .iter()
-        .find_map(|path| identity(Path::new(path)))
-        .ok_or_else(|| {
-            let why = "is not set, and the host has neither an EC2 instance id nor a machine id: set a file that holds \
-                       an identity";
-            SettingsError::setting("agent.host-id-file", why)
-        })
+    let found = match named {
+        Some(path) => first_of(&[path]),
+        None => first_of(&DEFAULTS.map(Path::new)),
+    };
+    let why = match (found, named) {
+        (Ok(Some(identity)), _) => return Ok(identity),
+        (Err(why), _) => why,
+        (Ok(None), Some(path)) => format!(
+            "is `{}`, which is missing or empty: write an identity into it that no copy of the disk has",
+            path.display()
+        ),
+        (Ok(None), None) => {
+            "is not set, and the host has neither an EC2 instance id nor a machine id: set a file \
+                             that holds an identity"
+                .to_owned()
+        }
+    };
+    Err(SettingsError::setting("agent.host-id-file", why))
 }
 
-fn identity(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    let text = text.trim();
-    (!UNSET.contains(&text)).then(|| text.to_owned())
+/// Returns the first identity in these files. An unreadable file is an error and not skipped: the next one may be
+/// the same on a copy of the disk.
+fn first_of(paths: &[&Path]) -> Result<Option<String>, String> {
+    for path in paths {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read.map_err(|error| {
+                format!(
+                    "cannot be read from `{}` ({error}): set a file that holds an identity",
+                    path.display()
+                )
+            })?,
+        };
+        let text = text.trim();
+        if !UNSET.contains(&text) {
+            return Ok(Some(text.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -68,6 +85,18 @@ mod tests {
         fs::write(&path, "Not Specified\n").unwrap();
         let error = read(Some(&path)).unwrap_err().to_string();
         assert!(error.contains("`agent.host-id-file` is"), "{error}");
+    }
+
+    #[test]
+    fn first_file_unreadable_then_error_and_next_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let (unreadable, copied) = (directory.path(), directory.path().join("machine-id"));
+        fs::write(&copied, "copied with the disk").unwrap();
+
+        let missing = directory.path().join("none");
+        let found = first_of(&[&missing, &copied]).unwrap();
+        assert_eq!(found.as_deref(), Some("copied with the disk"));
+        assert!(first_of(&[unreadable, &copied]).is_err());
     }
 
     #[test]
