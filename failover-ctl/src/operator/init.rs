@@ -3,13 +3,12 @@
 use causeway_core::lease::{LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, NonceGenerator};
 use causeway_core::{Epoch, NodeId, Timeline};
 
-use crate::clients::agents::AgentClient;
+use crate::clients::agents::{AgentClient, StatusError};
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::config::{HostSettings, Settings, SettingsError};
 use crate::data_directory::{self, ControlFile};
 use crate::error::Error;
 use crate::highest_record;
-use crate::protocol::node_status::HighestRecord;
 
 /// Returns this host's settings and the control file of its database, if this host is `holder`.
 pub(super) fn database_of<'a>(
@@ -37,10 +36,19 @@ pub(super) fn database_of<'a>(
 /// used again, and a node that still uses the other bucket would go on.
 async fn reject_second_lease(settings: &Settings, host: &HostSettings) -> Result<(), Error> {
     let own = highest_record::read(&host.agent.state_directory)?;
-    let answers = AgentClient::new(settings).statuses(settings).await;
-    let others = answers.into_iter().flatten().map(|answer| answer.highest);
-    let before = |record: &HighestRecord| record.sequence > 0;
-    if before(&own) || others.into_iter().any(|record| before(&record)) {
+    let mut seen = vec![own];
+    for answer in AgentClient::new(settings).statuses(settings).await {
+        match answer {
+            Ok(status) => seen.push(status.highest),
+            // Before the first lease, agents need not run.
+            Err(StatusError::Silent(_)) => {}
+            // What the right agent has seen is unknown.
+            Err(error @ StatusError::StatusMismatch(_)) => {
+                return Err(anyhow::Error::new(error).into());
+            }
+        }
+    }
+    if seen.iter().any(|record| record.sequence > 0) {
         return Err(Error::LeaseExists(settings.cluster.clone()));
     }
     Ok(())
