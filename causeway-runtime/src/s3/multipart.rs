@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::client::S3Client;
 use super::error::S3Error;
 use super::error_kind::S3ErrorKind;
+use super::object;
 
 /// Upload that has begun and is neither completed nor aborted.
 #[derive(Clone, Debug)]

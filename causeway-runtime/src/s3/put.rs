@@ -7,6 +7,7 @@ use causeway_core::lease::{ETag, WritePrecondition};
 use super::client::S3Client;
 use super::error::S3Error;
 use super::error_kind::S3ErrorKind;
+use super::object;
 
 impl S3Client {
     /// Writes an object if `condition` holds, and returns its `ETag`.
