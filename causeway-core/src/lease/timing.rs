@@ -97,7 +97,13 @@ pub enum TimingError {
     /// A time is zero.
     #[error("`{0}` must be more than zero")]
     Zero(&'static str),
+    /// A time is longer than a day.
+    #[error("`{0}` must be at most a day")]
+    TooLong(&'static str),
 }
+
+/// Maximum of each time: a day without a failover is none.
+const MAX_TIME: Duration = Duration::from_hours(24);
 
 impl LeaseTiming {
     /// Checks that two leases cannot overlap, and that a healthy primary does not stop.
@@ -113,6 +119,16 @@ impl LeaseTiming {
         ];
         if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
             return Err(TimingError::Zero(name));
+        }
+        let others = [
+            ("stop-deadline-secs", self.stop_deadline),
+            ("kill-deadline-secs", self.kill_deadline),
+            ("lease-duration-secs", self.lease_duration),
+        ];
+        let mut all = times.iter().chain(&others);
+        // Sums of times do not overflow below.
+        if let Some((name, _)) = all.find(|(_, time)| *time > MAX_TIME) {
+            return Err(TimingError::TooLong(name));
         }
 
         let slow = 1.0 + f64::from(MAX_CLOCK_DRIFT_PPM) / 1e6;
@@ -191,6 +207,15 @@ mod tests {
         };
         let message = short.checked().unwrap_err().to_string();
         assert!(message.contains("`lease-duration-secs` is 9s"), "{message}");
+
+        let endless = LeaseTiming {
+            kill_deadline: Duration::MAX,
+            ..LeaseTiming::default()
+        };
+        assert_eq!(
+            endless.checked(),
+            Err(TimingError::TooLong("kill-deadline-secs"))
+        );
 
         let early = LeaseTiming {
             stop_deadline: millis(5000),

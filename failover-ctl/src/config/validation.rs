@@ -289,3 +289,30 @@ impl LeaseSettings {
         Ok(timing.checked()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damage::damaged_text;
+
+    const EXAMPLE: &str = include_str!("../../../docs/examples/failover-ctl.toml");
+
+    #[test]
+    fn documented_example_then_accepted() {
+        Settings::check(toml::from_str(EXAMPLE).unwrap()).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_settings_then_no_panic(text in damaged_text(&EXAMPLE.replace("#lease", "lease"))) {
+            if let Ok(written) = toml::from_str(&text)
+                && let Ok(settings) = Settings::check(written)
+            {
+                let nodes = settings.nodes.iter();
+                nodes.for_each(|node| drop(settings.for_agent(node)));
+            }
+        }
+    }
+}
