@@ -203,6 +203,16 @@ fn undamaged_samples_then_parsed() {
     assert!(WalScanner::from_state(SCANNER.as_bytes()).is_some());
 }
 
+/// Zero in place of either would understate the data loss, or the time without progress.
+#[test]
+fn lease_without_a_time_then_rejected() {
+    for member in [r#", "age_millis": 40"#, r#", "idle_millis": 0"#] {
+        let text = LEASE.replacen(member, "", 1);
+        assert_ne!(text, LEASE, "{member}");
+        assert!(LeaseRecord::parse(text.as_bytes()).is_err(), "{member}");
+    }
+}
+
 proptest! {
     #[test]
     fn damaged_lease_then_no_panic(bytes in damaged(LEASE.as_bytes())) {

@@ -41,13 +41,16 @@ async fn new_bucket_then_filled_only_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn identity_unreadable_then_backfill_refused() {
+async fn identity_unreadable_then_backfill_and_list_refused() {
     let world = pushed(1).await;
     remove(&world, &world.far, 1);
     world.configure(|settings| settings.replace("identity.txt", "missing.txt"));
     let refused = world.run(&["wal", "backfill"]).await;
     refused.fails_with(11, "missing.txt");
     assert!(world.far.keys().is_empty(), "copied without the identity");
+
+    let refused = world.run(&["list"]).await;
+    refused.fails_with(11, "missing.txt");
 }
 
 /// Copying needs no identity, and no operator would see the error of a background process.

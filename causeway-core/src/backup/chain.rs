@@ -160,6 +160,13 @@ mod tests {
         );
     }
 
+    #[test]
+    fn segments_up_to_the_last_address_then_the_list_ends() {
+        let start = Lsn::new(u64::MAX - (20 << 20));
+        let needed = needed_segments(timeline(1), start, Lsn::new(u64::MAX), SIZE);
+        assert_eq!(needed.take(9).count(), 2);
+    }
+
     fn history() -> TimelineHistory {
         let left = Ancestor {
             timeline: timeline(1),

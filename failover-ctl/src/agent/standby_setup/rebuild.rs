@@ -247,3 +247,31 @@ impl StandbySetup {
         Ok(sync_parent(&marker)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_server::Nodes;
+
+    /// An empty layout in its place would lose the links of tablespaces and `pg_wal`.
+    #[test]
+    fn marker_damaged_then_layout_unknown() {
+        let nodes = Nodes::new();
+        let node = nodes.node("b");
+        let setup = node.follower(&nodes.node("a"));
+        fs::create_dir_all(node.state()).unwrap();
+        assert_eq!(setup.marked_layout().unwrap(), DirectoryLayout::default());
+
+        let layout = DirectoryLayout {
+            wal: Some("/wal".into()),
+            ..DirectoryLayout::default()
+        };
+        setup.mark(layout.clone()).unwrap();
+        assert_eq!(setup.marked_layout().unwrap(), layout);
+
+        for damaged in ["", "{}", "{\"layout\":"] {
+            fs::write(setup.host.rewinding_marker(), damaged).unwrap();
+            assert!(setup.marked_layout().is_err(), "{damaged:?}");
+        }
+    }
+}

@@ -224,7 +224,41 @@ fn timeline(number: i32) -> Option<Timeline> {
 
 #[cfg(test)]
 mod tests {
+    use causeway_runtime::shutdown::Tasks;
+
     use super::*;
+    use crate::clients::postgres::{connect, local};
+    use crate::test_server::Nodes;
+
+    /// LSN 0/0 or timeline 1 in their place would misstate the data loss.
+    #[tokio::test]
+    async fn position_or_timeline_null_then_answer_rejected() {
+        let nodes = Nodes::new();
+        let primary = nodes.primary("a");
+        let settings = primary.host().postgres;
+        let client = connect(&local(&settings, "test"), &Tasks::new()).await;
+        let client = client.unwrap();
+        for (columns, missing) in [
+            ("false as in_recovery, null::text as flushed", "flushed"),
+            (
+                "true as in_recovery, null::text as received, null::text as replayed",
+                "replayed",
+            ),
+            (
+                "true as in_recovery, null::text as received, '0/1'::text as replayed, \
+                 null::int as receiving_timeline, 0 as recovered_timeline",
+                "recovered_timeline",
+            ),
+        ] {
+            let row = client.query_one(&format!("select {columns}"), &[]).await;
+            let rejected = AnswerReader::new(&settings).read(&row.unwrap());
+            assert!(
+                matches!(rejected, Err(AnswerError::Missing(column)) if column == missing),
+                "{missing}: {:?}",
+                rejected.err()
+            );
+        }
+    }
 
     #[test]
     fn position_missing_or_malformed_then_rejected() {
