@@ -56,12 +56,14 @@ impl WalArchive<'_> {
     ) -> Result<Option<TimelineHistory>, Error> {
         let directory = directory_of(&request.path);
         let Some(target) = request.target_timeline else {
-            return Ok(newest_branch(directory, segment.timeline));
+            let branch = newest_branch(directory, segment.timeline);
+            return branch.map_err(Error::io("read", directory));
         };
         if target == Timeline::FIRST {
             return Ok(Some(TimelineHistory::new(target, Vec::new())));
         }
-        let lineage = match read_local_history(directory, target) {
+        let local = read_local_history(directory, target);
+        let lineage = match local.map_err(Error::io("read", directory))? {
             Some(lineage) => lineage,
             None => TimelineHistory::new(target, self.ancestors(identity, target).await?),
         };
@@ -71,29 +73,35 @@ impl WalArchive<'_> {
 
 /// Returns the lineage of a timeline from its history in `pg_wal`, where PostgreSQL keeps that of
 /// the timeline that it follows (`readTimeLineHistory` in `src/backend/access/transam/timeline.c`).
-fn read_local_history(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
+///
+/// An unreadable history is an error: without it, the server would replay WAL past a fork.
+fn read_local_history(directory: &Path, timeline: Timeline) -> io::Result<Option<TimelineHistory>> {
     let name = WalFileName::History(timeline).to_string();
-    let text = fs::read_to_string(directory.join(name)).ok()?;
-    let ancestors = parse_history(&text).ok()?;
-    (!ancestors.is_empty()).then(|| TimelineHistory::new(timeline, ancestors))
+    let text = match fs::read(directory.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let ancestors = parse_history(&String::from_utf8_lossy(&text)).unwrap_or(Vec::new());
+    Ok((!ancestors.is_empty()).then(|| TimelineHistory::new(timeline, ancestors)))
 }
 
 /// Returns the lineage of the newest timeline in `pg_wal` that descends from `timeline`.
-fn newest_branch(directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
-    let entries = fs::read_dir(directory).ok()?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut newer: Vec<Timeline> = names
-        .filter_map(|name| match name.parse() {
-            Ok(WalFileName::History(newer)) if newer > timeline => Some(newer),
-            _ => None,
-        })
-        .collect();
+fn newest_branch(directory: &Path, timeline: Timeline) -> io::Result<Option<TimelineHistory>> {
+    let mut newer = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        match entry?.file_name().to_str().map(str::parse) {
+            Some(Ok(WalFileName::History(found))) if found > timeline => newer.push(found),
+            Some(_) | None => {}
+        }
+    }
     newer.sort_unstable();
-    let mut lineages = newer
-        .into_iter()
-        .rev()
-        .filter_map(|newer| read_local_history(directory, newer));
-    lineages.find(|lineage| lineage.left_at(timeline).is_some())
+    for newer in newer.into_iter().rev() {
+        let lineage = read_local_history(directory, newer)?;
+        if let Some(lineage) = lineage.filter(|lineage| lineage.left_at(timeline).is_some()) {
+            return Ok(Some(lineage));
+        }
+    }
+    Ok(None)
 }
 
 /// Overwrites a segment with zeros, which end the WAL, from `left_at` on.
@@ -113,7 +121,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let pg_wal = directory.path();
         let one = Timeline::FIRST;
-        assert!(newest_branch(pg_wal, one).is_none());
+        assert!(newest_branch(pg_wal, one).unwrap().is_none());
 
         let write = |name: &str, text: &str| fs::write(pg_wal.join(name), text).unwrap();
         write(
@@ -129,11 +137,16 @@ mod tests {
             "# Reserved by failover-ctl: this timeline was never written.\n",
         );
         write("00000005.history", "this is no history\n");
-        let found = newest_branch(pg_wal, one).unwrap();
+        let found = newest_branch(pg_wal, one).unwrap().unwrap();
         assert_eq!(found.timeline().get(), 3);
         assert_eq!(found.left_at(one), Some(Lsn::new(0x60_0000)));
         let two = Timeline::new(2).unwrap();
-        assert!(newest_branch(pg_wal, two).is_none());
+        assert!(newest_branch(pg_wal, two).unwrap().is_none());
+
+        // Not an older branch, past whose fork the server would replay.
+        fs::create_dir(pg_wal.join("00000006.history")).unwrap();
+        assert!(newest_branch(pg_wal, one).is_err());
+        assert!(newest_branch(&pg_wal.join("none"), one).is_err());
     }
 
     #[test]
