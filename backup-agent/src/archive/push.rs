@@ -99,7 +99,7 @@ impl WalArchive<'_> {
         let lineage = TimelineHistory::new(timeline, ancestors);
         let directory = path.parent().unwrap_or(Path::new("."));
         let here = segments_in(directory)?;
-        let Some(size) = segment_size(directory, &here, self.system_id) else {
+        let Some(size) = segment_size(directory, &here, self.system_id)? else {
             return Ok(());
         };
         for wanted in segments_before_forks(&here, &lineage, size) {
@@ -183,10 +183,43 @@ fn segments_in(directory: &Path) -> Result<Vec<SegmentName>, Error> {
     Ok(segments)
 }
 
-/// Returns the size of the segments in `directory`, from the first readable one.
-fn segment_size(directory: &Path, names: &[SegmentName], system_id: u64) -> Option<SegmentSize> {
-    names.iter().find_map(|name| {
+/// Returns the size of the segments in `directory`, from the first one that is written.
+///
+/// An unreadable one is an error: without a size, no segment before a fork is archived.
+fn segment_size(
+    directory: &Path,
+    names: &[SegmentName],
+    system_id: u64,
+) -> Result<Option<SegmentSize>, Error> {
+    for name in names {
         let path = directory.join(name.to_string());
-        WalFile::open(&path, system_id).ok()?.segment_size()
-    })
+        match WalFile::open(&path, system_id) {
+            Ok(file) if file.segment_size().is_some() => return Ok(file.segment_size()),
+            Ok(_) | Err(Error::WalFileRejected { .. }) => {}
+            // PostgreSQL may have recycled it meanwhile.
+            Err(Error::Io { .. }) if !path.exists() => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_unreadable_then_size_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["000000010000000000000001", "000000010000000000000002"];
+        let names = names.map(|name| match name.parse().unwrap() {
+            WalFileName::Segment(segment) => segment,
+            other => panic!("{other:?} is a segment"),
+        });
+        std::fs::write(directory.path().join(names[0].to_string()), "recycled").unwrap();
+        assert_eq!(segment_size(directory.path(), &names, 1).unwrap(), None);
+
+        std::fs::create_dir(directory.path().join(names[1].to_string())).unwrap();
+        assert!(segment_size(directory.path(), &names, 1).is_err());
+    }
 }
