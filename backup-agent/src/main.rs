@@ -7,6 +7,9 @@ mod cli;
 mod command;
 mod config;
 mod control_file;
+#[cfg(test)]
+#[path = "../../causeway-core/tests/damage/mod.rs"]
+mod damage;
 mod display;
 mod encryption;
 mod error;

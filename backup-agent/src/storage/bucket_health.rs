@@ -127,7 +127,10 @@ impl BucketHealth {
 
     /// Returns whether any object is recorded as missing in the bucket.
     pub(crate) fn has_missing(&self, bucket: &str) -> bool {
-        fs::read_dir(self.lacking(bucket)).is_ok_and(|mut notes| notes.next().is_some())
+        match fs::read_dir(self.lacking(bucket)) {
+            Ok(mut notes) => notes.next().is_some(),
+            Err(error) => !is_absent(&error),
+        }
     }
 
     /// Returns whether any WAL is recorded as missing in the bucket.
@@ -146,8 +149,14 @@ impl BucketHealth {
         most: usize,
         except: &BTreeSet<String>,
     ) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.lacking(bucket)) else {
-            return Vec::new();
+        let entries = match fs::read_dir(self.lacking(bucket)) {
+            Ok(entries) => entries,
+            Err(error) => {
+                if !is_absent(&error) {
+                    warn!(bucket, %error, "records of missing objects not read");
+                }
+                return Vec::new();
+            }
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let names = names.filter(|name| NotedKind::of(name) == kind);
@@ -289,6 +298,13 @@ impl BucketHealth {
     }
 }
 
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
 fn now() -> i64 {
     Timestamp::now().as_second()
 }
@@ -321,58 +337,4 @@ fn remove(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn noted_then_kept_until_filled() {
-        let directory = tempfile::tempdir().unwrap();
-        let metrics = directory.path().join("backup.prom");
-        let health = BucketHealth::new(
-            &directory.path().join("state"),
-            Some(&metrics),
-            vec!["a".to_owned(), "b".to_owned()],
-        );
-        assert!(!health.is_avoided("a") && !health.has_missing("a"));
-
-        health.avoid("a");
-        health.record_missing("a", "main/1/wal/2");
-        health.record_missing("a", "main/1/wal/1");
-        health.record_missing("a", "main/1/wal/1");
-        health.stored("b", StoredKind::Wal);
-        assert!(health.is_avoided("a") && !health.is_avoided("b"));
-        assert_eq!(
-            health.notes("a", NotedKind::Wal, 9, &BTreeSet::new()),
-            ["main/1/wal/1", "main/1/wal/2"]
-        );
-        let report = health.report();
-        assert_eq!(report.buckets["a"].lacking_files, 2);
-        assert!(report.buckets["a"].lacking_since.is_some());
-        assert!(report.buckets["b"].last_wal_stored_at.is_some());
-        let text = fs::read_to_string(&metrics).unwrap();
-        assert!(
-            text.contains("backup_bucket_lacking_files{bucket=\"a\"} 2"),
-            "{text}"
-        );
-
-        health.answered("a");
-        health.filled("a", "main/1/wal/1");
-        health.filled("a", "main/1/wal/2");
-        assert!(!health.is_avoided("a") && !health.has_missing("a"));
-        assert_eq!(health.report().buckets["a"], BucketRecord::default());
-    }
-
-    /// A full or read-only disk loses the records and never fails the push.
-    #[test]
-    fn directory_not_writable_then_nothing_fails() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("state");
-        fs::write(&file, "").unwrap();
-        let health = BucketHealth::new(&file, None, vec!["a".to_owned()]);
-
-        health.record_missing("a", "main/1/wal/1");
-        health.stored("a", StoredKind::Wal);
-
-        assert!(health.check().is_err() && !health.has_missing("a"));
-    }
-}
+mod tests;
