@@ -21,7 +21,7 @@ use crate::error::Error;
 /// Maximum time of a start. PostgreSQL writes its start time to `postmaster.pid` when the process
 /// begins, and to `pg_postmaster_start_time()` when its shared memory exists, which takes a while
 /// if it is large.
-const MAX_START_SECS: i64 = 300;
+const MAX_START_SECS: u64 = 300;
 
 /// Interval of checking the files that the server writes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -103,10 +103,7 @@ impl Session {
                 return Ok(Some(why));
             }
         };
-        // The lines are listed in `src/include/utils/pidfile.h`.
-        let line = |number: usize| text.lines().nth(number).map(str::trim);
-        let there = line(2).and_then(|started_at| started_at.parse::<i64>().ok());
-        let Some((there, port_there)) = there.zip(line(3)) else {
+        let Some((there, port_there)) = parse_start(&text) else {
             let why = "`postmaster.pid` there has no start time or no port".to_owned();
             return Ok(Some(why));
         };
@@ -114,10 +111,10 @@ impl Session {
                    current_setting('port')";
         let row = self.client().query_one(sql, &[]).await?;
         let (began, port): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-        if (began - there).abs() > MAX_START_SECS || port_there != port {
+        if began.abs_diff(there) > MAX_START_SECS || port_there != port {
             let why = format!(
                 "another server was started there, on port {port_there}, {} s before this one, on port {port}",
-                began - there
+                began.saturating_sub(there)
             );
             return Ok(Some(why));
         }
@@ -198,4 +195,39 @@ fn checkpoint_of(control: &ControlFileData) -> (String, String, i64, i64) {
         i64::from(control.timeline),
         control.checkpoint_time,
     )
+}
+
+/// Returns the start time and the port in `postmaster.pid`, whose lines are listed in
+/// `src/include/utils/pidfile.h`.
+fn parse_start(text: &str) -> Option<(i64, &str)> {
+    let line = |number: usize| text.lines().nth(number).map(str::trim);
+    Some((line(2)?.parse().ok()?, line(3)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damage::damaged_text;
+
+    #[test]
+    fn start_time_or_port_missing_then_none() {
+        assert_eq!(parse_start("1\n/data\n17\n5432\n"), Some((17, "5432")));
+        // Not a start at second 0 or a port of no characters.
+        for missing in ["", "1\n/data\n17\n", "1\n/data\n\n5432\n"] {
+            assert_eq!(parse_start(missing), None, "{missing:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_postmaster_pid_then_no_panic(
+            text in damaged_text("4711\n/data\n1700000000\n5432\n/run\n*\n"), began: i64,
+        ) {
+            if let Some((there, _)) = parse_start(&text) {
+                prop_assert_eq!(began.abs_diff(there) == 0, began.saturating_sub(there) == 0);
+            }
+        }
+    }
 }
