@@ -246,7 +246,10 @@ fn within<T: TryFrom<i64>>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged_text;
     use crate::encryption::keys::generate_key_pair;
 
     #[test]
@@ -314,6 +317,13 @@ mod tests {
             refused,
             BackupConfigError::Recipients(KeyError::PrivateKey)
         ));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_settings_then_no_panic(text in damaged_text(&example())) {
+            read(&text).ok();
+        }
     }
 
     fn example() -> String {

@@ -74,18 +74,19 @@ pub(crate) fn system_id(data_directory: &Path) -> Result<u64, Error> {
 pub(crate) fn segment_size(directory: &Path) -> Result<SegmentSize, Error> {
     let path = directory.join(CONTROL_FILE);
     let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    parse_segment_size(&bytes).ok_or_else(|| Error::DataDirectory {
+        path: directory.to_owned(),
+        why: "`global/pg_control` has no valid size of WAL segments".to_owned(),
+    })
+}
+
+fn parse_segment_size(bytes: &[u8]) -> Option<SegmentSize> {
     let format = 1_234_567.0_f64.to_le_bytes();
     let at = bytes
         .windows(format.len())
         .position(|window| window == format);
-    let size = at
-        .and_then(|at| bytes.get(at + 20..at + 24)?.try_into().ok())
-        .map(u32::from_le_bytes)
-        .and_then(|size| SegmentSize::new(u64::from(size)));
-    size.ok_or_else(|| Error::DataDirectory {
-        path: directory.to_owned(),
-        why: "`global/pg_control` has no valid size of WAL segments".to_owned(),
-    })
+    let size = bytes.get(at? + 20..)?.first_chunk().copied();
+    SegmentSize::new(u32::from_le_bytes(size?).into())
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
@@ -114,7 +115,28 @@ pub(crate) fn data_directory(config: &Config) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged;
+
+    fn sample() -> Vec<u8> {
+        let mut bytes = vec![0; 300];
+        bytes[8..12].copy_from_slice(&1300_u32.to_le_bytes());
+        bytes[208..216].copy_from_slice(&1_234_567.0_f64.to_le_bytes());
+        bytes[228..232].copy_from_slice(&(64_u32 << 20).to_le_bytes());
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_control_file_then_no_panic(bytes in damaged(&sample())) {
+            if let Some(control) = ControlFileData::parse(&bytes) {
+                prop_assert!(bytes.len() >= 112, "{control:?}");
+            }
+            parse_segment_size(&bytes);
+        }
+    }
 
     #[test]
     fn control_file_then_system_id_and_other_files_refused() {

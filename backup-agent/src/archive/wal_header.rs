@@ -173,6 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::damage::{damaged, damaged_text};
 
     const OURS: u64 = 7_312_345_678_901_234_567;
     const NAME: &str = "00000002000000000000000A";
@@ -195,8 +196,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_segment_header_then_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            SegmentHeader::read(&bytes).ok();
+        fn damaged_segment_header_then_no_panic(
+            start in damaged(&segment(1, 0xA00_0000, OURS)[..64]), name in damaged_text(NAME),
+            history in damaged_text("1\t0/A800000\tno reason\n"),
+        ) {
+            if let Ok(name) = name.parse() {
+                check(name, &start, 16 << 20, OURS, |_| Some(history)).ok();
+            }
         }
     }
 

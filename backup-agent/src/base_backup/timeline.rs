@@ -63,7 +63,19 @@ pub(super) fn timeline_of_label(label: &str) -> anyhow::Result<Timeline> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged_text;
+
+    proptest! {
+        #[test]
+        fn damaged_backup_label_then_no_panic(label in damaged_text(LABEL)) {
+            if let Ok(timeline) = of_label(&label) {
+                prop_assert!(label.contains(&timeline.to_string()), "{timeline}");
+            }
+        }
+    }
 
     const LABEL: &str = "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\n\
                          BACKUP FROM: standby\nSTART TIMELINE: 1\n";

@@ -147,3 +147,29 @@ pub(crate) fn generate_key_pair() -> KeyPair {
         recipient,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::damage::damaged_text;
+
+    proptest! {
+        /// A damaged identity file or recipient is rejected, and its text is not in the error.
+        #[test]
+        fn damaged_key_then_no_panic(
+            identity in damaged_text(generate_key_pair().identity_file.reveal()),
+            recipient in damaged_text(&generate_key_pair().recipient),
+        ) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &identity).unwrap();
+            if let Err(error) = Identity::from_file(file.path()) {
+                let shown = format!("{error} {error:?}");
+                let mut keys = identity.lines().filter(|line| line.starts_with("AGE-") && line.len() > 20);
+                prop_assert!(keys.all(|key| !shown.contains(key)), "{shown}");
+            }
+            Recipients::parse(&[recipient]).ok();
+        }
+    }
+}

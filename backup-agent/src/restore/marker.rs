@@ -194,7 +194,30 @@ fn is_free(directory: &Path, allowed: &[&str]) -> Result<bool, Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged;
+
+    proptest! {
+        /// A damaged marker beside files is never resumed as another restore.
+        #[test]
+        fn damaged_marker_then_no_panic(text in damaged(sample().as_bytes())) {
+            let root = tempfile::tempdir().unwrap();
+            fs::write(root.path().join("x"), "").unwrap();
+            fs::write(root.path().join(MARKER), &text).unwrap();
+            if let Ok(Some(marker)) = Marker::find(root.path()) {
+                let written = serde_json::to_vec(&marker).unwrap();
+                prop_assert_eq!(serde_json::from_slice::<Marker>(&written).unwrap(), marker);
+            }
+        }
+    }
+
+    fn sample() -> String {
+        let backup = "20261120T201500Z-5f3a9c01".parse().unwrap();
+        let tablespaces = vec![("pg_tblspc/16400".to_owned(), "/space".into())];
+        serde_json::to_string(&Marker::new(7, backup, tablespaces)).unwrap()
+    }
 
     #[test]
     fn started_directory_then_resumed_only_by_its_own_restore() {

@@ -97,7 +97,25 @@ pub(crate) fn wal_file_name(key: &str) -> Option<WalFileName> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged_text;
+
+    proptest! {
+        /// A key that names a WAL file has exactly the name of that file as its last part.
+        #[test]
+        fn damaged_object_key_then_no_panic(
+            key in damaged_text("main/7312345678901234567/wal/00000002/00000002000000000000000B.partial"),
+        ) {
+            if let Some(name) = wal_file_name(&key) {
+                let last = name.to_string();
+                prop_assert_eq!(key.rsplit('/').next(), Some(last.as_str()));
+                let object_keys = ObjectKeys::new(&"main".parse().unwrap(), 1);
+                prop_assert_eq!(wal_file_name(&object_keys.wal_file(name)), Some(name));
+            }
+        }
+    }
 
     #[test]
     fn object_then_key_as_documented() {

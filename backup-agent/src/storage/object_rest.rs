@@ -79,7 +79,29 @@ fn parse(range: &str) -> Option<(u64, Option<u64>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged_text;
+
+    proptest! {
+        /// The bytes before the requested position are never more than the position.
+        #[test]
+        fn damaged_content_range_then_no_panic(
+            range in damaged_text("bytes 100-199/200"), etag in damaged_text("W/\"1\""), from: u64, length: i64,
+        ) {
+            let version = ObjectVersion::new(Some("\"1\""), Some(200));
+            let answer = AnsweredRest {
+                etag: Some(&etag),
+                content_range: Some(&range),
+                content_length: Some(length),
+            };
+            if let Ok(rest) = version.rest(from, &answer) {
+                prop_assert!(rest.repeated_bytes <= from, "{rest:?}");
+                prop_assert_eq!(rest.total_bytes, Some(200));
+            }
+        }
+    }
 
     #[test]
     fn content_range_of_any_service_then_offset_parsed() {

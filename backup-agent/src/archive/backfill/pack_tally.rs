@@ -95,7 +95,10 @@ pub(crate) async fn tally(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::damage::damaged_text;
 
     #[test]
     fn every_pack_present_then_later_keys_ignored() {
@@ -128,6 +131,15 @@ mod tests {
         assert_eq!(number("main/1/backup/x/pack/12"), None);
         assert_eq!(number("main/1/backup/x/pack/+0000012"), None);
         assert_eq!(number("main/1/backup/x/manifest"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_pack_key_then_no_panic(key in damaged_text("main/1/backup/x/pack/00000012")) {
+            if let Some(number) = pack_number(&key) {
+                prop_assert!(key.ends_with(&format!("/pack/{number:08}")), "{key}: {number}");
+            }
+        }
     }
 
     fn tally_of(stored_bytes: u64, packs: &[(u32, u64)]) -> PackTally {
