@@ -6,4 +6,7 @@
 )]
 
 mod birthday;
+#[path = "../../../causeway-core/tests/damage/mod.rs"]
+mod damage;
+mod parsers;
 mod settings;
