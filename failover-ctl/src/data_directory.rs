@@ -16,6 +16,8 @@ use causeway_core::{Lsn, Timeline};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
+use crate::durable_file::write_private;
+
 /// First members of `ControlFileData` (`src/include/catalog/pg_control.h`), whose offsets are the same in PostgreSQL 13
 /// to 18: `system_identifier` at 0, `state` at 16, `checkPoint` at 32, `checkPointCopy.ThisTimeLineID` at 48,
 /// `minRecoveryPoint` at 136 and its timeline at 144, and from 180 on the settings below which a standby does not
@@ -165,7 +167,8 @@ pub(crate) fn include_config(data: &Path, config_file: &Path) -> io::Result<()> 
     if fs::read_to_string(&inner).is_ok_and(|stored| stored == wanted) {
         return Ok(());
     }
-    fs::write(inner, wanted)
+    // A power loss must not leave it empty: a server that is started by hand would run without the guard.
+    write_private(&inner, &wanted).map_err(io::Error::other)
 }
 
 /// Returns the postmaster in `postmaster.pid`, if it runs and works in this directory. A single-user server, as started

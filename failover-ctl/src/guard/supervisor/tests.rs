@@ -1,6 +1,8 @@
 //! The guard's loop with real files, sockets and processes. The postmaster that it starts exits at once, because in a
 //! unit test `/proc/self/exe` is the test itself.
 
+mod faults;
+
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
@@ -8,7 +10,8 @@ use causeway_core::guard::{DeadlineError, GuardDeadline};
 use causeway_core::{Epoch, Timeline};
 
 use super::*;
-use crate::protocol::guard::SupervisorCommand;
+use crate::data_directory::timeline_history;
+use crate::protocol::guard::{NO_STANDBY, SupervisorCommand};
 use crate::test_server::{Nodes, TestNode};
 
 const EPOCH: Epoch = Epoch::new(3);
