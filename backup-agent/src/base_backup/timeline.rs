@@ -71,7 +71,7 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_backup_label_then_no_panic(label in damaged_text(LABEL)) {
-            if let Ok(timeline) = of_label(&label) {
+            if let Ok(timeline) = timeline_of_label(&label) {
                 prop_assert!(label.contains(&timeline.to_string()), "{timeline}");
             }
         }

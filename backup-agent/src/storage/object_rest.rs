@@ -88,7 +88,7 @@ mod tests {
         /// The bytes before the requested position are never more than the position.
         #[test]
         fn damaged_content_range_then_no_panic(
-            range in damaged_text("bytes 100-199/200"), etag in damaged_text("W/\"1\""), from: u64, length: i64,
+            range in damaged_text("bytes 100-199/200"), etag in damaged_text("W/\"1\""), from: u64, length: u64,
         ) {
             let version = ObjectVersion::new(Some("\"1\""), Some(200));
             let answer = AnsweredRest {

@@ -40,6 +40,8 @@ impl S3Client {
             }
             _ => error,
         })?;
-        object::non_empty(written.e_tag).map(ETag).ok_or_else(S3Error::missing_etag)
+        object::non_empty(written.e_tag)
+            .map(ETag)
+            .ok_or_else(S3Error::missing_etag)
     }
 }
