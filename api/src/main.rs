@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use api::config::Config;
 use api::healthcheck;
 use api::store::SchemaError;
-use causeway_runtime::reference;
+use causeway_runtime::reference::Reference;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat, chain};
 use clap::{CommandFactory as _, Parser as _};
@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
         }
         Command::Healthcheck { ready } => is_healthy(ready).await,
         Command::Reference { directory } => {
-            let written = reference::write(Cli::command(), &directory);
+            let written = Reference::new(Cli::command()).write(&directory);
             written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
         }
     }

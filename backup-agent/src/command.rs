@@ -7,7 +7,7 @@ mod list;
 mod restore;
 mod wal;
 
-use causeway_runtime::reference;
+use causeway_runtime::reference::Reference;
 use clap::CommandFactory as _;
 use tokio::runtime::{Builder, Runtime};
 
@@ -26,7 +26,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
         Command::Keygen(args) => keygen::run(&args),
         Command::Reference { directory } => {
-            reference::write(Cli::command(), &directory).map_err(Error::io("write", &directory))
+            let written = Reference::new(Cli::command()).write(&directory);
+            written.map_err(Error::io("write", &directory))
         }
     }
 }

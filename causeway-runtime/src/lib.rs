@@ -6,8 +6,11 @@ pub mod aws;
 pub mod byte_size;
 pub mod clock;
 pub mod config;
+pub mod exit_codes;
 pub mod health;
 pub mod http_client;
+
+pub mod metrics;
 pub mod poll;
 pub mod postgres;
 pub mod reference;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use native_tls::{Certificate, Protocol, TlsConnector};
 use postgres_native_tls::{TlsStream, set_postgresql_alpn};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time;
 use tokio_postgres::config::SslMode as Wire;
@@ -21,7 +22,9 @@ use tracing::debug;
 use crate::shutdown::Tasks;
 
 /// TLS mode of a connection: libpq's `sslmode`, without `allow`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
     /// No TLS; for a Unix socket.

@@ -26,7 +26,7 @@ mod tool_exec;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use causeway_runtime::reference;
+use causeway_runtime::reference::Reference;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::{CommandFactory as _, Parser as _};
 
@@ -70,7 +70,8 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         });
     }
     if let Command::Reference { directory } = &cli.command {
-        reference::write(Cli::command(), directory).context("could not write the reference")?;
+        let written = Reference::new(Cli::command()).write(directory);
+        written.context("could not write the reference")?;
         return Ok(ExitCode::SUCCESS);
     }
     let is_daemon = matches!(cli.command, Command::Agent { .. } | Command::Guard);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use causeway_runtime::reference;
+use causeway_runtime::reference::Reference;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::{CommandFactory as _, Parser as _};
@@ -80,7 +80,7 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Chaos(chaos) => return run_chaos(&cli.lab, chaos, &progress).await,
         Command::S3(s3) => return serve_s3(s3).await,
         Command::Reference { directory } => {
-            reference::write(Cli::command(), directory)?;
+            Reference::new(Cli::command()).write(directory)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::BackupFaults(arguments) => return run_backup_faults(arguments, &progress).await,
