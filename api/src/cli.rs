@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use api::config::declarations;
+use causeway_runtime::reference::environment_help;
 use clap::{Parser, Subcommand};
 
 /// HTTP service of the platform. Its settings are environment variables, which `--help` lists.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = api::config::help())]
+#[command(version, after_long_help = environment_help(&declarations()))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

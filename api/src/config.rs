@@ -8,6 +8,7 @@ mod http;
 mod services;
 mod values;
 
+use causeway_runtime::reference::environment_page;
 use causeway_runtime::telemetry::LogFormat;
 use clap::{Args, Command};
 use tracing::level_filters::LevelFilter;
@@ -130,25 +131,37 @@ pub fn declarations() -> Command {
     RedisConfig::augment_args(Config::augment_args(Command::new("settings")))
 }
 
-/// Returns the settings as `--help` prints them.
-pub fn help() -> String {
-    let settings = declarations();
-    let shown = settings
-        .get_arguments()
-        .filter(|setting| !setting.is_hide_set());
-    let lines = shown.map(|setting| {
-        let names = setting.get_long_and_visible_aliases();
-        let names = names.map_or(String::new(), |names| names.join(", "));
-        let default = setting.get_default_values().first();
-        let default = default.map_or(String::new(), |value| {
-            format!(" [default: {}]", value.display())
-        });
-        let text = setting
-            .get_help()
-            .map_or(String::new(), ToString::to_string);
-        format!("\n  {names}{default}\n      {text}\n")
-    });
-    format!("Environment variables:\n{}", lines.collect::<String>())
+/// Texts of the reference above the tables, by their headings.
+const NOTES: [(&str, &str); 7] = [
+    (
+        "",
+        "Environment variables, read once at the start. A blank value is none.
+A value that cannot be right ends the program with exit code 2; the log names the variable, the cause and the remedy.
+Of several names of one setting, the first that is set is used, and a warning names those that differ, without their values.
+Each name of a secret can be followed by `_FILE`, and then names a file that holds it, which keeps it out of the environment; a blank file is none, with a warning.
+
+Times are written `5`, `0.5`, `5s`, `500ms` or `1m`, at most a day.
+Flags are `true` or `false` (also `1`/`0`, `yes`/`no`, `on`/`off`).",
+    ),
+    ("HTTP", "[Limits](../concepts/api-limits.md) describes load shedding above the limits."),
+    (
+        "Database",
+        "[The primary](../concepts/api-primary.md) describes the search among several servers.
+The service needs the rights of the role *service* of [roles.sql](../../api/roles.sql), and `api migrate` those of *owner*.",
+    ),
+    ("Cache", "Optional: it needs `REDIS_URL` or `REDIS_HOST`. [The user cache](../concepts/api-cache.md) describes the requirements on Redis."),
+    ("Services", "[The HTTP API](http-api.md) describes the responses."),
+    ("/hello", "`API_FAKE_TODAY` fixes the day, for tests; without `API_TEST_CLOCK=1` it is ignored with a warning."),
+    (
+        "Logs",
+        "`info` logs each rejected request, and each with an `X-Request-Id` or `traceparent` of its client; `debug` logs every request.
+A 5xx is a warning, except of a failed probe. The `traceparent` of a request is continued in its response, in problems and in the log; spans are not exported.",
+    ),
+];
+
+/// Returns the reference of the settings.
+pub fn reference() -> String {
+    environment_page("the API", "`api/src/config/`", &declarations(), &NOTES)
 }
 
 /// Accepts a filter that names levels. A word alone that is none would be taken for the name of a

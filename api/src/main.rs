@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use api::config::Config;
 use api::healthcheck;
+use api::metrics::Metrics;
 use api::store::SchemaError;
+use causeway_runtime::declare_exit_codes;
 use causeway_runtime::reference::Reference;
 use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat, chain};
@@ -16,8 +18,20 @@ use tracing::{error, warn};
 
 use crate::cli::{Cli, Command};
 
-/// The settings are not usable; nothing was started.
-const UNUSABLE_SETTINGS: u8 = 2;
+declare_exit_codes! {
+    /// `api` and `api serve` run until SIGTERM or SIGINT, and then end with 0.
+    /// `api migrate` ends with 0 when the schema is up to date. Declared in `api/src/main.rs`.
+    enum ApiExitCode {
+        Failed = 1,
+            "The API could not start, or had to stop: an address is in use, the database was unavailable for \
+             `DB_STARTUP_TIMEOUT`, or the schema cannot be migrated. `api healthcheck`: no successful response \
+             within 3 s",
+            "The log names the cause, or has the request and the response";
+        UnusableSettings = 2,
+            "The settings or the command line are invalid; nothing was started",
+            "The log names the variable, the cause and the remedy";
+    }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -28,8 +42,11 @@ async fn main() -> ExitCode {
         }
         Command::Healthcheck { ready } => is_healthy(ready).await,
         Command::Reference { directory } => {
-            let written = Reference::new(Cli::command()).write(&directory);
-            written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+            let reference = Reference::new(Cli::command()).settings(api::config::reference());
+            let reference = reference.metrics(&Metrics::DECLARED);
+            let reference = reference.exit_codes(&ApiExitCode::DECLARED);
+            let written = reference.write(&directory);
+            written.map_or(ApiExitCode::Failed.into(), |()| ExitCode::SUCCESS)
         }
     }
 }
@@ -40,7 +57,7 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> E
         Err(error) => {
             log_plainly();
             error!(error = format!("{error:#}"), "settings are not usable");
-            return ExitCode::from(UNUSABLE_SETTINGS);
+            return ApiExitCode::UnusableSettings.into();
         }
     };
     for warning in &config.warnings {
@@ -56,7 +73,7 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> E
     } else {
         error!(error = why, "could not start");
     }
-    ExitCode::FAILURE
+    ApiExitCode::Failed.into()
 }
 
 fn settings() -> anyhow::Result<Config> {
@@ -78,7 +95,7 @@ async fn is_healthy(ready: bool) -> ExitCode {
     };
     log_plainly();
     error!(error = chain(unhealthy.as_ref()), "not healthy");
-    ExitCode::FAILURE
+    ApiExitCode::Failed.into()
 }
 
 /// Logs with the default settings.

@@ -344,29 +344,3 @@ fn company_name_then_valid_header() {
     }
     assert_eq!(company("Bäcker").name, "Bäcker");
 }
-
-/// `docs/reference/settings-api.md` says of each setting what its declaration says.
-#[test]
-fn setting_declared_then_described_in_the_reference() {
-    let reference = include_str!("../../../docs/reference/settings-api.md");
-    let rows = api::config::declarations();
-    let rows = rows
-        .get_arguments()
-        .filter(|setting| !setting.is_hide_set());
-    let rows = rows.map(|setting| {
-        let code = |text: &str| format!("`{text}`");
-        let names = setting.get_long_and_visible_aliases().unwrap();
-        let names: Vec<String> = names.into_iter().map(code).collect();
-        let default = setting.get_default_values().first();
-        let default = default.and_then(|value| value.to_str()).unwrap_or("");
-        let default = if default.is_empty() {
-            "none".to_owned()
-        } else {
-            code(default)
-        };
-        let text = setting.get_help().unwrap();
-        format!("| {} | {default} | {text} |\n", names.join(", "))
-    });
-    let missing: String = rows.filter(|row| !reference.contains(row)).collect();
-    assert!(missing.is_empty(), "add these rows:\n{missing}");
-}
