@@ -1,4 +1,4 @@
-//! Rules for the pages of `docs/`: links, file names, exit codes.
+//! Rules for the pages of `docs/`: links, file names, examples of settings.
 
 use std::path::Path;
 
@@ -14,8 +14,31 @@ pub(super) fn check(root: &Path, files: &[SourceFile], findings: &mut Vec<String
         if file.path.starts_with("docs/runbooks") && !is_kebab_case(file.stem()) {
             findings.push(format!("{} is not in kebab case", file.path));
         }
+        if file.path.starts_with("docs/examples/") {
+            check_example(files, file, findings);
+        }
     }
-    check_exit_codes(files, findings);
+}
+
+/// Checks that the example of a settings file has each key of the reference, set or commented out.
+fn check_example(files: &[SourceFile], example: &SourceFile, findings: &mut Vec<String>) {
+    let reference = format!("docs/reference/settings-{}.md", example.stem());
+    let rows = find(files, &reference).map_or("", |page| page.text.as_str());
+    for row in rows.lines() {
+        let Some((key, _)) = row
+            .strip_prefix("| `")
+            .and_then(|rest| rest.split_once('`'))
+        else {
+            continue;
+        };
+        let is_shown = example.text.lines().any(|line| {
+            let line = line.trim_start_matches('#');
+            line.starts_with(&format!("{key} =")) || line.contains(&format!(".{key}]"))
+        });
+        if !is_shown {
+            findings.push(format!("{} lacks `{key}`", example.path));
+        }
+    }
 }
 
 /// Checks that every relative link leads to a file.
@@ -37,46 +60,6 @@ fn check_links(root: &Path, file: &SourceFile, findings: &mut Vec<String>) {
     }
 }
 
-/// Checks that the reference lists every exit code of the programs that declare theirs.
-fn check_exit_codes(files: &[SourceFile], findings: &mut Vec<String>) {
-    const PAGE: &str = "docs/reference/exit-codes.md";
-    let page = find(files, PAGE).map_or("", |page| page.text.as_str());
-    for program in ["failover-ctl", "backup-agent"] {
-        let heading = format!("\n## {program}\n");
-        let section = page.split(&heading).nth(1).unwrap_or("");
-        let section = section.split("\n## ").next().unwrap_or("");
-        let path = format!("{program}/src/error.rs");
-        let codes = find(files, &path).map_or(Vec::new(), |file| exit_codes(&file.text));
-        if codes.is_empty() {
-            findings.push(format!("{path}: no exit codes found"));
-        }
-        for code in codes {
-            if !section.contains(&format!("| {code} |")) {
-                findings.push(format!("{PAGE} lacks exit code {code} of {program}"));
-            }
-        }
-    }
-}
-
-/// Returns the numbers in the arms of `fn exit_code`.
-fn exit_codes(source: &str) -> Vec<u8> {
-    let body = source
-        .split("fn exit_code")
-        .nth(1)
-        .and_then(|rest| rest.split("\n    }\n").next())
-        .unwrap_or("");
-    body.lines()
-        .filter_map(|line| {
-            line.split("=> ")
-                .nth(1)?
-                .trim_end_matches(',')
-                .trim()
-                .parse()
-                .ok()
-        })
-        .collect()
-}
-
 fn is_kebab_case(stem: &str) -> bool {
     stem.chars()
         .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
@@ -89,23 +72,10 @@ mod tests {
     use super::super::planted::files;
     use super::check;
 
-    const SOURCE: &str =
-        "impl E {\n    fn exit_code() {\nSelf::A => 3,\n    }\n    fn b() {\n=> 4,\n    }\n}";
-    const CODES: &str = "\n## failover-ctl\n| 3 | a |\n## backup-agent\n| 3 | b |";
-
     fn findings(page: &str, text: &str) -> Vec<String> {
-        findings_with_codes(CODES, page, text)
-    }
-
-    fn findings_with_codes(codes: &str, page: &str, text: &str) -> Vec<String> {
-        let files = files([
-            ("failover-ctl/src/error.rs", SOURCE),
-            ("backup-agent/src/error.rs", SOURCE),
-            ("docs/reference/exit-codes.md", codes),
-            (page, text),
-        ]);
         let mut findings = Vec::new();
-        check(Path::new(env!("CARGO_MANIFEST_DIR")), &files, &mut findings);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        check(root, &files([(page, text)]), &mut findings);
         findings
     }
 
@@ -122,20 +92,28 @@ mod tests {
     }
 
     #[test]
+    fn key_missing_in_the_example_then_found() {
+        let files = files([
+            (
+                "docs/reference/settings-a.md",
+                "| `set` |\n| `off` |\n| `table` |\n| `lost` |\n",
+            ),
+            (
+                "docs/examples/a.toml",
+                "set = 1\n#off = 2\n[b.table]\n# lost = 3\n",
+            ),
+        ]);
+        let mut findings = Vec::new();
+        check(Path::new("."), &files, &mut findings);
+        assert_eq!(findings, ["docs/examples/a.toml lacks `lost`"]);
+    }
+
+    #[test]
     fn runbook_in_snake_case_then_found() {
         let found = findings("docs/runbooks/lease_expired.md", "");
         assert_eq!(
             found,
             ["docs/runbooks/lease_expired.md is not in kebab case"]
-        );
-    }
-
-    #[test]
-    fn exit_code_missing_in_its_programs_section_then_found() {
-        let codes = "\n## failover-ctl\n| 3 | a |\n## backup-agent\n| 4 | b |";
-        assert_eq!(
-            findings_with_codes(codes, "a.md", ""),
-            ["docs/reference/exit-codes.md lacks exit code 3 of backup-agent"]
         );
     }
 }
