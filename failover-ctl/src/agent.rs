@@ -10,7 +10,7 @@ pub(crate) mod http;
 pub(crate) mod http_server;
 mod key_exposure;
 mod local_state;
-mod metrics;
+pub(crate) mod metrics;
 mod node_status;
 mod old_lease;
 mod peer_polling;

@@ -10,3 +10,4 @@ pub(crate) use self::error::SettingsError;
 pub(crate) use self::host::{AgentSettings, GuardSettings};
 pub(crate) use self::host::{HostSettings, NodeSettings, PostgresSettings};
 pub(crate) use self::settings::{DEFAULT_PATH, DnsSettings, RejoinPolicy, Settings};
+pub(crate) use self::validation::reference;

@@ -5,6 +5,7 @@ use causeway_core::failover::consent::MissingConsent;
 
 use crate::clients::lease_store::LeaseStoreError;
 use crate::config::SettingsError;
+use crate::exit_code::FailoverExitCode;
 
 /// Error of a command.
 #[derive(Debug, thiserror::Error)]
@@ -136,27 +137,28 @@ impl Error {
     /// Returns the exit code, which is part of the command's interface: a number is never reused. 2 is clap's, for an
     /// invalid command line.
     pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Other(_) => 1,
-            Self::Settings(_) => 3,
-            Self::Store(_) => 10,
-            Self::Foreign(_) => 11,
-            Self::LeaseExists(_) => 12,
-            Self::NoLease(_) => 13,
-            Self::UnknownTarget(_) => 14,
-            Self::AlreadyPrimary(_) | Self::AlreadyTaken { .. } => 15,
-            Self::NotPromotable { .. } => 16,
-            Self::PrimaryHealthy(_) => 17,
-            Self::WouldLose { .. } | Self::WouldLoseRows { .. } => 18,
-            Self::NotFenced { .. } => 19,
-            Self::Busy { .. } => 20,
-            Self::NotConfirmed | Self::ConsentMissing(_) => 21,
-            Self::Unfinished { .. } => 22,
-            Self::NothingToResume | Self::NothingToAbandon => 23,
-            Self::Overtaken { .. } => 24,
-            Self::NotRejoined { .. } => 30,
-            Self::LeaseNotReplaced(_) => 40,
-        }
+        let code = match self {
+            Self::Other(_) => FailoverExitCode::Other,
+            Self::Settings(_) => FailoverExitCode::Settings,
+            Self::Store(_) => FailoverExitCode::LeaseStore,
+            Self::Foreign(_) => FailoverExitCode::LeaseMismatch,
+            Self::LeaseExists(_) => FailoverExitCode::LeaseExists,
+            Self::NoLease(_) => FailoverExitCode::NoLease,
+            Self::UnknownTarget(_) => FailoverExitCode::UnknownTarget,
+            Self::AlreadyPrimary(_) | Self::AlreadyTaken { .. } => FailoverExitCode::AlreadyPrimary,
+            Self::NotPromotable { .. } => FailoverExitCode::NotPromotable,
+            Self::PrimaryHealthy(_) => FailoverExitCode::PrimaryHealthy,
+            Self::WouldLose { .. } | Self::WouldLoseRows { .. } => FailoverExitCode::DataLoss,
+            Self::NotFenced { .. } => FailoverExitCode::NotFenced,
+            Self::Busy { .. } => FailoverExitCode::Busy,
+            Self::NotConfirmed | Self::ConsentMissing(_) => FailoverExitCode::NotConfirmed,
+            Self::Unfinished { .. } => FailoverExitCode::Unfinished,
+            Self::NothingToResume | Self::NothingToAbandon => FailoverExitCode::NoOperation,
+            Self::Overtaken { .. } => FailoverExitCode::Overtaken,
+            Self::NotRejoined { .. } => FailoverExitCode::NotRejoined,
+            Self::LeaseNotReplaced(_) => FailoverExitCode::LeaseNotReplaced,
+        };
+        code as u8
     }
 
     /// Returns the remedy, unless the message contains it.

@@ -11,6 +11,7 @@ mod data_directory;
 mod datagram_socket;
 mod durable_file;
 mod error;
+mod exit_code;
 mod guard;
 mod highest_record;
 mod operator;
@@ -30,9 +31,11 @@ use causeway_runtime::reference::Reference;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::{CommandFactory as _, Parser as _};
 
+use crate::agent::metrics::Metrics;
 use crate::cli::{Cli, Command, PlanCommand};
 use crate::config::Settings;
 use crate::error::Error;
+use crate::exit_code::FailoverExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -70,7 +73,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         });
     }
     if let Command::Reference { directory } = &cli.command {
-        let written = Reference::new(Cli::command()).write(directory);
+        let written = reference().write(directory);
         written.context("could not write the reference")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -115,4 +118,11 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn reference() -> Reference {
+    Reference::new(Cli::command())
+        .settings(config::reference())
+        .metrics(&Metrics::DECLARED)
+        .exit_codes(&FailoverExitCode::DECLARED)
 }

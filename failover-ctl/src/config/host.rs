@@ -5,105 +5,125 @@ use std::path::PathBuf;
 
 use causeway_core::{NodeId, Region};
 use causeway_runtime::postgres::SslMode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// A node, as every other node knows it.
-#[derive(Clone, Debug, Deserialize)]
+/// Every node. Names, `agent` addresses, and pairs of `address` and `port` are unique.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct NodeSettings {
-    /// Its name.
+    /// Name of the node, also its `application_name` and a part of keys.
+    #[schemars(with = "String")]
     pub(crate) name: NodeId,
-    /// Its region.
+    /// AWS region, such as `eu-west-1`.
+    #[schemars(with = "String")]
     pub(crate) region: Region,
-    /// Its availability zone.
+    /// Availability zone, shown to operators and in metric labels.
     pub(crate) zone: String,
-    /// The host name or address of its PostgreSQL.
+    /// Host name or IP address of its PostgreSQL. The writer record points to it: an IP address becomes an
+    /// A or AAAA record, a name a CNAME.
     pub(crate) address: String,
-    /// The port of its PostgreSQL.
+    /// Port of its PostgreSQL.
     #[serde(default = "postgres_port")]
     pub(crate) port: u16,
-    /// Where its agent answers HTTP.
+    /// IP address and port of its agent's HTTP server.
+    #[schemars(extend("format" = "IP:port"))]
     pub(crate) agent: SocketAddr,
-    /// Its EC2 instance, for fencing.
+    /// EC2 instance, for `promote --stop-instance`.
     #[serde(default)]
     pub(crate) instance_id: Option<String>,
 }
 
-/// What a node has and an operator's machine has not.
+/// Settings of a node, which an operator's machine does not have.
 #[derive(Clone, Debug)]
 pub(crate) struct HostSettings {
     /// This node.
     pub(crate) node: NodeSettings,
     /// Its PostgreSQL.
     pub(crate) postgres: PostgresSettings,
-    /// Where guard listens, and what keeps PostgreSQL from starting without it.
+    /// Guard on this host.
     pub(crate) guard: GuardSettings,
-    /// Where the agent keeps what must survive it.
+    /// Agent on this host.
     pub(crate) agent: AgentSettings,
 }
 
-/// This host's PostgreSQL.
-#[derive(Clone, Debug, Deserialize)]
+/// PostgreSQL on this host. A node needs the section, an operator's machine has none. Directories and `config-file` are absolute paths.
+///
+/// `rewind-user` needs, in `database`, what PostgreSQL's documentation of `pg_rewind` lists, and no more:
+/// `pg_ls_dir`, `pg_stat_file` and the two `pg_read_binary_file`. Do not make it a member of
+/// `pg_read_server_files`, with which it would read every file of PostgreSQL's user. From release 15 on it
+/// may have the role `pg_checkpoint`, so that a rewind does not wait for the checkpoint that the new
+/// primary's own agent requests. `lab/src/cluster/postgres.rs` has the statements.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct PostgresSettings {
-    /// Where `postgres`, `pg_rewind` and `pg_basebackup` are.
+    /// Directory of `postgres`, `pg_rewind` and `pg_basebackup`, of the release of the data directory.
     pub(crate) bin_directory: PathBuf,
-    /// `postgresql.conf`, outside of the data directory.
+    /// `postgresql.conf`, outside the data directory. It must contain the line
+    /// ``include '<runtime-directory>/guard.conf'``.
     pub(crate) config_file: PathBuf,
-    /// The data directory.
+    /// Data directory, or an empty directory to fill.
     pub(crate) data_directory: PathBuf,
-    /// Where the Unix socket is, through which the agent asks.
+    /// Directory of the Unix socket through which the agent connects.
     pub(crate) socket_directory: PathBuf,
-    /// The port, which is also in the socket's name.
+    /// Port, the same as in `[[nodes]]`. It is part of the socket's name.
     #[serde(default = "postgres_port")]
     pub(crate) port: u16,
-    /// The database to connect to, locally and for `pg_rewind`.
+    /// Database for local connections and for `pg_rewind`.
     #[serde(default = "postgres_name")]
     pub(crate) database: String,
-    /// The local role, by peer authentication.
+    /// Local role, with peer authentication.
     #[serde(default = "postgres_name")]
     pub(crate) user: String,
-    /// The role that standbys stream as.
+    /// Role of streaming replication, with `REPLICATION`.
     pub(crate) replication_user: String,
-    /// The file with its password.
+    /// File with the password of `replication-user`.
     pub(crate) replication_password_file: PathBuf,
-    /// The role that `pg_rewind` connects as.
+    /// Role of `pg_rewind` and of the agent of an old primary.
     pub(crate) rewind_user: String,
-    /// The file with its password.
+    /// File with the password of `rewind-user`.
     pub(crate) rewind_password_file: PathBuf,
-    /// How far another node's server must prove who it is.
+    /// Verification of another node's server: libpq's `sslmode`, without `allow`.
     #[serde(default = "verified")]
     pub(crate) sslmode: SslMode,
-    /// The authorities to trust, instead of the system's.
+    /// Trusted CA certificates; by default the system's. PostgreSQL's programs get the path of the system's
+    /// bundle: a host without one needs this key for `verify-ca` and `verify-full`.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(crate) sslrootcert: Option<PathBuf>,
-    /// PostgreSQL's `restore_command`, where this host can read the archive.
+    /// `restore_command` of PostgreSQL, on hosts that can read the archive.
     #[serde(default)]
     pub(crate) restore_command: Option<String>,
 }
 
-/// Guard's part.
-#[derive(Clone, Debug, Deserialize)]
+/// Guard, the process that supervises PostgreSQL and fences it (a software watchdog). A node
+/// needs the section, an operator's machine has none.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct GuardSettings {
-    /// systemd's `RuntimeDirectory`: it is gone after a boot.
+    /// Absolute path of the directory of the guard's socket and of `guard.conf`, outside the data directory.
+    /// It must be emptied at boot, as systemd's `RuntimeDirectory` is.
     pub(crate) runtime_directory: PathBuf,
-    /// A watchdog device to feed while guard turns, such as `/dev/watchdog`.
+    /// Watchdog device, such as `/dev/watchdog`, that the guard feeds twenty times a second.
     #[serde(default)]
     pub(crate) watchdog_device: Option<PathBuf>,
 }
 
-/// The agent's part.
-#[derive(Clone, Debug, Deserialize)]
+/// Agent on this host. A node needs the section, an operator's machine has none.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct AgentSettings {
-    /// Where the highest record seen, markers and diverged log are kept.
+    /// Absolute path of the directory of the highest lease record, `replication.conf`, the password file of
+    /// PostgreSQL's programs, the `rewinding` marker, diverged WAL and `brought.json`; outside the data
+    /// directory.
     pub(crate) state_directory: PathBuf,
-    /// Where the agent answers HTTP; the node's `agent` address unless set.
+    /// Listen address of the agent's HTTP server; by default the node's `agent`.
     #[serde(default)]
+    #[schemars(extend("format" = "IP:port"))]
     pub(crate) listen: Option<SocketAddr>,
-    /// The file with the host's identity, which a copy of its disk must not have; the EC2 instance id
-    /// that the firmware shows, or else the machine id, unless set.
+    /// File with the identity of this host, which a copy of its disk does not have; by default the EC2
+    /// instance id that the firmware shows, else `/etc/machine-id`. Only the host that took the lease
+    /// resumes it without waiting.
     #[serde(default)]
     pub(crate) host_id_file: Option<PathBuf>,
 }

@@ -10,12 +10,13 @@ use causeway_core::failover::decision::FailoverPolicy;
 use causeway_core::lease::{LeaseStoreId, LeaseTiming};
 use causeway_core::{NodeId, Region};
 use causeway_runtime::postgres::SslMode;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::error::SettingsError;
 use super::host::{self, HostSettings, NodeSettings};
 
-/// Where the settings are unless `--config` says otherwise.
+/// File of the settings, unless `--config` names another.
 pub(crate) const DEFAULT_PATH: &str = "/etc/causeway/failover-ctl.toml";
 
 /// One cluster, as one host or one operator sees it.
@@ -23,7 +24,7 @@ pub(crate) const DEFAULT_PATH: &str = "/etc/causeway/failover-ctl.toml";
 pub(crate) struct Settings {
     /// The name of the cluster.
     pub(crate) cluster: String,
-    /// The region whose nodes take over by themselves.
+    /// The region whose nodes take over automatically.
     pub(crate) primary_region: Region,
     /// Every node.
     pub(crate) nodes: Vec<NodeSettings>,
@@ -31,74 +32,111 @@ pub(crate) struct Settings {
     pub(crate) lease: LeaseSettings,
     /// The times of the lease.
     pub(crate) timing: LeaseTiming,
-    /// What is allowed without asking.
+    /// Actions without an operator.
     pub(crate) policy: PolicySettings,
     /// The Route 53 records, if they are moved.
     pub(crate) dns: Option<DnsSettings>,
-    /// EC2, if a node's instance may be stopped as a fence.
+    /// EC2, if a node's instance may be stopped to fence it.
     pub ec2: Option<Ec2Settings>,
-    /// How `promote` writes a row as a client would.
+    /// Connection with which `promote` verifies a write.
     pub(crate) verify_write: Option<VerifyWriteSettings>,
-    /// The file with the key by which orders to agents are signed.
+    /// The file with the key that signs commands to agents.
     pub(crate) command_signing_key_file: PathBuf,
     /// This host, if it is a node.
     pub(crate) host: Option<HostSettings>,
 }
 
-/// Where the lease is.
-#[derive(Clone, Debug, Deserialize)]
+/// The bucket and the times of the lease. They must be the same on every host.
+///
+/// The program checks the times together: the lease duration is at least the kill deadline plus 0.6 s for
+/// the guard, on clocks that differ by 1000 ppm; the kill deadline is later than the stop deadline; the
+/// stop deadline exceeds a renewal interval plus two request timeouts, and a request timeout plus 3 s.
+/// [The lease](../concepts/lease.md) explains each.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct LeaseSettings {
-    /// A versioned bucket in a region that has no database.
+    /// Versioned bucket that honours conditional writes; `init` and the agent test that.
     pub(crate) bucket: String,
-    /// The bucket's region.
+    /// Region of the bucket. A region that has a node is rejected: the lease would be lost with it.
     pub(crate) region: String,
-    /// Another address than AWS's own.
+    /// URL of another S3 service than AWS's, addressed path-style.
     #[serde(default)]
     pub(crate) endpoint: Option<String>,
-    #[serde(default)]
-    pub(super) renew_interval_secs: Option<f64>,
-    #[serde(default)]
-    pub(super) request_timeout_secs: Option<f64>,
-    #[serde(default)]
-    pub(super) poll_interval_secs: Option<f64>,
-    #[serde(default)]
-    pub(super) stop_deadline_secs: Option<f64>,
-    #[serde(default)]
-    pub(super) kill_deadline_secs: Option<f64>,
-    #[serde(default)]
-    pub(super) lease_duration_secs: Option<f64>,
+    /// Interval at which the holder renews the lease.
+    #[serde(default = "renew_interval")]
+    pub(super) renew_interval_secs: f64,
+    /// Timeout of one request.
+    #[serde(default = "request_timeout")]
+    pub(super) request_timeout_secs: f64,
+    /// Interval at which the other nodes read the lease.
+    #[serde(default = "poll_interval")]
+    pub(super) poll_interval_secs: f64,
+    /// Time from sending a renewal until the guard requests a fast shutdown (SIGINT).
+    #[serde(default = "stop_deadline")]
+    pub(super) stop_deadline_secs: f64,
+    /// Time from sending a renewal until the guard kills PostgreSQL (SIGKILL).
+    #[serde(default = "kill_deadline")]
+    pub(super) kill_deadline_secs: f64,
+    /// Time for which a candidate must see one version of the lease before it takes over.
+    #[serde(default = "lease_duration")]
+    pub(super) lease_duration_secs: f64,
+}
+
+fn renew_interval() -> f64 {
+    LeaseTiming::default().renew_interval.as_secs_f64()
+}
+
+fn request_timeout() -> f64 {
+    LeaseTiming::default().request_timeout.as_secs_f64()
+}
+
+fn poll_interval() -> f64 {
+    LeaseTiming::default().poll_interval.as_secs_f64()
+}
+
+fn stop_deadline() -> f64 {
+    LeaseTiming::default().stop_deadline.as_secs_f64()
+}
+
+fn kill_deadline() -> f64 {
+    LeaseTiming::default().kill_deadline.as_secs_f64()
+}
+
+fn lease_duration() -> f64 {
+    LeaseTiming::default().lease_duration.as_secs_f64()
 }
 
 const fn record_ttl() -> u32 {
     5
 }
 
-/// What is allowed without asking a person.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// Actions without an operator.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct PolicySettings {
-    /// Maximum number of bytes of WAL that a node may lack when it takes over automatically.
+    /// Maximum WAL, of what the primary had recorded, that a node taking over automatically may lack.
     pub(crate) max_loss_bytes: u64,
-    /// For how long a primary may answer no write probe.
+    /// Time without an answer from the primary after which it is stopped and the lease released.
     pub(crate) write_probe_timeout_secs: u32,
-    /// For how long a primary that answers may prove no write.
+    /// Time without a proven write after which the same happens to a primary that answers. Exhausted
+    /// connections or transaction ids do not count.
     pub(crate) write_stall_timeout_secs: u32,
-    /// For how long a server that starts, recovers or is promoted may show no progress.
+    /// Time without progress of a start, recovery or promotion; replayed WAL is progress.
     pub(crate) start_timeout_secs: u32,
-    /// How many times in a minute a primary is started again in place.
+    /// Maximum number of restarts in place of a primary that exits or fails to start, in a minute and since
+    /// the last proven write.
     pub(crate) max_restarts_per_minute: u32,
-    /// Whether an old primary is rewound or rebuilt by itself, or by `rejoin` only.
+    /// Whether a node with diverged WAL is rewound or copied automatically, or only by `failover-ctl rejoin`.
     pub(crate) rejoin: RejoinPolicy,
 }
 
-/// When an old primary comes back as a standby.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// Trigger of an old primary's return as a standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RejoinPolicy {
-    /// As soon as there is a primary to follow; what diverged is saved first.
+    /// A primary to stream from; diverged WAL is saved first.
     Automatic,
-    /// When `failover-ctl rejoin` asks for it.
+    /// `failover-ctl rejoin`.
     Manual,
 }
 
@@ -118,67 +156,71 @@ impl Default for PolicySettings {
     }
 }
 
-/// The records that follow the primary.
-#[derive(Clone, Debug, Deserialize)]
+/// Records that follow the primary. Without this section, no record is moved.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct DnsSettings {
-    /// The hosted zone of the writer record.
+    /// Hosted zone of the writer record.
     pub(crate) zone_id: String,
-    /// A region for the SDK; Route 53 itself has none.
+    /// Region for the SDK; Route 53 has none.
     pub(crate) region: String,
-    /// Another address than AWS's own.
+    /// URL of another Route 53 endpoint than AWS's.
     #[serde(default)]
     pub(crate) endpoint: Option<String>,
-    /// The resolver that is asked whether the change has arrived; the system's unless set.
+    /// Resolver that is queried until a change has arrived; by default the system's.
     #[serde(default)]
+    #[schemars(extend("format" = "IP:port"))]
     pub(crate) resolver: Option<SocketAddr>,
-    /// The writer record, such as `db.example.internal`.
+    /// Writer record, such as `db.example.internal`.
     pub(crate) writer: String,
-    /// The time to live of both records, in seconds.
+    /// Time to live of the moved records.
     #[serde(default = "record_ttl")]
     pub(crate) ttl_secs: u32,
-    /// The API's record, which moves when the region changes.
     #[serde(default)]
     pub(crate) api: Option<ApiRecordSettings>,
 }
 
-/// The API's record.
-#[derive(Clone, Debug, Deserialize)]
+/// Record of the API, which moves when the primary changes its region. Without this section, it is not moved.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct ApiRecordSettings {
-    /// The record, such as `api.example.com`.
+    /// Record, such as `api.example.com`.
     pub(crate) name: String,
-    /// The hosted zone, if it is not the writer's.
+    /// Hosted zone, if it is not the writer's: a public API beside a private writer.
     #[serde(default)]
     pub(crate) zone_id: Option<String>,
-    /// For each region, the address or name that the record should have while the primary is there.
+    /// Address or name of the record while the primary is in a region, by region. Each region that has a
+    /// node needs one.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub(crate) targets: BTreeMap<Region, String>,
 }
 
-/// EC2, where a node's instance may be stopped as a fence. Its region is the node's.
-#[derive(Clone, Debug, Deserialize)]
+/// EC2, in the region of the node. Only `promote --stop-instance` uses the section.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Ec2Settings {
-    /// Another address than AWS's own.
+    /// URL of another EC2 endpoint than AWS's.
     #[serde(default)]
     pub(crate) endpoint: Option<String>,
 }
 
-/// How `promote` writes a row as a client would.
-#[derive(Clone, Debug, Deserialize)]
+/// Connection with which `promote` verifies a write as a client. Without this section, the step is omitted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct VerifyWriteSettings {
-    /// The role.
+    /// Role. It creates the table `causeway_confirmation` if it is missing.
     pub(crate) user: String,
-    /// The file with its password.
+    /// File with the password of `user`.
     pub(crate) password_file: PathBuf,
-    /// The database.
+    /// Database.
     pub(crate) database: String,
-    /// How far the server must prove who it is.
+    /// Verification of the server: libpq's `sslmode`, without `allow`. The connection goes to `dns.writer` if
+    /// set, so the certificate must name it.
     #[serde(default = "host::verified")]
     pub(crate) sslmode: SslMode,
-    /// The authorities to trust, instead of the system's.
+    /// Trusted CA certificates; by default the system's.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub(crate) sslrootcert: Option<PathBuf>,
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use causeway_core::lease::LeaseTiming;
 use causeway_core::{NodeId, Region};
+use causeway_runtime::reference::settings_file_page;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::SettingsError;
@@ -14,14 +16,49 @@ use super::settings::{
     DnsSettings, Ec2Settings, LeaseSettings, PolicySettings, Settings, VerifyWriteSettings,
 };
 
-/// The settings as a person writes them.
-#[derive(Deserialize)]
+/// All programs of a cluster read one TOML file: `/etc/causeway/failover-ctl.toml`, or the file that `--config`
+/// or `FAILOVER_CTL_CONFIG` names. [An example with every key](../examples/failover-ctl.toml) is beside this
+/// page.
+///
+/// An unknown key is an error. A contradiction stops the program before it changes anything, with exit code
+/// 3, the key, the reason and the remedy. The file contains no secrets; it names the files that contain
+/// them. AWS credentials come from the SDK's default chain: environment, profile, container role or instance
+/// role.
+///
+/// The file is the same on every host except for `node`. The file of an operator's machine has no `node`,
+/// `[postgres]`, `[guard]` or `[agent]`.
+///
+/// ## Command signing key
+///
+/// The operating-system user of PostgreSQL must not be able to read `command-signing-key-file`
+/// ([decision 38](../decisions/0038-signing-key-unreadable-for-postgresql.md)). The file belongs to root, mode
+/// 0600, and systemd opens it for the agent:
+///
+/// ```ini
+/// [Service]
+/// User=postgres
+/// StandardInput=file:/etc/causeway/command-signing.key
+/// ExecStart=/usr/bin/failover-ctl agent --key-from-stdin
+/// ```
+///
+/// Without the flag the agent reads the file itself, so PostgreSQL can read it too, and the agent reports
+/// `command-key-exposed`.
+///
+/// ## Top level
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct SettingsFile {
+    /// Cluster name, the first part of every key in the lease bucket. 1 to 63 lower-case letters, digits and
+    /// hyphens, starting with a letter.
     cluster: String,
+    /// Name of this host in `[[nodes]]`. Required by the agent, the guard and `init`.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     node: Option<NodeId>,
+    /// Region whose nodes take over automatically; at least one node is in it.
+    #[schemars(with = "String")]
     primary_region: Region,
+    /// Key that signs commands to agents: at least 32 bytes, the same on every host.
     command_signing_key_file: PathBuf,
     nodes: Vec<NodeSettings>,
     lease: LeaseSettings,
@@ -39,6 +76,11 @@ struct SettingsFile {
     ec2: Option<Ec2Settings>,
     #[serde(default)]
     verify_write: Option<VerifyWriteSettings>,
+}
+
+/// Returns the reference of the settings.
+pub(crate) fn reference() -> String {
+    settings_file_page::<SettingsFile>("failover-ctl", "`failover-ctl/src/config/`")
 }
 
 impl Settings {
@@ -248,43 +290,17 @@ fn host(
 
 impl LeaseSettings {
     fn timing(&self) -> Result<LeaseTiming, SettingsError> {
-        let standard = LeaseTiming::default();
-        let or = |name, written: Option<f64>, otherwise| match written {
-            None => Ok(otherwise),
-            Some(secs) => Duration::try_from_secs_f64(secs)
-                .map_err(|_| SettingsError::setting(name, "must be a number of seconds")),
+        let duration = |name, secs: f64| {
+            Duration::try_from_secs_f64(secs)
+                .map_err(|_| SettingsError::setting(name, "must be a number of seconds"))
         };
         let timing = LeaseTiming {
-            renew_interval: or(
-                "lease.renew-interval-secs",
-                self.renew_interval_secs,
-                standard.renew_interval,
-            )?,
-            request_timeout: or(
-                "lease.request-timeout-secs",
-                self.request_timeout_secs,
-                standard.request_timeout,
-            )?,
-            poll_interval: or(
-                "lease.poll-interval-secs",
-                self.poll_interval_secs,
-                standard.poll_interval,
-            )?,
-            stop_deadline: or(
-                "lease.stop-deadline-secs",
-                self.stop_deadline_secs,
-                standard.stop_deadline,
-            )?,
-            kill_deadline: or(
-                "lease.kill-deadline-secs",
-                self.kill_deadline_secs,
-                standard.kill_deadline,
-            )?,
-            lease_duration: or(
-                "lease.lease-duration-secs",
-                self.lease_duration_secs,
-                standard.lease_duration,
-            )?,
+            renew_interval: duration("lease.renew-interval-secs", self.renew_interval_secs)?,
+            request_timeout: duration("lease.request-timeout-secs", self.request_timeout_secs)?,
+            poll_interval: duration("lease.poll-interval-secs", self.poll_interval_secs)?,
+            stop_deadline: duration("lease.stop-deadline-secs", self.stop_deadline_secs)?,
+            kill_deadline: duration("lease.kill-deadline-secs", self.kill_deadline_secs)?,
+            lease_duration: duration("lease.lease-duration-secs", self.lease_duration_secs)?,
         };
         Ok(timing.checked()?)
     }
