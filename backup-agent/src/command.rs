@@ -12,8 +12,10 @@ use clap::CommandFactory as _;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Cli, Command};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::Error;
+use crate::exit_code::BackupExitCode;
+use crate::metrics::Metrics;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
@@ -26,10 +28,17 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
         Command::Keygen(args) => keygen::run(&args),
         Command::Reference { directory } => {
-            let written = Reference::new(Cli::command()).write(&directory);
+            let written = reference().write(&directory);
             written.map_err(Error::io("write", &directory))
         }
     }
+}
+
+fn reference() -> Reference {
+    Reference::new(Cli::command())
+        .settings(config::reference())
+        .metrics(&Metrics::DECLARED)
+        .exit_codes(&BackupExitCode::DECLARED)
 }
 
 /// Returns a runtime with one thread. PostgreSQL starts the WAL commands once per segment, where

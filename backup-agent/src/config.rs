@@ -9,10 +9,13 @@ use crate::config::postgres::PostgresConfig;
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causeway_core::NodeId;
+use causeway_runtime::reference::settings_file_page;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::buckets::WrittenBucket;
@@ -20,14 +23,47 @@ use crate::config::error::BackupConfigError;
 use crate::config::postgres::WrittenPostgres;
 use crate::encryption::keys::{Identity, KeyError, Recipients, holds_private_key};
 
-#[derive(Deserialize)]
+const PARALLELISM: RangeInclusive<i64> = 1..=64;
+
+/// Levels above 19 need a window that is too large for a small machine.
+const ZSTD_LEVEL: RangeInclusive<i64> = 1..=19;
+
+const PACK_MIB: RangeInclusive<i64> = 8..=4096;
+const UP_TO_AN_HOUR: RangeInclusive<i64> = 1..=3600;
+const UP_TO_A_DAY: RangeInclusive<i64> = 1..=86_400;
+
+/// One TOML file, `/etc/causeway/backup-agent.toml` unless `--config` or `BACKUP_AGENT_CONFIG` names another.
+/// [An example with every key](../examples/backup-agent.toml) is beside this page.
+///
+/// An unknown key is an error, and invalid settings end the command with exit code 10 before it changes
+/// anything. A file with a private key (`AGE-SECRET-KEY-…`) is rejected before a line of it can be printed.
+/// AWS credentials come from the SDK's default chain.
+///
+/// PostgreSQL calls the program with these settings of `postgresql.conf`. `archive_timeout` bounds how much
+/// WAL the archive can lack on an idle server (RPO).
+///
+/// ```text
+/// archive_mode = on
+/// archive_command = '/usr/bin/backup-agent wal push "%p"'
+/// archive_timeout = 60
+/// ```
+///
+/// ## Top level
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Written {
+    /// First part of every key: 1 to 63 lower-case letters, digits and hyphens, starting with a letter.
     cluster: String,
+    /// Public keys (`age1…`) for which every object is encrypted, at least one. A private key is rejected.
     recipients: Vec<String>,
+    /// Private keys, only on hosts that decrypt: `restore`, `wal fetch`, and labels in `list`.
     identity_file: Option<PathBuf>,
+    /// State between commands: which bucket failed recently, and which objects it lacks. Losing it loses no
+    /// data.
     #[serde(default = "default_state_directory")]
     state_directory: PathBuf,
+    /// Number of buckets that must store a WAL file or a backup before it is acknowledged; at most the
+    /// number of `[[buckets]]`.
     #[serde(default = "one")]
     required_buckets: NonZeroUsize,
     buckets: Vec<WrittenBucket>,
@@ -38,21 +74,44 @@ struct Written {
     metrics: WrittenMetrics,
 }
 
-#[derive(Default, Deserialize)]
+/// Without this section, no metrics are written.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct WrittenMetrics {
+    /// File of [the series](metrics.md#backup-agent) for the textfile collector of `node_exporter`, such as
+    /// `/var/lib/prometheus/node-exporter/backup-agent.prom`. PostgreSQL's user must be able to write there.
+    #[schemars(extend("format" = "path"))]
     textfile: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
+/// Limits of resources and times.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct WrittenLimits {
+    /// Number of files that are read, or packs that are fetched, concurrently.
+    #[schemars(range(min = *PARALLELISM.start(), max = *PARALLELISM.end()))]
     parallelism: i64,
+    /// Compression level.
+    #[schemars(range(min = *ZSTD_LEVEL.start(), max = *ZSTD_LEVEL.end()))]
     zstd_level: i64,
+    /// Payload size at which the next pack begins.
+    #[schemars(range(min = *PACK_MIB.start(), max = *PACK_MIB.end()))]
     pack_mib: i64,
+    /// Time that a backup waits for the next segment to be archived, of its WAL or before it; by default 60 s
+    /// and twice the server's `archive_timeout`.
+    #[schemars(range(min = *UP_TO_A_DAY.start(), max = *UP_TO_A_DAY.end()))]
     archive_wait_secs: Option<i64>,
+    /// Time for which a call to a bucket that does not respond is retried, beyond the time that its bytes
+    /// need. Only the first call of a command waits that long for an unavailable bucket.
+    #[schemars(range(min = *UP_TO_AN_HOUR.start(), max = *UP_TO_AN_HOUR.end()))]
     retry_timeout_secs: i64,
+    /// Timeout of a statement of a backup. A lock, or a backend that hangs, then fails it with exit code 13.
+    #[schemars(range(min = *UP_TO_AN_HOUR.start(), max = *UP_TO_AN_HOUR.end()))]
     statement_timeout_secs: i64,
+    /// Timeout of the checkpoint that begins a backup, beside its `checkpoint_timeout` with
+    /// `--checkpoint spread`, and of the end of the backup. The default is that of pgBackRest's
+    /// [`db-timeout`](https://pgbackrest.org/configuration.html#section-general/option-db-timeout).
+    #[schemars(range(min = *UP_TO_A_DAY.start(), max = *UP_TO_A_DAY.end()))]
     checkpoint_timeout_secs: i64,
 }
 
@@ -68,6 +127,11 @@ impl Default for WrittenLimits {
             checkpoint_timeout_secs: 1800,
         }
     }
+}
+
+/// Returns the reference of the settings.
+pub(crate) fn reference() -> String {
+    settings_file_page::<Written>("backup-agent", "`backup-agent/src/config.rs` and `config/`")
 }
 
 fn default_state_directory() -> PathBuf {
@@ -196,49 +260,46 @@ impl Written {
 
 impl WrittenLimits {
     fn validated(&self) -> Result<ResourceLimits, BackupConfigError> {
+        let archive_wait = |secs| within("limits.archive-wait-secs", secs, UP_TO_A_DAY);
+        let (statement, checkpoint) = (self.statement_timeout_secs, self.checkpoint_timeout_secs);
         Ok(ResourceLimits {
-            parallelism: within("limits.parallelism", self.parallelism, 1, 64)?,
-            // Levels above 19 need a window that is too large for a small machine.
-            zstd_level: within("limits.zstd-level", self.zstd_level, 1, 19)?,
-            pack_bytes: within::<u64>("limits.pack-mib", self.pack_mib, 8, 4096)? << 20,
-            archive_wait_secs: self
-                .archive_wait_secs
-                .map(|secs| within("limits.archive-wait-secs", secs, 1, 86_400))
-                .transpose()?,
-            retry_timeout: secs("limits.retry-timeout-secs", self.retry_timeout_secs, 3600)?,
+            parallelism: within("limits.parallelism", self.parallelism, PARALLELISM)?,
+            zstd_level: within("limits.zstd-level", self.zstd_level, ZSTD_LEVEL)?,
+            pack_bytes: within::<u64>("limits.pack-mib", self.pack_mib, PACK_MIB)? << 20,
+            archive_wait_secs: self.archive_wait_secs.map(archive_wait).transpose()?,
+            retry_timeout: secs(
+                "limits.retry-timeout-secs",
+                self.retry_timeout_secs,
+                UP_TO_AN_HOUR,
+            )?,
             server: ServerTimeouts {
-                statement: secs(
-                    "limits.statement-timeout-secs",
-                    self.statement_timeout_secs,
-                    3600,
-                )?,
-                checkpoint: secs(
-                    "limits.checkpoint-timeout-secs",
-                    self.checkpoint_timeout_secs,
-                    86_400,
-                )?,
+                statement: secs("limits.statement-timeout-secs", statement, UP_TO_AN_HOUR)?,
+                checkpoint: secs("limits.checkpoint-timeout-secs", checkpoint, UP_TO_A_DAY)?,
             },
         })
     }
 }
 
-fn secs(setting: &'static str, found: i64, most: i64) -> Result<Duration, BackupConfigError> {
-    within(setting, found, 1, most).map(Duration::from_secs)
+fn secs(
+    setting: &'static str,
+    found: i64,
+    range: RangeInclusive<i64>,
+) -> Result<Duration, BackupConfigError> {
+    within(setting, found, range).map(Duration::from_secs)
 }
 
 fn within<T: TryFrom<i64>>(
     setting: &'static str,
     found: i64,
-    least: i64,
-    most: i64,
+    range: RangeInclusive<i64>,
 ) -> Result<T, BackupConfigError> {
     let out_of_range = || BackupConfigError::OutOfRange {
         setting,
         found,
-        least,
-        most,
+        least: *range.start(),
+        most: *range.end(),
     };
-    if !(least..=most).contains(&found) {
+    if !range.contains(&found) {
         return Err(out_of_range());
     }
     T::try_from(found).map_err(|_| out_of_range())

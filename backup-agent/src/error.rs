@@ -12,6 +12,7 @@ use causeway_core::backup::{BackupChoiceError, BackupId};
 use crate::archive::wal_header::WalFileError;
 use crate::encryption::decrypt_error::DecryptError;
 use crate::encryption::keys::KeyError;
+use crate::exit_code::BackupExitCode;
 use crate::storage::store_error::StoreError;
 
 /// Error of a command.
@@ -132,34 +133,40 @@ impl Error {
 
     /// Returns the exit code, which is part of the command's interface: a number is never reused.
     ///
-    /// 0 is success, 1 means that a file is in no bucket, 2 is a wrong command line. All except
-    /// [`Error::RecoveryStopped`] are below 126.
+    /// All except [`Error::RecoveryStopped`] are below 126.
     pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::NotArchived { .. } => 1,
-            Self::Settings(_) => 10,
-            Self::Identity(_) => 11,
-            Self::DataDirectory { .. } | Self::OtherDirectory { .. } => 12,
-            Self::Postgres(_) => 13,
-            Self::TooFewBuckets { .. } | Self::Unreachable { .. } | Self::SilentBucket { .. } => 14,
-            Self::Conflict { .. } => 15,
-            Self::WalFileRejected { .. } => 16,
-            Self::Damaged { .. } | Self::Manifest(_) => 17,
-            Self::PageChecksums { .. } => 18,
-            Self::WalNotArchived { .. } | Self::Incomplete(_) => 19,
-            Self::NoBackup { .. } | Self::BeyondReach { .. } | Self::NoHistory { .. } => 20,
-            Self::UnreadableBackup { why, .. } => why.exit_code(),
-            Self::NotEmpty { .. } | Self::Restored { .. } => 21,
-            Self::ChecksFailed { .. } => 22,
-            Self::Exists { .. } => 23,
-            Self::Refused(_) | Self::NothingStored { .. } => 24,
-            Self::OlderWalGap(_) => 25,
-            Self::WalGap { .. } | Self::WalLost { .. } => 26,
-            Self::Lacking(_) => 27,
-            Self::Io { .. } => 30,
-            Self::Internal(_) => 31,
-            Self::RecoveryStopped(_) => 255,
-        }
+        let code = match self {
+            Self::NotArchived { .. } => BackupExitCode::NotArchived,
+            Self::Settings(_) => BackupExitCode::Settings,
+            Self::Identity(_) => BackupExitCode::Identity,
+            Self::DataDirectory { .. } | Self::OtherDirectory { .. } => {
+                BackupExitCode::DataDirectory
+            }
+            Self::Postgres(_) => BackupExitCode::Postgres,
+            Self::TooFewBuckets { .. } | Self::Unreachable { .. } | Self::SilentBucket { .. } => {
+                BackupExitCode::TooFewBuckets
+            }
+            Self::Conflict { .. } => BackupExitCode::Conflict,
+            Self::WalFileRejected { .. } => BackupExitCode::WalFileRejected,
+            Self::Damaged { .. } | Self::Manifest(_) => BackupExitCode::Damaged,
+            Self::PageChecksums { .. } => BackupExitCode::PageChecksums,
+            Self::WalNotArchived { .. } | Self::Incomplete(_) => BackupExitCode::Incomplete,
+            Self::NoBackup { .. } | Self::BeyondReach { .. } | Self::NoHistory { .. } => {
+                BackupExitCode::TargetUnreachable
+            }
+            Self::UnreadableBackup { why, .. } => return why.exit_code(),
+            Self::NotEmpty { .. } | Self::Restored { .. } => BackupExitCode::NotEmpty,
+            Self::ChecksFailed { .. } => BackupExitCode::ChecksFailed,
+            Self::Exists { .. } => BackupExitCode::Exists,
+            Self::Refused(_) | Self::NothingStored { .. } => BackupExitCode::Rejected,
+            Self::OlderWalGap(_) => BackupExitCode::OlderWalGap,
+            Self::WalGap { .. } | Self::WalLost { .. } => BackupExitCode::WalGap,
+            Self::Lacking(_) => BackupExitCode::Lacking,
+            Self::Io { .. } => BackupExitCode::Io,
+            Self::Internal(_) => BackupExitCode::Internal,
+            Self::RecoveryStopped(_) => BackupExitCode::RecoveryStopped,
+        };
+        code as u8
     }
 
     /// Returns the remedy, if there is one.

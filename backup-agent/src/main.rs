@@ -13,6 +13,7 @@ mod damage;
 mod display;
 mod encryption;
 mod error;
+mod exit_code;
 mod metrics;
 mod output;
 mod restore;
@@ -26,17 +27,14 @@ use clap::Parser as _;
 
 use crate::cli::Cli;
 use crate::error::Error;
-
-/// Exit code that stops the recovery of the calling PostgreSQL. 126 to 128 and those of signals
-/// have other meanings in a shell.
-const STOPS_RECOVERY: u8 = 255;
+use crate::exit_code::BackupExitCode;
 
 fn main() -> ExitCode {
     let recovery = is_recovery();
     let ended = panic::catch_unwind(|| run(recovery));
     match ended {
         Ok(code) => code,
-        Err(_panic) if recovery => ExitCode::from(STOPS_RECOVERY),
+        Err(_panic) if recovery => BackupExitCode::RecoveryStopped.into(),
         Err(panicked) => panic::resume_unwind(panicked),
     }
 }
@@ -47,7 +45,7 @@ fn run(recovery: bool) -> ExitCode {
         Err(error) => {
             output::usage(&error);
             // `--help` is no error.
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let code = u8::try_from(error.exit_code()).unwrap_or(BackupExitCode::CommandLine as u8);
             return if recovery && code != 0 {
                 stopped()
             } else {
@@ -60,7 +58,7 @@ fn run(recovery: bool) -> ExitCode {
         return if recovery {
             stopped()
         } else {
-            ExitCode::from(2)
+            BackupExitCode::CommandLine.into()
         };
     }
     let Err(failure) = command::run(cli) else {
@@ -85,11 +83,12 @@ fn is_recovery() -> bool {
 
 /// Ends the `restore_command` of a recovery so that PostgreSQL stops. PostgreSQL takes every code
 /// up to 125 for the end of the WAL, where it ends recovery and accepts writes, and stops at a
-/// higher one (`RestoreArchivedFile` in `src/backend/access/transam/xlogarchive.c`).
+/// higher one (`RestoreArchivedFile` in `src/backend/access/transam/xlogarchive.c`). 126 to 128 and those of
+/// signals have other meanings in a shell.
 fn stopped() -> ExitCode {
     output::print_error(
         "recovery stopped: the WAL may continue",
         Some("remove the cause and start PostgreSQL again: recovery resumes where it stopped"),
     );
-    ExitCode::from(STOPS_RECOVERY)
+    BackupExitCode::RecoveryStopped.into()
 }

@@ -1,17 +1,26 @@
 //! `[[buckets]]`: the buckets that store the archive.
 
+use std::path::PathBuf;
+
 use causeway_runtime::aws::{AwsService, CaCertificates};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::error::BackupConfigError;
 
-/// Bucket in the settings file.
-#[derive(Deserialize)]
+/// Buckets that store the archive: at least one, the nearest first. No bucket is there twice.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct WrittenBucket {
+    /// Name of the bucket.
     name: String,
+    /// Its region; `--from` takes the name or the region.
     region: String,
+    /// URL of another S3 service than AWS's, addressed path-style.
     endpoint: Option<String>,
+    /// CA certificates, in PEM, of an S3 service without a public CA; by default the host's. No others are
+    /// trusted then. The check cannot be turned off.
+    #[schemars(with = "Option<PathBuf>", extend("format" = "path"))]
     ca_certificate: Option<CaCertificates>,
 }
 

@@ -2,38 +2,59 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::error::BackupConfigError;
 
-/// Section `[postgres]` of the settings file.
-#[derive(Deserialize)]
+/// Server that is backed up.
+///
+/// `user` needs `EXECUTE` on `pg_backup_start` and `pg_backup_stop` (releases 13 and 14: `pg_start_backup` and
+/// `pg_stop_backup`). With `pg_read_all_settings` it also finds a log directory behind a link, and
+/// configuration files below the data directory.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct WrittenPostgres {
+    /// Directory of PostgreSQL's programs; only `check` looks there.
     bin_directory: Option<PathBuf>,
+    /// Data directory of the server. `wal push` and `wal fetch` use the directory that PostgreSQL starts them
+    /// in.
     data_directory: PathBuf,
+    /// Directory of the server's Unix socket. Exactly one of this and `host` is required.
     socket_directory: Option<PathBuf>,
+    /// Host name or IP address of the server.
     host: Option<String>,
+    /// Port of the server.
     #[serde(default = "default_port")]
     port: u16,
+    /// Role.
     #[serde(default = "default_user")]
     user: String,
+    /// Database.
     #[serde(default = "default_user")]
     database: String,
+    /// File with the password, if the server asks for one.
     password_file: Option<PathBuf>,
     primary: Option<WrittenPrimary>,
 }
 
-#[derive(Deserialize)]
+/// Connection to the primary, which is read where the server is a standby: a backup ends its last segment
+/// there with `pg_switch_wal()`, which an idle primary would leave open.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct WrittenPrimary {
+    /// Host name, IP address or directory of a Unix socket that follows the primary.
     host: String,
+    /// Port of the primary.
     #[serde(default = "default_port")]
     port: u16,
+    /// Role. It needs `EXECUTE` on `pg_switch_wal`.
     #[serde(default = "default_user")]
     user: String,
+    /// Database.
     #[serde(default = "default_user")]
     database: String,
+    /// File with the password, if the server asks for one.
     password_file: Option<PathBuf>,
 }
 
