@@ -114,7 +114,7 @@ doc:            ## rustdoc, with warnings as errors
 tidy:           ## repository-wide rules
 	cargo run --quiet -p xtask -- tidy
 
-gen:            ## write docs/reference/cli-*.md, and man pages and completions into target/reference
+gen:            ## write docs/reference/{cli,settings}-*.md, metrics.md and exit-codes.md, and man pages and completions into target/reference
 	cargo run --quiet -p xtask -- gen
 
 gen-check:
