@@ -9,7 +9,7 @@ pub mod config;
 pub mod exit_codes;
 pub mod health;
 pub mod http_client;
-
+mod markdown;
 pub mod metrics;
 pub mod poll;
 pub mod postgres;
