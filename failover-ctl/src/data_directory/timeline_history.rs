@@ -218,7 +218,7 @@ mod tests {
         let cyclic = path(&data.join("pg_wal"), timeline(3));
         std::os::unix::fs::symlink(&cyclic, &cyclic).unwrap();
 
-        assert!(reserve(data, timeline(2), timeline(4)).is_err());
+        assert!(reserve_timelines(data, timeline(2), timeline(4)).is_err());
         assert!(complete(data, timeline(4)).is_err());
         assert!(fs::symlink_metadata(&cyclic).unwrap().is_symlink());
     }

@@ -208,7 +208,7 @@ mod tests {
 
     fn parse(body: &[u8]) -> anyhow::Result<Journal> {
         let (etag, body) = (ETag("1".to_owned()), body.to_vec());
-        Journal::parse(&StoredObject { etag, body })
+        Journal::parse(&WholeObject { etag, body })
     }
 
     #[test]

@@ -266,7 +266,7 @@ mod tests {
             wal: Some("/wal".into()),
             ..DirectoryLayout::default()
         };
-        setup.mark(layout.clone()).unwrap();
+        setup.write_marker(layout.clone()).unwrap();
         assert_eq!(setup.marked_layout().unwrap(), layout);
 
         for damaged in ["", "{}", "{\"layout\":"] {

@@ -51,7 +51,7 @@ fn outdated(nodes: &Nodes) -> TestNode {
     )
     .unwrap();
     fs::write(data.join("postmaster.pid"), "4711\n").unwrap();
-    timeline_history::reserve(&data, Timeline::FIRST, Timeline::new(5).unwrap()).unwrap();
+    timeline_history::reserve_timelines(&data, Timeline::FIRST, Timeline::new(5).unwrap()).unwrap();
     node
 }
 
