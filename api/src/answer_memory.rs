@@ -81,7 +81,7 @@ impl AnswerMemory {
         acquired.ok().and_then(Result::ok).ok_or_else(overloaded)
     }
 
-    /// Returns the memory of one text of the metrics, unless others that nobody reads have it.
+    /// Returns the memory of one text of the metrics, unless unread texts use it.
     pub(crate) fn room_for_metrics(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let room = Arc::clone(&self.metrics).try_acquire_many_owned(METRICS_TEXT_KIB);
         room.map_err(|_taken| overloaded())

@@ -75,7 +75,7 @@ async fn receive(
     Ok((bytes, long))
 }
 
-/// Names the limit that valid JSON exceeds; `serde_json` tells these apart in words only.
+/// Names the limit that valid JSON exceeds; `serde_json` distinguishes them only by their text.
 fn malformed(error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     let has = |words: &str| text.contains(words);
@@ -84,7 +84,7 @@ fn malformed(error: &serde_json::Error) -> Problem {
     } else if has("surrogate") || has("hex escape") {
         "the body has one half of a surrogate pair, such as \\ud83d alone, which is no character"
     } else if has("recursion limit") {
-        "the body is nested too deep: 127 levels are read"
+        "the body is nested too deep: more than 127 levels"
     } else {
         "the body must be JSON"
     };

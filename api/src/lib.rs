@@ -1,7 +1,7 @@
 //! The HTTP service: it stores its data in PostgreSQL, and stays correct and available across a failover.
 //!
 //! A request passes [`middleware`], is dispatched by [`app`] to one of [`routes`], which validates it with
-//! [`domain`], and reaches PostgreSQL through [`store`], the only module that speaks SQL and knows the
+//! [`domain`], and reaches PostgreSQL through [`store`], the only module that contains SQL and the
 //! primary.
 
 mod answer_memory;

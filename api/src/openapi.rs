@@ -3,7 +3,7 @@
 //! `api/openapi.json` is written by hand, without repetition. Parts that depend on settings, or belong to every
 //! answer, are marked in it, and evaluated here:
 //!
-//! - `x-when` lists settings; without any of them the value is left out, or is what `x-else` says.
+//! - `x-when` lists settings; without any of them the value is left out, or is the value of `x-else`.
 //! - `x-on-every-answer` is a header that the middleware adds to every answer.
 //! - `x-on-every-operation` is a response of the middleware to every request, `but` to those of one tag,
 //!   unless the operation has its own of that `status`.

@@ -155,7 +155,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// Returns an answer without a body: the middleware, which knows the request, adds it.
+    /// Returns an answer without a body: the middleware, which has the request, adds it.
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         if let Some(seconds) = self.retry_after {

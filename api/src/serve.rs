@@ -63,7 +63,7 @@ pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         socket.listen(BACKLOG)
     };
     listen().with_context(|| {
-        format!("could not listen on `{address}`; is another program there, or may this user not?")
+        format!("could not listen on `{address}`; stop the program that uses it, or allow this user to bind it")
     })
 }
 

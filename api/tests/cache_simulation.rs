@@ -1,5 +1,5 @@
 //! Simulation of processes with caches of their own, in front of one database and one cache server
-//! that loses, delays and forgets. Time passes only when no task can run, so a history is a value
+//! that loses, delays and drops data. Time passes only when no task can run, so a history is a value
 //! that proptest can shrink.
 
 #![expect(

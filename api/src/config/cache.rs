@@ -128,7 +128,7 @@ pub(super) fn read_redis(from: &mut Environment) -> Result<Option<RedisConfig>, 
 /// Overrides the variables by the parts of the URL, and returns whether it asks for TLS.
 fn read_url(environment: &mut Environment, name: &str, url: &str) -> Result<bool, SettingError> {
     let form = "write it as `redis://user:password@host:port/0`, or `rediss://…` for TLS";
-    // What the parser says may hold parts of the URL, and so of the password.
+    // The parser's error may contain parts of the URL, and so of the password.
     let place = url
         .into_connection_info()
         .map_err(|_shows_it| SettingError::hidden(name, form))?;

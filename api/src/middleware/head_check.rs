@@ -47,7 +47,7 @@ fn check_host(request: &Request) -> Result<(), Problem> {
     if is_valid {
         return Ok(());
     }
-    let detail = "a request of HTTP/1.1 names its host, once";
+    let detail = "an HTTP/1.1 request must have exactly one `Host` header";
     Err(Problem::new(Kind::BadRequest, detail))
 }
 

@@ -224,7 +224,7 @@ impl PrimaryMonitor {
                 other = %other.address,
                 timelines = ?(primary.status.timeline, other.status.timeline),
                 systems = ?(&primary.status.system, &other.status.system),
-                "two servers accept writes"
+                "split-brain detected"
             );
         }
         is_second_primary

@@ -57,14 +57,14 @@ pub(super) enum QueryError {
     /// The server has not answered, although its own timeout for the statement is over.
     #[error("the statement had no answer within {0:?}")]
     Unanswered(Duration),
-    /// The request's time was over before the answer came, which says nothing about the server.
-    #[error("the request's time was over {0:?} after the statement was sent")]
+    /// The request timed out before the answer arrived, which does not mean a failed server.
+    #[error("the request timed out {0:?} after the statement was sent")]
     OutOfTime(Duration),
     /// The connection was ended by this program, for another statement on it.
     #[error("the connection was ended before the answer came")]
     Ended,
-    /// The commit was told not to wait for its standby, so a failover can lose it.
-    #[error("the commit was told not to wait for its standby")]
+    /// The wait of the commit for its standby was cancelled, so a failover can lose it.
+    #[error("the commit's wait for its standby was cancelled")]
     Unreplicated,
     /// The server that was the primary accepts no writes.
     #[error("the server accepts no writes")]

@@ -52,7 +52,7 @@ fn two_writable_servers_then_newest_timeline_used() {
         );
         let log = program.log();
         assert!(
-            log.contains("level=warn msg=\"two servers accept writes\""),
+            log.contains("level=warn msg=\"split-brain detected\""),
             "{log}"
         );
         assert_eq!(split_brains(&program), Some(1.0));
