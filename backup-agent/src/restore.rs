@@ -200,7 +200,7 @@ async fn choose_backup(
 /// Returns the history of the newest timeline. A timeline that has WAL and no history is an error:
 /// its history is lost, for example to a lifecycle rule by age, and recovery would end at the fork
 /// without an error. A timeline whose history cannot be read and that has no WAL is ignored:
-/// otherwise anyone with write access could block every restore with one object.
+/// otherwise any principal with write access could block every restore with one object.
 async fn newest_lineage(
     archive: &WalArchive<'_>,
     buckets: &Buckets,

@@ -38,9 +38,9 @@ const CHECKPOINT_SETTING: &str = "limits.checkpoint-timeout-secs";
 /// Kind of the checkpoint that begins a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Checkpoint {
-    /// At once: the backup begins sooner, and the disk is busier for a moment.
+    /// Immediate: the backup begins sooner, with a peak of disk writes.
     Fast,
-    /// As slowly as other checkpoints (`checkpoint_completion_target`): it takes minutes.
+    /// Spread like other checkpoints (`checkpoint_completion_target`): takes minutes.
     Spread,
 }
 

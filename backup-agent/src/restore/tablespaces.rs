@@ -1,6 +1,6 @@
 //! Locations of a backup's tablespaces: only those that the operator has named.
 //!
-//! A manifest comes from a bucket, and anyone with write access can encrypt one for the recipients,
+//! A manifest comes from a bucket, and any principal with write access can encrypt one for the recipients,
 //! because their keys are public. The locations in it serve as names for a mapping, and are never
 //! written to.
 
@@ -67,8 +67,8 @@ pub(crate) fn place_tablespaces(
         format!(" --tablespace-mapping '{quoted}=NEW'")
     });
     Err(Error::Refused(format!(
-        "the backup has tablespaces outside of the data directory: say where each goes, with{} or \
-         `--tablespace-directory DIR` for all; OLD=OLD puts one where it was",
+        "the backup has tablespaces outside of the data directory: set the location of each with{} or \
+         `--tablespace-directory DIR` for all; OLD=OLD keeps the location",
         flags.collect::<String>()
     )))
 }

@@ -216,10 +216,10 @@ pub enum ManifestError {
     #[error("the manifest names segments of {0} bytes, and PostgreSQL has none of that size")]
     SegmentSize(u64),
     /// A path is in no directory of the manifest, or is a file that a restore writes.
-    #[error("the manifest has `{0}` where no file of a backup can be")]
+    #[error("the manifest has `{0}` outside the directories of the backup")]
     Place(String),
     /// The location of a tablespace is not allowed.
-    #[error("the manifest names `{0}` as the place of a tablespace")]
+    #[error("the manifest has the invalid tablespace location `{0}`")]
     Location(String),
     /// Two files, directories or tablespaces have one path.
     #[error("the manifest names one path twice")]
@@ -228,7 +228,7 @@ pub enum ManifestError {
     #[error("the manifest has no control file")]
     NoControlFile,
     /// A blob is outside its pack, or above the maximum size.
-    #[error("the manifest places a blob of `{0}` outside its pack")]
+    #[error("the manifest has a blob of `{0}` outside its pack")]
     Blob(String),
 }
 

@@ -77,7 +77,7 @@ impl Cluster {
         if waits_for_ever {
             self.log(|cluster| {
                 format!(
-                    "{} waits for WAL that nobody wrote",
+                    "{} waits for WAL that no primary wrote",
                     cluster.hosts[host].node
                 )
             });
