@@ -1,4 +1,4 @@
-//! `lab demo`: the scenarios of a bad day, one after another on one platform, and a report.
+//! `lab demo`: the demo scenarios, one after another on one platform, and a report.
 
 use std::path::Path;
 

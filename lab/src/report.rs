@@ -154,8 +154,8 @@ impl Report {
             page,
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n\
-             <title>Causeway: a bad day</title>\n<style>{STYLE}</style>\n<main>\n\
-             <h1>A bad day, in {:.0} seconds</h1>\n\
+             <title>Causeway: failover demo</title>\n<style>{STYLE}</style>\n<main>\n\
+             <h1>Failover demo, {:.0} seconds</h1>\n\
              <p>Three PostgreSQL servers, a and b in two zones of one region and c in another, with \
              clients that wrote all the time and recorded every acknowledged row. \
              A node counts as writable while it acknowledges writes, and at no other time.</p>\n{result}\n",

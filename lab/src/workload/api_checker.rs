@@ -17,7 +17,7 @@ const RETRY_TIMEOUT: Duration = Duration::from_millis(7_500);
 /// retries. How much faster it is depends on the machine, and is printed.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Problem type of load shedding, which says nothing about the database.
+/// Problem type of load shedding, which does not depend on the database.
 const OVERLOADED: &str = "/problems/overloaded";
 
 /// Result of the load.

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_notices() {
+async fn agent_restarted_then_no_downtime() {
     assert_passed(&run_scenario(lab::scenarios::agent_restarted).await);
 }

@@ -1,4 +1,4 @@
-//! The old primary returns with rows that nobody else has, and nowhere to save them.
+//! The old primary returns with rows that no other node has, and no space to save them.
 
 use crate::{assert_passed, run_scenario};
 

@@ -1,4 +1,4 @@
-//! The other region became primary by command, and is lost: nobody takes it back automatically.
+//! The other region became primary by command, and is lost: no node takes over automatically.
 
 use crate::{assert_passed, run_scenario};
 
