@@ -1,4 +1,4 @@
-//! Logging of every program: logfmt for people and `grep`, JSON for log collectors.
+//! Logging of every program: logfmt for reading and `grep`, JSON for log collectors.
 
 use std::fmt::{self, Write as _};
 

@@ -1,6 +1,6 @@
-//! Help, as a person sees it, is recorded: a change to it is seen in review.
+//! The text of `--help` is recorded, so that a change to it appears in review.
 
 #[test]
-fn help_is_as_recorded() {
+fn command_with_help_then_text_as_recorded() {
     trycmd::TestCases::new().case("tests/cmd/*.trycmd");
 }

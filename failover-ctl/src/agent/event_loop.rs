@@ -311,7 +311,7 @@ impl AgentLoop {
         }
     }
 
-    /// Returns the state machine's command for the guard, with the timeline that only the agent knows.
+    /// Returns the state machine's command for the guard, with the timeline, which only the agent has.
     fn guard_command(&self) -> Option<SupervisorCommand> {
         let command = match self.core.guard_command()? {
             GuardCommand::StartPrimary(epoch, commits) => {

@@ -275,7 +275,7 @@ fn host(
     }
     if node.port != postgres.port {
         let why = format!(
-            "is {}, and `[[nodes]]` says {} for `{name}`",
+            "is {}, and `[[nodes]]` has {} for `{name}`",
             postgres.port, node.port
         );
         return Err(SettingsError::setting("postgres.port", why));

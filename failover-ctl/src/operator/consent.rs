@@ -76,7 +76,7 @@ fn by_name(
     }))
 }
 
-/// Returns what a person has accepted who read the plan and said yes.
+/// Returns the risks that the operator accepted by answering yes to the plan.
 fn risks_accepted_by_answer(
     plan: &FailoverPlan,
     loss: Option<&DataLoss>,

@@ -127,7 +127,7 @@ state-directory = "{at}/state"
             .unwrap()
     }
 
-    /// Runs a command that must be refused with `code`, and checks what it says.
+    /// Runs a command that must be refused with `code`, and checks its output.
     #[track_caller]
     fn refuses(&self, arguments: &[&str], code: i32, says: &[&str]) {
         let output = self.run(arguments);

@@ -98,7 +98,7 @@ pub(super) enum WorkOutcome {
     },
     /// The settings are written, and the directory was compared if the primary answered.
     ReadyToStart(Result<Comparison, StandbySetupError>),
-    /// A running server was compared; the flag says whether its older WAL was compared too.
+    /// A running server was compared; the flag is set if its older WAL was compared too.
     Compared(Comparison, bool),
     /// Settings that were too low were raised, if true: PostgreSQL must be restarted.
     SettingsRaised(bool),

@@ -144,7 +144,11 @@ impl StandbySetup {
             return Ok(ready(None));
         }
         match self.archive_has(&names).await {
-            Ok(true) => return Ok(ready(Some("it replays from the archive".to_owned()))),
+            Ok(true) => {
+                return Ok(ready(Some(
+                    "the WAL is replayed from the archive".to_owned(),
+                )));
+            }
             // A bucket that does not answer now is no reason for a copy of everything.
             Err(why) => return Ok(ready(Some(format!("{why:#}")))),
             Ok(false) => {}
@@ -159,7 +163,7 @@ impl StandbySetup {
     }
 
     /// Connects as the standby's walreceiver does: with libpq, as the replication role, for replication.
-    /// The command that is sent then names a slot that nobody has, and changes nothing.
+    /// The command that is sent then names a slot that does not exist, and changes nothing.
     async fn try_replication(&self) -> anyhow::Result<()> {
         const SLOT: &str = "causeway_no_such_slot";
         self.write_password_file()?;
@@ -180,7 +184,7 @@ impl StandbySetup {
             return Ok(());
         }
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        let last = last.unwrap_or("it says nothing").trim();
+        let last = last.unwrap_or("it printed nothing").trim();
         anyhow::bail!(
             "could not open a replication connection to `{}`: {last}",
             self.primary.name

@@ -170,7 +170,7 @@ impl StandbySetup {
     }
 
     async fn copy_primary(&self, why: &'static str) -> anyhow::Result<()> {
-        // Nothing is emptied while there is nobody to copy.
+        // The directory is emptied only when a primary answers.
         let tablespaces = self.connect_to_primary().await?.tablespaces().await?;
         let host = &self.host;
         let data = &host.postgres.data_directory;

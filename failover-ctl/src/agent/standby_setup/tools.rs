@@ -26,7 +26,7 @@ impl StandbySetup {
     pub(super) fn tool(&self, name: &str) -> Command {
         let mut command = bound(&self.host.program(name));
         let workplace = self.tools_directory();
-        // A program that cannot be run says why.
+        // The error of a program that cannot be run names the cause.
         std::fs::create_dir_all(&workplace).ok();
         command
             // The working directory is how the next agent finds leftovers. It is not the data directory,

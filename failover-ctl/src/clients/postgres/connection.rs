@@ -199,7 +199,7 @@ impl ServerConnection {
     }
 }
 
-/// Classifies an error of the server for writes. An authentication or permission error of the agent says nothing about
+/// Classifies an error of the server for writes. An authentication or permission error of the agent does not describe
 /// other clients; the classes are those of appendix A of PostgreSQL's documentation.
 fn classify(code: &SqlState) -> WriteProbeFailure {
     // Invalid authorization, unknown database, missing privilege, database that accepts no connections.

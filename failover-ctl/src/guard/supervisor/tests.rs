@@ -75,7 +75,7 @@ fn no_deadline_then_primary_not_started() {
 }
 
 #[test]
-fn primary_exits_right_after_its_start_then_directory_marked_standby() {
+fn primary_exits_at_once_then_directory_marked_standby() {
     let nodes = Nodes::new();
     let node = standby(&nodes);
     let host = node.host();
@@ -93,7 +93,7 @@ fn primary_exits_right_after_its_start_then_directory_marked_standby() {
 }
 
 #[test]
-fn primary_rejected_after_its_settings_then_standby_holds_back_commits() {
+fn primary_rejected_then_standby_holds_back_commits() {
     let nodes = Nodes::new();
     let node = standby(&nodes);
     let host = node.host();
@@ -154,7 +154,7 @@ fn server_stopped_then_promotion_rejected() {
 }
 
 #[test]
-fn message_received_then_report_answers_it_and_invalid_one_dropped() {
+fn valid_message_answered_then_invalid_one_dropped() {
     let nodes = Nodes::new();
     let node = standby(&nodes);
     let host = node.host();

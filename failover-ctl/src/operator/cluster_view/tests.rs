@@ -99,7 +99,7 @@ fn node_forecasts_a_takeover_then_forecast_is_automatic() {
     ));
 }
 
-/// A forecast about an older lease says nothing of the one that stands.
+/// A forecast about an older lease does not apply to the current one.
 #[test]
 fn forecast_about_an_older_epoch_then_not_automatic() {
     let settings = settings();
