@@ -37,7 +37,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
   }
 
   statement {
-    sid       = "NobodyLosesTheirBoundary"
+    sid       = "DenyBoundaryRemoval"
     effect    = "Deny"
     actions   = ["iam:DeleteRolePermissionsBoundary"]
     resources = ["*"]

@@ -181,11 +181,11 @@ run "roles_are_limited_to_an_environment" {
     condition = {
       for s in data.aws_iam_policy_document.pipeline_boundary.statement : s.sid => s.actions if s.effect == "Deny" && s.sid != "NotItsOwnLimits"
       } == {
-      NobodyLosesTheirBoundary = toset(["iam:DeleteRolePermissionsBoundary"])
-      NotTheStateItself        = toset(["s3:DeleteBucket*", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"])
-      NotItsKey                = toset(["kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"])
-      NoVersionIsDeleted       = toset(["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"])
-      NoSecretIsRead           = toset(["secretsmanager:BatchGetSecretValue", "secretsmanager:GetSecretValue"])
+      DenyBoundaryRemoval = toset(["iam:DeleteRolePermissionsBoundary"])
+      NotTheStateItself   = toset(["s3:DeleteBucket*", "s3:PutBucket*", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration"])
+      NotItsKey           = toset(["kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"])
+      NoVersionIsDeleted  = toset(["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"])
+      NoSecretIsRead      = toset(["secretsmanager:BatchGetSecretValue", "secretsmanager:GetSecretValue"])
     }
     error_message = "the boundary of the pipelines excludes changes of itself, the state, the locks and the secrets"
   }

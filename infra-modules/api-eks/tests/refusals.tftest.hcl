@@ -142,7 +142,7 @@ run "a_service_that_owns_the_schema" {
   expect_failures = [var.migration]
 }
 
-run "a_path_that_says_nothing_of_readiness" {
+run "a_path_without_readiness" {
   command = plan
   variables {
     health_check_path = "/healthz"

@@ -121,7 +121,7 @@ run "it_reads_and_nothing_else" {
   }
 }
 
-run "an_image_of_ones_own" {
+run "an_image_given_by_id" {
   command = plan
 
   variables {

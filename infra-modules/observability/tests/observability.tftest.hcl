@@ -15,7 +15,7 @@ variables {
   kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
 }
 
-run "each_alarm_is_heard" {
+run "each_alarm_notifies_the_topic" {
   command = plan
 
   assert {

@@ -19,7 +19,7 @@ run "a_name_that_begins_with_a_digit" {
   expect_failures = [var.name]
 }
 
-run "nobody_to_be_told" {
+run "no_recipient_of_alarms" {
   command = plan
   variables {
     alarm_emails = []
@@ -43,7 +43,7 @@ run "a_budget_of_nothing" {
   expect_failures = [var.budget]
 }
 
-run "a_budget_for_nobody" {
+run "a_budget_without_recipient" {
   command = plan
   variables {
     budget = { monthly_usd = 400, emails = [] }

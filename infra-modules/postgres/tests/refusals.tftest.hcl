@@ -151,7 +151,7 @@ run "too_much_throughput" {
   expect_failures = [var.data_volume]
 }
 
-run "a_small_volume_for_the_log" {
+run "a_small_wal_volume" {
   command = plan
   variables {
     wal_volume = { size_gib = 1 }

@@ -162,7 +162,7 @@ run "refuses_a_short_key" {
   }
 }
 
-run "refuses_a_secret_that_nobody_uses" {
+run "refuses_an_unused_secret" {
   command         = plan
   expect_failures = [var.secrets]
 
