@@ -41,7 +41,7 @@ pub enum ProblemKind {
     /// Another host holds the lease under this node's name.
     DuplicateNode,
     /// Guard does not respond.
-    GuardSilent,
+    GuardUnresponsive,
     /// The holder's PostgreSQL has not proved a write.
     NotWriting,
     /// `default_transaction_read_only` is on, so clients cannot write.
@@ -51,7 +51,7 @@ pub enum ProblemKind {
     /// PostgreSQL stops soon after each start, or cannot be started.
     CannotStart,
     /// The holder's PostgreSQL stops repeatedly, though it may serve in between.
-    KeepsEnding,
+    CrashLooping,
     /// The holder's PostgreSQL replays WAL before it can accept writes.
     Replaying,
     /// No node has accepted writes for longer than a takeover takes.
@@ -71,7 +71,7 @@ pub enum ProblemKind {
     /// WAL that only this node has could not be saved, so its data directory is not changed.
     DivergedWalNotSaved,
     /// The state directory has many saves of diverged WAL that no operator has removed.
-    DivergedWalKept,
+    DivergedWalAccumulated,
     /// The rejoin of this node did not complete.
     RejoinFailed,
     /// Replay on this standby is paused.
@@ -87,7 +87,7 @@ pub enum ProblemKind {
     /// The user that PostgreSQL runs as can read the key that signs commands.
     CommandKeyExposed,
     /// The state directory cannot be written: this node loses its highest lease record when it restarts.
-    StateNotKept,
+    StateNotStored,
     /// This node is primary, and a DNS record does not point to it yet.
     RecordNotMoved,
 }
@@ -101,12 +101,12 @@ impl ProblemKind {
         Self::LeaseUnusable,
         Self::ClusterMismatch,
         Self::DuplicateNode,
-        Self::GuardSilent,
+        Self::GuardUnresponsive,
         Self::NotWriting,
         Self::ReadOnlyDefault,
         Self::ConnectionsExhausted,
         Self::CannotStart,
-        Self::KeepsEnding,
+        Self::CrashLooping,
         Self::Replaying,
         Self::NoHolder,
         Self::OperatorNeeded,
@@ -116,7 +116,7 @@ impl ProblemKind {
         Self::Diverged,
         Self::WalRemoved,
         Self::DivergedWalNotSaved,
-        Self::DivergedWalKept,
+        Self::DivergedWalAccumulated,
         Self::RejoinFailed,
         Self::ReplayPaused,
         Self::LeaseRetired,
@@ -124,7 +124,7 @@ impl ProblemKind {
         Self::NodesDiffer,
         Self::PeerMismatch,
         Self::CommandKeyExposed,
-        Self::StateNotKept,
+        Self::StateNotStored,
         Self::RecordNotMoved,
     ];
 
@@ -137,12 +137,12 @@ impl ProblemKind {
             Self::LeaseUnusable => "lease-unusable",
             Self::ClusterMismatch => "cluster-mismatch",
             Self::DuplicateNode => "duplicate-node",
-            Self::GuardSilent => "guard-silent",
+            Self::GuardUnresponsive => "guard-unresponsive",
             Self::NotWriting => "not-writing",
             Self::ReadOnlyDefault => "read-only-default",
             Self::ConnectionsExhausted => "connections-exhausted",
             Self::CannotStart => "cannot-start",
-            Self::KeepsEnding => "keeps-ending",
+            Self::CrashLooping => "crash-looping",
             Self::Replaying => "replaying",
             Self::NoHolder => "no-holder",
             Self::OperatorNeeded => "operator-needed",
@@ -152,7 +152,7 @@ impl ProblemKind {
             Self::Diverged => "diverged",
             Self::WalRemoved => "wal-removed",
             Self::DivergedWalNotSaved => "diverged-wal-not-saved",
-            Self::DivergedWalKept => "diverged-wal-kept",
+            Self::DivergedWalAccumulated => "diverged-wal-accumulated",
             Self::RejoinFailed => "rejoin-failed",
             Self::ReplayPaused => "replay-paused",
             Self::LeaseRetired => "lease-retired",
@@ -160,7 +160,7 @@ impl ProblemKind {
             Self::NodesDiffer => "nodes-differ",
             Self::PeerMismatch => "peer-mismatch",
             Self::CommandKeyExposed => "command-key-exposed",
-            Self::StateNotKept => "state-not-kept",
+            Self::StateNotStored => "state-not-stored",
             Self::RecordNotMoved => "record-not-moved",
         }
     }

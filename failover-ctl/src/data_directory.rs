@@ -51,45 +51,51 @@ const SHUTDOWNED_IN_RECOVERY: u32 = 2;
 const IN_ARCHIVE_RECOVERY: u32 = 5;
 
 /// Reads the control file.
-pub(crate) fn control(data: &Path) -> io::Result<ControlFile> {
+pub(crate) fn read_control_file(data: &Path) -> io::Result<ControlFile> {
     parse_control(&fs::read(data.join("global/pg_control"))?)
 }
 
 fn parse_control(bytes: &[u8]) -> io::Result<ControlFile> {
     let short = || io::Error::new(io::ErrorKind::InvalidData, "the control file is too short");
-    let word = |at: usize| -> io::Result<u32> {
+    let read_u32 = |at: usize| -> io::Result<u32> {
         let bytes = bytes
             .get(at..at + 4)
             .and_then(|slice| slice.try_into().ok())
             .ok_or_else(short)?;
         Ok(u32::from_ne_bytes(bytes))
     };
-    let long = |at: usize| -> io::Result<u64> {
+    let read_u64 = |at: usize| -> io::Result<u64> {
         let bytes = bytes
             .get(at..at + 8)
             .and_then(|slice| slice.try_into().ok())
             .ok_or_else(short)?;
         Ok(u64::from_ne_bytes(bytes))
     };
-    let must_reach = Timeline::new(word(144)?).zip(Some(Lsn::new(long(136)?)));
+    let must_reach = Timeline::new(read_u32(144)?).zip(Some(Lsn::new(read_u64(136)?)));
     Ok(ControlFile {
-        system_id: SystemId(long(0)?),
-        state: word(16)?,
-        timeline: Timeline::new(word(48)?),
-        checkpoint: Lsn::new(long(32)?),
+        system_id: SystemId(read_u64(0)?),
+        state: read_u32(16)?,
+        timeline: Timeline::new(read_u32(48)?),
+        checkpoint: Lsn::new(read_u64(32)?),
         must_reach: must_reach.filter(|(_, lsn)| *lsn != Lsn::new(0)),
-        required: [word(180)?, word(184)?, word(188)?, word(192)?, word(196)?],
+        required: [
+            read_u32(180)?,
+            read_u32(184)?,
+            read_u32(188)?,
+            read_u32(192)?,
+            read_u32(196)?,
+        ],
     })
 }
 
 /// Returns the last use of the directory. The file `marker` exists during a rewind or copy.
-pub(crate) fn kind(data: &Path, marker: &Path) -> DataDirectoryState {
+pub(crate) fn state(data: &Path, marker: &Path) -> DataDirectoryState {
     match marker.try_exists() {
         Ok(false) => {}
         Ok(true) => return DataDirectoryState::Rewinding,
         Err(_) => return DataDirectoryState::Unreadable,
     }
-    let control = match control(data) {
+    let control = match read_control_file(data) {
         Ok(control) => control,
         // Nothing of a control file is left to read.
         Err(error)
@@ -125,7 +131,7 @@ fn is_unstarted_clone(data: &Path) -> bool {
 }
 
 /// Returns the major version of the directory, such as 15.
-pub(crate) fn release(data: &Path) -> Option<u32> {
+pub(crate) fn major_version(data: &Path) -> Option<u32> {
     fs::read_to_string(data.join("PG_VERSION"))
         .ok()?
         .trim()
@@ -136,7 +142,7 @@ pub(crate) fn release(data: &Path) -> Option<u32> {
 /// Returns whether a server that was started on this directory as a standby still is one: a promotion, whichever
 /// process requests it, removes `standby.signal` before the first write is accepted (`StartupXLOG` in
 /// `src/backend/access/transam/xlog.c`).
-pub(crate) fn is_bound_to_follow(data: &Path) -> bool {
+pub(crate) fn is_still_standby(data: &Path) -> bool {
     data.join("standby.signal").exists()
 }
 
@@ -185,7 +191,7 @@ fn parse_postmaster_pid(text: &str) -> Option<i32> {
 }
 
 /// Sends SIGKILL to every process whose working directory this is, and returns their number.
-pub(crate) fn sweep(data: &Path) -> io::Result<usize> {
+pub(crate) fn kill_processes(data: &Path) -> io::Result<usize> {
     let own = getpid();
     let data = &canonical_path(data);
     let mut found = 0;

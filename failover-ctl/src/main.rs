@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            output::failure(&failure);
+            output::print_error(&failure);
             ExitCode::from(failure.exit_code())
         }
     }

@@ -8,19 +8,19 @@
 use crate::error::Error;
 
 /// Prints data to standard output.
-pub(crate) fn data(text: &str) {
+pub(crate) fn print_data(text: &str) {
     println!("{text}");
 }
 
 /// Prints progress to standard error.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_progress(text: &str) {
     eprintln!("{text}");
 }
 
 /// Prints an error with its causes and hint.
-pub(crate) fn failure(failure: &Error) {
-    eprintln!("error: {}", causeway_runtime::telemetry::chain(failure));
-    if let Some(hint) = failure.hint() {
+pub(crate) fn print_error(error: &Error) {
+    eprintln!("error: {}", causeway_runtime::telemetry::chain(error));
+    if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");
     }
 }

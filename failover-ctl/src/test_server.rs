@@ -72,7 +72,7 @@ impl Nodes {
         let mut initdb = as_postgres(servers().join("initdb"));
         initdb.args(["--no-sync", "--wal-segsize=1", "--auth=trust"]);
         initdb.args(["--username=postgres", "-D"]).arg(node.data());
-        ended_well(&initdb.output().unwrap());
+        assert_success(&initdb.output().unwrap());
         node.start();
         node.sql(
             "create role replicator login replication; create role rewinder login; \
@@ -150,7 +150,7 @@ impl TestNode {
         StandbySetup {
             host: self.host(),
             primary: primary.settings(),
-            system_id: crate::data_directory::control(&primary.data())
+            system_id: crate::data_directory::read_control_file(&primary.data())
                 .map_or(SystemId(0), |control| control.system_id),
             tasks: Tasks::new(),
         }
@@ -158,15 +158,15 @@ impl TestNode {
 
     /// Starts the server, and waits until it accepts queries.
     pub(crate) fn start(&self) {
-        self.own();
-        ended_well(&self.pg_ctl("start", &["--wait", "--timeout=60"]));
+        self.chown_to_postgres();
+        assert_success(&self.pg_ctl("start", &["--wait", "--timeout=60"]));
     }
 
     /// Makes the files that the test wrote, as root, the server user's.
-    pub(crate) fn own(&self) {
+    pub(crate) fn chown_to_postgres(&self) {
         let mut owned = Command::new("chown");
         owned.args(["-R", "--reference"]).arg(self.data());
-        ended_well(&owned.arg(&self.root).output().unwrap());
+        assert_success(&owned.arg(&self.root).output().unwrap());
     }
 
     /// Freezes the checkpointer, as a slow disk does.
@@ -183,11 +183,11 @@ impl TestNode {
     }
 
     pub(crate) fn crash(&self) {
-        ended_well(&self.pg_ctl("stop", &["--mode=immediate"]));
+        assert_success(&self.pg_ctl("stop", &["--mode=immediate"]));
     }
 
     pub(crate) fn shut_down(&self) {
-        ended_well(&self.pg_ctl("stop", &["--mode=fast"]));
+        assert_success(&self.pg_ctl("stop", &["--mode=fast"]));
     }
 
     fn pg_ctl(&self, what: &str, arguments: &[&str]) -> Output {
@@ -205,7 +205,7 @@ impl TestNode {
 
     pub(crate) fn sql(&self, sql: &str) -> String {
         let output = self.try_sql(sql);
-        ended_well(&output);
+        assert_success(&output);
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
@@ -253,13 +253,13 @@ impl TestNode {
     }
 
     /// Returns the checksum of every file in the data directory.
-    pub(crate) fn picture(&self) -> String {
+    pub(crate) fn checksums(&self) -> String {
         let mut command = Command::new("sh");
         command
             .arg("-c")
             .arg("find . -type f -exec cksum {} + | sort -k3; find . | sort");
         let output = command.current_dir(self.data()).output().unwrap();
-        ended_well(&output);
+        assert_success(&output);
         String::from_utf8(output.stdout).unwrap()
     }
 }
@@ -284,7 +284,7 @@ pub(crate) fn holds(directory: &Path, text: &str) -> bool {
 }
 
 #[track_caller]
-fn ended_well(output: &Output) {
+fn assert_success(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 

@@ -92,7 +92,7 @@ pub enum ReleaseReason {
     Command,
     /// The server was restarted as often as is allowed.
     #[error("PostgreSQL exited more than `max-restarts-per-minute` times")]
-    KeepsEnding,
+    CrashLooping,
     /// The server does not respond.
     #[error("PostgreSQL does not respond")]
     AnswersNothing,

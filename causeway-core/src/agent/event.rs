@@ -96,7 +96,7 @@ pub struct LocalObservation {
 pub enum ServerHealth {
     /// It does not respond.
     #[default]
-    Silent,
+    Unresponsive,
     /// It reports that it is starting (SQLSTATE 57P03), or that it is in recovery.
     Recovering,
     /// It answers queries, and has recently proved a write.

@@ -46,7 +46,7 @@ impl Agent {
             }
             (
                 TargetRole::Stopped,
-                ServerView::MayWrite | ServerView::Standby(_) | ServerView::Silent,
+                ServerView::MayWrite | ServerView::Standby(_) | ServerView::Unresponsive,
             ) => Some(GuardCommand::End(self.time_to_drain())),
             (
                 TargetRole::Primary { .. }
@@ -54,7 +54,7 @@ impl Agent {
                 | TargetRole::Stopped
                 | TargetRole::Undecided,
                 ServerView::Unguarded
-                | ServerView::Silent
+                | ServerView::Unresponsive
                 | ServerView::Stopped(_)
                 | ServerView::MayWrite
                 | ServerView::Standby(_),

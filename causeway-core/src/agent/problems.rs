@@ -27,12 +27,12 @@ impl Agent {
         };
         if local.server == ServerView::Unguarded {
             let detail = "guard does not answer, so PostgreSQL can be neither started nor promoted";
-            found.push(NodeProblem::new(ProblemKind::GuardSilent, detail));
+            found.push(NodeProblem::new(ProblemKind::GuardUnresponsive, detail));
         }
         match &self.role {
             Role::Holder(held) => {
                 found.extend(held.problem(now, local));
-                found.extend(held.service.keeps_ending(now));
+                found.extend(held.service.crash_looping(now));
             }
             Role::Candidate => self.add_candidate_problems(now, local, &mut found),
         }
@@ -160,7 +160,7 @@ impl Agent {
             let detail = NoAction::CommitsNotHeldBack.to_string();
             found.push(NodeProblem::new(ProblemKind::NotPromotable, detail));
         }
-        if local.server == ServerView::Silent
+        if local.server == ServerView::Unresponsive
             && let ServerHealth::Unproven(failure) = local.health
         {
             let detail = format!("PostgreSQL responds, but {failure}");
@@ -232,12 +232,12 @@ fn describe_server(local: &LocalObservation) -> String {
         (ServerView::Stopped(directory), _) => format!("stopped ({directory:?} directory)"),
         (ServerView::Standby(_), _) => "a standby".to_owned(),
         (
-            ServerView::Silent,
-            ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes,
+            ServerView::Unresponsive,
+            ServerHealth::Unresponsive | ServerHealth::Recovering | ServerHealth::Writes,
         ) => "a standby that does not respond, or is not consistent yet".to_owned(),
-        (ServerView::MayWrite, ServerHealth::Silent) => "silent".to_owned(),
+        (ServerView::MayWrite, ServerHealth::Unresponsive) => "unresponsive".to_owned(),
         (ServerView::MayWrite, ServerHealth::Recovering) => "replaying WAL".to_owned(),
-        (ServerView::Silent | ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
+        (ServerView::Unresponsive | ServerView::MayWrite, ServerHealth::Unproven(failure)) => {
             format!("answering, and {failure}")
         }
         (ServerView::MayWrite, ServerHealth::Writes) => "writing".to_owned(),

@@ -122,7 +122,7 @@ impl ServiceWatch {
 
     /// Returns a problem if PostgreSQL keeps ending, even if it serves in between: each end disconnects its
     /// clients.
-    pub(super) fn keeps_ending(&self, now: HostInstant) -> Option<NodeProblem> {
+    pub(super) fn crash_looping(&self, now: HostInstant) -> Option<NodeProblem> {
         let lately = |at: &&HostInstant| now.elapsed_lower_bound(**at) < START_WINDOW;
         let starts = self.started_at.iter().filter(lately).count();
         let detail = || {
@@ -130,7 +130,7 @@ impl ServiceWatch {
                 "PostgreSQL was started {starts} times in the last minute: see its log for the cause"
             )
         };
-        (starts > 1).then(|| NodeProblem::new(ProblemKind::KeepsEnding, detail()))
+        (starts > 1).then(|| NodeProblem::new(ProblemKind::CrashLooping, detail()))
     }
 
     fn count_starts(&mut self, now: HostInstant, starts: Option<u64>) {
@@ -166,7 +166,7 @@ impl ServiceWatch {
         self.replay = local.replay.or(self.replay);
         let excused = match local.health {
             ServerHealth::Unproven(failure) => open && failure.is_no_reason_to_move(),
-            ServerHealth::Silent | ServerHealth::Recovering | ServerHealth::Writes => false,
+            ServerHealth::Unresponsive | ServerHealth::Recovering | ServerHealth::Writes => false,
         };
         if local.primary.is_some() || advances || excused {
             self.alive_at = now;
@@ -186,7 +186,7 @@ impl ServiceWatch {
         let often = self.started_at.len() > max_restarts_per_minute
             || self.starts_since_proof > settings.max_restarts_per_minute;
         if often && matches!(local.server, ServerView::Stopped(_)) {
-            return Some(ReleaseReason::KeepsEnding);
+            return Some(ReleaseReason::CrashLooping);
         }
         let watched = now.elapsed_lower_bound(self.began_at);
         let quiet = if watched < PROGRESS_SAMPLE_TIME {
@@ -199,7 +199,7 @@ impl ServiceWatch {
             (ServerView::MayWrite, ServerHealth::Unproven(failure)) => (quiet
                 >= settings.write_stall_timeout)
                 .then_some(ReleaseReason::CannotWrite(failure)),
-            (ServerView::MayWrite, ServerHealth::Silent)
+            (ServerView::MayWrite, ServerHealth::Unresponsive)
                 if quiet >= settings.write_probe_timeout =>
             {
                 Some(ReleaseReason::AnswersNothing)

@@ -124,7 +124,7 @@ pub(super) fn observed(server: ServerView) -> LocalObservation {
         armed: None,
         wants_renewal_since: None,
         primary: None,
-        health: ServerHealth::Silent,
+        health: ServerHealth::Unresponsive,
         replay: None,
         starts: None,
         system_id: Some(SystemId(1)),

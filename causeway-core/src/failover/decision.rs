@@ -267,7 +267,7 @@ fn resume_or_promote(lease: &LeaseView, seen: &Observation) -> Decision {
             | DataDirectoryState::Unreadable,
         )
         | ServerView::Unguarded
-        | ServerView::Silent => Decision::NoAction(NoAction::NotConsistent),
+        | ServerView::Unresponsive => Decision::NoAction(NoAction::NotConsistent),
         ServerView::MayWrite => Decision::NoAction(NoAction::LocalServerRunning),
     }
 }

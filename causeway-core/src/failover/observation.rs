@@ -63,7 +63,7 @@ pub enum ServerView {
     /// No process of it is left; its control file has its last use.
     Stopped(DataDirectoryState),
     /// It runs, and has not recently reported its progress.
-    Silent,
+    Unresponsive,
     /// It is a consistent standby that accepts connections.
     Standby(ReplayProgress),
     /// It may accept writes. Without a lease of this node, guard is about to stop it.

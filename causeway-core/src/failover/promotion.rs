@@ -12,7 +12,7 @@ pub struct ClusterObservation {
     /// Lease as the store returned it, or newer.
     pub lease: LeaseRecord,
     /// Nodes that respond.
-    pub witnesses: Vec<NodeObservation>,
+    pub nodes: Vec<NodeObservation>,
 }
 
 /// Report of one node.
@@ -21,7 +21,7 @@ pub struct NodeObservation {
     /// Node that reports.
     pub node: NodeId,
     /// Role that it reports.
-    pub part: LeaseRole,
+    pub role: LeaseRole,
     /// Its progress, if it is a consistent standby.
     pub progress: Option<ReplayProgress>,
     /// Ancestors of the timeline of `progress`; none while they are unknown.
@@ -73,7 +73,7 @@ pub enum PromotionRejected {
     Retired,
     /// The target's agent does not respond.
     #[error("its agent does not answer")]
-    Silent,
+    Unresponsive,
     /// The target is not a consistent standby.
     #[error("it is not a consistent standby")]
     NotAStandby,
@@ -118,25 +118,27 @@ pub fn check_promotion(
     request: PromotionRequest<'_>,
     timing: &LeaseTiming,
 ) -> Result<PromotionCandidate, PromotionRejected> {
-    let ClusterObservation { lease, witnesses } = survey;
+    let ClusterObservation { lease, nodes } = survey;
     let to = request.to;
     if lease.state == LeaseState::Retired {
         return Err(PromotionRejected::Retired);
     }
-    let target = witnesses.iter().find(|witness| witness.node == *to);
-    let holds = |witness: &NodeObservation| witness.part != LeaseRole::Other;
+    let target = nodes.iter().find(|observation| observation.node == *to);
+    let holds = |observation: &NodeObservation| observation.role != LeaseRole::Other;
     // A node that released the lease is a standby like any other.
     if target.map_or(lease.holder.node == *to, holds) {
         return Err(PromotionRejected::AlreadyPrimary(to.clone()));
     }
-    let primary = witnesses
+    let primary = nodes
         .iter()
-        .filter(|witness| !(request.old_primary_stopped && witness.node == lease.holder.node))
-        .find(|witness| witness.part == LeaseRole::Primary);
+        .filter(|observation| {
+            !(request.old_primary_stopped && observation.node == lease.holder.node)
+        })
+        .find(|observation| observation.role == LeaseRole::Primary);
     if let Some(primary) = primary {
         return Err(PromotionRejected::PrimaryHealthy(primary.node.clone()));
     }
-    let target = target.ok_or(PromotionRejected::Silent)?;
+    let target = target.ok_or(PromotionRejected::Unresponsive)?;
     let own = target.progress.ok_or(PromotionRejected::NotAStandby)?;
     let loss = loss::estimate_loss(lease, own, target.ancestors.as_deref(), timing);
     if let Some(accepted) = request.accept_timeline
@@ -172,11 +174,11 @@ fn find_node_ahead(
 ) -> Option<PromotionRejected> {
     let last = survey.lease.last_position.map(|position| position.timeline);
     let others = survey
-        .witnesses
+        .nodes
         .iter()
-        .filter(|witness| witness.node != *to);
-    let has = |witness: &NodeObservation| {
-        let there = witness.progress?;
+        .filter(|observation| observation.node != *to);
+    let has = |observation: &NodeObservation| {
+        let there = observation.progress?;
         if there.timeline == own.timeline && there.received_lsn > own.received_lsn {
             let bytes = there.received_lsn.bytes_since(own.received_lsn);
             return Some(format!("is {bytes} bytes of WAL ahead"));
@@ -187,9 +189,9 @@ fn find_node_ahead(
             format!("is on timeline {timeline}, which the last primary wrote on")
         })
     };
-    others.into_iter().find_map(|witness| {
-        let node = witness.node.clone();
-        has(witness).map(|what| PromotionRejected::Behind { node, what })
+    others.into_iter().find_map(|observation| {
+        let node = observation.node.clone();
+        has(observation).map(|what| PromotionRejected::Behind { node, what })
     })
 }
 
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn primary_responds_then_rejected_unless_stopped() {
-        let seen = survey(&[part("a", LeaseRole::Primary), standby("c", 2, 1000)]);
+        let seen = survey(&[role("a", LeaseRole::Primary), standby("c", 2, 1000)]);
         assert_eq!(
             ask(&seen),
             Err(PromotionRejected::PrimaryHealthy(node("a")))
@@ -221,7 +223,7 @@ mod tests {
         };
         assert!(check_promotion(&seen, stopped, &LeaseTiming::default()).is_ok());
         // A third node that is primary does not depend on the stopped instance.
-        let seen = survey(&[part("b", LeaseRole::Primary), standby("c", 2, 1000)]);
+        let seen = survey(&[role("b", LeaseRole::Primary), standby("c", 2, 1000)]);
         let found = check_promotion(&seen, stopped, &LeaseTiming::default());
         assert_eq!(found, Err(PromotionRejected::PrimaryHealthy(node("b"))));
     }
@@ -231,20 +233,20 @@ mod tests {
         let to = node("c");
         let already = Err(PromotionRejected::AlreadyPrimary(to.clone()));
         for is in [LeaseRole::Primary, LeaseRole::Promoting] {
-            assert_eq!(ask(&survey(&[part("c", is)])), already);
+            assert_eq!(ask(&survey(&[role("c", is)])), already);
         }
         let mut seen = survey(&[]);
         seen.lease.holder.node = to;
         assert_eq!(ask(&seen), already);
         // It released the lease, and is a standby again.
-        seen.witnesses = vec![standby("c", 2, 1000)];
+        seen.nodes = vec![standby("c", 2, 1000)];
         assert!(ask(&seen).is_ok());
     }
 
     #[test]
     fn silent_or_inconsistent_target_then_rejected() {
-        assert_eq!(ask(&survey(&[])), Err(PromotionRejected::Silent));
-        let stopped = survey(&[part("c", LeaseRole::Other)]);
+        assert_eq!(ask(&survey(&[])), Err(PromotionRejected::Unresponsive));
+        let stopped = survey(&[role("c", LeaseRole::Other)]);
         assert_eq!(ask(&stopped), Err(PromotionRejected::NotAStandby));
     }
 
@@ -304,10 +306,10 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn part(name: &str, part: LeaseRole) -> NodeObservation {
+    fn role(name: &str, role: LeaseRole) -> NodeObservation {
         NodeObservation {
             node: node(name),
-            part,
+            role,
             progress: None,
             ancestors: None,
         }
@@ -322,11 +324,11 @@ mod tests {
         };
         NodeObservation {
             progress: Some(progress),
-            ..part(name, LeaseRole::Other)
+            ..role(name, LeaseRole::Other)
         }
     }
 
-    fn survey(witnesses: &[NodeObservation]) -> ClusterObservation {
+    fn survey(nodes: &[NodeObservation]) -> ClusterObservation {
         let timeline = Timeline::new(2).unwrap();
         let ancestors = vec![Ancestor {
             timeline: Timeline::FIRST,
@@ -365,7 +367,7 @@ mod tests {
         };
         ClusterObservation {
             lease,
-            witnesses: witnesses.to_vec(),
+            nodes: nodes.to_vec(),
         }
     }
 }

@@ -32,7 +32,7 @@ pub struct NodeFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreFacts {
     /// It did not respond, for this reason.
-    Silent(String),
+    Unresponsive(String),
     /// It responded, with the cluster's record if there is one.
     Holds(Option<Box<LeaseRecord>>),
 }
@@ -75,7 +75,7 @@ pub struct OperatorAssertions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplacementObstacle {
     /// A node does not respond.
-    Silent(NodeId),
+    Unresponsive(NodeId),
     /// A node uses another store than that of the new record.
     OtherStore(NodeId, Option<LeaseStoreId>),
     /// A node may still accept writes, and its lease is in no store that responds.
@@ -165,7 +165,7 @@ impl LeaseReplacement {
 impl fmt::Display for ReplacementObstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent(node) => write!(
+            Self::Unresponsive(node) => write!(
                 f,
                 "`{node}` does not answer: start its agent, or stop its host and name it with `--without {node}`"
             ),

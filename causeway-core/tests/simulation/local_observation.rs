@@ -136,7 +136,7 @@ const fn unguarded() -> LocalObservation {
         armed: None,
         wants_renewal_since: None,
         primary: None,
-        health: ServerHealth::Silent,
+        health: ServerHealth::Unresponsive,
         replay: None,
         starts: None,
         system_id: None,

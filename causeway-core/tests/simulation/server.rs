@@ -119,7 +119,7 @@ impl Server {
         match self.state {
             State::Ended => ServerView::Stopped(self.directory),
             State::Following if self.answers() => ServerView::Standby(self.progress()),
-            State::StartingStandby | State::Following => ServerView::Silent,
+            State::StartingStandby | State::Following => ServerView::Unresponsive,
             State::StartingPrimary | State::Promoting(_) | State::Writable => ServerView::MayWrite,
         }
     }
@@ -141,8 +141,8 @@ impl Server {
 
     pub(crate) fn health(&self) -> ServerHealth {
         match (self.state, self.failure) {
-            _ if !self.answers() => ServerHealth::Silent,
-            (State::Ended, _) => ServerHealth::Silent,
+            _ if !self.answers() => ServerHealth::Unresponsive,
+            (State::Ended, _) => ServerHealth::Unresponsive,
             (State::Writable, None) => ServerHealth::Writes,
             (State::Writable, Some(failure)) => ServerHealth::Unproven(failure),
             (

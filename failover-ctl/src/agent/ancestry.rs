@@ -55,7 +55,7 @@ fn timeline(look: &LocalObservation) -> Option<Timeline> {
         ServerView::Standby(progress) => Some(progress.timeline),
         ServerView::Unguarded
         | ServerView::Stopped(_)
-        | ServerView::Silent
+        | ServerView::Unresponsive
         | ServerView::MayWrite => None,
     }
 }

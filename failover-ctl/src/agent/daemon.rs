@@ -48,7 +48,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     prctl::set_dumpable(false).context("could not close `/proc/self` to other processes")?;
     let host = settings.this_host()?.clone();
     let key = if key_from_stdin {
-        CommandSigningKey::from_stdin()?
+        CommandSigningKey::read_stdin()?
     } else {
         CommandSigningKey::read(&settings.command_signing_key_file)?
     };
@@ -88,7 +88,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
 
     let connection_tasks = tasks.clone();
     tasks.start("watch PostgreSQL", |stop| {
-        postgres::watch(
+        postgres::monitor(
             host.postgres.clone(),
             postgres_sender,
             connection_tasks,
@@ -162,7 +162,7 @@ async fn check_store(
         Err(error @ LeaseStoreError::NotConditional(_)) => return Err(error.into()),
         Err(error) => warn!(%error, "lease bucket probe failed"),
     }
-    let control = data_directory::control(&host.postgres.data_directory).ok();
+    let control = data_directory::read_control_file(&host.postgres.data_directory).ok();
     match store.read_lease().await {
         LeaseReadResult::Found(_, record) => {
             let system_id = control.map(|control| control.system_id);

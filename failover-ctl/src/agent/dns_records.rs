@@ -81,7 +81,7 @@ impl RecordMoveTask {
     async fn run(mut self, stop: CancellationToken) {
         let records = DnsRecords::open(&self.records.dns).await;
         loop {
-            self.move_each(&records).await;
+            self.move_remaining(&records).await;
             if self.records.wanted.is_empty() || self.has_newer_epoch() {
                 self.error_sender.send_replace(None);
                 return;
@@ -94,7 +94,7 @@ impl RecordMoveTask {
     }
 
     /// Tries each record that is not moved yet: one that fails does not delay the others.
-    async fn move_each(&mut self, records: &DnsRecords) {
+    async fn move_remaining(&mut self, records: &DnsRecords) {
         let mut left = Vec::new();
         let mut last = None;
         for (name, target) in std::mem::take(&mut self.records.wanted) {

@@ -32,7 +32,7 @@ impl AgentLoop {
                 armed: None,
                 wants_renewal_since: None,
                 primary: None,
-                health: ServerHealth::Silent,
+                health: ServerHealth::Unresponsive,
                 replay: None,
                 starts: None,
                 system_id: None,
@@ -57,7 +57,7 @@ impl AgentLoop {
             replay: postgres.replay,
             starts: Some(report.starts),
             system_id: report.system_id,
-            holds_position: self.holds_position(now, server),
+            holds_position: self.has_recorded_position(now, server),
             holds_back: evidence.holds_back_commits(),
             taken_timeline: self.taken_timeline,
             ancestry: None,
@@ -66,7 +66,7 @@ impl AgentLoop {
 
     /// Returns whether this host has the WAL up to the position in the lease record. Only checked for the data
     /// directory of a former primary.
-    fn holds_position(&self, now: HostInstant, server: ServerView) -> bool {
+    fn has_recorded_position(&self, now: HostInstant, server: ServerView) -> bool {
         if server != ServerView::Stopped(DataDirectoryState::Primary) {
             return false;
         }
@@ -105,7 +105,7 @@ impl ServerEvidence<'_> {
             (PostgresProcess::Standby, Some(ServerAnswer::Standby(standby))) => {
                 ServerView::Standby(standby.progress)
             }
-            (PostgresProcess::Standby | PostgresProcess::Unmanaged, _) => ServerView::Silent,
+            (PostgresProcess::Standby | PostgresProcess::Unmanaged, _) => ServerView::Unresponsive,
         }
     }
 
@@ -137,7 +137,7 @@ impl ServerEvidence<'_> {
 
     fn health(&self) -> ServerHealth {
         match self.fresh_answer(SILENCE_TIMEOUT) {
-            None => ServerHealth::Silent,
+            None => ServerHealth::Unresponsive,
             Some(ServerAnswer::NotYet | ServerAnswer::Standby(_)) => ServerHealth::Recovering,
             Some(ServerAnswer::NoConnectionLeft) => {
                 ServerHealth::Unproven(causeway_core::agent::WriteProbeFailure::NoConnectionLeft)

@@ -86,7 +86,7 @@ impl AgentLoop {
             ServerView::Standby(_) => NodeRole::Standby,
             ServerView::Unguarded
             | ServerView::Stopped(_)
-            | ServerView::Silent
+            | ServerView::Unresponsive
             | ServerView::MayWrite => NodeRole::Stopped,
         }
     }

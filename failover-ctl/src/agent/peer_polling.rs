@@ -42,7 +42,7 @@ impl AgentLoop {
                             progress: status.progress,
                         }),
                         Err(StatusError::StatusMismatch(mismatch)) => found.push(mismatch),
-                        Err(StatusError::Silent(_)) => {}
+                        Err(StatusError::Unresponsive(_)) => {}
                     }
                 }
                 mismatches.send_replace(found);

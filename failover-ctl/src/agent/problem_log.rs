@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn problem_continues_then_start_time_kept() {
         let mut log = ProblemLog::default();
-        let problem = |detail: &str| vec![NodeProblem::new(ProblemKind::GuardSilent, detail)];
+        let problem = |detail: &str| vec![NodeProblem::new(ProblemKind::GuardUnresponsive, detail)];
 
         log.update(at(10), problem("for 1 s"));
         log.update(at(14), problem("for 5 s"));

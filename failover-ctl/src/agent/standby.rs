@@ -50,11 +50,11 @@ impl AgentLoop {
     pub(super) fn maintain_standby(&mut self, now: HostInstant, server: ServerView) {
         self.standby.server = Some(server);
         let reports_streaming = self
-            .own_standby(server)
+            .local_standby(server)
             .is_some_and(|standby| standby.streaming);
         let streaming = self.standby.record_streaming(now, reports_streaming);
         self.standby.paused = self
-            .own_standby(server)
+            .local_standby(server)
             .is_some_and(|standby| standby.replay_paused);
         if self.finish_work(now) {
             return; // The finished work may have changed what `server` was observed as.
@@ -110,13 +110,13 @@ impl AgentLoop {
             ServerView::Standby(progress) => {
                 self.resume_streaming(now, setup, progress.timeline != timeline);
             }
-            ServerView::Silent => self.examine_silent(now, setup),
+            ServerView::Unresponsive => self.compare_unresponsive(now, setup),
             ServerView::Unguarded | ServerView::MayWrite => {}
         }
     }
 
     /// Returns the last answer of the local server, if it is a standby.
-    fn own_standby(&self, server: ServerView) -> Option<StandbyAnswer> {
+    fn local_standby(&self, server: ServerView) -> Option<StandbyAnswer> {
         match (server, self.connections.postgres.borrow().answer) {
             (ServerView::Standby(_), Some((_, ServerAnswer::Standby(standby)))) => Some(standby),
             _ => None,
@@ -196,7 +196,7 @@ impl AgentLoop {
     }
 
     /// Examines the directory of a running server that does not answer: it may never reach consistency.
-    fn examine_silent(&mut self, now: HostInstant, setup: StandbySetup) {
+    fn compare_unresponsive(&mut self, now: HostInstant, setup: StandbySetup) {
         if self.standby.wants_rebuild() || self.must_stop_server() {
             self.stop_server();
             return;
@@ -241,7 +241,7 @@ impl AgentLoop {
         }
         self.standby.examined_at = Some(now);
         if unexamined {
-            self.examine_started(setup);
+            self.compare_started(setup);
         } else if self.standby.paused {
             self.raise_settings(setup);
         }

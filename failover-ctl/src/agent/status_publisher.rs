@@ -89,9 +89,9 @@ impl AgentLoop {
         let mut found = self.core.problems(now);
         found.extend(self.standby.problems(now));
         if let Some(error) = &self.state_error {
-            found.push(NodeProblem::new(ProblemKind::StateNotKept, error.clone()));
+            found.push(NodeProblem::new(ProblemKind::StateNotStored, error.clone()));
         }
-        found.extend(self.write_hindrance(now));
+        found.extend(self.write_problem(now));
         if let Some((_, Some(detail))) = &self.key_exposure {
             found.push(NodeProblem::new(ProblemKind::CommandKeyExposed, detail));
         }
@@ -122,7 +122,7 @@ impl AgentLoop {
     }
 
     /// Returns the problem that keeps clients of this primary from writing although PostgreSQL can write.
-    fn write_hindrance(&self, now: HostInstant) -> Option<NodeProblem> {
+    fn write_problem(&self, now: HostInstant) -> Option<NodeProblem> {
         let hindrance = self.connections.postgres.borrow().hindrance;
         match hindrance.filter(|_| self.core.is_primary(now))? {
             WriteHindrance::ReadOnlyDefault => Some(NodeProblem::new(

@@ -38,7 +38,7 @@ pub(crate) struct AgentClient {
 pub(crate) enum StatusError {
     /// The agent did not respond.
     #[error(transparent)]
-    Silent(anyhow::Error),
+    Unresponsive(anyhow::Error),
     /// Another node, cluster or database responded.
     #[error(transparent)]
     StatusMismatch(#[from] StatusMismatch),
@@ -79,7 +79,7 @@ impl AgentClient {
         &self,
         node: &NodeSettings,
     ) -> Result<NodeStatus, StatusError> {
-        let status = self.fetch(node).await.map_err(StatusError::Silent)?;
+        let status = self.fetch(node).await.map_err(StatusError::Unresponsive)?;
         status.check_source(&self.cluster, &node.name)?;
         Ok(status)
     }

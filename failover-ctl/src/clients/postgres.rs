@@ -38,7 +38,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 const HOLD_BACK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Queries and probes the server until `stop` is cancelled, and publishes its state.
-pub(crate) async fn watch(
+pub(crate) async fn monitor(
     settings: PostgresSettings,
     state: watch::Sender<PostgresState>,
     tasks: Tasks,

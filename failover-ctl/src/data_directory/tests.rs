@@ -19,18 +19,18 @@ fn control_file() -> Vec<u8> {
 fn control_file_or_marker_unreadable_then_not_empty() {
     let data = tempfile::tempdir().unwrap();
     let marker = data.path().join("marker");
-    let kind = || kind(data.path(), &marker);
-    assert_eq!(kind(), DataDirectoryState::Empty);
+    let state = || state(data.path(), &marker);
+    assert_eq!(state(), DataDirectoryState::Empty);
     let file = data.path().join("global/pg_control");
     fs::create_dir_all(&file).unwrap();
-    assert_eq!(kind(), DataDirectoryState::Unreadable);
+    assert_eq!(state(), DataDirectoryState::Unreadable);
 
     fs::remove_dir(&file).unwrap();
     fs::write(&file, control_file()).unwrap();
-    assert_eq!(kind(), DataDirectoryState::Standby);
+    assert_eq!(state(), DataDirectoryState::Standby);
     std::os::unix::fs::symlink(&marker, &marker).unwrap();
     assert_eq!(
-        kind(),
+        state(),
         DataDirectoryState::Unreadable,
         "a rewind may be incomplete"
     );

@@ -53,7 +53,7 @@ pub(crate) fn reserve_timelines(data: &Path, own: Timeline, reserved: Timeline) 
 /// # Errors
 ///
 /// When the directory cannot be read, or a file not removed.
-pub(crate) fn remove_dangling(data: &Path) -> io::Result<()> {
+pub(crate) fn remove_unused_placeholders(data: &Path) -> io::Result<()> {
     let pg_wal = data.join("pg_wal");
     let mut placeholders = Vec::new();
     let mut newest = Timeline::FIRST;
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(directory.history(4).as_deref(), Some(PLACEHOLDER));
         assert_eq!(directory.history(5), None);
 
-        remove_dangling(directory.0.path()).unwrap();
+        remove_unused_placeholders(directory.0.path()).unwrap();
         assert_eq!(directory.history(3), None);
         assert_eq!(directory.history(4), None);
         assert!(directory.history(2).is_some());
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn placeholder_below_a_real_history_then_kept() {
         let directory = Directory::new(&[(2, PLACEHOLDER), (3, "1\t0/3000148\tpromoted\n")]);
-        remove_dangling(directory.0.path()).unwrap();
+        remove_unused_placeholders(directory.0.path()).unwrap();
         assert_eq!(directory.history(2).as_deref(), Some(PLACEHOLDER));
     }
 

@@ -47,7 +47,7 @@ impl WalPastFork {
 
 impl WalDirectory {
     /// Reads the WAL of the data directory `data`.
-    pub(crate) fn of(data: &Path) -> io::Result<Self> {
+    pub(crate) fn read(data: &Path) -> io::Result<Self> {
         Self::open(&data.join("pg_wal"), false)
     }
 
@@ -116,7 +116,7 @@ impl WalDirectory {
 
     /// Returns where the records of `timeline` end, read from segment `number` on.
     fn find_end_from(&self, timeline: Timeline, number: u64) -> io::Result<Lsn> {
-        let mut read = |number| self.read(timeline, number);
+        let mut read = |number| self.read_segment(timeline, number);
         WalReader::new(self.size, &mut read).end(number)
     }
 
@@ -141,7 +141,7 @@ impl WalDirectory {
 
     /// Returns the files with records that a primary on `newest`, whose history is `ancestors`, does not have; every
     /// file with records if the primary's history is unknown.
-    pub(crate) fn beyond(
+    pub(crate) fn files_past_fork(
         &self,
         primary: Option<(Timeline, &[Ancestor])>,
     ) -> io::Result<Vec<WalPastFork>> {
@@ -150,7 +150,7 @@ impl WalDirectory {
             let (WalFileName::Segment(segment) | WalFileName::Partial(segment)) = name else {
                 continue;
             };
-            if self.is_beyond(*segment, primary)? {
+            if self.is_past_fork(*segment, primary)? {
                 beyond.push(self.file(*name)?);
             }
         }
@@ -167,7 +167,7 @@ impl WalDirectory {
 
     /// Returns whether a primary whose history is `ancestors` shares records in this segment: those before its fork
     /// from the timeline.
-    pub(crate) fn holds_shared(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
+    pub(crate) fn has_shared_records(&self, segment: SegmentName, ancestors: &[Ancestor]) -> bool {
         let left = ancestors
             .iter()
             .find(|ancestor| ancestor.timeline == segment.timeline);
@@ -175,7 +175,7 @@ impl WalDirectory {
     }
 
     /// Returns whether one of these timelines has the same segment in this directory, complete and written.
-    pub(crate) fn is_on_one_of(
+    pub(crate) fn is_on_any_timeline(
         &self,
         segment: SegmentName,
         timelines: impl IntoIterator<Item = Timeline>,
@@ -193,7 +193,7 @@ impl WalDirectory {
         Ok(false)
     }
 
-    fn is_beyond(
+    fn is_past_fork(
         &self,
         segment: SegmentName,
         primary: Option<(Timeline, &[Ancestor])>,
@@ -240,13 +240,13 @@ impl WalDirectory {
     /// Returns the position of the last page written into a segment.
     fn last_page(&self, timeline: Timeline, number: u64) -> io::Result<Option<Lsn>> {
         let start = number * self.size.bytes();
-        let bytes = self.read(timeline, number)?;
+        let bytes = self.read_segment(timeline, number)?;
         Ok(bytes
             .and_then(|bytes| page::last_page(&bytes, start))
             .map(Lsn::new))
     }
 
-    fn read(&self, timeline: Timeline, number: u64) -> io::Result<Option<Vec<u8>>> {
+    fn read_segment(&self, timeline: Timeline, number: u64) -> io::Result<Option<Vec<u8>>> {
         for path in self.names(timeline, number) {
             match fs::read(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -111,7 +111,7 @@ impl Supervisor<'_> {
             return Err(GuardRejection::Failed(format!("{error:#}")));
         }
         config_file::write_config(self.host).map_err(failed)?;
-        timeline_history::remove_dangling(self.data()).map_err(failed)?;
+        timeline_history::remove_unused_placeholders(self.data()).map_err(failed)?;
         lock_files::remove_stale(&self.host.postgres).map_err(failed)?;
         config_file::remove_overrides(self.data()).map_err(failed)?;
         self.commits = commits;

@@ -48,7 +48,7 @@ impl Supervisor<'_> {
             kill(running.pid(), Signal::SIGKILL).ok();
         }
         loop {
-            match data_directory::sweep(self.data()) {
+            match data_directory::kill_processes(self.data()) {
                 Ok(0) => {
                     self.reap_postmaster();
                     self.sweep_pending = self.child.is_some();
@@ -99,7 +99,7 @@ impl Supervisor<'_> {
 
     /// Records that the running server is no longer restricted to recovery.
     pub(super) fn detect_promotion(&mut self) {
-        let bound = data_directory::is_bound_to_follow(&self.host.postgres.data_directory);
+        let bound = data_directory::is_still_standby(&self.host.postgres.data_directory);
         if let Some(running) = &mut self.child {
             running.may_write |= !bound;
         }

@@ -263,18 +263,18 @@ impl<'a> Supervisor<'a> {
                 PostgresProcess::Stopped
             };
         };
-        if running.may_write || !data_directory::is_bound_to_follow(self.data()) {
+        if running.may_write || !data_directory::is_still_standby(self.data()) {
             return PostgresProcess::MayWrite;
         }
         PostgresProcess::Standby
     }
 
     pub(super) fn directory(&self) -> DataDirectoryState {
-        data_directory::kind(self.data(), &self.host.rewinding_marker())
+        data_directory::state(self.data(), &self.host.rewinding_marker())
     }
 
     fn report(&self, in_reply_to: u64, rejection: Option<GuardRejection>) -> GuardReport {
-        let control = data_directory::control(self.data()).ok();
+        let control = data_directory::read_control_file(self.data()).ok();
         GuardReport {
             in_reply_to,
             incarnation: self.incarnation.clone(),

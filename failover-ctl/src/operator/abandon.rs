@@ -18,7 +18,7 @@ use crate::operator::operation_lock::OpenOperation;
 use crate::output;
 
 /// Timeout for reading the records from Route 53.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+const ROUTE53_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Closes an unfinished operation that no operator holds. Changes nothing else.
 pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), Error> {
@@ -26,7 +26,7 @@ pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), 
     let open = OpenOperation::find(&store)
         .await?
         .ok_or(Error::NothingToAbandon)?;
-    open.wait_until_unattended().await?;
+    open.wait_until_released().await?;
     let plan = &open.journal.plan;
     let mut left_behind = lease(&store, plan).await;
     left_behind.extend(instance(plan, &open.journal.entries));
@@ -38,9 +38,9 @@ pub(crate) async fn run(settings: &Settings, asked: &AbandonArgs) -> Result<(), 
     };
     let (journal, _) = open.close(outcome).await?;
     if asked.json {
-        output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
+        output::print_data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
     } else {
-        output::data(&history::describe(&journal));
+        output::print_data(&history::describe(&journal));
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ async fn records(settings: &Settings, plan: &FailoverPlan) -> Vec<String> {
         let PlanStep::PointRecord { name, .. } = step else {
             continue;
         };
-        let found = time::timeout(ANSWERS_WITHIN, records.read_record(name)).await;
+        let found = time::timeout(ROUTE53_TIMEOUT, records.read_record(name)).await;
         said.push(match found {
             Ok(Ok(found)) => {
                 let epoch = found

@@ -54,7 +54,7 @@ pub(crate) enum FailoverForecast {
 }
 
 /// Reads the lease and the status of every node concurrently.
-pub(crate) async fn cluster<'a>(
+pub(crate) async fn read<'a>(
     settings: &'a Settings,
     store: &LeaseStore,
     agents: &AgentClient,
@@ -78,7 +78,7 @@ fn build_view(
     for (node, status) in settings.nodes.iter().zip(statuses) {
         let status = match status {
             Ok(status) => Some(status),
-            Err(StatusError::Silent(_)) => None,
+            Err(StatusError::Unresponsive(_)) => None,
             Err(StatusError::StatusMismatch(mismatch)) => {
                 cluster.mismatches.insert(node.name.clone(), mismatch);
                 None
@@ -138,7 +138,7 @@ impl ClusterView<'_> {
     }
 
     /// Returns the reason why a node's status is unknown.
-    pub(crate) fn why_unknown(&self, node: &NodeId) -> String {
+    pub(crate) fn unknown_reason(&self, node: &NodeId) -> String {
         self.mismatches.get(node).map_or_else(
             || "its agent does not answer: start it".to_owned(),
             ToString::to_string,
@@ -221,7 +221,7 @@ impl ClusterView<'_> {
     fn reasons_not_automatic(&self, holder: &NodeId) -> String {
         let reason = |(node, status): &(&NodeSettings, Option<NodeStatus>)| {
             let why = match status {
-                None => self.why_unknown(&node.name),
+                None => self.unknown_reason(&node.name),
                 Some(NodeStatus {
                     forecast: Some(forecast),
                     ..

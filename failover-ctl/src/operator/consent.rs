@@ -27,14 +27,14 @@ pub(super) fn ask_for_consent(
     loss: Option<&DataLoss>,
     accepts: &AcceptArgs,
 ) -> Result<AcceptedRisks, Error> {
-    let named = by_name(plan, loss, accepts)?;
+    let named = accepted_by_flags(plan, loss, accepts)?;
     if let Some(accepted) = named {
         return Ok(accepted);
     }
     if !io::stdin().is_terminal() {
         return Err(Error::NotConfirmed);
     }
-    output::say("execute the plan, with the data loss as stated? (yes/no)");
+    output::print_progress("execute the plan, with the data loss as stated? (yes/no)");
     let mut line = String::new();
     io::stdin()
         .lock()
@@ -47,7 +47,7 @@ pub(super) fn ask_for_consent(
 }
 
 /// Returns the risks that the command line accepts; none if a prompt is required.
-fn by_name(
+fn accepted_by_flags(
     plan: &FailoverPlan,
     loss: Option<&DataLoss>,
     accepts: &AcceptArgs,
@@ -126,11 +126,14 @@ mod tests {
 
     #[test]
     fn yes_without_the_flags_then_nothing_dangerous_is_accepted() {
-        let missing =
-            |by, loss: Option<&DataLoss>| match by_name(&plan(by), loss, &accepts(true, None)) {
-                Err(failure) => failure.exit_code(),
-                Ok(_) => 0,
-            };
+        let missing = |by, loss: Option<&DataLoss>| match accepted_by_flags(
+            &plan(by),
+            loss,
+            &accepts(true, None),
+        ) {
+            Err(failure) => failure.exit_code(),
+            Ok(_) => 0,
+        };
         assert_eq!(missing(FencingMethod::Unfenced, None), 21);
         assert_eq!(missing(FencingMethod::InstanceStopped, None), 21);
         assert_eq!(missing(FencingMethod::LeaseExpired, Some(&loss())), 18);
@@ -141,7 +144,7 @@ mod tests {
     fn accept_loss_exceeded_then_rejected_before_the_question() {
         let plan = plan(FencingMethod::LeaseExpired);
         for yes in [true, false] {
-            let refused = by_name(&plan, Some(&loss()), &accepts(yes, Some(99)));
+            let refused = accepted_by_flags(&plan, Some(&loss()), &accepts(yes, Some(99)));
             assert!(matches!(
                 refused,
                 Err(Error::WouldLose {
@@ -150,7 +153,7 @@ mod tests {
                 })
             ));
         }
-        let accepted = by_name(&plan, Some(&loss()), &accepts(true, Some(200)));
+        let accepted = accepted_by_flags(&plan, Some(&loss()), &accepts(true, Some(200)));
         let limit = LossLimit {
             bytes: 200,
             rows: None,

@@ -12,14 +12,14 @@ pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let journals = journal::list_journals(&store).await?;
     if json {
         let text = serde_json::to_string_pretty(&journals).map_err(anyhow::Error::from)?;
-        output::data(&text);
+        output::print_data(&text);
         return Ok(());
     }
     if journals.is_empty() {
-        output::say("no operations; automatic failovers are in the logs of the agents");
+        output::print_progress("no operations; automatic failovers are in the logs of the agents");
     }
     for journal in &journals {
-        output::data(&describe(journal));
+        output::print_data(&describe(journal));
     }
     Ok(())
 }

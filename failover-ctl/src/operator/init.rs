@@ -23,12 +23,13 @@ pub(super) fn database_of<'a>(
         );
         return Err(SettingsError::setting("node", why));
     }
-    let control = data_directory::control(&host.postgres.data_directory).map_err(|error| {
-        SettingsError::setting(
-            "postgres.data-directory",
-            format!("has no control file ({error}): run initdb first, or restore a backup"),
-        )
-    })?;
+    let control =
+        data_directory::read_control_file(&host.postgres.data_directory).map_err(|error| {
+            SettingsError::setting(
+                "postgres.data-directory",
+                format!("has no control file ({error}): run initdb first, or restore a backup"),
+            )
+        })?;
     Ok((host, control))
 }
 
@@ -41,7 +42,7 @@ async fn reject_second_lease(settings: &Settings, host: &HostSettings) -> Result
         match answer {
             Ok(status) => seen.push(status.highest),
             // Before the first lease, agents need not run.
-            Err(StatusError::Silent(_)) => {}
+            Err(StatusError::Unresponsive(_)) => {}
             // What the right agent has seen is unknown.
             Err(error @ StatusError::StatusMismatch(_)) => {
                 return Err(anyhow::Error::new(error).into());

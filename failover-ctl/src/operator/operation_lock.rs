@@ -92,11 +92,11 @@ impl OpenOperation {
     /// # Errors
     ///
     /// [`Error::Busy`] when a heartbeat arrives.
-    pub(crate) async fn wait_until_unattended(&self) -> Result<(), Error> {
+    pub(crate) async fn wait_until_released(&self) -> Result<(), Error> {
         if self.journal.left.is_some() {
             return Ok(());
         }
-        output::say(&format!(
+        output::print_progress(&format!(
             "operation {} has not ended: waiting {HEARTBEAT_TIMEOUT:?} for a heartbeat of its operator",
             self.journal.id
         ));
@@ -185,12 +185,12 @@ impl OperationLock {
                     let epoch = lease.epoch;
                     OperationOutcome::Overtaken { epoch }
                 } else {
-                    open.wait_until_unattended().await?;
+                    open.wait_until_released().await?;
                     let by = journal.id.clone();
                     OperationOutcome::Replaced { by }
                 };
                 let (before, etag) = open.close(outcome).await?;
-                output::say(&format!(
+                output::print_progress(&format!(
                     "operation {} closed and replaced by this one",
                     before.id
                 ));

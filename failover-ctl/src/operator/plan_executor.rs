@@ -23,7 +23,7 @@ use crate::operator::journal::{Journal, OperationOutcome};
 use crate::operator::operation_lock::{
     HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, OperationLock, OperationLockLost,
 };
-use crate::operator::survey::{self, PATIENT, QUICK};
+use crate::operator::survey::{self, QUICK_STATUS_TIMEOUT, STATUS_TIMEOUT};
 use crate::output;
 use crate::protocol::signed_command::CommandSigningKey;
 
@@ -123,11 +123,11 @@ impl<'a> PlanExecutor<'a> {
                 }
             }
             lock.record_step_start(at).await.map_err(unfinished)?;
-            output::say(&format!("{}. {step}", at + 1));
+            output::print_progress(&format!("{}. {step}", at + 1));
             let done = Box::pin(self.with_heartbeats(&mut lock, self.perform(&plan, &step))).await;
             let error = match done.and_then(|done| done) {
                 Ok(evidence) => {
-                    output::say(&format!("   {evidence}"));
+                    output::print_progress(&format!("   {evidence}"));
                     lock.record_step_end(true, evidence);
                     continue;
                 }
@@ -141,14 +141,16 @@ impl<'a> PlanExecutor<'a> {
             match classify_failure(&step, &error, &why) {
                 StepFailure::Refused(failure) => return Err(close_refused(lock, failure).await),
                 StepFailure::Continue => {
-                    output::say(&format!("   NOT DONE: {why}"));
+                    output::print_progress(&format!("   NOT DONE: {why}"));
                     if let PlanStep::PointRecord { name, .. } = &step {
                         records_not_moved.push(name.clone());
                     }
                 }
                 StepFailure::Unfinished => {
                     if let Err(error) = lock.release(why).await {
-                        output::say(&format!("warning: could not write the journal: {error:#}"));
+                        output::print_progress(&format!(
+                            "warning: could not write the journal: {error:#}"
+                        ));
                     }
                     return Err(unfinished(error));
                 }
@@ -197,9 +199,9 @@ impl<'a> PlanExecutor<'a> {
     ) -> Result<Option<LossStatement>, Error> {
         let fence = plan.fence();
         // A live primary renews its lease, so fencing by expiry detects it without its answer.
-        let patience = match fence {
-            FencingMethod::LeaseExpired => QUICK,
-            FencingMethod::InstanceStopped | FencingMethod::Unfenced => PATIENT,
+        let timeout = match fence {
+            FencingMethod::LeaseExpired => QUICK_STATUS_TIMEOUT,
+            FencingMethod::InstanceStopped | FencingMethod::Unfenced => STATUS_TIMEOUT,
         };
         let judge = |error: &Error| {
             if matches!(error, Error::Store(_)) {
@@ -209,7 +211,7 @@ impl<'a> PlanExecutor<'a> {
             }
         };
         let deadline = Instant::now() + STATEMENT_TIMEOUT;
-        let take = || survey::query_cluster(self.settings, &self.store, &self.agents, patience);
+        let take = || survey::query_cluster(self.settings, &self.store, &self.agents, timeout);
         let seen = retry::until(deadline, RETRY_POLICY, judge, take).await?;
         let lease = &seen.survey.lease;
         match plan_state(plan, lease) {
@@ -254,7 +256,7 @@ impl<'a> PlanExecutor<'a> {
                     // heartbeat timeout another operator may take over.
                     Err(error) if error.is::<OperationLockLost>() => return Err(error),
                     Err(error) if written_at.elapsed() >= HEARTBEAT_TIMEOUT => return Err(error),
-                    Err(error) => output::say(&format!("   could not write a heartbeat, retrying: {error:#}")),
+                    Err(error) => output::print_progress(&format!("   could not write a heartbeat, retrying: {error:#}")),
                 },
             }
         }
@@ -309,7 +311,7 @@ fn classify_failure(step: &PlanStep, error: &anyhow::Error, why: &str) -> StepFa
 async fn close_refused(lock: OperationLock, failure: Error) -> Error {
     let why = chain(&failure);
     if let Err(error) = lock.complete(OperationOutcome::Refused { why }).await {
-        output::say(&format!("warning: could not close the journal: {error:#}"));
+        output::print_progress(&format!("warning: could not close the journal: {error:#}"));
     }
     failure
 }

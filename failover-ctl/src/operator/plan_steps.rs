@@ -205,7 +205,7 @@ impl PlanExecutor<'_> {
                     return self.check_automatic_takeover(plan, node, error).await;
                 }
                 // The command may have arrived, so its effect is awaited.
-                Err(error) => output::say(&format!("   {error:#}")),
+                Err(error) => output::print_progress(&format!("   {error:#}")),
             }
         }
         let taken = self.wait_until_lease_taken(plan, node, TAKE_TIMEOUT).await;
@@ -367,7 +367,7 @@ impl PlanExecutor<'_> {
                 bail!("timed out after {within:?} waiting for {what}; last status: {last}");
             }
             if now - said_at >= HEARTBEAT_INTERVAL {
-                output::say(&format!(
+                output::print_progress(&format!(
                     "   waiting for {what}, at most {:?} more",
                     deadline - now
                 ));

@@ -17,7 +17,7 @@ use crate::operator::history;
 use crate::operator::journal::{Journal, OperationOutcome};
 use crate::operator::operation_lock::{OpenOperation, OperationLock};
 use crate::operator::plan_executor::PlanExecutor;
-use crate::operator::survey::{self, ClusterSurvey, PATIENT};
+use crate::operator::survey::{self, ClusterSurvey, STATUS_TIMEOUT};
 use crate::output;
 use crate::protocol::signed_command::CommandSigningKey;
 
@@ -25,9 +25,14 @@ use crate::protocol::signed_command::CommandSigningKey;
 pub(crate) async fn plan(settings: &Settings, asked: &PromoteArgs) -> Result<(), Error> {
     survey::nodes_named(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
-    let seen =
-        survey::query_cluster(settings, &store, &AgentClient::new(settings), PATIENT).await?;
-    let (plan, _) = make(settings, &seen, asked)?;
+    let seen = survey::query_cluster(
+        settings,
+        &store,
+        &AgentClient::new(settings),
+        STATUS_TIMEOUT,
+    )
+    .await?;
+    let (plan, _) = make_plan(settings, &seen, asked)?;
     print_plan(&plan, asked.json)
 }
 
@@ -37,21 +42,27 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
     survey::nodes_named(settings, &asked.to)?;
     let store = LeaseStore::open(settings).await;
     let agents = AgentClient::new(settings);
-    let seen = survey::query_cluster(settings, &store, &agents, PATIENT).await?;
-    let (plan, candidate) = match make(settings, &seen, asked) {
+    let seen = survey::query_cluster(settings, &store, &agents, STATUS_TIMEOUT).await?;
+    let (plan, candidate) = match make_plan(settings, &seen, asked) {
         Err(Error::AlreadyPrimary(node)) => {
             return Err(already_primary_error(&store, &seen, node).await);
         }
         made => made?,
     };
-    output::say(&plan.to_string());
+    output::print_progress(&plan.to_string());
     let accepted = consent::ask_for_consent(&plan, plan.data_loss.as_ref(), &asked.accepts)?;
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let mut journal = Journal::new(plan, accepted.limit, accepted.words);
     journal.statements.push(stated);
     let lock = OperationLock::acquire(&store, journal, &seen.survey.lease).await?;
     let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
-    Box::pin(finish(executor, lock, PlanState::NotStarted, asked.json)).await
+    Box::pin(execute_remaining_steps(
+        executor,
+        lock,
+        PlanState::NotStarted,
+        asked.json,
+    ))
+    .await
 }
 
 /// Says what there is to do about a target that holds the lease: an operation that took it for the target
@@ -68,7 +79,7 @@ async fn already_primary_error(store: &LeaseStore, seen: &ClusterSurvey, node: S
 }
 
 /// Executes the remaining steps, and prints the report.
-pub(super) async fn finish(
+pub(super) async fn execute_remaining_steps(
     executor: PlanExecutor<'_>,
     lock: OperationLock,
     standing: PlanState,
@@ -76,14 +87,14 @@ pub(super) async fn finish(
 ) -> Result<(), Error> {
     let journal = Box::pin(executor.run(lock, standing)).await?;
     if json {
-        output::data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
+        output::print_data(&serde_json::to_string_pretty(&journal).map_err(anyhow::Error::from)?);
     } else {
-        output::data(&history::describe(&journal));
+        output::print_data(&history::describe(&journal));
     }
     if let Some(OperationOutcome::Promoted { records_not_moved }) = &journal.outcome
         && !records_not_moved.is_empty()
     {
-        output::say(&format!(
+        output::print_progress(&format!(
             "warning: `{}` is primary, and `{}` does not point at it yet: its agent retries",
             journal.plan.to,
             records_not_moved.join("` and `")
@@ -93,7 +104,7 @@ pub(super) async fn finish(
 }
 
 /// Makes a plan from the survey, or rejects the promotion.
-fn make(
+fn make_plan(
     settings: &Settings,
     seen: &ClusterSurvey,
     asked: &PromoteArgs,
@@ -114,7 +125,7 @@ fn make(
         (false, false) => FencingMethod::LeaseExpired,
     };
     if by == FencingMethod::InstanceStopped {
-        can_stop(settings, &from, target)?;
+        check_stop_instance(settings, &from, target)?;
     }
     let last = record.last_position.map(|position| position.timeline);
     let here = candidate.progress.timeline;
@@ -170,7 +181,7 @@ fn steps(
 }
 
 /// Checks that the old primary's instance can be stopped, and is not the target's own.
-fn can_stop(
+fn check_stop_instance(
     settings: &Settings,
     from: &causeway_core::NodeId,
     target: &NodeSettings,
@@ -204,6 +215,6 @@ fn print_plan(plan: &FailoverPlan, json: bool) -> Result<(), Error> {
     } else {
         plan.to_string()
     };
-    output::data(&text);
+    output::print_data(&text);
     Ok(())
 }

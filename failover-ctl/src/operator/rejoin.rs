@@ -19,13 +19,13 @@ use crate::protocol::signed_command::{CommandKind, CommandSigningKey, SignedComm
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Time for which the node's agent may fail to respond: it may be restarting.
-const AWAY: Duration = Duration::from_secs(30);
+const MAX_SILENCE: Duration = Duration::from_secs(30);
 
 /// Time for the agent to report a command that it has accepted: it does so in its next turn.
-const SHOWN: Duration = Duration::from_secs(5);
+const ACCEPTED_COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for which the same failure may persist: an unresponsive primary may recover.
-const FAILING: Duration = Duration::from_secs(30);
+const MAX_FAILURE_DURATION: Duration = Duration::from_secs(30);
 
 /// Sends the command to the node's agent, and waits until the node streams.
 pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<(), Error> {
@@ -33,7 +33,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
     let key = CommandSigningKey::read(&settings.command_signing_key_file)?;
     let store = LeaseStore::open(settings).await;
     let agents = AgentClient::new(settings);
-    let cluster = cluster_view::cluster(settings, &store, &agents).await;
+    let cluster = cluster_view::read(settings, &store, &agents).await;
     let target = settings
         .node(node)
         .ok_or_else(|| Error::UnknownTarget(node.to_string()))?;
@@ -44,7 +44,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
         return Err(Error::AlreadyPrimary(node.to_string()));
     }
     let Some(status) = cluster.status(node) else {
-        return Err(not(node, &cluster.why_unknown(node)));
+        return Err(not_rejoined(node, &cluster.unknown_reason(node)));
     };
     if !asked.rebuild && streams(status) {
         print_streaming(node, &record.holder.node);
@@ -60,10 +60,10 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
             print_streaming(node, &record.holder.node);
             return Ok(());
         }
-        return Err(not(node, &format!("{error:#}")));
+        return Err(not_rejoined(node, &format!("{error:#}")));
     }
     if asked.no_wait {
-        output::say(&format!(
+        output::print_progress(&format!(
             "accepted by the agent of `{node}`; `failover-ctl status` shows the result"
         ));
         return Ok(());
@@ -76,7 +76,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
     waiting
         .wait(Duration::from_secs(asked.timeout_secs))
         .await?;
-    output::say(&format!(
+    output::print_progress(&format!(
         "`{node}` is a standby of `{}` and streams from it",
         record.holder.node
     ));
@@ -84,7 +84,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::RejoinArgs) -> Result<
 }
 
 fn print_streaming(node: &NodeId, primary: &NodeId) {
-    output::say(&format!(
+    output::print_progress(&format!(
         "`{node}` is a standby of `{primary}` and streams from it already: there is nothing to do"
     ));
 }
@@ -93,7 +93,7 @@ fn streams(status: &NodeStatus) -> bool {
     status.role == NodeRole::Standby && status.streaming
 }
 
-fn not(node: &NodeId, why: &str) -> Error {
+fn not_rejoined(node: &NodeId, why: &str) -> Error {
     Error::NotRejoined {
         node: node.to_string(),
         why: why.to_owned(),
@@ -109,9 +109,9 @@ struct RejoinWait<'a> {
 
 impl RejoinWait<'_> {
     /// Waits until the command is executed and the node streams, and prints each change meanwhile.
-    async fn wait(&self, patience: Duration) -> Result<(), Error> {
+    async fn wait(&self, timeout: Duration) -> Result<(), Error> {
         let node = &self.target.name;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let (mut answered, mut shown) = (Instant::now(), Instant::now());
         let mut failing: Option<Instant> = None;
         let mut told = String::new();
@@ -132,27 +132,27 @@ impl RejoinWait<'_> {
                         }
                         failing = rejoin.failure.as_ref().map(|_| failing.unwrap_or(now));
                         if let (Some(why), Some(since)) = (&rejoin.failure, failing)
-                            && now.duration_since(since) >= FAILING
+                            && now.duration_since(since) >= MAX_FAILURE_DURATION
                         {
-                            return Err(not(node, why));
+                            return Err(not_rejoined(node, why));
                         }
                         print_progress(&mut told, &status);
                     }
                 }
-                Err(error) if now.duration_since(answered) >= AWAY => {
-                    return Err(not(node, &format!("{error:#}")));
+                Err(error) if now.duration_since(answered) >= MAX_SILENCE => {
+                    return Err(not_rejoined(node, &format!("{error:#}")));
                 }
                 Err(_) => shown = now,
             }
-            if now.duration_since(shown) >= SHOWN {
+            if now.duration_since(shown) >= ACCEPTED_COMMAND_TIMEOUT {
                 let why = "its agent has dropped the command, because it was restarted or the primary has \
                            changed: run it again";
-                return Err(not(node, why));
+                return Err(not_rejoined(node, why));
             }
             if now >= deadline {
-                let secs = patience.as_secs();
+                let secs = timeout.as_secs();
                 let why = format!("it does not stream after {secs} s; last seen: {told}");
-                return Err(not(node, &why));
+                return Err(not_rejoined(node, &why));
             }
             time::sleep(POLL_INTERVAL).await;
         }
@@ -163,7 +163,7 @@ impl RejoinWait<'_> {
 fn print_progress(told: &mut String, status: &NodeStatus) {
     let how = progress(status);
     if how != *told {
-        output::say(&how);
+        output::print_progress(&how);
         *told = how;
     }
 }

@@ -28,13 +28,13 @@ use crate::output;
 use crate::protocol::node_status::{HighestRecord, NodeRole, NodeStatus};
 
 /// Number of attempts to replace a record that its holder renews meanwhile.
-const TRIES: u32 = 10;
+const MAX_ATTEMPTS: u32 = 10;
 
 /// Prints the plan, and changes nothing.
 pub(crate) async fn plan(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> Result<(), Error> {
     let (host, control) = database_of(settings, &asked.holder)?;
     let plan = make_plan(settings, host, &control, asked).await?;
-    output::data(&describe_plan(settings, &plan));
+    output::print_data(&describe_plan(settings, &plan));
     Ok(())
 }
 
@@ -44,14 +44,14 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
     let store = LeaseStore::open(settings).await;
     store.probe(asked.holder.as_str()).await?;
     let plan = make_plan(settings, host, &control, asked).await?;
-    output::say(&describe_plan(settings, &plan));
+    output::print_progress(&describe_plan(settings, &plan));
     confirm(asked)?;
 
     let target = settings.lease.store_id();
     let mut nonces = NonceGenerator::new(rand::random());
     for old in &plan.retire {
         retire(settings, old, &target, &plan, &mut nonces).await?;
-        output::say(&format!("retired the lease in {old}"));
+        output::print_progress(&format!("retired the lease in {old}"));
     }
     wait_for_lease_expiry(settings).await;
     let members = settings
@@ -76,7 +76,7 @@ pub(crate) async fn run(settings: &Settings, asked: &cli::ReplaceLeaseArgs) -> R
         Some((_, there)) => return Err(changed(&there)),
     };
     store.replace_lease(&record, &condition).await?;
-    output::say(&format!(
+    output::print_progress(&format!(
         "the lease is at epoch {}, released: `{}` takes it once its agent and guard run",
         record.epoch, asked.holder
     ));
@@ -144,10 +144,10 @@ async fn collect_evidence(
             Err(StatusError::StatusMismatch(mismatch)) => {
                 return Err(Error::LeaseNotReplaced(mismatch.to_string()));
             }
-            Err(StatusError::Silent(_)) if node.name == host.node.name => {
+            Err(StatusError::Unresponsive(_)) if node.name == host.node.name => {
                 Some(local_node_facts(settings, host, &own))
             }
-            Err(StatusError::Silent(_)) => None,
+            Err(StatusError::Unresponsive(_)) => None,
         };
         nodes.push((node.name.clone(), facts));
     }
@@ -175,12 +175,12 @@ async fn collect_evidence(
         timeline,
         dns: epoch_of_records(settings).await,
         system_id: control.system_id,
-        holds_position: holds(host, &positions),
+        holds_position: has_wal_up_to(host, &positions),
     })
 }
 
 /// Returns whether the WAL on this host reaches the highest of these positions.
-fn holds(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
+fn has_wal_up_to(host: &HostSettings, positions: &[(Timeline, Lsn)]) -> bool {
     let pg_wal = host.postgres.data_directory.join("pg_wal");
     positions
         .iter()
@@ -230,7 +230,7 @@ async fn read_store_facts(settings: &Settings, store: &LeaseStoreId) -> Result<S
         )),
         Ok(record) => Ok(StoreFacts::Holds(record.map(Box::new))),
         Err(error @ LeaseStoreError::Unreadable(_)) => Err(error.into()),
-        Err(error) => Ok(StoreFacts::Silent(error.to_string())),
+        Err(error) => Ok(StoreFacts::Unresponsive(error.to_string())),
     }
 }
 
@@ -257,7 +257,7 @@ async fn retire(
     nonces: &mut NonceGenerator,
 ) -> Result<(), Error> {
     let store = LeaseStore::open_at(settings, old).await;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         let Some((etag, there)) = store.version().await? else {
             return Ok(());
         };
@@ -277,7 +277,7 @@ async fn retire(
         }
     }
     Err(Error::LeaseNotReplaced(format!(
-        "the lease in {old} was written by its holder at each of {TRIES} tries: run the command again"
+        "the lease in {old} was written by its holder at each of {MAX_ATTEMPTS} tries: run the command again"
     )))
 }
 
@@ -291,7 +291,7 @@ fn changed(there: &LeaseRecord) -> Error {
 /// Waits until the holder of the old lease has ended PostgreSQL by its own deadline, whatever it could reach.
 async fn wait_for_lease_expiry(settings: &Settings) {
     let term = settings.timing.lease_duration;
-    output::say(&format!(
+    output::print_progress(&format!(
         "waiting for {:.0} s, in which a holder of the old lease stops",
         term.as_secs_f64()
     ));
@@ -338,7 +338,7 @@ fn confirm(asked: &cli::ReplaceLeaseArgs) -> Result<(), Error> {
     if !io::stdin().is_terminal() {
         return Err(Error::NotConfirmed);
     }
-    output::say("replace the lease, with the risks as stated? (yes/no)");
+    output::print_progress("replace the lease, with the risks as stated? (yes/no)");
     let mut line = String::new();
     io::stdin()
         .lock()

@@ -14,8 +14,8 @@ use crate::operator::consent;
 use crate::operator::journal::OperationOutcome;
 use crate::operator::operation_lock::{OpenOperation, OperationLock};
 use crate::operator::plan_executor::PlanExecutor;
-use crate::operator::promote::finish;
-use crate::operator::survey::{self, ClusterSurvey, PATIENT};
+use crate::operator::promote::execute_remaining_steps;
+use crate::operator::survey::{self, ClusterSurvey, STATUS_TIMEOUT};
 use crate::output;
 use crate::protocol::signed_command::CommandSigningKey;
 
@@ -27,20 +27,20 @@ pub(crate) async fn run(settings: &Settings, asked: &ResumeArgs) -> Result<(), E
     let open = OpenOperation::find(&store)
         .await?
         .ok_or(Error::NothingToResume)?;
-    open.wait_until_unattended().await?;
+    open.wait_until_released().await?;
     let agents = AgentClient::new(settings);
-    let seen = survey::query_cluster(settings, &store, &agents, PATIENT).await?;
+    let seen = survey::query_cluster(settings, &store, &agents, STATUS_TIMEOUT).await?;
     let state = plan_state(&open.journal.plan, &seen.survey.lease);
     let lock = match state {
         PlanState::Overtaken => return Err(close(open, &seen).await?),
         PlanState::LeaseTaken => {
-            output::say(&open.journal.plan.to_string());
+            output::print_progress(&open.journal.plan.to_string());
             open.take_over(|_| ()).await?
         }
         PlanState::NotStarted => confirm(settings, asked, open, &seen).await?,
     };
     let executor = PlanExecutor::new(settings, store, agents, key, seen.asked_at);
-    Box::pin(finish(executor, lock, state, asked.json)).await
+    Box::pin(execute_remaining_steps(executor, lock, state, asked.json)).await
 }
 
 /// Repeats the checks of `promote` and the confirmation of its risks.
@@ -61,7 +61,7 @@ async fn confirm(
         data_loss: candidate.loss,
         ..plan.clone()
     };
-    output::say(&now.to_string());
+    output::print_progress(&now.to_string());
     let accepted = consent::ask_for_consent(&now, now.data_loss.as_ref(), &asked.accepts)?;
     let stated = seen.statement(LossStatementStage::Planning, &plan.to, &candidate);
     let resumed = |journal: &mut crate::operator::journal::Journal| {

@@ -40,13 +40,13 @@ struct NodeRow<'a> {
 /// Prints the cluster's status.
 pub(crate) async fn run(settings: &Settings, json: bool) -> Result<(), Error> {
     let store = LeaseStore::open(settings).await;
-    let cluster = cluster_view::cluster(settings, &store, &AgentClient::new(settings)).await;
+    let cluster = cluster_view::read(settings, &store, &AgentClient::new(settings)).await;
     if json {
         let text =
             serde_json::to_string_pretty(&build_output(&cluster)).map_err(anyhow::Error::from)?;
-        output::data(&text);
+        output::print_data(&text);
     } else {
-        output::data(&table(&cluster));
+        output::print_data(&table(&cluster));
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ fn row(
         .as_ref()
         .map_or_else(dash, |lease| format!("epoch {}", lease.record.epoch));
     let guard = match (status.guard.responding, status.guard.remaining_secs) {
-        (false, _) => "silent".to_owned(),
+        (false, _) => "unresponsive".to_owned(),
         (true, left) if left > 0.0 => format!("armed {left:.1} s"),
         (true, _) => "not armed".to_owned(),
     };

@@ -24,11 +24,11 @@ use crate::operator::journal;
 use crate::protocol::node_status::{NodeRole, NodeStatus};
 
 /// Timeout of a node's status where nothing else shows whether the node is primary.
-pub(crate) const PATIENT: Duration = Duration::from_secs(1);
+pub(crate) const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Timeout of a node's status where a live primary would be detected by its renewals. It exceeds the round trip between
 /// two regions.
-pub(crate) const QUICK: Duration = Duration::from_millis(400);
+pub(crate) const QUICK_STATUS_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// State of the cluster at one time.
 #[derive(Debug)]
@@ -50,12 +50,12 @@ pub(crate) async fn query_cluster(
     settings: &Settings,
     store: &LeaseStore,
     agents: &AgentClient,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<ClusterSurvey, Error> {
     let asked_at = Instant::now();
     let ask = |node| async move {
-        let silent = |_| StatusError::Silent(anyhow::anyhow!("no answer in time"));
-        let asked = time::timeout(patience, agents.query_status(node)).await;
+        let silent = |_| StatusError::Unresponsive(anyhow::anyhow!("no answer in time"));
+        let asked = time::timeout(timeout, agents.query_status(node)).await;
         (node, asked.map_err(silent).and_then(|answer| answer))
     };
     let (lease, asked) = tokio::join!(store.lease(), join_all(settings.nodes.iter().map(ask)));
@@ -72,20 +72,20 @@ pub(crate) async fn query_cluster(
         });
         match checked {
             Ok(status) => statuses.push(status),
-            Err(StatusError::Silent(_)) => {}
+            Err(StatusError::Unresponsive(_)) => {}
             Err(StatusError::StatusMismatch(why)) => {
                 unusable.insert(node.name.clone(), why.to_string());
             }
         }
     }
     let lease = newest(stored, &statuses);
-    let witnesses = statuses.iter().map(node_observation).collect();
+    let nodes = statuses.iter().map(node_observation).collect();
     let roles = statuses
         .into_iter()
         .map(|status| (status.node, status.role))
         .collect();
     Ok(ClusterSurvey {
-        survey: ClusterObservation { lease, witnesses },
+        survey: ClusterObservation { lease, nodes },
         asked_at,
         roles,
         unusable,
@@ -128,7 +128,7 @@ fn newest(stored: LeaseRecord, statuses: &[NodeStatus]) -> LeaseRecord {
 fn node_observation(status: &NodeStatus) -> NodeObservation {
     NodeObservation {
         node: status.node.clone(),
-        part: match status.role {
+        role: match status.role {
             NodeRole::Primary => LeaseRole::Primary,
             NodeRole::Promoting => LeaseRole::Promoting,
             NodeRole::Standby | NodeRole::Stopped => LeaseRole::Other,
@@ -151,12 +151,12 @@ impl ClusterSurvey {
     ) -> Result<&'a NodeSettings, Error> {
         let nodes = nodes_named(settings, name)?;
         let far = |node: &&NodeSettings| {
-            let witness = self
+            let observation = self
                 .survey
-                .witnesses
+                .nodes
                 .iter()
-                .find(|witness| witness.node == node.name);
-            let progress = witness.and_then(|witness| witness.progress);
+                .find(|observation| observation.node == node.name);
+            let progress = observation.and_then(|observation| observation.progress);
             progress.map(|progress| (progress.timeline, progress.received_lsn))
         };
         nodes
@@ -186,7 +186,7 @@ impl ClusterSurvey {
                     let why = format!("it is {role}, and not a consistent standby");
                     Error::NotPromotable { node, why }
                 }
-                PromotionRejected::Silent => {
+                PromotionRejected::Unresponsive => {
                     let why = self.unusable.get(request.to).cloned();
                     let why = why.unwrap_or_else(|| format!("{refusal}: start it"));
                     Error::NotPromotable { node, why }

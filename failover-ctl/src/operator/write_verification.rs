@@ -16,7 +16,7 @@ use crate::operator::plan_executor::PlanExecutor;
 use crate::output;
 
 /// Timeout of the connection and its two statements.
-const CONFIRMING: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CONFIRM_TABLE: &str = "create table if not exists causeway_confirmation \
                              (promotion text primary key, at timestamptz not null)";
@@ -50,7 +50,7 @@ impl PlanExecutor<'_> {
         let root_cert = settings.sslrootcert.clone().map(RootCertificates::File);
         let tls = postgres::tls(settings.sslmode, root_cert.as_ref())?;
         let tasks = Tasks::new();
-        let client = postgres::connect(&config, tls, CONFIRMING, &tasks)
+        let client = postgres::connect(&config, tls, WRITE_TIMEOUT, &tasks)
             .await
             .with_context(|| format!("could not connect to `{host}` as a client would"))?;
         let writing = async {
@@ -62,7 +62,7 @@ impl PlanExecutor<'_> {
             let read: String = row.try_get(0)?;
             anyhow::Ok((written, read))
         };
-        let (written, read) = time::timeout(CONFIRMING, writing)
+        let (written, read) = time::timeout(WRITE_TIMEOUT, writing)
             .await
             .context("the row was not written in time")??;
         if written != read {
@@ -96,7 +96,7 @@ impl PlanExecutor<'_> {
                     |error| format!("{error:#}"),
                     |addresses| format!("{addresses:?}"),
                 );
-                output::say(&format!(
+                output::print_progress(&format!(
                     "   `{host}` does not lead to `{}` yet ({found}), so the write is verified at the node",
                     node.name
                 ));

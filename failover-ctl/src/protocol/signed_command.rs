@@ -108,7 +108,7 @@ impl CommandSigningKey {
     /// # Errors
     ///
     /// When it cannot be read, or the key is shorter than 32 bytes.
-    pub(crate) fn from_stdin() -> Result<Self, SettingsError> {
+    pub(crate) fn read_stdin() -> Result<Self, SettingsError> {
         let unreadable = |error: io::Error| {
             let why =
                 format!("cannot be read from standard input ({error}): see `--key-from-stdin`");

@@ -208,7 +208,7 @@ async fn answer(
         .and_then(|faults| faults.select_fault(kind, &parts));
     match fault {
         Some(S3Fault::Refused) => return Err(ConnectionClosed),
-        Some(S3Fault::Silent) => std::future::pending().await,
+        Some(S3Fault::Unresponsive) => std::future::pending().await,
         _ => {}
     }
     let bytes = match body.collect().await {
@@ -268,7 +268,7 @@ fn error_response(fault: S3Fault) -> Option<HttpResponse> {
         | S3Fault::ErrorIn200AfterEffect
         | S3Fault::StaleList(_)
         | S3Fault::Refused
-        | S3Fault::Silent => None,
+        | S3Fault::Unresponsive => None,
     }
 }
 

@@ -50,7 +50,7 @@ pub enum S3Fault {
     /// Connection closed before the request is read.
     Refused,
     /// Request without a response.
-    Silent,
+    Unresponsive,
 }
 
 /// Kind of a request.
@@ -328,7 +328,7 @@ impl S3Fault {
             | Self::SlowBody(_)
             | Self::LostAnswer
             | Self::Refused
-            | Self::Silent => true,
+            | Self::Unresponsive => true,
         }
     }
 }

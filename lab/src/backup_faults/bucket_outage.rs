@@ -28,7 +28,7 @@ const REJECTIONS: [S3Fault; 6] = [
 pub(super) fn generate(rng: &mut SeededRng) -> BucketOutage {
     let profile = match rng.below(14) {
         0..=2 => FaultProfile::always(rejection(rng)),
-        3 => FaultProfile::always(S3Fault::Silent),
+        3 => FaultProfile::always(S3Fault::Unresponsive),
         4 => FaultProfile::always(S3Fault::LateWrite(Duration::from_millis(1_400))),
         5 => FaultProfile::always(S3Fault::SlowBody(100_000 + 200_000 * rng.below(8))),
         6 => FaultProfile::always(S3Fault::StaleList(Duration::from_secs(2))),

@@ -233,9 +233,9 @@ mod tests {
     fn metrics_then_problems_with_value_1() {
         let metrics = "\
 # HELP failover_problem 1 while\n\
-failover_problem{cluster=\"lab\",node=\"a\",problem=\"guard-silent\",region=\"r\",zone=\"z\"} 1\n\
+failover_problem{cluster=\"lab\",node=\"a\",problem=\"guard-unresponsive\",region=\"r\",zone=\"z\"} 1\n\
 failover_problem{cluster=\"lab\",node=\"a\",problem=\"no-holder\",region=\"r\",zone=\"z\"} 0\n";
-        assert_eq!(alerts(metrics), ["guard-silent"]);
+        assert_eq!(alerts(metrics), ["guard-unresponsive"]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Lab {
             }
             Fault::NodeSilent(_) => {
                 self.proxies
-                    .set(NetworkState::Silent, |path| path.involves(name));
+                    .set(NetworkState::Unresponsive, |path| path.involves(name));
                 node.end_host().await?;
                 "the host is lost and its network drops packets"
             }
@@ -148,7 +148,7 @@ impl Lab {
         let effect = match fault {
             Fault::LeaseCut(_) => {
                 self.proxies
-                    .set(NetworkState::Silent, |path| path.is_lease_of(name));
+                    .set(NetworkState::Unresponsive, |path| path.is_lease_of(name));
                 "the lease store is unreachable"
             }
             Fault::LeaseSlow(_) => {
@@ -157,7 +157,7 @@ impl Lab {
                 "the path to the lease store is slow"
             }
             Fault::NodeIsolated(_) => {
-                self.proxies.set(NetworkState::Silent, |path| {
+                self.proxies.set(NetworkState::Unresponsive, |path| {
                     let between = matches!(
                         path,
                         NetworkPath::Postgres { .. } | NetworkPath::Agent { .. }

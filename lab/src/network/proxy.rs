@@ -24,7 +24,7 @@ pub enum NetworkState {
     Refused,
     /// Forwards nothing, like a network that drops packets. Data arrives once the path is open
     /// again, as TCP retransmits it.
-    Silent,
+    Unresponsive,
     /// Forwards everything with this delay, in milliseconds.
     Slow(u64),
 }
@@ -114,7 +114,7 @@ impl ProxyTask {
                         return;
                     }
                 }
-                (NetworkState::Silent, open) => {
+                (NetworkState::Unresponsive, open) => {
                     listener = open;
                     if state.changed().await.is_err() {
                         return;
@@ -188,7 +188,9 @@ async fn forward_one_way(
     let mut piece = vec![0; 64 * 1024];
     loop {
         let length = from.read(&mut piece).await?;
-        let open = state.wait_for(|state| *state != NetworkState::Silent).await;
+        let open = state
+            .wait_for(|state| *state != NetworkState::Unresponsive)
+            .await;
         let delay = open.map(|state| *state);
         // Data in flight on a silent path is lost with its host.
         if matches!(delay, Ok(NetworkState::Refused)) {
@@ -243,7 +245,7 @@ mod tests {
         let path = path().await;
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
-        path.proxy.set(NetworkState::Silent);
+        path.proxy.set(NetworkState::Unresponsive);
         client.write_all(b"two").await.unwrap();
         path.proxy.set(NetworkState::Refused);
 
@@ -257,7 +259,7 @@ mod tests {
         let mut client = path.connect().await.unwrap();
         assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
 
-        path.proxy.set(NetworkState::Silent);
+        path.proxy.set(NetworkState::Unresponsive);
         let silence = time::timeout(Duration::from_millis(200), echo(&mut client, b"two")).await;
         assert!(silence.is_err(), "{silence:?}");
 

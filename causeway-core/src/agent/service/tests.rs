@@ -38,7 +38,7 @@ fn server_ends_at_each_start_then_released() {
         starts: Some(millis / 400),
         ..ended.clone()
     });
-    assert_eq!(found, Some((1_600, ReleaseReason::KeepsEnding)));
+    assert_eq!(found, Some((1_600, ReleaseReason::CrashLooping)));
 }
 
 #[test]
@@ -53,16 +53,16 @@ fn server_ends_twice_a_minute_then_problem() {
             watch.observe(at(secs * 1_000), &local, true, &settings()),
             None
         );
-        assert_eq!(watch.keeps_ending(at(secs * 1_000)), None, "{secs}");
+        assert_eq!(watch.crash_looping(at(secs * 1_000)), None, "{secs}");
     }
     let local = LocalObservation {
         starts: Some(3),
         ..up()
     };
     watch.observe(at(50_000), &local, true, &settings());
-    let named = watch.keeps_ending(at(50_000)).unwrap();
-    assert_eq!(named.kind, ProblemKind::KeepsEnding);
-    assert_eq!(watch.keeps_ending(at(120_000)), None);
+    let named = watch.crash_looping(at(50_000)).unwrap();
+    assert_eq!(named.kind, ProblemKind::CrashLooping);
+    assert_eq!(watch.crash_looping(at(120_000)), None);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn server_ends_after_each_recovery_then_released() {
         }
     });
     assert!(
-        matches!(found, Some((_, ReleaseReason::KeepsEnding))),
+        matches!(found, Some((_, ReleaseReason::CrashLooping))),
         "{found:?}"
     );
 }
@@ -95,7 +95,7 @@ fn empty_directory_then_released_after_start_timeout() {
 
 #[test]
 fn agent_restarted_then_idle_time_continues() {
-    let silent = health(ServerHealth::Silent);
+    let silent = health(ServerHealth::Unresponsive);
     let mut idle = Duration::ZERO;
     let released = (0..10).find_map(|life| {
         let begin = at(life * 3_000);
@@ -135,7 +135,7 @@ fn replay_stalls_then_released_after_start_timeout() {
 
 #[test]
 fn silent_server_then_released_after_probe_timeout() {
-    let found = first_release(|_| health(ServerHealth::Silent));
+    let found = first_release(|_| health(ServerHealth::Unresponsive));
     assert_eq!(found, Some((5_000, ReleaseReason::AnswersNothing)));
 }
 

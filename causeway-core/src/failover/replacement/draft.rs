@@ -71,17 +71,17 @@ impl<'a> ReplacementDraft<'a> {
 
     fn add_store(&mut self, store: &LeaseStoreId, facts: &StoreFacts) {
         match facts {
-            StoreFacts::Silent(why) if store.is_same(&self.seen.target) => {
+            StoreFacts::Unresponsive(why) if store.is_same(&self.seen.target) => {
                 self.obstacles
                     .push(ReplacementObstacle::TargetSilent(why.clone()));
             }
-            StoreFacts::Silent(_) if self.asserted.store_lost => {
+            StoreFacts::Unresponsive(_) if self.asserted.store_lost => {
                 self.risks.push(format!(
                     "the lease in {store} is not retired: a node that is started with it may accept writes as well"
                 ));
                 self.unretired = Some(store.clone());
             }
-            StoreFacts::Silent(why) => {
+            StoreFacts::Unresponsive(why) => {
                 let silent = ReplacementObstacle::StoreSilent(store.clone(), why.clone());
                 self.obstacles.push(silent);
             }
@@ -127,7 +127,7 @@ impl<'a> ReplacementDraft<'a> {
                 ));
             } else {
                 self.obstacles
-                    .push(ReplacementObstacle::Silent(node.clone()));
+                    .push(ReplacementObstacle::Unresponsive(node.clone()));
             }
             return;
         };

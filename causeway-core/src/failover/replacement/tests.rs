@@ -84,7 +84,7 @@ fn old_store_responds_then_retired_and_numbers_unused() {
 #[test]
 fn old_store_silent_then_allowed_by_name_with_a_gap() {
     let mut seen = evidence();
-    seen.stores[1].1 = StoreFacts::Silent("no answer".into());
+    seen.stores[1].1 = StoreFacts::Unresponsive("no answer".into());
     let refused = plan_replacement(&seen, &OperatorAssertions::default()).unwrap_err();
     assert!(
         matches!(refused[..], [ReplacementObstacle::StoreSilent(..)]),
@@ -119,7 +119,7 @@ fn node_on_the_old_store_or_silent_then_rejected() {
     let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
     let expected = [
         ReplacementObstacle::OtherStore(a.clone(), Some(store("old"))),
-        ReplacementObstacle::Silent(b.clone()),
+        ReplacementObstacle::Unresponsive(b.clone()),
     ];
     assert_eq!(refused, expected);
 

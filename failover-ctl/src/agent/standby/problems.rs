@@ -60,7 +60,7 @@ impl StandbyState {
         }
         if let Some(count) = self.unexamined {
             add(
-                ProblemKind::DivergedWalKept,
+                ProblemKind::DivergedWalAccumulated,
                 format!(
                     "{count} saves in `diverged` of the state directory: examine and remove them"
                 ),

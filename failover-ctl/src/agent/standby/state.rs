@@ -212,7 +212,7 @@ impl StandbyState {
                 self.record_running();
                 self.failed_starts = 0;
             }
-            ServerView::Silent | ServerView::MayWrite => self.record_running(),
+            ServerView::Unresponsive | ServerView::MayWrite => self.record_running(),
             ServerView::Stopped(_) if self.ended == Some(EndCause::Started) => {
                 // The guard's report may predate the start: the next one shows PostgreSQL running or stopped again.
                 self.examined = false;

@@ -26,7 +26,7 @@ impl AgentLoop {
     pub(super) fn examine_before_start(&mut self, setup: StandbySetup) {
         let data = self.host.postgres.data_directory.clone();
         self.start_work("comparing with the primary's history", async move {
-            let examined = match setup.examine_whole().await {
+            let examined = match setup.compare_all().await {
                 Err(trouble @ StandbySetupError::NotSaved(_)) => return Err(trouble),
                 examined => examined,
             };
@@ -50,9 +50,9 @@ impl AgentLoop {
     }
 
     /// Examines a server that was started while the primary could not be asked.
-    pub(super) fn examine_started(&mut self, setup: StandbySetup) {
+    pub(super) fn compare_started(&mut self, setup: StandbySetup) {
         self.start_work("comparing with the primary's history", async move {
-            let examined = setup.examine_whole().await?;
+            let examined = setup.compare_all().await?;
             Ok(WorkOutcome::Compared(examined, true))
         });
         self.standby.busy = None;

@@ -85,7 +85,7 @@ impl StandbySetup {
     /// # Errors
     ///
     /// As for [`Self::examine`], and when the WAL cannot be saved.
-    pub(crate) async fn examine_whole(&self) -> Result<Comparison, StandbySetupError> {
+    pub(crate) async fn compare_all(&self) -> Result<Comparison, StandbySetupError> {
         let (_, path, found) = self.compare().await?;
         let Some((newest, ancestors)) = path.known_history() else {
             return Err(hidden(&path));
@@ -93,7 +93,7 @@ impl StandbySetup {
         let need = if let Some(diverged) = diverged(&found, newest, ancestors) {
             RejoinNeed::Rewind(diverged)
         } else {
-            self.save_beyond(&path).await?;
+            self.save_diverged_wal(&path).await?;
             RejoinNeed::Ready
         };
         Ok(Comparison { need, why: None })
@@ -236,9 +236,10 @@ fn hidden(path: &PrimaryHistory) -> StandbySetupError {
 
 /// Looks at the directory.
 fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<LocalWal> {
-    let wal = WalDirectory::of(data).context("could not read this node's WAL")?;
+    let wal = WalDirectory::read(data).context("could not read this node's WAL")?;
     let end = wal.end().context("could not read this node's WAL")?;
-    let control = data_directory::control(data).context("could not read the control file")?;
+    let control =
+        data_directory::read_control_file(data).context("could not read the control file")?;
     let mut past = None;
     if let Some((timeline, to)) = end {
         let left = ancestors

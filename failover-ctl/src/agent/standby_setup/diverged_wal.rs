@@ -107,7 +107,7 @@ impl DivergedWalSave<'_> {
         }
         let wal = WalDirectory::scan_all(&log).context("could not read this node's WAL")?;
         let files = wal
-            .beyond(self.primary)
+            .files_past_fork(self.primary)
             .context("could not read this node's WAL")?;
         let files = self.keep_own_files(&log, files);
         if files.is_empty() {
@@ -137,7 +137,7 @@ impl DivergedWalSave<'_> {
             .collect();
         let bytes = new.iter().map(|file| file.bytes).sum();
         check_room(&kept, bytes)?;
-        let to = free_name(&kept, &index);
+        let to = unused_name(&kept, &index);
         copy_files(&log, &to, &index)
             .with_context(|| format!("could not copy the diverged WAL to `{}`", to.display()))?;
         warn!(
@@ -312,7 +312,7 @@ fn check_room(kept: &Path, bytes: u64) -> anyhow::Result<()> {
 }
 
 /// Returns an unused name for a save.
-fn free_name(kept: &Path, index: &DivergedWalIndex) -> PathBuf {
+fn unused_name(kept: &Path, index: &DivergedWalIndex) -> PathBuf {
     let place = match (index.fork, index.timelines.first()) {
         (Some(fork), _) => format!("{}-{}", fork.timeline, fork.left_at),
         (None, Some(extent)) => format!("{}-{}", extent.timeline, extent.from),

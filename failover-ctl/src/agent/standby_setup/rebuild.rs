@@ -111,12 +111,15 @@ impl StandbySetup {
             .path()
             .await
             .map_err(StandbySetupError::PrimarySilent)?;
-        self.save_beyond(&path).await?;
+        self.save_diverged_wal(&path).await?;
         Ok(path)
     }
 
     /// Saves this node's WAL past the forks in `path`.
-    pub(super) async fn save_beyond(&self, path: &PrimaryHistory) -> Result<(), StandbySetupError> {
+    pub(super) async fn save_diverged_wal(
+        &self,
+        path: &PrimaryHistory,
+    ) -> Result<(), StandbySetupError> {
         let (host, source, path) = (self.host.clone(), self.primary.name.clone(), path.clone());
         let saving = move || {
             DivergedWalSave {
@@ -147,7 +150,7 @@ impl StandbySetup {
         let mut command = self.tool("pg_rewind");
         command.arg("--target-pgdata").arg(data);
         command.arg("--source-server").arg(source);
-        if data_directory::release(data).is_some_and(|release| release >= 15) {
+        if data_directory::major_version(data).is_some_and(|release| release >= 15) {
             let mut config = OsString::from("--config-file=");
             config.push(&postgres.config_file);
             command.arg(config);
@@ -204,7 +207,7 @@ impl StandbySetup {
         }
         run(command, "pg_basebackup").await?;
         // A clone has the newest history alone, and could serve no standby that was away for longer.
-        if let Some(own) = data_directory::control(data)?.timeline {
+        if let Some(own) = data_directory::read_control_file(data)?.timeline {
             timeline_history::complete(data, own)?;
         }
         self.finish()

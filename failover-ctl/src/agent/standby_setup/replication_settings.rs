@@ -96,7 +96,8 @@ impl StandbySetup {
         &self,
     ) -> anyhow::Result<(Vec<(&'static str, u32)>, Vec<RaisedSetting>)> {
         let (mut kept, mut too_low) = (Vec::new(), Vec::new());
-        let Ok(control) = data_directory::control(&self.host.postgres.data_directory) else {
+        let Ok(control) = data_directory::read_control_file(&self.host.postgres.data_directory)
+        else {
             return Ok((kept, too_low));
         };
         let written = read_or_empty(&self.host.replication_conf())?;

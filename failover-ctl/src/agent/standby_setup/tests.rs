@@ -59,14 +59,14 @@ pub(super) async fn diverged(nodes: &Nodes) -> (TestNode, TestNode) {
 
 /// Returns the only save of a node.
 #[track_caller]
-pub(super) fn only_save(node: &TestNode) -> std::path::PathBuf {
+pub(super) fn single_save(node: &TestNode) -> std::path::PathBuf {
     let saves = fs::read_dir(node.state().join("diverged")).unwrap();
     let saves: Vec<_> = saves.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(saves.len(), 1, "{saves:?}");
     saves[0].clone()
 }
 
-pub(super) fn comes_back(node: &TestNode, rows: &str) {
+pub(super) fn assert_rejoins(node: &TestNode, rows: &str) {
     node.start_standby();
     streams(node);
     node.until(ROWS, rows);
@@ -83,7 +83,7 @@ async fn old_primary_diverged_then_saved_and_rewound() {
         .await
         .unwrap();
 
-    let save = only_save(&a);
+    let save = single_save(&a);
     assert!(holds(&save, MARKER), "the row is not in {save:?}");
     let index: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(save.join("index.json")).unwrap()).unwrap();
@@ -92,7 +92,7 @@ async fn old_primary_diverged_then_saved_and_rewound() {
     assert!(!index["files"].as_array().unwrap().is_empty());
     assert!(!a.host().rewinding_marker().exists());
     follower.write_replication_settings().unwrap();
-    comes_back(&a, "on 2");
+    assert_rejoins(&a, "on 2");
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn nowhere_to_save_then_directory_untouched_and_tried_again() {
     let (a, b) = diverged(&nodes).await;
     let follower = a.follower(&b);
     fs::write(a.state().join("diverged"), "in the way").unwrap();
-    let before = a.picture();
+    let before = a.checksums();
 
     for rebuild in [false, true] {
         let refused = follower.prepare(DataDirectoryState::Primary, rebuild).await;
@@ -109,7 +109,7 @@ async fn nowhere_to_save_then_directory_untouched_and_tried_again() {
             matches!(refused, Err(StandbySetupError::NotSaved(_))),
             "{refused:?}"
         );
-        assert_eq!(a.picture(), before, "the directory was changed");
+        assert_eq!(a.checksums(), before, "the directory was changed");
         assert!(!a.host().rewinding_marker().exists());
     }
 
@@ -118,9 +118,9 @@ async fn nowhere_to_save_then_directory_untouched_and_tried_again() {
         .prepare(DataDirectoryState::Primary, true)
         .await
         .unwrap();
-    assert!(holds(&only_save(&a), MARKER));
+    assert!(holds(&single_save(&a), MARKER));
     follower.write_replication_settings().unwrap();
-    comes_back(&a, "on 2");
+    assert_rejoins(&a, "on 2");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn primary_silent_then_directory_untouched() {
     let nodes = Nodes::new();
     let (a, b) = diverged(&nodes).await;
     b.shut_down();
-    let before = a.picture();
+    let before = a.checksums();
 
     for rebuild in [false, true] {
         let refused = a
@@ -139,7 +139,7 @@ async fn primary_silent_then_directory_untouched() {
             matches!(refused, Err(StandbySetupError::PrimarySilent(_))),
             "{refused:?}"
         );
-        assert_eq!(a.picture(), before);
+        assert_eq!(a.checksums(), before);
     }
 }
 
@@ -157,7 +157,7 @@ async fn lost_before_first_checkpoint_then_unknown_timeline_saved() {
     b.promote(1, 2);
     b.sql(&format!("insert into kept values ('{MARKER}')"));
     b.crash();
-    let control = data_directory::control(&b.data()).unwrap();
+    let control = data_directory::read_control_file(&b.data()).unwrap();
     assert_eq!(control.timeline.unwrap().get(), 1, "it has checkpointed");
     c.start();
     c.promote(1, 3);
@@ -167,7 +167,7 @@ async fn lost_before_first_checkpoint_then_unknown_timeline_saved() {
         .await
         .unwrap();
 
-    let save = only_save(&b);
+    let save = single_save(&b);
     assert!(holds(&save, MARKER), "the row is not in {save:?}");
     assert!(save.join("00000002.history").exists());
 }
@@ -183,7 +183,7 @@ async fn history_not_permitted_then_everything_saved_before_copy() {
         .await
         .unwrap();
 
-    assert!(holds(&only_save(&a), MARKER));
+    assert!(holds(&single_save(&a), MARKER));
 }
 
 #[tokio::test]

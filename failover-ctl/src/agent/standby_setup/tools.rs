@@ -50,7 +50,11 @@ impl StandbySetup {
     pub(super) async fn kill_leftover_processes(&self) -> anyhow::Result<()> {
         let data = &self.host.postgres.data_directory;
         let workplace = &self.tools_directory();
-        let sweep = || anyhow::Ok(data_directory::sweep(data)? + data_directory::sweep(workplace)?);
+        let sweep = || {
+            anyhow::Ok(
+                data_directory::kill_processes(data)? + data_directory::kill_processes(workplace)?,
+            )
+        };
         let deadline = Instant::now() + SWEEP_TIMEOUT;
         let swept = poll::until(deadline, SWEEP_INTERVAL, async || match sweep() {
             Ok(0) => Break(Ok(())),

@@ -36,7 +36,7 @@ pub(super) fn clean_wal(
 ) -> anyhow::Result<()> {
     let log = data.join("pg_wal");
     let wal = WalDirectory::scan_all(&log)?;
-    let beyond = wal.beyond(Some(primary))?;
+    let beyond = wal.files_past_fork(Some(primary))?;
     let saves = DivergedWalSaves::of(state)?;
     let mut brought = CopiedWal::default();
     let mut removed = 0_u32;
@@ -46,7 +46,7 @@ pub(super) fn clean_wal(
         }
         if saves.holder(&log, file).is_none() {
             brought.files.push(content(&log, file)?);
-        } else if is_needless(&wal, &log, file, &beyond, primary)? {
+        } else if is_unneeded(&wal, &log, file, &beyond, primary)? {
             let name = file.name.to_string();
             fs::remove_file(log.join(&name))?;
             ignore_not_found(fs::remove_file(status(&log, &name, "done")))?;
@@ -64,7 +64,7 @@ pub(super) fn clean_wal(
 }
 
 /// Returns whether neither PostgreSQL nor the archive needs this file.
-fn is_needless(
+fn is_unneeded(
     wal: &WalDirectory,
     log: &Path,
     file: &WalPastFork,
@@ -77,7 +77,7 @@ fn is_needless(
     if status(log, &file.name.to_string(), "ready").try_exists()? {
         return Ok(false);
     }
-    if !wal.holds_shared(segment, ancestors) {
+    if !wal.has_shared_records(segment, ancestors) {
         return Ok(true);
     }
     let goes_itself = |timeline| {
@@ -93,7 +93,7 @@ fn is_needless(
         .chain([newest]);
     let later =
         timelines.filter(|timeline| *timeline > segment.timeline && !goes_itself(*timeline));
-    wal.is_on_one_of(segment, later)
+    wal.is_on_any_timeline(segment, later)
 }
 
 fn status(log: &Path, name: &str, state: &str) -> std::path::PathBuf {

@@ -28,10 +28,10 @@ pub(super) fn check(data: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     // Without a control file the WAL alone has to say what there is.
-    let Ok(control) = data_directory::control(data) else {
+    let Ok(control) = data_directory::read_control_file(data) else {
         return Ok(());
     };
-    if !position::holds(&log, control.checkpoint)? {
+    if !position::contains_page(&log, control.checkpoint)? {
         bail!(
             "`{}` lacks the WAL of the last checkpoint, at {}: mount its volume or put the files back, or empty the \
              data directory once you know that its WAL is not needed",

@@ -24,7 +24,7 @@ pub(super) struct WalPage<'a> {
 
 impl<'a> WalPage<'a> {
     /// Returns the page with the byte at `at` of a segment that begins at `start`.
-    pub(super) fn holding(segment: &'a [u8], start: u64, at: u64) -> Option<Self> {
+    pub(super) fn containing(segment: &'a [u8], start: u64, at: u64) -> Option<Self> {
         let size = page_bytes(segment);
         let address = at - at % size;
         let from = usize::try_from(address.checked_sub(start)?).ok()?;
@@ -59,13 +59,13 @@ impl<'a> WalPage<'a> {
     }
 
     /// Returns whether the page begins with the rest of a record (`XLP_FIRST_IS_CONTRECORD`).
-    pub(super) const fn continues(&self) -> bool {
+    pub(super) const fn begins_with_continuation(&self) -> bool {
         self.info & CONTINUES != 0
     }
 
     /// Returns whether recovery has discarded the record that the previous page began
     /// (`XLP_FIRST_IS_OVERWRITE_CONTRECORD`).
-    pub(super) const fn overwrites(&self) -> bool {
+    pub(super) const fn has_overwritten_record(&self) -> bool {
         self.info & OVERWRITES != 0
     }
 
@@ -112,5 +112,5 @@ pub(super) fn last_page(segment: &[u8], start: u64) -> Option<u64> {
     let places = (0..pages).map(|number| start + number * size);
     places
         .rev()
-        .find(|address| WalPage::holding(segment, start, *address).is_some())
+        .find(|address| WalPage::containing(segment, start, *address).is_some())
 }

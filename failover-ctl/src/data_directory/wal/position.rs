@@ -17,7 +17,7 @@ pub(crate) fn contains_wal_up_to(pg_wal: &Path, timeline: Timeline, lsn: Lsn) ->
         found
             .iter()
             .filter(|(name, _)| name.timeline == timeline)
-            .any(|(name, size)| holds_page(pg_wal, *name, *size, lsn))
+            .any(|(name, size)| segment_contains_page(pg_wal, *name, *size, lsn))
     })
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn timeline_at(pg_wal: &Path, lsn: Lsn) -> io::Result<Option<Timeline
     let found = segments(pg_wal)?;
     let holding = found
         .iter()
-        .filter(|(name, size)| holds_page(pg_wal, *name, *size, lsn));
+        .filter(|(name, size)| segment_contains_page(pg_wal, *name, *size, lsn));
     Ok(holding.map(|(name, _)| name.timeline).max())
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn highest_timeline(pg_wal: &Path) -> io::Result<Option<Timeline>> {
 /// # Errors
 ///
 /// When the directory cannot be read.
-pub(crate) fn holds(pg_wal: &Path, lsn: Lsn) -> io::Result<bool> {
+pub(crate) fn contains_page(pg_wal: &Path, lsn: Lsn) -> io::Result<bool> {
     for entry in fs::read_dir(pg_wal)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -111,7 +111,7 @@ fn segments(pg_wal: &Path) -> io::Result<Vec<(SegmentName, SegmentSize)>> {
     Ok(found)
 }
 
-fn holds_page(pg_wal: &Path, name: SegmentName, size: SegmentSize, lsn: Lsn) -> bool {
+fn segment_contains_page(pg_wal: &Path, name: SegmentName, size: SegmentSize, lsn: Lsn) -> bool {
     let Some(last) = lsn.get().checked_sub(1) else {
         return false;
     };

@@ -42,7 +42,7 @@ enum Found {
 }
 
 /// Result of reading bytes across page boundaries.
-enum Taken {
+enum BytesRead {
     Whole(Vec<u8>, u64),
     Overwritten(u64),
     Short,
@@ -64,12 +64,12 @@ impl<'a> WalReader<'a> {
             return Ok(Lsn::new(start));
         };
         let mut at = start + page.header_bytes();
-        if page.continues() {
+        if page.begins_with_continuation() {
             let rest = usize::try_from(page.continuation_bytes()).unwrap_or(LONGEST);
-            at = match self.take(start, rest)? {
-                Taken::Whole(_, next) => next,
-                Taken::Overwritten(page) => page,
-                Taken::Short => return Ok(Lsn::new(start)),
+            at = match self.read_continuation(start, rest)? {
+                BytesRead::Whole(_, next) => next,
+                BytesRead::Overwritten(page) => page,
+                BytesRead::Short => return Ok(Lsn::new(start)),
             };
         }
         at = aligned(at);
@@ -91,17 +91,17 @@ impl<'a> WalReader<'a> {
     }
 
     fn record(&mut self, at: u64, before: Option<u64>) -> io::Result<Found> {
-        let Taken::Whole(length, _) = self.take_from(at, 4)? else {
+        let BytesRead::Whole(length, _) = self.read_bytes(at, 4)? else {
             return Ok(Found::End);
         };
         let length = usize::try_from(read_u32(&length, 0)).unwrap_or(LONGEST);
         if !(RECORD_HEADER..LONGEST).contains(&length) {
             return Ok(Found::End);
         }
-        let (bytes, next) = match self.take_from(at, length)? {
-            Taken::Whole(bytes, next) => (bytes, aligned(next)),
-            Taken::Overwritten(page) => return Ok(Found::Overwritten(page)),
-            Taken::Short => return Ok(Found::End),
+        let (bytes, next) = match self.read_bytes(at, length)? {
+            BytesRead::Whole(bytes, next) => (bytes, aligned(next)),
+            BytesRead::Overwritten(page) => return Ok(Found::Overwritten(page)),
+            BytesRead::Short => return Ok(Found::End),
         };
         let previous = u64::from(read_u32(&bytes, 8)) | u64::from(read_u32(&bytes, 12)) << 32;
         let is_next = before.map_or(previous < at, |before| before == previous);
@@ -110,7 +110,7 @@ impl<'a> WalReader<'a> {
         }
         let info = bytes.get(16).copied().unwrap_or(0);
         let manager = bytes.get(17).copied().unwrap_or(u8::MAX);
-        let began = self.after_header(at)?.unwrap_or(at);
+        let began = self.first_record_in_page(at)?.unwrap_or(at);
         if manager == XLOG && info & 0xF0 == SWITCH {
             let segment = self.size.bytes();
             return Ok(Found::Record(
@@ -122,7 +122,7 @@ impl<'a> WalReader<'a> {
     }
 
     /// Returns the start of the record whose position is the first byte of a page.
-    fn after_header(&mut self, at: u64) -> io::Result<Option<u64>> {
+    fn first_record_in_page(&mut self, at: u64) -> io::Result<Option<u64>> {
         let page = self.page(at)?;
         Ok(page
             .filter(|page| page.begins_at(at))
@@ -130,50 +130,50 @@ impl<'a> WalReader<'a> {
     }
 
     /// Reads `length` bytes of a record from `at` on.
-    fn take_from(&mut self, at: u64, length: usize) -> io::Result<Taken> {
+    fn read_bytes(&mut self, at: u64, length: usize) -> io::Result<BytesRead> {
         let Some(page) = self.page(at)? else {
-            return Ok(Taken::Short);
+            return Ok(BytesRead::Short);
         };
         let at = if page.begins_at(at) {
-            if page.continues() {
-                return Ok(Taken::Short);
+            if page.begins_with_continuation() {
+                return Ok(BytesRead::Short);
             }
             at + page.header_bytes()
         } else {
             at
         };
-        self.read_continuation(at, length)
+        self.read_across_pages(at, length)
     }
 
     /// Reads the last `length` bytes of a record that an earlier page began, from the page at `page` on.
-    fn take(&mut self, page: u64, length: usize) -> io::Result<Taken> {
+    fn read_continuation(&mut self, page: u64, length: usize) -> io::Result<BytesRead> {
         let header = self.page(page)?.map_or(0, |found| found.header_bytes());
-        self.read_continuation(page + header, length)
+        self.read_across_pages(page + header, length)
     }
 
-    fn read_continuation(&mut self, mut at: u64, length: usize) -> io::Result<Taken> {
+    fn read_across_pages(&mut self, mut at: u64, length: usize) -> io::Result<BytesRead> {
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let Some(page) = self.page(at)? else {
-                return Ok(Taken::Short);
+                return Ok(BytesRead::Short);
             };
             if page.begins_at(at) {
-                if page.overwrites() {
-                    return Ok(Taken::Overwritten(at));
+                if page.has_overwritten_record() {
+                    return Ok(BytesRead::Overwritten(at));
                 }
-                if !page.continues() {
-                    return Ok(Taken::Short);
+                if !page.begins_with_continuation() {
+                    return Ok(BytesRead::Short);
                 }
                 at += page.header_bytes();
             }
             let taken = page.from(at, length - bytes.len());
             at += u64::try_from(taken.len()).expect("a length fits into 64 bits");
             if taken.is_empty() {
-                return Ok(Taken::Short);
+                return Ok(BytesRead::Short);
             }
             bytes.extend_from_slice(taken);
         }
-        Ok(Taken::Whole(bytes, at))
+        Ok(BytesRead::Whole(bytes, at))
     }
 
     /// Returns the page that contains `at`, if it was written for its position.
@@ -192,7 +192,7 @@ impl<'a> WalReader<'a> {
         let Some((_, bytes)) = &self.segment else {
             return Ok(None);
         };
-        Ok(WalPage::holding(bytes, number * self.size.bytes(), at))
+        Ok(WalPage::containing(bytes, number * self.size.bytes(), at))
     }
 }
 

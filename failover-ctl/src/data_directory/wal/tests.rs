@@ -27,7 +27,7 @@ fn crashed_server_then_end_is_its_last_record() {
     let end = lsn(&a, NOW);
     a.crash();
 
-    let found = WalDirectory::of(&a.data()).unwrap().end().unwrap();
+    let found = WalDirectory::read(&a.data()).unwrap().end().unwrap();
     assert_eq!(found, Some((Timeline::FIRST, end)));
 }
 
@@ -36,7 +36,7 @@ fn control_file_then_read_as_the_server_reads_it() {
     let nodes = Nodes::new();
     let a = nodes.primary("a");
     a.sql("checkpoint");
-    let control = data_directory::control(&a.data()).unwrap();
+    let control = data_directory::read_control_file(&a.data()).unwrap();
 
     let checkpoint = lsn(&a, "select checkpoint_lsn from pg_control_checkpoint()");
     assert_eq!(control.checkpoint, checkpoint);
@@ -59,12 +59,12 @@ fn fork_at_end_then_nothing_beyond_and_one_record_more_is() {
     a.sql("insert into kept values ('beyond')");
     let end = lsn(&a, NOW);
     a.crash();
-    let wal = WalDirectory::of(&a.data()).unwrap();
+    let wal = WalDirectory::read(&a.data()).unwrap();
     let second = Timeline::new(2).unwrap();
     let beyond = |left_at| {
         let timeline = Timeline::FIRST;
         let ancestors = [Ancestor { timeline, left_at }];
-        wal.beyond(Some((second, &ancestors))).unwrap()
+        wal.files_past_fork(Some((second, &ancestors))).unwrap()
     };
 
     assert_eq!(beyond(end), [], "there is none past the end");
@@ -73,9 +73,9 @@ fn fork_at_end_then_nothing_beyond_and_one_record_more_is() {
         matches!(found[0].name, WalFileName::Segment(_)),
         "{found:?}"
     );
-    assert!(wal.beyond(None).unwrap().len() >= found.len());
+    assert!(wal.files_past_fork(None).unwrap().len() >= found.len());
     assert_eq!(
-        wal.beyond(Some((Timeline::FIRST, &[]))).unwrap(),
+        wal.files_past_fork(Some((Timeline::FIRST, &[]))).unwrap(),
         [],
         "its own timeline"
     );

@@ -60,7 +60,7 @@ fn standby(node: &str, record: &LeaseRecord, why: Option<&str>) -> NodeStatus {
 }
 
 fn silent() -> Result<NodeStatus, StatusError> {
-    Err(StatusError::Silent(anyhow::anyhow!("no answer")))
+    Err(StatusError::Unresponsive(anyhow::anyhow!("no answer")))
 }
 
 fn forecast(
@@ -122,7 +122,7 @@ fn database_is_another_then_its_status_is_not_used() {
     let cluster = build_view(&settings, answers, Ok(Some(there)));
     let b: NodeId = "b".parse().unwrap();
     assert!(cluster.status(&b).is_none());
-    assert!(cluster.why_unknown(&b).contains("system identifier 2"));
+    assert!(cluster.unknown_reason(&b).contains("system identifier 2"));
     assert!(matches!(
         cluster.forecast(),
         FailoverForecast::NoCandidate { .. }

@@ -94,7 +94,7 @@ fn label_of_exclusive_backup_then_directory_is_a_primarys() {
     fs::create_dir(data.path().join("global")).unwrap();
     fs::write(data.path().join("global/pg_control"), control).unwrap();
     let marker = data.path().join("none");
-    let kind = || data_directory::kind(data.path(), &marker);
+    let kind = || data_directory::state(data.path(), &marker);
     assert_eq!(kind(), DataDirectoryState::Primary);
     let label = data.path().join("backup_label");
 

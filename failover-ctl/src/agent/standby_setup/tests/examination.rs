@@ -27,11 +27,11 @@ async fn diverged_standby_is_down_then_rewind_needed() {
         .prepare(DataDirectoryState::Primary, false)
         .await
         .unwrap();
-    assert!(holds(&only_save(&c), MARKER));
+    assert!(holds(&single_save(&c), MARKER));
     let examined = follower.examine(false).await.unwrap();
     assert_eq!(examined.need, RejoinNeed::Ready, "after it was rewound");
     follower.write_replication_settings().unwrap();
-    comes_back(&c, "");
+    assert_rejoins(&c, "");
 }
 
 /// The same standby is started although the primary could not be asked, and finds the new timeline in the
@@ -57,10 +57,10 @@ async fn diverged_tail_left_behind_then_saved() {
     c.start_standby();
     c.until(ROWS, "on 2");
 
-    let examined = follower.examine_whole().await.unwrap();
+    let examined = follower.compare_all().await.unwrap();
 
     assert_eq!(examined.need, RejoinNeed::Ready, "it follows already");
-    assert!(holds(&only_save(&c), MARKER));
+    assert!(holds(&single_save(&c), MARKER));
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn standby_that_stops_before_fork_then_ready() {
     let examined = follower.examine(false).await.unwrap();
     assert_eq!(examined.need, RejoinNeed::Ready);
     follower.write_replication_settings().unwrap();
-    comes_back(&c, "on 1");
+    assert_rejoins(&c, "on 1");
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn wal_removed_on_primary_then_copy_needed() {
         .await
         .unwrap();
     assert!(!b.state().join("diverged").exists(), "nothing had diverged");
-    comes_back(&b, "x,x,x,x,x,x");
+    assert_rejoins(&b, "x,x,x,x,x,x");
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn settings_below_primary_then_raised_and_started() {
 
     let follower = b.follower(&a);
     let raised = follower.raise_replication_settings().await.unwrap();
-    b.own();
+    b.chown_to_postgres();
     let raised: Vec<_> = raised
         .iter()
         .map(|setting| (setting.name, setting.required))
@@ -163,6 +163,6 @@ async fn settings_below_primary_then_raised_and_started() {
         "what was raised stays"
     );
     a.sql("insert into kept values ('after')");
-    comes_back(&b, "after");
+    assert_rejoins(&b, "after");
     assert_eq!(b.sql("show max_connections"), "55");
 }

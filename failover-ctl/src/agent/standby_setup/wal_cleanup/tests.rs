@@ -11,7 +11,7 @@ use super::*;
 use crate::agent::standby_setup::comparison::RejoinNeed;
 use crate::agent::standby_setup::diverged_wal::DivergedWalSave;
 use crate::agent::standby_setup::tests::{
-    MARKER, comes_back, diverged, only_save, pair, standby_of,
+    MARKER, assert_rejoins, diverged, pair, single_save, standby_of,
 };
 use crate::test_server::{Nodes, TestNode, holds};
 
@@ -35,7 +35,7 @@ fn history(primary: &TestNode) -> [Ancestor; 1] {
 /// Returns the segments of a node that hold records past the fork.
 fn beyond(node: &TestNode, ancestors: &[Ancestor]) -> Vec<String> {
     let wal = WalDirectory::scan_all(&node.data().join("pg_wal")).unwrap();
-    let files = wal.beyond(Some((second(), ancestors))).unwrap();
+    let files = wal.files_past_fork(Some((second(), ancestors))).unwrap();
     let segments = files.iter().filter(|file| file.segment().is_some());
     segments.map(|file| file.name.to_string()).collect()
 }
@@ -72,10 +72,10 @@ fn save(node: &TestNode) -> PathBuf {
 }
 
 /// Gives the primary the segment with another node's rows, as an earlier rewind or the archive does.
-fn leave_on(primary: &TestNode, from: &TestNode, name: &str) {
+fn put_segment(primary: &TestNode, from: &TestNode, name: &str) {
     let [there, here] = [from, primary].map(|node| node.data().join("pg_wal").join(name));
     fs::copy(there, here).unwrap();
-    primary.own();
+    primary.chown_to_postgres();
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn leftovers_of_primary_brought_by_rewind_then_not_saved() {
     c.crash();
     b.start();
     b.promote(1, 3);
-    leave_on(&b, &a, &name);
+    put_segment(&b, &a, &name);
     let follower = c.follower(&b);
 
     follower
@@ -148,12 +148,12 @@ async fn leftovers_of_primary_brought_by_rewind_then_not_saved() {
         holds(&c.data().join("pg_wal"), MARKER),
         "nothing was brought"
     );
-    let examined = follower.examine_whole().await.unwrap();
+    let examined = follower.compare_all().await.unwrap();
     assert!(
         !matches!(examined.need, RejoinNeed::Copy(_)),
         "there is nothing to copy"
     );
-    let kept = only_save(&c);
+    let kept = single_save(&c);
     assert!(holds(&kept, "only on c"));
     assert!(!holds(&kept, MARKER), "the primary has it");
 }
@@ -173,7 +173,7 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
     b.sql("insert into kept values ('on 2')");
     let ancestors = history(&b);
     let own = beyond(&a, &ancestors);
-    leave_on(&b, &a, &own[0]);
+    put_segment(&b, &a, &own[0]);
     let follower = a.follower(&b);
 
     follower
@@ -181,11 +181,11 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
         .await
         .unwrap();
 
-    let kept = only_save(&a);
+    let kept = single_save(&a);
     let log = a.data().join("pg_wal");
     assert_eq!(beyond(&a, &ancestors), Vec::<String>::new());
-    follower.examine_whole().await.unwrap();
-    assert_eq!(only_save(&a), kept);
+    follower.compare_all().await.unwrap();
+    assert_eq!(single_save(&a), kept);
 
     let again = || clean_wal(&a.data(), &a.state(), (second(), &ancestors)).unwrap();
     let before = names(&a);
@@ -212,7 +212,7 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
     assert!(log.join(&own[0]).exists(), "there is no other copy");
     fs::remove_file(log.join(&own[0])).unwrap();
     follower.write_replication_settings().unwrap();
-    comes_back(&a, "before,on 2");
+    assert_rejoins(&a, "before,on 2");
 }
 
 #[test]
