@@ -3,6 +3,9 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
+use causeway_core::lease::WritePrecondition;
+use causeway_runtime::aws::{AwsConnections, AwsService};
+use causeway_runtime::s3::{ListRequest, S3Client, S3ErrorKind, S3Usage, StaticCredentials};
 use futures_util::future::join_all;
 
 use super::*;
@@ -237,10 +240,86 @@ async fn credentials_of_another_lab_then_rejected() {
     s3_fixture.store.stop().await;
 }
 
+#[tokio::test]
+async fn client_of_the_programs_then_conditions_hold() {
+    let s3_fixture = s3_fixture().await;
+    let s3 = s3_fixture.s3_client().await;
+    let absent = WritePrecondition::Missing;
+    let put = |key, body: &'static str, condition| s3.put(key, body.into(), condition);
+
+    let first = put("lease", "one", &absent).await.unwrap();
+    let read = s3.get_whole("lease").await.unwrap();
+    assert_eq!(
+        (read.etag, read.body.as_slice()),
+        (first.clone(), &b"one"[..])
+    );
+    let first = WritePrecondition::Match(first);
+    put("lease", "two", &first).await.unwrap();
+    for (key, condition) in [("lease", &absent), ("lease", &first), ("other", &first)] {
+        let error = put(key, "three", condition).await.unwrap_err();
+        assert_eq!(
+            error.kind(),
+            S3ErrorKind::PreconditionFailed,
+            "{key}: {error}"
+        );
+    }
+    let absent_key = s3.get_whole("other").await.unwrap_err();
+    assert_eq!(absent_key.kind(), S3ErrorKind::NoSuchKey, "{absent_key}");
+    s3_fixture.store.stop().await;
+}
+
+#[tokio::test]
+async fn client_of_the_programs_then_parts_become_one_listed_object() {
+    let s3_fixture = s3_fixture().await;
+    let s3 = s3_fixture.s3_client().await;
+    for stored in [true, false] {
+        let upload = s3.begin_upload("folder/object").await.unwrap();
+        let part = s3.put_part(&upload, 1, "content".into()).await.unwrap();
+        let completed = s3.complete_upload(&upload, &[part]).await;
+        assert_eq!(completed.is_ok(), stored, "{completed:?}");
+    }
+    let upload = s3.begin_upload("aborted").await.unwrap();
+    s3.abort_upload(&upload).await.unwrap();
+
+    let all = ListRequest {
+        prefix: "",
+        after: "",
+        token: None,
+    };
+    let objects = s3.list_objects(all).await.unwrap().entries;
+    let listed: Vec<_> = objects
+        .iter()
+        .map(|object| (object.key.as_str(), object.size))
+        .collect();
+    assert_eq!(listed, [("folder/object", 7)]);
+    let folders = s3.list_folders(all).await.unwrap().entries;
+    assert_eq!(folders, ["folder"]);
+    s3_fixture.store.stop().await;
+}
+
 struct S3Fixture {
     store: S3Server,
+    credentials: Credentials,
     client: Client,
     _directory: tempfile::TempDir,
+}
+
+impl S3Fixture {
+    async fn s3_client(&self) -> S3Client {
+        let service = AwsService {
+            region: "eu-north-1".to_owned(),
+            endpoint: Some(format!("http://{}", self.store.address)),
+            ca_certificate: None,
+        };
+        let usage = S3Usage::Records {
+            timeout: Duration::from_secs(20),
+        };
+        let client = S3Client::new("bucket", &service, &AwsConnections::default(), usage).await;
+        client.with_credentials(StaticCredentials {
+            access_key: &self.credentials.access_key,
+            secret_key: self.credentials.secret_key.reveal(),
+        })
+    }
 }
 
 async fn once(
@@ -277,6 +356,7 @@ async fn s3_fixture_with(faults: Option<Arc<FaultInjector>>) -> S3Fixture {
     store.start().await.unwrap();
     S3Fixture {
         client: credentials.s3(&"eu-north-1".parse().unwrap(), address),
+        credentials,
         store,
         _directory: directory,
     }
