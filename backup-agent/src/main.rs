@@ -8,7 +8,6 @@ mod command;
 mod config;
 mod control_file;
 #[cfg(test)]
-#[path = "../../causeway-core/tests/damage/mod.rs"]
 mod damage;
 mod display;
 mod encryption;

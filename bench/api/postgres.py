@@ -107,7 +107,8 @@ class Postgres:
         return {"user": self.owner.pw_uid, "group": self.owner.pw_gid, "extra_groups": [], "cwd": "/"}
 
 
-def free_port() -> int:    """Returns a free port."""
+def free_port() -> int:
+    """Returns a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

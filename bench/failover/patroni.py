@@ -226,7 +226,8 @@ class Patroni:
         return self._dir / f"{name}.yml"
 
 
-def free_port() -> int:    """Returns a free port."""
+def free_port() -> int:
+    """Returns a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -36,7 +36,7 @@ impl DeclaredExitCodes {
 }
 
 /// Declares a program's exit codes: `Name = code, "cause", "remedy";`. The compiler rejects a code that is
-/// declared twice, and warns of one that no error has.
+/// declared twice, and `cargo xtask tidy` one that no error has.
 #[macro_export]
 macro_rules! declare_exit_codes {
     (

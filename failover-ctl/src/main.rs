@@ -5,7 +5,6 @@ mod cli;
 mod clients;
 mod config;
 #[cfg(test)]
-#[path = "../../causeway-core/tests/damage/mod.rs"]
 mod damage;
 mod data_directory;
 mod datagram_socket;

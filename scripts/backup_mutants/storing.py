@@ -23,7 +23,7 @@ MUTANTS = [
         Change(WAL_PUSH, "for slot in 0..SLOTS {", "for slot in 0..(if MUTANT { 1 } else { SLOTS }) {"),
     ], seeds=(2,), test="second_partial_of_one_segment_then_both_kept"),
     Mutant("foreign-object-wedges", "B1, foreign object in one bucket", [
-        Change(STORE, "        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == causeway_runtime::s3::S3ErrorKind::Rejected => return Ok(false),\n        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };"),
+        Change(STORE, "        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };", "        Err(error) if MUTANT && error.kind() == S3ErrorKind::Rejected => return Ok(false),\n        Err(error) => return Err(StoreOutcome::Failed(error)),\n    };"),
     ], test="foreign_object_in_one_bucket_then_reported_and_wal_archived"),
     Mutant("stored-nowhere", "a push that reports what did not happen", [
         Change(WAL_PUSH, "self.buckets.store(&encrypted).await", "if MUTANT { return Ok(()); }\n        self.buckets.store(&encrypted).await"),

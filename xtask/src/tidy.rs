@@ -1,5 +1,6 @@
 //! Repository-wide rules, one module per subject.
 
+mod exit_codes;
 mod import_cycles;
 mod manifests;
 mod pages;
@@ -23,6 +24,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     rust_files::check(&files, &mut findings);
     import_cycles::check(&files, &mut findings);
     type_names::check(&files, &mut findings);
+    exit_codes::check(&files, &mut findings);
     words::check(&files, &mut findings);
     pages::check(root, &files, &mut findings);
     Ok(findings)

@@ -81,7 +81,9 @@ fn read_local_history(directory: &Path, timeline: Timeline) -> io::Result<Option
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read?,
     };
-    let ancestors = parse_history(&String::from_utf8_lossy(&text)).unwrap_or(Vec::new());
+    let Ok(ancestors) = parse_history(&String::from_utf8_lossy(&text)) else {
+        return Ok(None); // A placeholder, or no history.
+    };
     Ok((!ancestors.is_empty()).then(|| TimelineHistory::new(timeline, ancestors)))
 }
 

@@ -212,9 +212,11 @@ mod tests {
     fn segment_unreadable_then_size_unknown() {
         let directory = tempfile::tempdir().unwrap();
         let names = ["000000010000000000000001", "000000010000000000000002"];
-        let names = names.map(|name| match name.parse().unwrap() {
-            WalFileName::Segment(segment) => segment,
-            other => panic!("{other:?} is a segment"),
+        let names = names.map(|name| {
+            let WalFileName::Segment(segment) = name.parse().unwrap() else {
+                panic!("{name} is a segment")
+            };
+            segment
         });
         std::fs::write(directory.path().join(names[0].to_string()), "recycled").unwrap();
         assert_eq!(segment_size(directory.path(), &names, 1).unwrap(), None);
