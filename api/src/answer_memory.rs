@@ -13,7 +13,7 @@ use crate::problem::Problem;
 /// A quarter of a small container. A page of a list is at most 2 MiB, and 300 KiB of usual text.
 const LISTS_KIB: usize = 64 * 1024;
 const PAGE_KIB: u32 = 2 * 1024;
-/// Metrics have their own, since they show that the rest is in use.
+/// Memory for metrics alone, which show that the other is in use.
 const METRICS_KIB: usize = 8 * 1024;
 const METRICS_TEXT_KIB: u32 = 256;
 /// Shorter answers do not count: they fit into the socket's send buffer.
@@ -21,7 +21,7 @@ const SHORT_BYTES: usize = 16 * 1024;
 /// The pages that are made at once, each of which is in memory three times for a moment: as rows, as
 /// values and as JSON. It is half of the connections that there are by default, too.
 const PAGES_AT_ONCE: usize = 8;
-/// The same of one list, whose table may be locked: the others have the rest.
+/// Maximum for one list, whose table may be locked: the remainder serves the other lists.
 pub(crate) const PAGES_OF_ONE_LIST: usize = 6;
 
 /// The memory that is available.
@@ -61,7 +61,7 @@ impl AnswerMemory {
 
     /// Waits until `deadline` for a turn to make a page, also of this list. It is made while the turn is
     /// held.
-    pub(crate) async fn turn(
+    pub(crate) async fn wait_for_turn(
         &self,
         of_list: &'static Semaphore,
         deadline: Instant,
@@ -75,7 +75,10 @@ impl AnswerMemory {
 
     /// Waits until `deadline` for the memory of a page of an answer that has begun. It comes before the
     /// turn, which others may need who need no memory.
-    pub(crate) async fn room(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Problem> {
+    pub(crate) async fn reserve_page(
+        &self,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, Problem> {
         let acquiring = Arc::clone(&self.lists).acquire_many_owned(PAGE_KIB);
         let acquired = time::timeout_at(deadline, acquiring).await;
         acquired.ok().and_then(Result::ok).ok_or_else(overloaded)
@@ -88,7 +91,7 @@ impl AnswerMemory {
     }
 
     /// Counts bytes until they have been written: in `room`, or in what other answers leave free now.
-    pub(crate) fn hold(
+    pub(crate) fn count_bytes(
         &self,
         mut bytes: Vec<u8>,
         room: Option<OwnedSemaphorePermit>,

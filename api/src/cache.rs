@@ -36,8 +36,7 @@ use crate::store::DatabaseError;
 /// Whether an answer came from the cache.
 const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
-/// The jitter of a value's time to live, either way: values that were stored together do not expire
-/// together.
+/// Jitter of a value's TTL, in both directions, so that values stored together do not expire together.
 const TTL_JITTER: f64 = 0.1;
 /// The longest value that is stored. Commands behind a longer one on the connection would time out, and
 /// open the circuit breaker of a healthy Redis.
@@ -74,7 +73,7 @@ pub enum Key {
     AllUsers,
 }
 
-/// Where an answer came from.
+/// Source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The cache.
@@ -147,7 +146,7 @@ impl<B: CacheBackend> Cache<B> {
         });
         if let Some(used) = used.clone() {
             tasks.start("cache", |stop| async move {
-                stop.run_until_cancelled(used.client.maintain()).await;
+                stop.run_until_cancelled(used.client.run_sessions()).await;
                 used.client.close();
             });
         }
@@ -162,8 +161,8 @@ impl<B: CacheBackend> Cache<B> {
         }
     }
 
-    /// Returns the value of `key`: from the cache, or else from `read`, which asks the database once for
-    /// all requests of the same time. `None` is not stored.
+    /// Returns the value of `key`: from the cache, or else from `read`, which queries the database once for all
+    /// concurrent requests. `None` is not stored.
     ///
     /// # Errors
     ///
@@ -307,7 +306,7 @@ impl<B: CacheBackend> Used<B> {
         cell
     }
 
-    /// Stores a value that was read from the database after `began`, from when its time to live counts.
+    /// Stores a value that was read from the database after `began`, the start of its TTL.
     async fn store(
         &self,
         key: Key,

@@ -8,8 +8,7 @@ use causeway_runtime::http_client::HttpClient;
 
 use crate::config::Config;
 
-/// Time within which the service answers. Probes are answered from memory, and container runtimes give up
-/// after a few seconds.
+/// Timeout of a probe. Probes are answered from memory, and container runtimes stop waiting after a few seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks the service at each of its addresses whether it is `ready`, or else whether it is alive.

@@ -54,12 +54,12 @@ const NO_TLS: &str = "could not prepare TLS";
 const NO_CACHE: &str =
     "could not prepare the cache: `REDIS_TLS_CA_FILE` is not a readable file of CA certificates";
 
-/// Serves until a signal asks to stop, and then finishes the requests in progress.
+/// Serves until a signal requests a stop, and then finishes the requests in progress.
 ///
 /// # Errors
 ///
-/// The reason why the service cannot run: above all a [`store::SchemaError`], when the database is not
-/// available at start.
+/// The reason why the service cannot run, such as a [`store::SchemaError`] when the database is not available at the
+/// start.
 pub async fn run(config: Config, tasks: Tasks) -> anyhow::Result<()> {
     let mut signals = Signals::install()?;
     let addresses = config.http.addresses().into_iter();

@@ -57,7 +57,7 @@ impl LoadLimit {
     }
 }
 
-/// Returns a problem that asks the client to retry.
+/// Returns a problem with `Retry-After`.
 pub(crate) fn overloaded(reason: &str) -> Problem {
     Problem::new(Kind::Overloaded, format!("{reason}; try again in a moment"))
 }

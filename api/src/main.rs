@@ -55,7 +55,7 @@ async fn with_settings(act: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> E
     let config = match settings() {
         Ok(config) => config,
         Err(error) => {
-            log_plainly();
+            install_default_log();
             error!(error = format!("{error:#}"), "settings are not usable");
             return ApiExitCode::UnusableSettings.into();
         }
@@ -88,17 +88,17 @@ fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Prints nothing on success. Container runtimes know only the exit codes 0 and 1.
+/// Prints nothing on success. Container runtimes distinguish only the exit codes 0 and 1.
 async fn is_healthy(ready: bool) -> ExitCode {
     let Err(unhealthy) = healthcheck::ask(ready, environment()).await else {
         return ExitCode::SUCCESS;
     };
-    log_plainly();
+    install_default_log();
     error!(error = chain(unhealthy.as_ref()), "not healthy");
     ApiExitCode::Failed.into()
 }
 
 /// Logs with the default settings.
-fn log_plainly() {
+fn install_default_log() {
     telemetry::start("info", LogFormat::Logfmt).ok();
 }

@@ -6,8 +6,8 @@ use prometheus::{
     Counter, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
-/// The most frequent reasons of errors and retries. Their series are exported from the start: a missing
-/// series cannot be told from one that is not counted.
+/// Most frequent reasons of errors and retries. Their series are exported from the start, because a missing series and
+/// an uncounted one look the same.
 const USUAL_ERRORS: [&str; 7] = ["08", "25", "40", "53", "57", "io", "timeout"];
 const USUAL_RETRIES: [&str; 3] = ["server-lost", "read-only", "passing"];
 

@@ -28,7 +28,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal: SIGTERM asks for a graceful shutdown, SIGINT for an immediate one.
+    /// Waits for the next signal: SIGTERM is a graceful shutdown, SIGINT an immediate one.
     pub(crate) async fn next(&mut self) -> ShutdownMode {
         let (signal, mode) = tokio::select! {
             _ = self.terminate.recv() => ("SIGTERM", ShutdownMode::Graceful),

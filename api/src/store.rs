@@ -135,7 +135,7 @@ impl Store {
         State {
             role,
             writable,
-            away_for: self.primary.away_for(),
+            away_for: self.primary.absent_for(),
             has_schema: *self.has_schema.borrow(),
         }
     }

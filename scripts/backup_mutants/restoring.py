@@ -86,7 +86,7 @@ MUTANTS = [
         inside(f"{RESTORE}/plan.rs", "            places.sort_by_key(|place| place.blob.offset);", "places.pop();"),
     ], test="bad_responses_then_restored_without_a_second_run"),
     Mutant("silent-region-asked-for-each-pack", "D, silent region", [
-        inside(DOWNLOAD, "    fn avoid(&self, bucket: &str, bytes_per_sec: Option<u64>) {", "return;"),
+        inside(DOWNLOAD, "    fn record_slow(&self, bucket: &str, bytes_per_sec: Option<u64>) {", "return;"),
     ], test="first_region_fails_then_few_packs_requested_there"),
     Mutant("slow-buckets-left-for-each-other", "attack 2, 14", [
         Change(DOWNLOAD, "Some(_) | None => !tries.slow.contains(name),", "Some(_) | None => MUTANT || !tries.slow.contains(name),"),

@@ -18,7 +18,7 @@ use crate::problem::{Kind, Problem};
 #[derive(Clone, Debug)]
 pub(crate) struct AppRouter {
     router: Router,
-    /// The same paths, for metrics: the router does not tell which one matched.
+    /// The same paths, for metrics: the router does not return the template that matched.
     templates: Arc<matchit::Router<&'static str>>,
 }
 
@@ -76,8 +76,7 @@ async fn redirect_to_path_without_slash(uri: Uri) -> Result<Redirect, Problem> {
     Ok(Redirect::temporary(&format!("{path}{query}")))
 }
 
-/// Answers an unknown path with 404, and `OPTIONS *`, which asks about the whole service, with its
-/// methods.
+/// Answers an unknown path with 404, and `OPTIONS *`, a request about the whole service, with its methods.
 async fn answer_unknown_path(method: Method, uri: Uri) -> Response {
     if method == Method::OPTIONS && uri.path() == "*" {
         let allow = [(header::ALLOW, "GET,HEAD,POST,PUT")];

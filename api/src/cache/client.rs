@@ -28,9 +28,9 @@ const GENERATION: &str = "users:gen";
 const DISTANCE: Range<i64> = (1 << 40)..(1 << 41);
 /// This many timeouts without an answer between them end a session. Any other failure ends it at once.
 const MAX_TIMEOUTS: u32 = 5;
-/// How often the task tries to begin a session, and so to make good an invalidation that failed.
+/// Interval between attempts to begin a session, which also repeats a failed invalidation.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How often the server is asked whether it answers, so that readiness is known without requests.
+/// Interval of the health check, which keeps readiness up to date without requests.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// A key under which nothing is stored.
 const PROBE: &str = "users:none";
@@ -41,7 +41,7 @@ pub(super) struct CacheClient<B: CacheBackend> {
     connection: watch::Sender<CacheConnection<B>>,
 }
 
-/// Whether the server can be asked.
+/// Connection to the server, if there is one.
 #[derive(Debug)]
 enum CacheConnection<B: CacheBackend> {
     /// A session begins, and requests wait for it.
@@ -68,8 +68,7 @@ impl<B: CacheBackend> CacheClient<B> {
         }
     }
 
-    /// Returns the current generation and the value under `key`, or `None` when the server cannot be
-    /// asked.
+    /// Returns the current generation and the value under `key`, or `None` without a connection to the server.
     pub(super) async fn look_up(&self, key: &str) -> Option<(i64, Option<Vec<u8>>)> {
         let session = self.session().await?;
         let found = session.look_up(key).await;
@@ -99,7 +98,7 @@ impl<B: CacheBackend> CacheClient<B> {
             let Some(session) = self.session().await else {
                 return;
             };
-            match session.raise(1).await {
+            match session.raise_generation(1).await {
                 Ok(generation) => {
                     session.floor.fetch_max(generation, Ordering::Relaxed);
                     return;
@@ -113,7 +112,7 @@ impl<B: CacheBackend> CacheClient<B> {
     }
 
     /// Begins sessions, and keeps track of whether the server answers.
-    pub(super) async fn maintain(&self) -> Infallible {
+    pub(super) async fn run_sessions(&self) -> Infallible {
         let mut is_used = true;
         loop {
             let began = time::Instant::now();
@@ -173,7 +172,7 @@ impl<B: CacheBackend> CacheClient<B> {
         self.connection.send_replace(CacheConnection::Down);
     }
 
-    /// Returns whether the server can be asked, and whether it answered the last time.
+    /// Returns whether there is a connection to the server, and whether the last command succeeded.
     pub(super) fn health(&self) -> (bool, bool) {
         match &*self.connection.borrow() {
             CacheConnection::Up(session) => (true, session.timeouts.load(Ordering::Relaxed) == 0),
@@ -251,15 +250,15 @@ impl<B: CacheBackend> Session<B> {
 
     /// Raises the generation to a number that no stored value carries.
     async fn begin_generation(&self) -> RedisResult<i64> {
-        let generation = self.raise(rand::random_range(DISTANCE)).await?;
+        let generation = self.raise_generation(rand::random_range(DISTANCE)).await?;
         self.floor.store(generation, Ordering::Relaxed);
         Ok(generation)
     }
 
     /// Raises the generation. Where there is none, or one that cannot be raised, it becomes `by`.
-    async fn raise(&self, by: i64) -> RedisResult<i64> {
+    async fn raise_generation(&self, by: i64) -> RedisResult<i64> {
         match self.run(cmd("INCRBY").arg(GENERATION).arg(by)).await {
-            // What is there is no number, or none that can be raised.
+            // The stored value is not a number, or cannot be incremented.
             Err(error) if error.code().is_some() => {
                 let set: RedisResult<()> = self.run(cmd("SET").arg(GENERATION).arg(by)).await;
                 set.map(|()| by)

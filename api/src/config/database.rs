@@ -179,7 +179,7 @@ impl Database {
     }
 }
 
-/// Where a service is given variables and no files, as on ECS, they hold the certificates themselves.
+/// Certificates, instead of a file, for a service that gets variables and no files, as on ECS.
 fn root_cert(text: &str) -> Option<RootCertificates> {
     if text.starts_with("-----BEGIN CERTIFICATE-----") {
         return Some(RootCertificates::Text(text.to_owned()));
@@ -206,7 +206,7 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
     let (login, place) = place.split_once('@').unwrap_or(("", place));
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
-    // Whatever stands before the `@` of a host is the end of a password, and would be logged.
+    // The text before the `@` of a host is the end of a password, and would be logged.
     if hosts.contains('@') {
         return Err(hidden("write an `@` in a user or a password as `%40`"));
     }
@@ -233,7 +233,7 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
             (_, value) => value,
         };
         match key {
-            // The service asks each server itself whether it takes writes.
+            // The service itself queries whether a server accepts writes.
             "target_session_attrs" if value != "read-write" && value != "any" => {
                 return Err(hidden(
                     "`target_session_attrs` must be `read-write`: this service writes",
@@ -260,7 +260,7 @@ pub(super) fn read_url(environment: &mut Environment) -> Result<(), SettingError
 
 /// Returns the hosts and, where any has one, the ports of a URL, each separated by commas.
 fn split_hosts(hosts: &str) -> (String, String) {
-    // The colons of an address in version 6 stand within brackets.
+    // The colons of an IPv6 address are within brackets.
     let each = hosts.split(',').map(|part| match part.rsplit_once(']') {
         Some((address, port)) => (
             address.trim_start_matches('['),

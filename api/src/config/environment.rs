@@ -170,11 +170,11 @@ impl Environment {
         let parsed = command
             .try_get_matches_from(args)
             .and_then(|matches| T::from_arg_matches(&matches));
-        parsed.map_err(|error| self.explain(&error))
+        parsed.map_err(|error| self.describe_rejection(&error))
     }
 
     /// Names the variable whose value clap rejected, and the values that are accepted.
-    fn explain(&self, error: &clap::Error) -> SettingError {
+    fn describe_rejection(&self, error: &clap::Error) -> SettingError {
         let expected = match (error.source(), error.get(ContextKind::ValidValue)) {
             (Some(source), _) => source.to_string(),
             (None, Some(ContextValue::Strings(options))) => format!("`{}`", options.join("` or `")),

@@ -128,7 +128,7 @@ pub(crate) fn greeting(username: &Username, days: i16) -> String {
     if days == 0 {
         return format!("Hello, {username}! Happy birthday!");
     }
-    // Both requirement texts say "day(s)" literally, for one day too.
+    // The requirements of both services specify "day(s)", also for one day.
     format!("Hello, {username}! Your birthday is in {days} day(s)")
 }
 

@@ -32,8 +32,12 @@ impl NewMember {
     /// Parses a member, or returns every rule that it breaks. Keys are case-insensitive, as in the earlier
     /// service; of several spellings in one object, the last in byte order counts.
     pub(crate) fn read(body: &Map<String, Value>) -> Result<Self, Vec<Invalid>> {
-        let name = field::text("name", in_any_case(body, "name"), field::MAX_NAME_CHARS);
-        let age = age(in_any_case(body, "age"));
+        let name = field::text(
+            "name",
+            get_ignoring_case(body, "name"),
+            field::MAX_NAME_CHARS,
+        );
+        let age = age(get_ignoring_case(body, "age"));
         match (name, age) {
             (Ok(name), Ok(age)) => Ok(Self { name, age }),
             (name, age) => Err(name.err().into_iter().chain(age.err()).collect()),
@@ -41,7 +45,7 @@ impl NewMember {
     }
 }
 
-fn in_any_case<'a>(body: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
+fn get_ignoring_case<'a>(body: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
     // Keys are in byte order, capitals first.
     let mut spellings = body.iter().rev();
     let (_key, value) = spellings.find(|(key, _)| key.eq_ignore_ascii_case(field))?;

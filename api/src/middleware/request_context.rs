@@ -56,7 +56,7 @@ impl RequestContext {
         request: &Request,
     ) -> Self {
         let headers = request.headers();
-        let sent_id = request_id::sent(headers);
+        let sent_id = request_id::from_headers(headers);
         Self {
             began: Instant::now(),
             route: route.unwrap_or(UNKNOWN_ROUTE),

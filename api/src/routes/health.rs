@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::problem::Problem;
 use crate::store::{State as StoreState, Store};
 
-/// Reports that the process answers, without asking the database: a restart would not repair that.
+/// Reports that the process responds, without a query: a restart would not repair the database.
 pub(crate) async fn live() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
@@ -71,7 +71,7 @@ pub(crate) async fn metrics(
     cache.report();
     let (head, body) = causeway_runtime::health::metrics(&registry).into_parts();
     let text = body.collect().await.map_err(|_error| Problem::internal())?;
-    let text = answer_memory.hold(text.to_bytes().into(), Some(room))?;
+    let text = answer_memory.count_bytes(text.to_bytes().into(), Some(room))?;
     Ok(Response::from_parts(head, text.into()))
 }
 

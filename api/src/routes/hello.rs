@@ -19,10 +19,10 @@ use crate::load_limit::LoadLimit;
 use crate::problem::{Kind, Problem};
 use crate::store::birthdays::{Birthdays, LEAST_TIME};
 
-/// The liveness probe of an earlier service is the greeting of this name. A person may have the name too.
+/// The liveness probe of an earlier service is the greeting of this user name. A user may have the name too.
 const PROBE: &str = "health";
-/// A liveness probe must not wait for a database; but with less than [`LEAST_TIME`] left it would not be
-/// asked for beside others.
+/// Timeout of the liveness probe, which must not wait for a database. With less than [`LEAST_TIME`] left, a read would
+/// not be batched with others.
 const PROBE_TIMEOUT: Duration = LEAST_TIME.saturating_mul(2);
 
 #[derive(Serialize)]

@@ -31,7 +31,7 @@ pub(super) const JSON: (HeaderName, HeaderValue) = (
 /// Maximum number of rows that a client may ask for at once.
 const MAX_LIMIT: usize = 1000;
 
-/// The page that a client asks for, of a list whose rows are in the order of their keys `K`.
+/// Requested page of a list whose rows are ordered by their keys `K`.
 #[derive(Debug)]
 pub(super) struct ListPage<K> {
     /// The key of the row before the page.
@@ -43,8 +43,7 @@ pub(super) struct ListPage<K> {
 }
 
 impl<K: Serialize + DeserializeOwned> ListPage<K> {
-    /// Parses the page of `list` that a client asks for. A parameter that breaks a rule is rejected with the
-    /// status `invalid`.
+    /// Parses the requested page of `list`. An invalid parameter is rejected with the status `invalid`.
     pub(super) fn read(
         list: &'static str,
         uri: &Uri,
@@ -85,7 +84,7 @@ impl<K: Serialize + DeserializeOwned> ListPage<K> {
         }
     }
 
-    /// Returns whether the client asks for the whole list.
+    /// Returns whether the whole list is requested.
     pub(super) fn is_whole(&self) -> bool {
         self.after.is_none() && self.others.iter().all(|(name, _)| name != "limit")
     }
@@ -143,7 +142,10 @@ impl ListReader {
         T: Listed,
         S: Serialize + 'static,
     {
-        let _turn = self.answer_memory.turn(T::turns(), deadline).await?;
+        let _turn = self
+            .answer_memory
+            .wait_for_turn(T::page_limit(), deadline)
+            .await?;
         let reading = self.store.page(page.after.as_ref(), page.most(), deadline);
         let (mut rows, is_last) = reading.await?;
         let has_more = rows.len() > page.size;
@@ -160,7 +162,7 @@ impl ListReader {
         };
         let headers = page.headers(end.as_ref())?;
         let json = encode_rows(rows, "[", next.is_none(), |row| view(row, &self.config))?;
-        let bytes = self.answer_memory.hold(json, None)?;
+        let bytes = self.answer_memory.count_bytes(json, None)?;
         if next.is_none() {
             return Ok((headers, [JSON], bytes).into_response());
         }
@@ -206,8 +208,8 @@ impl<T: Listed, S: Serialize> RemainingPages<T, S> {
             answer_memory,
         } = &self.reader;
         let deadline = Instant::now() + config.http.request_timeout;
-        let room = answer_memory.room(deadline).await.map_err(name)?;
-        let turn = answer_memory.turn(T::turns(), deadline).await;
+        let room = answer_memory.reserve_page(deadline).await.map_err(name)?;
+        let turn = answer_memory.wait_for_turn(T::page_limit(), deadline).await;
         let _turn = turn.map_err(name)?;
         let reading = store.page::<T>(Some(&after), i64::MAX, deadline);
         let read = reading.await.map_err(|error| name(error.into()));
@@ -226,7 +228,7 @@ impl<T: Listed, S: Serialize> RemainingPages<T, S> {
             (self.view)(row, config)
         });
         let json = json.map_err(name)?;
-        let bytes = answer_memory.hold(json, Some(room));
+        let bytes = answer_memory.count_bytes(json, Some(room));
         bytes.map(Some).map_err(name)
     }
 }

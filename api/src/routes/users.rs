@@ -50,9 +50,11 @@ pub(crate) async fn list(
     } = &reader;
     let page = ListPage::read("users", &uri, &config.services, INVALID)?;
     let deadline = Instant::now() + config.http.request_timeout;
-    // Only a request that asks the database takes a turn: waiting for a locked table stops no other.
+    // Only a request that queries the database takes a turn, so that a locked table delays no other.
     let listing = async || {
-        let turn = answer_memory.turn(User::turns(), deadline).await;
+        let turn = answer_memory
+            .wait_for_turn(User::page_limit(), deadline)
+            .await;
         let _turn = turn.map_err(|_too_many| DatabaseError::Busy)?;
         let (users, is_last) = store.page::<User>(None, page.most(), deadline).await?;
         is_last.then(|| encode(&users)).transpose()
@@ -64,7 +66,7 @@ pub(crate) async fn list(
     };
     let answer = match users {
         Some(users) => {
-            let users = answer_memory.hold(users.into_bytes(), None)?;
+            let users = answer_memory.count_bytes(users.into_bytes(), None)?;
             ([JSON], users).into_response()
         }
         None => {

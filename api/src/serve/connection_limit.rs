@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 
 /// Slots above the limit, for probes: several times as many as a service has at one moment.
 const RESERVED_SLOTS: usize = 64;
-/// File descriptors of the rest: listeners, the runtime, the log, the cache.
+/// File descriptors of everything else: listeners, runtime, log, cache.
 const OTHER_DESCRIPTORS: usize = 64;
 
 /// Slots for connections.

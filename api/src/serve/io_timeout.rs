@@ -1,5 +1,5 @@
-//! A stream that closes the connections of slow clients. hyper has one timeout for the wait for a request
-//! and for the rest of its head; a load balancer needs the first to be long, and the second must be short.
+//! Stream that closes the connections of slow clients. hyper has one timeout for the wait for a request and for the
+//! remainder of its head; behind a load balancer the first must be long, and the second must be short.
 
 use std::io;
 use std::pin::Pin;
@@ -122,8 +122,8 @@ impl TimedStream {
         }
     }
 
-    /// Returns the deadline of the next request, or of the rest of its head.
-    fn waits_until(&mut self, now: Instant) -> Instant {
+    /// Returns the deadline of the next request, or of the remainder of its head.
+    fn next_deadline(&mut self, now: Instant) -> Instant {
         let waits_since = *self.waits_since.get_or_insert(now);
         match (&self.limit, self.head_since) {
             (None, _) => waits_since + RESERVED_TIMEOUT,
@@ -144,7 +144,7 @@ impl TimedStream {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let now = Instant::now();
-            let until = self.waits_until(now);
+            let until = self.next_deadline(now);
             if now < until {
                 ready!(self.poll_sleep(cx, until.min(now + IDLE_TIMEOUT_AT_LIMIT)));
             } else if self.head_since.is_some() {

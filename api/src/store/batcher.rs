@@ -155,7 +155,7 @@ impl<R: BatchRunner> Batcher<R> {
     /// Makes a batch of the requests whose rows are not being written.
     fn claim(&self, mut waiting: Vec<Waiting<R>>) -> Vec<Waiting<R>> {
         let number = self.batches.fetch_add(1, Ordering::Relaxed);
-        keep_those_with_time(&mut waiting);
+        drop_expired(&mut waiting);
         let mut busy = lock(&self.busy);
         let mut batch = Vec::with_capacity(waiting.len());
         for request in waiting {
@@ -225,7 +225,7 @@ impl<R: BatchRunner> Batcher<R> {
                         .into_iter()
                         .flat_map(|(_, behind)| behind.drain(..)),
                 );
-                keep_those_with_time(&mut waiting);
+                drop_expired(&mut waiting);
                 if waiting.is_empty() {
                     busy.remove(row);
                     return;
@@ -250,7 +250,7 @@ impl<R: BatchRunner> Batcher<R> {
 }
 
 /// Drops requests that were given up, and those with little time left beside others, which fail.
-fn keep_those_with_time<R: BatchRunner>(waiting: &mut Vec<Waiting<R>>) {
+fn drop_expired<R: BatchRunner>(waiting: &mut Vec<Waiting<R>>) {
     let now = Instant::now();
     waiting.retain(|request| !request.answer.is_closed() && request.deadline > now);
     if waiting

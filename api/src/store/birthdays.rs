@@ -144,9 +144,9 @@ impl Birthday {
         let since = self.since;
         match stored {
             Some((date, at)) if at > since => {
-                // Where the clock was set back, the stored time may lie in its future.
-                let is_past = at <= clock.at_most(Instant::now());
-                let is_newer = !clock.was_set_back && is_past && at > clock.at_most(self.arrived);
+                // If the clock was set back, the stored time may be in its future.
+                let is_past = at <= clock.latest_at(Instant::now());
+                let is_newer = !clock.was_set_back && is_past && at > clock.latest_at(self.arrived);
                 // Another request has stored its date meanwhile, as if just after this one.
                 if is_newer && !(self.rewrite && date == self.date_of_birth) {
                     return PutOutcome::Stored;
@@ -188,7 +188,7 @@ impl BirthdayWriter {
     /// Returns the clock of the primary, as it was last read: with every write, and otherwise by a statement
     /// of its own. A clock that was set forward makes the writes under way late, and each of those reads it.
     async fn server_clock(&self, deadline: Instant) -> Result<ServerClock, QueryError> {
-        let primary = self.store.primary.known(Effect::Writes, deadline);
+        let primary = self.store.primary.server_for(Effect::Writes, deadline);
         let generation = primary.await?.generation;
         if let Some(clock) = *lock(&self.clock)
             && clock.generation == generation
@@ -214,7 +214,9 @@ impl BirthdayWriter {
         let is_unclear = |birthday: &&Birthday, clock: &ServerClock| {
             let at = rejected.get(birthday.username.as_str()).copied().flatten();
             let arrived = birthday.arrived;
-            at.is_some_and(|(_, at)| clock.at_least(arrived) < at && at <= clock.at_most(arrived))
+            at.is_some_and(|(_, at)| {
+                clock.earliest_at(arrived) < at && at <= clock.latest_at(arrived)
+            })
         };
         for _ in 0..CLOCK_READS {
             if !items.iter().any(|birthday| is_unclear(birthday, &clock)) {
@@ -272,7 +274,7 @@ impl BatchRunner for BirthdayWriter {
             .map(|birthday| birthday.rewrite || rewrite_all)
             .collect();
         let since: Vec<Timestamp> = each().map(|birthday| birthday.since).collect();
-        let late_at_theirs = clock.at_least(late_at);
+        let late_at_theirs = clock.earliest_at(late_at);
         let params: [&(dyn ToSql + Sync); 5] = [&names, &dates, &rewrites, &since, &late_at_theirs];
         let attempted = self.store.attempt(Self::QUERY, &params, deadline).await;
         let rows = attempted.inspect_err(|error| {

@@ -16,7 +16,7 @@ use tokio_postgres::Config;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, ROLE, ServerStatus, drive};
+use super::connection::{Connection, ROLE, ServerStatus, drive_connection};
 use super::lock::lock;
 use super::query_error::{self, QueryError};
 use crate::config::{Database, Endpoint};
@@ -215,7 +215,7 @@ impl Connector {
         let ends = ends.child_token();
         let ended_here = ends.clone();
         let warned = Arc::new(AtomicBool::new(false));
-        let connection = drive(connection, Arc::clone(&warned));
+        let connection = drive_connection(connection, Arc::clone(&warned));
         self.tasks.start("postgres connection", |stop| async move {
             let mut connection = pin!(connection);
             // Dropping the connection fails at once the statements that wait on it.

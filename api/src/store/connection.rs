@@ -82,7 +82,7 @@ impl Connection {
     }
 
     /// Waits until everything that was sent before has been answered.
-    pub(super) async fn settle(&self) -> Result<(), tokio_postgres::Error> {
+    pub(super) async fn wait_for_responses(&self) -> Result<(), tokio_postgres::Error> {
         self.client.simple_query("").await?;
         self.has_warned();
         Ok(())
@@ -117,7 +117,7 @@ impl Connection {
 }
 
 /// Drives a connection until it ends.
-pub(super) async fn drive<S, T>(
+pub(super) async fn drive_connection<S, T>(
     mut connection: tokio_postgres::Connection<S, T>,
     warned: Arc<AtomicBool>,
 ) -> Result<(), tokio_postgres::Error>

@@ -1,6 +1,6 @@
-//! Sessions of closed connections whose backend may live on: it waits for a standby, is frozen, or a
-//! network lost the end of the connection. Until the server has no such backend, the session counts
-//! against the connection limit at that server, so that a replica never has more backends than connections.
+//! Sessions of closed connections whose backend may still run: it waits for a standby, is frozen, or the network lost
+//! the end of the connection. Until the server has no such backend, the session counts against the connection limit at
+//! that server, so that a replica never has more backends than connections.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::primary::Primary;
 use super::queries::{self, Effect};
 use crate::config::Endpoint;
 
-/// How often the server is asked whether it still has a backend of a session.
-const ASK_EVERY: Duration = Duration::from_millis(50);
+/// Interval at which the server is queried for the backend of a session.
+const QUERY_INTERVAL: Duration = Duration::from_millis(50);
 /// The backend of a session that ended this long ago is terminated.
 const LONG_AGO: Duration = Duration::from_secs(1);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ async fn watch(mut receiver: mpsc::UnboundedReceiver<EndedSession>, primary: &Pr
         let pause = if sessions.is_empty() {
             Duration::MAX
         } else {
-            ASK_EVERY
+            QUERY_INTERVAL
         };
         let more = receiver.recv_many(&mut sessions, usize::MAX);
         if time::timeout(pause, more).await == Ok(0) {
@@ -62,7 +62,7 @@ async fn watch(mut receiver: mpsc::UnboundedReceiver<EndedSession>, primary: &Pr
 /// Returns the server that is used, and the sessions of which it still has a backend.
 async fn left(ended: &[EndedSession], primary: &Primary) -> Option<(Endpoint, BTreeSet<String>)> {
     let deadline = Instant::now() + ASK_TIMEOUT;
-    let known = primary.known(Effect::Reads, deadline).await.ok()?;
+    let known = primary.server_for(Effect::Reads, deadline).await.ok()?;
     let server = &known.address.server;
     let names = |of: &dyn Fn(&&EndedSession) -> bool| {
         let these = ended.iter().filter(|session| session.server == *server);

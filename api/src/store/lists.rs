@@ -26,7 +26,7 @@ pub(crate) trait Listed: Sized + Send + 'static {
     /// The keys of the row at a distance after `$1…`, and of the next row.
     const END: &'static Query;
     /// Returns the limit of the pages that are made at once.
-    fn turns() -> &'static Semaphore {
+    fn page_limit() -> &'static Semaphore {
         &Self::PAGE.pages
     }
     fn parameters(after: Option<&Self::Key>) -> Vec<Box<dyn ToSql + Sync + Send>>;

@@ -24,11 +24,10 @@ use super::query_error::QueryError;
 use crate::config::Endpoint;
 use crate::metrics::Metrics;
 
-/// How long a request waits for a connection while the primary is available. A longer queue would make
-/// every answer late.
+/// Timeout of the wait for a connection while the primary is available. A longer queue would delay every answer.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a connection is used, in seconds: the memory of a backend grows. The jitter keeps connections
-/// from ending together.
+/// Lifetime of a connection, in seconds, because the memory of a backend grows. The jitter keeps connections from
+/// ending together.
 const LIFETIME_SECS: Range<u64> = 12 * 60..18 * 60;
 
 /// The connections for one kind of statement.
@@ -108,7 +107,7 @@ impl Pool {
         let turn = Arc::clone(&self.turns).acquire_owned();
         let turn = self.wait(turn, began, deadline).await?.map_err(closed)?;
         loop {
-            let known = self.primary.known(effect, deadline).await?;
+            let known = self.primary.server_for(effect, deadline).await?;
             // Listens until there is a permit, and no longer: a statement that opens a connection must not
             // take a notification from others.
             let permit = {
@@ -154,7 +153,8 @@ impl Pool {
         began: Instant,
         deadline: Instant,
     ) -> Result<T, QueryError> {
-        let give_up_at = || deadline.min(began.max(self.primary.well_since()) + ACQUIRE_TIMEOUT);
+        let give_up_at =
+            || deadline.min(began.max(self.primary.available_since()) + ACQUIRE_TIMEOUT);
         let mut awaited = pin!(awaited);
         loop {
             match time::timeout_at(give_up_at(), &mut awaited).await {
@@ -167,9 +167,9 @@ impl Pool {
         }
     }
 
-    /// Returns a connection to the known primary, if one is open: the one that was used last, or, of shared
-    /// connections, the next with the fewest statements under way, since a backend that hangs for a moment
-    /// delays the statements behind. Shared connections are opened one by one up to the limit.
+    /// Returns a connection to the known primary, if one is open: the most recently used, or, of shared connections,
+    /// the next with the fewest statements under way, since a stalled backend delays the statements behind it. Shared
+    /// connections are opened one at a time up to the limit.
     fn pick(self: &Arc<Self>, known: &Arc<KnownServer>) -> Option<Arc<PrimaryConnection>> {
         let mut open = lock(&self.open);
         open.retain(|opened| opened.generation == known.generation && opened.is_usable());
@@ -207,7 +207,7 @@ impl Pool {
         let (sender, receiver) = oneshot::channel();
         self.connector.tasks.start("connect", |_stop| async move {
             let opened = pool.connect(known, permit).await;
-            // The statement that asked for it may have been given up.
+            // The statement that requested it may have timed out.
             sender
                 .send(opened.map(|opened| pool.add(Arc::new(opened))))
                 .ok();
@@ -317,7 +317,7 @@ impl PooledConnection {
         let (opened, connector) = (Arc::clone(&self.opened), self.pool.connector.clone());
         let tasks = connector.tasks.clone();
         tasks.start("silent connection", |stop| async move {
-            let settled = time::timeout(timeout, opened.connection.settle());
+            let settled = time::timeout(timeout, opened.connection.wait_for_responses());
             match stop.run_until_cancelled(settled).await {
                 Some(Ok(_)) => opened.is_silent.store(false, Ordering::Relaxed),
                 Some(Err(_elapsed)) => connector.abandon(&opened.connection),
@@ -340,7 +340,9 @@ impl Drop for PooledConnection {
         let (opened, pool) = (Arc::clone(&self.opened), Arc::clone(&self.pool));
         let turn = self.turn.take();
         connector.tasks.start("late answer", |stop| async move {
-            let settled = stop.run_until_cancelled(opened.connection.settle()).await;
+            let settled = stop
+                .run_until_cancelled(opened.connection.wait_for_responses())
+                .await;
             if settled.is_some_and(|settled| settled.is_ok()) {
                 pool.add(opened);
             }

@@ -21,8 +21,8 @@ use super::lock::lock;
 use super::queries::Effect;
 use super::query_error::{ErrorClass, QueryError};
 
-/// How long a request waits for a primary that has been away for longer than a failover takes. A primary
-/// that only rejects writes is read after as long.
+/// Time for which a request waits for a primary that has been absent for longer than a failover takes. A primary that
+/// only rejects writes is read after the same time.
 pub(super) const KNOWN_ABSENCE: Duration = Duration::from_secs(1);
 /// After this many times the grace period of `/readyz` without a primary, no failover is expected.
 const FAILOVERS: u32 = 3;
@@ -58,11 +58,11 @@ impl KnownServer {
 /// The known state of the primary.
 #[derive(Clone, Debug)]
 pub(super) enum PrimaryState {
-    /// It answers and accepts writes.
+    /// The server responds and accepts writes.
     Available(Arc<KnownServer>),
-    /// It did not answer in time. Others are queried too, and no statement is sent to it.
+    /// The server did not respond in time. Others are queried too, and no statement is sent to this one.
     Suspected(Arc<KnownServer>),
-    /// It only rejects writes, and may be read.
+    /// The server only rejects writes, and may be read.
     Reading(Arc<KnownServer>),
     /// There is none.
     Searching {
@@ -104,7 +104,7 @@ impl Primary {
 
     /// Returns the server for a statement, waiting for one until `deadline`, or at most [`KNOWN_ABSENCE`]
     /// where the failover is overdue.
-    pub(super) async fn known(
+    pub(super) async fn server_for(
         &self,
         effect: Effect,
         deadline: Instant,
@@ -145,7 +145,7 @@ impl Primary {
     }
 
     /// Returns the time since which the primary is available: now, if it is not.
-    pub(super) fn well_since(&self) -> Instant {
+    pub(super) fn available_since(&self) -> Instant {
         match self.absence() {
             None => *lock(&self.available_since),
             Some(_) => Instant::now(),
@@ -169,7 +169,7 @@ impl Primary {
     }
 
     /// Returns the time since a server last accepted writes.
-    pub(super) fn away_for(&self) -> Duration {
+    pub(super) fn absent_for(&self) -> Duration {
         lock(&self.last_writable).elapsed()
     }
 

@@ -82,7 +82,7 @@ impl PrimaryMonitor {
     }
 
     /// Returns a server under a generation of its own.
-    fn known(
+    fn new_known_server(
         &self,
         address: &Address,
         status: ServerStatus,
@@ -196,7 +196,8 @@ impl PrimaryMonitor {
                     else {
                         continue;
                     };
-                    let other = self.known(&address, status, &Arc::new(connection), ends);
+                    let other =
+                        self.new_known_server(&address, status, &Arc::new(connection), ends);
                     if !self.is_second_primary(known, &other) {
                         if other.status.writable {
                             own.push(address.resolved);

@@ -1,4 +1,4 @@
-//! Errors of statements, and so what to do: leave the server, try again, or tell the client.
+//! Classification of errors of statements: leave the server, retry, or return the error to the client.
 
 use std::error::Error;
 use std::io;
@@ -12,7 +12,7 @@ use tracing::error;
 /// The constraint by which a second request under one key fails.
 const KEY_CONSTRAINT: &str = "api_requests_pkey";
 
-/// Why a request has no result from the database.
+/// Reason why a request has no result from the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseError {
     /// No server answers, or none in time.
@@ -25,19 +25,19 @@ pub enum DatabaseError {
     Constraint(String),
     /// Another row has the value that must be unique.
     Taken,
-    /// The key belongs to a request that asked for something else.
+    /// The key belongs to a request with other content.
     KeyReused,
     /// A mistake in this program; the log has it.
     Bug,
 }
 
-/// Why a statement has no result.
+/// Reason why a statement has no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum QueryError {
     /// The server rejected the statement, or the connection ended.
     #[error("the statement failed")]
     Statement(#[source] PostgresError),
-    /// What the server sent is not what was asked for.
+    /// The response of the server does not have the expected form.
     #[error("the answer could not be read")]
     Unreadable(#[source] PostgresError),
     #[error("could not resolve `{0}`")]
@@ -86,7 +86,7 @@ pub(super) enum QueryError {
     NoSchema,
 }
 
-/// What an error means for the server and for the statement.
+/// Consequence of an error for the server and for the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorClass {
     /// The server is gone, or going: leave it, and repeat the statement elsewhere.
@@ -166,7 +166,7 @@ impl QueryError {
         }
     }
 
-    /// Returns whether the statement gave up waiting for a lock.
+    /// Returns whether the statement timed out waiting for a lock.
     pub(super) fn is_lock_timeout(&self) -> bool {
         matches!(self, Self::Statement(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
     }

@@ -1,14 +1,12 @@
 //! Requests that create a row: executed once, however often they are sent (idempotency).
 //!
-//! Each carries a key, the client's or a generated one. One statement looks for the key, and if it is
-//! absent creates the row and stores the answer under the key. Both are committed together, so a request
-//! without an answer is sent again and finds it. Of two at once under one key, the second waits for the
-//! primary key of `api_requests`, fails (23505), and finds the first one's answer when [`Store::run`]
-//! repeats it.
+//! Each carries a key, the client's or a generated one. One statement looks up the key, and if it is absent creates the
+//! row and stores the answer under the key. Both are committed together, so a request without an answer is repeated and
+//! finds it. Of two concurrent requests with one key, the second waits for the primary key of `api_requests`, fails
+//! (23505), and finds the first one's answer when [`Store::run`] repeats it.
 //!
-//! Finding an answer writes too: that commit waits for the standby that the first one may not have waited
-//! for, so no client is told of a row that a failover can still lose. It also keeps the answer for
-//! another day.
+//! Finding an answer writes too: that commit waits for the standby that the first one may not have waited for, so no
+//! client receives a row that a failover can still lose. It also keeps the answer for another day.
 
 use std::time::Duration;
 

@@ -117,7 +117,7 @@ async fn attempt(
 ) -> Result<(), SchemaError> {
     let unreachable = |errors| SchemaError::Unreachable(settings.startup_timeout, errors);
     let away = |error| unreachable(chain(&error));
-    let known = match primary.known(Effect::Reads, deadline).await {
+    let known = match primary.server_for(Effect::Reads, deadline).await {
         Ok(known) => known,
         Err(QueryError::NoPrimary { read_only: true }) => return Err(SchemaError::Missing),
         Err(_away) => return Err(unreachable(primary.server_errors())),

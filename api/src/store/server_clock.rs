@@ -40,12 +40,12 @@ impl ServerClock {
     }
 
     /// Returns its earliest possible time at `moment`.
-    pub(super) fn at_least(&self, moment: Instant) -> Timestamp {
+    pub(super) fn earliest_at(&self, moment: Instant) -> Timestamp {
         self.shows(self.ahead.0, moment)
     }
 
     /// Returns its latest possible time at `moment`.
-    pub(super) fn at_most(&self, moment: Instant) -> Timestamp {
+    pub(super) fn latest_at(&self, moment: Instant) -> Timestamp {
         self.shows(self.ahead.1, moment)
     }
 

@@ -84,7 +84,7 @@ async fn lineages(
     let mut lineages = Vec::new();
     if let Some(at_least) = of_backups.last().copied() {
         let newest = archive.lineage(identity, &known, None, at_least).await;
-        if let Some(newest) = ok_or_print(newest) {
+        if let Some(newest) = ok_or_log(newest) {
             of_backups.retain(|timeline| *timeline != newest.timeline());
             lineages.push(newest);
         }
@@ -93,15 +93,14 @@ async fn lineages(
         let lineage = archive
             .lineage(identity, &known, Some(timeline), timeline)
             .await;
-        lineages.push(
-            ok_or_print(lineage).unwrap_or_else(|| TimelineHistory::new(timeline, Vec::new())),
-        );
+        lineages
+            .push(ok_or_log(lineage).unwrap_or_else(|| TimelineHistory::new(timeline, Vec::new())));
     }
     Ok(lineages)
 }
 
 /// Logs an error and returns `None`: an unreadable history does not hide the others.
-fn ok_or_print<T>(found: Result<T, Error>) -> Option<T> {
+fn ok_or_log<T>(found: Result<T, Error>) -> Option<T> {
     found
         .inspect_err(|why| output::print_error(&chain(why), why.hint()))
         .ok()

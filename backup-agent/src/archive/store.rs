@@ -118,7 +118,9 @@ impl Buckets {
         let is_same = &is_same;
         let looks = self.all().iter().map(|bucket| async move {
             let held = time::timeout(LOOK_TIMEOUT, bucket_holds(bucket, key, is_same)).await;
-            match held.unwrap_or_else(|_| Err(StoreOutcome::Failed(bucket.silent("show", key)))) {
+            match held
+                .unwrap_or_else(|_| Err(StoreOutcome::Failed(bucket.timeout_error("show", key))))
+            {
                 Ok(true) => ExistingObject::Same,
                 Ok(false) => ExistingObject::Other,
                 Err(StoreOutcome::Failed(error)) if error.kind() == S3ErrorKind::NoSuchKey => {
@@ -155,7 +157,7 @@ impl<'a> StoreAttempts<'a> {
             unanswered.retain(|other| other.name() != bucket.name());
             match kept {
                 StoreOutcome::Stored => {
-                    buckets.health().answered(bucket.name());
+                    buckets.health().record_response(bucket.name());
                     self.stored.push(bucket);
                 }
                 StoreOutcome::Conflict => {
@@ -171,13 +173,13 @@ impl<'a> StoreAttempts<'a> {
                 }
             }
             if self.stored.len() >= buckets.required() {
-                until.get_or_insert(Instant::now() + grace(began.elapsed()));
+                until.get_or_insert(Instant::now() + grace_period(began.elapsed()));
             }
         }
         // A slow bucket is not unavailable: the file is recorded as missing there, and the
         // background backfill copies it.
         if let Some(bucket) = unanswered.first() {
-            self.last = Some(bucket.silent("take", file.key()));
+            self.last = Some(bucket.timeout_error("take", file.key()));
         }
         Ok(())
     }
@@ -185,7 +187,7 @@ impl<'a> StoreAttempts<'a> {
 
 /// Returns the grace period of the other buckets once enough have a file: long enough for a healthy
 /// distant one, short enough not to make PostgreSQL wait for an unavailable one.
-fn grace(took: Duration) -> Duration {
+fn grace_period(took: Duration) -> Duration {
     (3 * took).clamp(Duration::from_secs(1), Duration::from_secs(5))
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn place_tablespaces(
             return Err(Error::Refused(format!(
                 "`--tablespace-mapping`: the backup has no tablespace in `{}`; {}",
                 old.display(),
-                listed(all)
+                format_list(all)
             )));
         }
     }
@@ -82,7 +82,7 @@ fn directory(request: &RestoreRequest, tablespace: &Tablespace) -> Option<PathBu
         .or_else(|| below.map(|directory| directory.join(tablespace.oid.to_string())))
 }
 
-fn listed(all: &[Tablespace]) -> String {
+fn format_list(all: &[Tablespace]) -> String {
     if all.is_empty() {
         return "it has none outside of the data directory".to_owned();
     }

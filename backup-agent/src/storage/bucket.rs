@@ -178,7 +178,7 @@ impl Bucket {
         call: impl Future<Output = Result<T, S3Error>>,
     ) -> Result<T, StoreError> {
         let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
-            return Err(self.silent(doing, key));
+            return Err(self.timeout_error(doing, key));
         };
         if answer.as_ref().err().is_none_or(S3Error::is_response) {
             self.shared.reached.store(true, Ordering::Relaxed);
@@ -195,12 +195,12 @@ impl Bucket {
     }
 
     /// Returns the error of a response body that is no whole object.
-    pub(crate) fn broken_off(&self, key: &str, source: &'static str) -> StoreError {
+    pub(crate) fn incomplete_body_error(&self, key: &str, source: &'static str) -> StoreError {
         self.error(S3ErrorKind::CutOff, "return all of", key, source)
     }
 
     /// Returns the error of a call that timed out.
-    pub(crate) fn silent(&self, doing: &'static str, key: &str) -> StoreError {
+    pub(crate) fn timeout_error(&self, doing: &'static str, key: &str) -> StoreError {
         let source = "it did not respond in time";
         self.error(S3ErrorKind::TimedOut, doing, key, source)
     }

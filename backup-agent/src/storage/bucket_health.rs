@@ -70,7 +70,7 @@ impl BucketHealth {
 
     /// Returns whether the bucket was recently unavailable.
     pub(crate) fn is_avoided(&self, bucket: &str) -> bool {
-        let Ok(note) = fs::read_to_string(self.down(bucket)) else {
+        let Ok(note) = fs::read_to_string(self.no_response_file(bucket)) else {
             return false;
         };
         let Some((boot, millis)) = note.trim().split_once(' ') else {
@@ -83,17 +83,17 @@ impl BucketHealth {
     }
 
     /// Records that the bucket did not respond.
-    pub(crate) fn avoid(&self, bucket: &str) {
+    pub(crate) fn record_no_response(&self, bucket: &str) {
         let Ok(boot) = clock::boot_id() else {
             return;
         };
         let note = format!("{boot} {}\n", clock::now().boottime().as_millis());
-        self.write(&self.down(bucket), &note);
+        self.write(&self.no_response_file(bucket), &note);
     }
 
     /// Records that the bucket responded.
-    pub(crate) fn answered(&self, bucket: &str) {
-        let _was_avoided = remove(&self.down(bucket));
+    pub(crate) fn record_response(&self, bucket: &str) {
+        let _was_avoided = remove(&self.no_response_file(bucket));
     }
 
     /// Records that the bucket lacks `key`.
@@ -281,7 +281,7 @@ impl BucketHealth {
         self.directory.join("health.json")
     }
 
-    fn down(&self, bucket: &str) -> PathBuf {
+    fn no_response_file(&self, bucket: &str) -> PathBuf {
         self.directory.join("down").join(bucket)
     }
 

@@ -98,7 +98,7 @@ impl Buckets {
     pub(crate) fn skip_bucket(&self, bucket: &Bucket, error: &StoreError) {
         warn!(bucket = bucket.name(), error = %chain(error), "bucket skipped");
         if error.retry_class() == RetryClass::Transient {
-            self.health.avoid(bucket.name());
+            self.health.record_no_response(bucket.name());
         }
     }
 }

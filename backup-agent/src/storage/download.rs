@@ -109,7 +109,7 @@ impl Downloader {
         };
         for bucket in buckets.all() {
             if buckets.health().is_avoided(bucket.name()) {
-                downloads.avoid(bucket.name(), None);
+                downloads.record_slow(bucket.name(), None);
             }
         }
         downloads
@@ -131,7 +131,7 @@ impl Downloader {
                 let before = sink.progress();
                 match self.read(bucket, key, sink, &tries).await {
                     Ok(pace) => {
-                        self.answered(bucket.name(), &pace);
+                        self.record_pace(bucket.name(), &pace);
                         return Ok(());
                     }
                     Err(DownloadError::Here(failure)) => return Err(failure),
@@ -141,7 +141,7 @@ impl Downloader {
                             bucket,
                             key, bytes_per_sec, "slow bucket abandoned for another"
                         );
-                        self.avoid(bucket, Some(bytes_per_sec));
+                        self.record_slow(bucket, Some(bytes_per_sec));
                         tries.slow.insert(bucket.to_owned());
                         budget.restart();
                         continue 'rounds;
@@ -216,7 +216,7 @@ impl Downloader {
         match broken {
             DownloadError::Store(error) => {
                 if error.retry_class() == RetryClass::Transient {
-                    self.avoid(name, None);
+                    self.record_slow(name, None);
                 } else {
                     tries.done_with.insert(name.to_owned());
                     tries.absent += usize::from(error.kind() == S3ErrorKind::NoSuchKey);
@@ -259,7 +259,7 @@ impl Downloader {
         order.into_iter().map(|(_, bucket)| bucket).collect()
     }
 
-    fn avoid(&self, bucket: &str, bytes_per_sec: Option<u64>) {
+    fn record_slow(&self, bucket: &str, bytes_per_sec: Option<u64>) {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let entry = avoided.entry(bucket.to_owned()).or_insert(AvoidedBucket {
@@ -271,7 +271,7 @@ impl Downloader {
         entry.bytes_per_sec = bytes_per_sec;
     }
 
-    fn answered(&self, bucket: &str, pace: &DownloadPace) {
+    fn record_pace(&self, bucket: &str, pace: &DownloadPace) {
         let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
         let was_slow = avoided
             .get(bucket)

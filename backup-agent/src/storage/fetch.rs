@@ -141,7 +141,7 @@ impl Buckets {
             last: None,
         };
         let found = search.run(begin).await;
-        search.avoid_silent();
+        search.record_unresponsive_buckets();
         found?.ok_or_else(|| search.failure())
     }
 }
@@ -180,7 +180,7 @@ async fn read_answer<S: ObjectSink>(
         None => open.await,
         Some(limit) => match time::timeout(limit, open).await {
             Ok(opened) => opened,
-            Err(_elapsed) => Err(bucket.silent("give", key)),
+            Err(_elapsed) => Err(bucket.timeout_error("give", key)),
         },
     };
     let mut body = opened.map_err(AnswerError::Store)?;
@@ -216,7 +216,7 @@ impl<'a> ObjectSearch<'a> {
             tokio::select! {
                 Some((number, given)) = running.next() => match given {
                     Ok(output) => {
-                        self.answered(number);
+                        self.record_response(number);
                         return Ok(Some(output));
                     }
                     Err(why) => self.record_answer(number, why)?,
@@ -288,16 +288,18 @@ impl<'a> ObjectSearch<'a> {
         for candidate in &mut self.candidates {
             let since = candidate.silent_since();
             if since.is_some_and(|since| since.elapsed() >= limit) {
-                self.buckets.health.avoid(candidate.bucket.name());
-                self.last = Some(candidate.bucket.silent("give", self.key));
+                self.buckets
+                    .health
+                    .record_no_response(candidate.bucket.name());
+                self.last = Some(candidate.bucket.timeout_error("give", self.key));
                 candidate.state = CandidateState::Failed;
             }
         }
     }
 
-    fn answered(&self, number: usize) {
+    fn record_response(&self, number: usize) {
         if let Some(candidate) = self.candidates.get(number) {
-            self.buckets.health.answered(candidate.bucket.name());
+            self.buckets.health.record_response(candidate.bucket.name());
         }
     }
 
@@ -314,14 +316,14 @@ impl<'a> ObjectSearch<'a> {
         let again = match why {
             AnswerError::DownloadSink(SinkError::Local(error)) => return Err(error),
             AnswerError::DownloadSink(SinkError::Object(why)) => {
-                health.answered(name);
+                health.record_response(name);
                 warn!(bucket = name, key = self.key, error = %chain(&why), "object damaged");
                 self.damaged = Some(why);
                 candidate.damaged += 1;
                 candidate.damaged <= MAX_DAMAGED_READS
             }
             AnswerError::Store(error) if error.kind() == S3ErrorKind::NoSuchKey => {
-                health.answered(name);
+                health.record_response(name);
                 candidate.state = CandidateState::Absent;
                 if let Some(hurry) = self.effort.hurry {
                     self.give_up_at = self.give_up_at.min(Instant::now() + hurry.retry);
@@ -333,7 +335,7 @@ impl<'a> ObjectSearch<'a> {
                 let class = error.retry_class();
                 let is_hurried = candidate.avoided && self.effort.hurry.is_some();
                 if class == RetryClass::Transient && !is_hurried {
-                    health.avoid(name);
+                    health.record_no_response(name);
                 }
                 self.last = Some(error);
                 class == RetryClass::Transient && !(is_hurried && is_absent_elsewhere)
@@ -350,11 +352,13 @@ impl<'a> ObjectSearch<'a> {
 
     /// Records the buckets that have not responded as avoided, so that the next command starts with
     /// another.
-    fn avoid_silent(&self) {
+    fn record_unresponsive_buckets(&self) {
         for candidate in &self.candidates {
             let since = candidate.silent_since();
             if since.is_some_and(|since| since.elapsed() >= SILENCE_TIMEOUT) {
-                self.buckets.health.avoid(candidate.bucket.name());
+                self.buckets
+                    .health
+                    .record_no_response(candidate.bucket.name());
             }
         }
     }

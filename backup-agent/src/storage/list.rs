@@ -87,7 +87,7 @@ impl Buckets {
             };
             match answer {
                 Ok(answer) => {
-                    self.health().answered(bucket.name());
+                    self.health().record_response(bucket.name());
                     first_at.get_or_insert_with(Instant::now);
                     answers.push((number, bucket, answer));
                 }
@@ -98,7 +98,7 @@ impl Buckets {
             }
         }
         for bucket in silent.iter().filter_map(|number| self.all().get(*number)) {
-            self.skip_bucket(bucket, &bucket.silent("list", what));
+            self.skip_bucket(bucket, &bucket.timeout_error("list", what));
         }
         match last {
             Some(last) if answers.is_empty() => Err(Error::Unreachable {

@@ -75,7 +75,7 @@ impl Upload {
     /// Uploads the last part and completes the object.
     pub(crate) async fn finish(mut self, last: Bytes) -> Result<CreateOutcome, StoreError> {
         if self.multipart.is_none() {
-            self.reach().await?;
+            self.wait_for_bucket().await?;
             return self
                 .bucket
                 .create_retried(self.timeout, &self.key, &last)
@@ -114,7 +114,7 @@ impl Upload {
 
     /// Waits until a bucket that has not responded yet responds to a small call. An upload may take
     /// as long as its bytes need, and an unresponsive bucket would use all of that time.
-    async fn reach(&self) -> Result<(), StoreError> {
+    async fn wait_for_bucket(&self) -> Result<(), StoreError> {
         let Self { bucket, key, .. } = self;
         if bucket.is_reached() {
             return Ok(());
@@ -122,7 +122,7 @@ impl Upload {
         let limit = self.timeout + bucket.limits().connect;
         let asked = bucket.retried_for(self.timeout, 0, || async {
             let open = time::timeout(limit, bucket.open_once(key)).await;
-            open.unwrap_or_else(|_elapsed| Err(bucket.silent("answer before", key)))
+            open.unwrap_or_else(|_elapsed| Err(bucket.timeout_error("answer before", key)))
         });
         match asked.await {
             // A response that the object is absent is a response.
@@ -133,7 +133,7 @@ impl Upload {
 
     async fn begin(&self, first: &Bytes) -> Result<Multipart, StoreError> {
         let Self { bucket, key, .. } = self;
-        self.reach().await?;
+        self.wait_for_bucket().await?;
         let started = bucket.retried_for(self.timeout, 0, || {
             bucket.answer("begin", key, 0, bucket.client().begin_upload(key))
         });

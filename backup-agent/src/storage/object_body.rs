@@ -92,14 +92,16 @@ impl ObjectBody {
                 },
                 Ok(None) => match self.end() {
                     BodyEnd::Object => return None,
-                    BodyEnd::Cut => self.bucket.broken_off(&self.key, "it ended early"),
-                    BodyEnd::Unsure => match self.ask_for_rest().await {
+                    BodyEnd::Cut => self
+                        .bucket
+                        .incomplete_body_error(&self.key, "it ended early"),
+                    BodyEnd::Unsure => match self.request_rest().await {
                         Ok(()) => continue,
                         Err(error) => error,
                     },
                 },
                 Ok(Some(Err(error))) => self.bucket.failed("return all of", &self.key, error),
-                Err(_elapsed) => self.bucket.silent("return the rest of", &self.key),
+                Err(_elapsed) => self.bucket.timeout_error("return the rest of", &self.key),
             };
             if let Err(error) = self.resume(cut).await {
                 return Some(Err(error));
@@ -149,14 +151,14 @@ impl ObjectBody {
                 return Err(why);
             }
             debug!(error = %chain(&why), from = self.received_bytes, "interrupted body requested again");
-            match self.ask_for_rest().await {
+            match self.request_rest().await {
                 Ok(()) => return Ok(()),
                 Err(error) => why = error,
             }
         }
     }
 
-    async fn ask_for_rest(&mut self) -> Result<(), StoreError> {
+    async fn request_rest(&mut self) -> Result<(), StoreError> {
         let (bucket, key) = (&self.bucket, &self.key);
         let call = bucket.client().get(ObjectRequest {
             key,
@@ -186,7 +188,7 @@ impl ObjectBody {
         let rest = self.version.rest(from, &answered);
         let rest = rest.map_err(|why| {
             self.has_no_rest = true;
-            bucket.broken_off(key, why)
+            bucket.incomplete_body_error(key, why)
         })?;
         self.version.total_bytes = rest.total_bytes;
         self.repeated_bytes = rest.repeated_bytes;

@@ -34,7 +34,7 @@ impl ObjectVersion {
     /// Returns the version that the headers of a whole response name.
     pub(super) fn new(etag: Option<&str>, content_length: Option<u64>) -> Self {
         Self {
-            etag: etag.map(strong),
+            etag: etag.map(strong_etag),
             total_bytes: content_length,
         }
     }
@@ -42,7 +42,7 @@ impl ObjectVersion {
     /// Returns the position of a response to a request from byte `from` on, or why it is no
     /// continuation of this version: two versions of an object are never mixed.
     pub(super) fn rest(&self, from: u64, answer: &AnsweredRest<'_>) -> Result<Rest, &'static str> {
-        if answer.etag.map(strong) != self.etag {
+        if answer.etag.map(strong_etag) != self.etag {
             return Err("the rest is of another version");
         }
         let (first, total) = match answer.content_range {
@@ -62,7 +62,7 @@ impl ObjectVersion {
 }
 
 /// Returns the strong `ETag` that S3 sent: a proxy that encodes a body makes it weak.
-fn strong(etag: &str) -> String {
+fn strong_etag(etag: &str) -> String {
     etag.strip_prefix("W/").unwrap_or(etag).to_owned()
 }
 

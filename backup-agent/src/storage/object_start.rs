@@ -58,16 +58,18 @@ impl Bucket {
                 content_length: answer.content_length,
             };
             let rest = version.rest(0, &answered);
-            let total = rest.map_err(|why| self.broken_off(key, why))?.total_bytes;
+            let total = rest
+                .map_err(|why| self.incomplete_body_error(key, why))?
+                .total_bytes;
             let limit = self.call_limit(bytes);
             let reads_all = total.is_none() || answer.content_range.is_some();
             let start = time::timeout(limit, first_bytes(answer.body, bytes, reads_all)).await;
-            let start = start.map_err(|_elapsed| self.silent(DOING, key))?;
+            let start = start.map_err(|_elapsed| self.timeout_error(DOING, key))?;
             let (start, length) =
                 start.map_err(|error| self.failed("return all of", key, error))?;
             let total = total.unwrap_or(length);
             if length < bytes.min(total) {
-                return Err(self.broken_off(key, "it ended early"));
+                return Err(self.incomplete_body_error(key, "it ended early"));
             }
             Ok((start, total))
         })

@@ -211,8 +211,12 @@ mod tests {
             .await
             .unwrap();
 
-        let shown = found.answers().iter().map(|record| record.data.to_string());
-        assert_eq!(Vec::from_iter(shown), ["db.causeway.test.", "127.77.1.11"]);
+        let shown: Vec<_> = found
+            .answers()
+            .iter()
+            .map(|record| record.data.to_string())
+            .collect();
+        assert_eq!(shown, ["db.causeway.test.", "127.77.1.11"]);
     }
 
     #[tokio::test]

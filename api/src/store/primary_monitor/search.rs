@@ -1,4 +1,4 @@
-//! The search for the primary: every server is asked until one accepts writes.
+//! Search for the primary: every server is queried until one accepts writes.
 
 use std::cmp::Reverse;
 use std::convert::Infallible;
@@ -30,7 +30,7 @@ const STANDBY_INTERVAL: Duration = Duration::from_millis(25);
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(1);
 /// The pauses between two attempts at a server.
 const RETRY: RetryPolicy = RetryPolicy::constant(Duration::from_millis(40));
-/// How long the first server that accepts writes waits for the status of the others.
+/// Timeout of the first server that accepts writes for the status of the others.
 const OTHERS_TIMEOUT: Duration = Duration::from_millis(200);
 /// The interval at which their answers are counted.
 const OTHERS_POLL: Duration = Duration::from_millis(5);
@@ -125,7 +125,7 @@ impl PrimaryMonitor {
                         return found;
                     }
                 }
-                Err(error) => self.note(server, &error),
+                Err(error) => self.log_unusable(server, &error),
             }
             backoff.pause().await;
         }
@@ -146,7 +146,7 @@ impl PrimaryMonitor {
                         break;
                     }
                 }
-                Err(error) => self.note(server, &error),
+                Err(error) => self.log_unusable(server, &error),
             }
         }
         all
@@ -161,7 +161,7 @@ impl PrimaryMonitor {
         let until = Instant::now() + RESOLVE_INTERVAL;
         self.check_history(&status)?;
         if !status.writable {
-            self.note(&address.server, &QueryError::ReadOnly);
+            self.log_unusable(&address.server, &QueryError::ReadOnly);
         }
         while !status.writable {
             self.primary
@@ -174,7 +174,7 @@ impl PrimaryMonitor {
             status = asked.map_err(|_elapsed| QueryError::Silent(STATUS_TIMEOUT))??;
             self.check_history(&status)?;
         }
-        Ok(self.known(address, status, &connection, ends))
+        Ok(self.new_known_server(address, status, &connection, ends))
     }
 
     /// Rejects a server of another database, or of a timeline that has been left.
@@ -185,7 +185,7 @@ impl PrimaryMonitor {
         if let (Some(seen), Some(system)) = (&before.status.system, &status.system)
             && seen != system
         {
-            if self.primary.away_for() >= REPLACED_AFTER {
+            if self.primary.absent_for() >= REPLACED_AFTER {
                 return Ok(());
             }
             return Err(QueryError::OtherServer(format!(
@@ -212,12 +212,13 @@ impl PrimaryMonitor {
         status: &ServerStatus,
         monitor: &Arc<Connection>,
     ) -> Option<Arc<KnownServer>> {
-        let is_readable = status.timeline.is_some() && self.primary.away_for() >= KNOWN_ABSENCE;
-        let known = || self.known(address, status.clone(), monitor, CancellationToken::new());
+        let is_readable = status.timeline.is_some() && self.primary.absent_for() >= KNOWN_ABSENCE;
+        let known =
+            || self.new_known_server(address, status.clone(), monitor, CancellationToken::new());
         is_readable.then(known)
     }
 
-    fn note(&self, server: &Endpoint, why: &QueryError) {
+    fn log_unusable(&self, server: &Endpoint, why: &QueryError) {
         let text = chain(why);
         debug!(%server, why = text, "server is not the primary");
         lock(&self.primary.server_errors).insert(server.to_string(), text);

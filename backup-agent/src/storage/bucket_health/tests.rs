@@ -16,7 +16,7 @@ fn noted_then_kept_until_filled() {
     );
     assert!(!health.is_avoided("a") && !health.has_missing("a"));
 
-    health.avoid("a");
+    health.record_no_response("a");
     health.record_missing("a", "main/1/wal/2");
     health.record_missing("a", "main/1/wal/1");
     health.record_missing("a", "main/1/wal/1");
@@ -36,7 +36,7 @@ fn noted_then_kept_until_filled() {
         "{text}"
     );
 
-    health.answered("a");
+    health.record_response("a");
     health.filled("a", "main/1/wal/1");
     health.filled("a", "main/1/wal/2");
     assert!(!health.is_avoided("a") && !health.has_missing("a"));
