@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// Write this program's reference, man pages and completions.
     #[command(hide = true)]
     Reference {
-        /// Where they are written.
+        /// Directory to write to.
         directory: PathBuf,
     },
     /// Replace this process with a program that ends with the guard.

@@ -120,7 +120,7 @@ impl ServiceWatch {
         self.starts_since_proof
     }
 
-    /// Returns a problem if PostgreSQL keeps ending, even if it serves in between: each end disconnects its
+    /// Returns a problem if PostgreSQL crashes repeatedly, even if it serves in between: each crash disconnects its
     /// clients.
     pub(super) fn crash_looping(&self, now: HostInstant) -> Option<NodeProblem> {
         let lately = |at: &&HostInstant| now.elapsed_lower_bound(**at) < START_WINDOW;

@@ -22,7 +22,7 @@ fn holder() -> Agent {
     agent
 }
 
-/// Returns an agent of node `a` that was restarted while its guard goes on in epoch 1.
+/// Returns an agent of node `a` that was restarted while its guard continues in epoch 1.
 fn adopter(server: &LocalObservation) -> Agent {
     let mut agent = agent("a");
     agent.handle(

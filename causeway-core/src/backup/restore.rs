@@ -78,8 +78,8 @@ pub enum BackupChoiceError {
     },
 }
 
-/// Returns the newest of `backups` from which `target` can be reached along `history`, or `asked` if it can
-/// be reached from that.
+/// Returns the newest of `backups` from which `target` can be reached along `history`, or `requested` if it can be
+/// reached from that.
 ///
 /// # Errors
 ///
@@ -88,14 +88,14 @@ pub fn choose_backup<'a>(
     backups: &'a [BackupSummary],
     history: &TimelineHistory,
     target: &RecoveryTarget,
-    asked: Option<&BackupId>,
+    requested: Option<&BackupId>,
 ) -> Result<&'a BackupSummary, BackupChoiceError> {
-    if let Some(asked) = asked {
-        let found = backups.iter().find(|backup| backup.id == *asked);
-        let found = found.ok_or_else(|| BackupChoiceError::Unknown(asked.clone()))?;
+    if let Some(requested) = requested {
+        let found = backups.iter().find(|backup| backup.id == *requested);
+        let found = found.ok_or_else(|| BackupChoiceError::Unknown(requested.clone()))?;
         if !history.passes(found.timeline, found.stop_lsn) {
             return Err(BackupChoiceError::NotOnTheWay {
-                id: asked.clone(),
+                id: requested.clone(),
                 lsn: found.stop_lsn,
                 timeline: found.timeline,
                 towards: history.timeline(),
@@ -105,7 +105,7 @@ pub fn choose_backup<'a>(
             return Ok(found);
         }
         return Err(BackupChoiceError::TooLate {
-            id: asked.clone(),
+            id: requested.clone(),
             lsn: found.stop_lsn,
             time: found.stopped_at,
         });

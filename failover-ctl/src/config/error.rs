@@ -1,4 +1,4 @@
-//! Why settings cannot be used.
+//! Errors of settings.
 
 use causeway_core::lease::TimingError;
 use causeway_runtime::config::ConfigFileError;
@@ -18,7 +18,7 @@ pub(crate) enum SettingsError {
     Setting {
         /// Which.
         setting: &'static str,
-        /// Why, and what to do.
+        /// Reason and remedy.
         why: String,
     },
     /// A file with a secret cannot be used.
@@ -26,7 +26,7 @@ pub(crate) enum SettingsError {
     Secret {
         /// Which.
         setting: &'static str,
-        /// Why.
+        /// Cause.
         source: SecretFileError,
     },
 }

@@ -245,7 +245,7 @@ impl Settings {
         self.host.as_ref().ok_or_else(missing)
     }
 
-    /// Returns whether a node takes over without being told.
+    /// Returns whether a node takes over automatically.
     pub(crate) fn is_automatic(&self, node: &NodeSettings) -> bool {
         node.region == self.primary_region
     }

@@ -1,4 +1,4 @@
-//! What is refused: settings that are unknown, out of place, or contradict each other.
+//! Validation of settings: unknown keys, missing sections, contradictions.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

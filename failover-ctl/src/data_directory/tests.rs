@@ -1,4 +1,4 @@
-//! Tests of what a data directory says without a server.
+//! Tests of the state of a data directory.
 
 use proptest::prelude::*;
 

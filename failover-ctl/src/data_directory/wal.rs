@@ -51,8 +51,8 @@ impl WalDirectory {
         Self::open(&data.join("pg_wal"), false)
     }
 
-    /// Looks at a directory of WAL for something that must not be missed: a crash can keep a later page
-    /// of a segment and lose the first.
+    /// Reads a WAL directory by every page, for callers that must not miss a segment: a crash can keep a later page and
+    /// lose the first.
     pub(crate) fn scan_all(path: &Path) -> io::Result<Self> {
         Self::open(path, true)
     }
@@ -135,7 +135,7 @@ impl WalDirectory {
             return Ok(false);
         };
         let end = self.find_end_from(timeline, at)?;
-        // Where the records cannot be read up to the fork, a page that was written past it decides.
+        // If the records cannot be read up to the fork, the last written page decides.
         Ok(end > left_at || (end < left_at && last_page > left_at))
     }
 

@@ -63,7 +63,7 @@ pub(crate) async fn read<'a>(
     build_view(settings, statuses, lease.map_err(|error| error.to_string()))
 }
 
-/// Puts together what was answered, and leaves out what is not this cluster's.
+/// Combines the responses, and separates those of another cluster or database.
 fn build_view(
     settings: &Settings,
     statuses: Vec<Result<NodeStatus, StatusError>>,

@@ -43,7 +43,7 @@ async fn reject_second_lease(settings: &Settings, host: &HostSettings) -> Result
             Ok(status) => seen.push(status.highest),
             // Before the first lease, agents need not run.
             Err(StatusError::Unresponsive(_)) => {}
-            // What the right agent has seen is unknown.
+            // The intended agent did not respond, so its record is unknown.
             Err(error @ StatusError::StatusMismatch(_)) => {
                 return Err(anyhow::Error::new(error).into());
             }

@@ -309,8 +309,8 @@ impl PlanExecutor<'_> {
         Ok(format!("{stands}, and {said}"))
     }
 
-    /// Returns how the local resolver answers for a record that was moved. It is asked until it gives the new answer,
-    /// or its copy of the old one must be gone.
+    /// Returns the evidence of the local resolver for a moved record. The resolver is queried until it returns the new
+    /// target or its cached answer must have expired.
     async fn describe_resolution(&self, name: &str, target: &str) -> String {
         let (Some(dns), Ok(wanted)) = (self.settings.dns.as_ref(), target.parse::<IpAddr>()) else {
             return format!("the record is an alias of {target}");

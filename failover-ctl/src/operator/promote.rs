@@ -65,8 +65,8 @@ pub(crate) async fn run(settings: &Settings, asked: &PromoteArgs) -> Result<(), 
     .await
 }
 
-/// Says what there is to do about a target that holds the lease: an operation that took it for the target
-/// may not have ended.
+/// Returns the error for a target that already holds the lease. It names the unfinished operation that took the lease,
+/// if there is one.
 async fn already_primary_error(store: &LeaseStore, seen: &ClusterSurvey, node: String) -> Error {
     if let Ok(Some(open)) = OpenOperation::find(store).await
         && open.journal.plan.to.as_str() == node

@@ -159,7 +159,7 @@ impl RejoinWait<'_> {
     }
 }
 
-/// Tells what the node is doing, if that is another thing than before.
+/// Prints the progress of the node if it has changed.
 fn print_progress(told: &mut String, status: &NodeStatus) {
     let how = progress(status);
     if how != *told {

@@ -209,8 +209,8 @@ fn node_facts(status: &NodeStatus) -> NodeFacts {
     }
 }
 
-/// Returns what this host's files say, where its agent does not run: after an upgrade it cannot, before
-/// there is a lease of the new database. It will start with these settings.
+/// Returns the facts in this host's files, for a host whose agent does not run: after an upgrade, the agent starts only
+/// once the new database has a lease. It will start with these settings.
 fn local_node_facts(settings: &Settings, host: &HostSettings, own: &HighestRecord) -> NodeFacts {
     NodeFacts {
         store: Some(settings.lease.store_id()),

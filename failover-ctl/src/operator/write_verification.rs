@@ -73,7 +73,7 @@ impl PlanExecutor<'_> {
         ))
     }
 
-    /// Returns the host to connect to, and its address if the resolver gave one.
+    /// Returns the host to connect to, and its address if the resolver returned one.
     async fn choose_endpoint(
         &self,
         host: &str,

@@ -93,7 +93,7 @@ pub(super) struct RejoinRequest {
 pub(super) enum WorkOutcome {
     /// The directory can be started as a standby.
     Prepared {
-        /// Whether it was copied because a command asked for that.
+        /// Whether it was copied by command.
         rebuilt: bool,
     },
     /// The settings are written, and the directory was compared if the primary answered.

@@ -49,7 +49,7 @@ impl AgentLoop {
         self.standby.busy = None;
     }
 
-    /// Examines a server that was started while the primary could not be asked.
+    /// Compares a server that was started while the primary was unreachable.
     pub(super) fn compare_started(&mut self, setup: StandbySetup) {
         self.start_work("comparing with the primary's history", async move {
             let examined = setup.compare_all().await?;

@@ -179,7 +179,7 @@ impl StandbySetup {
             .await
             .context("the replication connection timed out")??;
         let said = String::from_utf8_lossy(&output.stderr);
-        // The program names the command that the server refused: it got as far as that.
+        // The program names the command that the server rejected, so it came as far as that.
         if said.contains("DROP_REPLICATION_SLOT") {
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl StandbySetup {
             std::fs::remove_file(&to).ok();
             match output.status.code() {
                 Some(0) => return Ok(true),
-                // What `cp` and `backup-agent wal fetch` answer for a file that is not there.
+                // Exit code of `cp` and `backup-agent wal fetch` for a missing file.
                 Some(1) => {}
                 _ => anyhow::bail!(
                     "`restore-command` exited with {} for `{name}`: {}",
@@ -234,7 +234,7 @@ fn hidden(path: &PrimaryHistory) -> StandbySetupError {
     ))
 }
 
-/// Looks at the directory.
+/// Reads the WAL and the control file of the directory.
 fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<LocalWal> {
     let wal = WalDirectory::read(data).context("could not read this node's WAL")?;
     let end = wal.end().context("could not read this node's WAL")?;
@@ -262,7 +262,7 @@ fn find(data: &std::path::Path, ancestors: &[Ancestor]) -> anyhow::Result<LocalW
     })
 }
 
-/// Says where this node parted from the primary, if it did.
+/// Returns the fork of this node's timeline from the primary's history, if it has diverged.
 fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Option<Divergence> {
     let past = found.past.map(|(left, came_to)| Divergence::Past {
         timeline: left.timeline,
@@ -272,7 +272,7 @@ fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Optio
     if past.is_some() {
         return past;
     }
-    // Where the records end within a primary's ancestor was decided above, from the records themselves.
+    // An end of the records within an ancestor of the primary was decided above, from the records themselves.
     let end = found.end.filter(|(timeline, _)| {
         !ancestors
             .iter()
@@ -291,8 +291,8 @@ fn diverged(found: &LocalWal, newest: Timeline, ancestors: &[Ancestor]) -> Optio
         })
 }
 
-/// Returns the names under which the primary may keep the segment: that of its own timeline, or of one
-/// that came later, which begins with a copy of what went before.
+/// Returns the names under which the primary may have the segment: that of its own timeline, or of a later one, which
+/// begins with a copy of the earlier records.
 fn candidates(segment: SegmentName, newest: Timeline, ancestors: &[Ancestor]) -> Vec<String> {
     let later = ancestors
         .iter()
@@ -310,7 +310,7 @@ fn candidates(segment: SegmentName, newest: Timeline, ancestors: &[Ancestor]) ->
         .collect()
 }
 
-/// Puts a file's name and place into `restore_command` as PostgreSQL does (`BuildRestoreCommand`).
+/// Substitutes a file's name and path in `restore_command` as PostgreSQL does (`BuildRestoreCommand`).
 fn substitute_placeholders(command: &str, name: &str, path: &str) -> String {
     let mut text = String::new();
     let mut letters = command.chars();

@@ -252,7 +252,7 @@ impl DivergedWalSaves {
     pub(super) fn holder(&self, log: &Path, file: &WalPastFork) -> Option<&Path> {
         let name = file.name.to_string();
         let here = log.join(&name);
-        // What cannot be compared is not held.
+        // A file that cannot be compared does not count as saved.
         let holds = |save: &&PathBuf| has_same_content(&save.join(&name), &here).unwrap_or(false);
         self.0.iter().find(holds).map(PathBuf::as_path)
     }

@@ -203,7 +203,7 @@ mod tests {
         for emptied in [&data, &space, &wal] {
             assert_eq!(fs::read_dir(emptied).unwrap().count(), 0, "{emptied:?}");
         }
-        // The next attempt finds an empty directory, and goes on with what was noted.
+        // The next attempt finds an empty directory, and continues with the recorded layout.
         assert_eq!(
             DirectoryLayout::of(&data).unwrap().merge(layout.clone()),
             layout

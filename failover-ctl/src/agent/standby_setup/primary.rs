@@ -108,7 +108,7 @@ impl PrimarySession {
             return Ok(PrimaryHistory::Known(self.timeline, Vec::new()));
         }
         let file = format!("pg_wal/{}", WalFileName::History(self.timeline));
-        // The function is one that `pg_rewind` needs as well, unlike `pg_read_file`.
+        // `pg_rewind` needs this function as well, unlike `pg_read_file`.
         let answer = self
             .query_row("select pg_read_binary_file($1)", &[&file])
             .await;
@@ -148,8 +148,8 @@ impl PrimarySession {
         // Not `poll::until`: the statements have no timeouts of their own, as a checkpoint may take minutes.
         let waiting = async {
             while !self.is_checkpointed().await? {
-                // Only a superuser may, or since release 15 a member of `pg_checkpoint`; without, the
-                // checkpoint that the primary's own agent asked for is waited for.
+                // Only a superuser may request one, or since release 15 a member of `pg_checkpoint`. Without the
+                // privilege, the agent waits for the checkpoint that the primary's own agent requests.
                 self.client.batch_execute("checkpoint").await.ok();
                 time::sleep(POLL_INTERVAL).await;
             }

@@ -103,7 +103,7 @@ impl StandbySetup {
             &self.host.postgres.data_directory,
             self.host.rewinding_marker(),
         );
-        // What an attempt that was cut off has left was saved before the marker was put.
+        // WAL that an interrupted attempt left was saved before the marker was written.
         if !marker.exists() {
             wal_presence::check(data).map_err(StandbySetupError::NotSaved)?;
         }
@@ -173,7 +173,7 @@ impl StandbySetup {
     }
 
     async fn copy_primary(&self, why: &'static str) -> anyhow::Result<()> {
-        // The directory is emptied only when a primary answers.
+        // The directory is emptied only after a primary has responded.
         let tablespaces = self.connect_to_primary().await?.tablespaces().await?;
         let host = &self.host;
         let data = &host.postgres.data_directory;
@@ -206,7 +206,7 @@ impl StandbySetup {
             ));
         }
         run(command, "pg_basebackup").await?;
-        // A clone has the newest history alone, and could serve no standby that was away for longer.
+        // A clone has the newest history only, and could not serve a standby on an older timeline.
         if let Some(own) = data_directory::read_control_file(data)?.timeline {
             timeline_history::complete(data, own)?;
         }

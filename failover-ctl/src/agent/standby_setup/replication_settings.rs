@@ -67,9 +67,9 @@ impl StandbySetup {
     fn write_settings(&self, raised: &[String]) -> anyhow::Result<bool> {
         let host = &self.host;
         self.write_password_file()?;
-        // `latest` is what a standby follows every later primary by. Whatever it finds on the way there
-        // must not end the search: guard removes placeholders that nothing is above, and the archive
-        // answers for numbers that were never written.
+        // With `latest`, a standby follows every later primary. No history file may end its search: the guard removes
+        // placeholders above the newest real history, and the archive responds with "absent" for timelines that were
+        // never written.
         let mut text = format!(
             "# Written by the agent of `{}`, read by PostgreSQL through guard's file.\n\
              primary_conninfo = '{}'\nrecovery_target_timeline = 'latest'\nhot_standby = on\n",

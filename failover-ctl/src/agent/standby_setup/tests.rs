@@ -216,7 +216,7 @@ async fn step_repeated_then_saved_once_and_other_save_kept() {
     let first = save().unwrap().unwrap();
     assert_eq!(save().unwrap().as_ref(), Some(&first));
 
-    // Another history of the same place: the earlier save stays as it is.
+    // Another history with the same position: the earlier save stays unchanged.
     let file = fs::read_dir(&first)
         .unwrap()
         .map(|entry| entry.unwrap().path());

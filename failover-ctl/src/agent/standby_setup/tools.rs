@@ -35,7 +35,7 @@ impl StandbySetup {
             .stdin(Stdio::null())
             .env("PGCONNECT_TIMEOUT", "5")
             .env("LC_ALL", "C")
-            // What ends it, ends all of it: see `tool_exec`. A SIGKILL would end only the program in between.
+            // `tool_exec` ends the whole process group. A SIGKILL would end only the process in between.
             .kill_on_drop(false);
         command
     }
@@ -96,7 +96,7 @@ pub(super) async fn output(command: &mut Command, name: &'static str) -> anyhow:
 
 #[cfg(not(test))]
 fn bound(program: &Path) -> Command {
-    // `/proc/self/exe` is this very program, also after an upgrade has replaced its file.
+    // `/proc/self/exe` is this program, also after an upgrade has replaced its file.
     let mut command = Command::new("/proc/self/exe");
     command
         .arg("tool-exec")

@@ -27,7 +27,7 @@ pub(super) fn check(data: &Path) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    // Without a control file the WAL alone has to say what there is.
+    // Without a control file, only the WAL shows the content.
     let Ok(control) = data_directory::read_control_file(data) else {
         return Ok(());
     };

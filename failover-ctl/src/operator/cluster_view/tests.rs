@@ -1,4 +1,4 @@
-//! What is made of the nodes' answers.
+//! Tests of the view that the nodes' responses give.
 
 use causeway_core::Epoch;
 use causeway_core::lease::SystemId;
@@ -44,7 +44,7 @@ fn record(holder: &str) -> LeaseRecord {
     held_lease(holder, Epoch::new(3))
 }
 
-/// A standby that is asked as `node`, and forecasts `why` it would not take over.
+/// Status of standby `node`, which forecasts not to take over, for the reason `why`.
 fn standby(node: &str, record: &LeaseRecord, why: Option<&str>) -> NodeStatus {
     let status = json!({
         "format": 1, "cluster": "main", "version": "0", "node": node, "region": "eu-west-1", "zone": "z",

@@ -34,8 +34,8 @@ async fn diverged_standby_is_down_then_rewind_needed() {
     assert_rejoins(&c, "");
 }
 
-/// The same standby is started although the primary could not be asked, and finds the new timeline in the
-/// archive: no data page had diverged, so PostgreSQL follows, and leaves what it had behind.
+/// The same standby is started although the primary is unreachable, and finds the new timeline in the archive: no data
+/// page had diverged, so PostgreSQL follows it, and leaves its own WAL behind.
 #[tokio::test]
 async fn diverged_tail_left_behind_then_saved() {
     let nodes = Nodes::new();
@@ -98,7 +98,7 @@ async fn wal_removed_on_primary_then_copy_needed() {
     let examined = b.follower(&a).examine(true).await.unwrap();
     assert!(matches!(examined.need, RejoinNeed::Copy(_)), "{examined:?}");
 
-    // With an archive that has the segment, PostgreSQL gets it by itself.
+    // With an archive that has the segment, PostgreSQL fetches it.
     let archive = b.root.join("archive");
     fs::create_dir(&archive).unwrap();
     let mut follower = b.follower(&a);

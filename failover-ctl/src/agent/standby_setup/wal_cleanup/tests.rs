@@ -71,7 +71,7 @@ fn save(node: &TestNode) -> PathBuf {
     made.unwrap().unwrap()
 }
 
-/// Gives the primary the segment with another node's rows, as an earlier rewind or the archive does.
+/// Copies another node's segment to the primary, as an earlier rewind or the archive does.
 fn put_segment(primary: &TestNode, from: &TestNode, name: &str) {
     let [there, here] = [from, primary].map(|node| node.data().join("pg_wal").join(name));
     fs::copy(there, here).unwrap();
@@ -108,7 +108,7 @@ async fn more_written_then_only_new_files_saved_and_others_named() {
     assert!(holds(&after, "next segment"));
     // Every file is in one of the two.
     assert_eq!(save(&a), before, "nothing is new");
-    // What was deleted is saved again.
+    // A deleted save is made again.
     fs::remove_dir_all(&before).unwrap();
     let again = save(&a);
     assert_ne!(again, after);
@@ -205,7 +205,7 @@ async fn rewound_then_what_is_saved_is_gone_and_the_rest_stays() {
     fs::rename(&aside, &copy).unwrap();
     again();
     assert_eq!(names(&a), before, "that alone is gone");
-    // What is in no save stays, whatever its name is.
+    // A file that is in no save stays, whatever its name.
     put_back();
     fs::remove_dir_all(&kept).unwrap();
     again();
