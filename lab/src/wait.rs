@@ -60,7 +60,7 @@ mod tests {
 
         assert_eq!(
             gave_up.to_string(),
-            "waited 1.0s for the third look; what was seen last: look 2"
+            "waited 1.0s for the third look; last observation: look 2"
         );
     }
 }

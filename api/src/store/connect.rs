@@ -147,7 +147,7 @@ impl Connector {
         let name = (server.host.as_str(), server.port);
         let looked_up = time::timeout(self.connect_timeout, tokio::net::lookup_host(name));
         let unresolved = |source| QueryError::Unresolved(server.host.clone(), source);
-        let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
+        let out_of_time = |_elapsed| QueryError::NoResponse(self.connect_timeout);
         let addresses = looked_up.await.map_err(out_of_time)?.map_err(unresolved)?;
         let found = addresses.map(|resolved| Address {
             server: server.clone(),
@@ -169,7 +169,7 @@ impl Connector {
             return Err(QueryError::RefusedLately(refusal.why.clone()));
         }
         let connecting = self.open(address, ends);
-        let out_of_time = |_elapsed| QueryError::Silent(self.connect_timeout);
+        let out_of_time = |_elapsed| QueryError::NoResponse(self.connect_timeout);
         let connected = time::timeout(self.connect_timeout, connecting).await;
         let connected = connected.map_err(out_of_time)?;
         match &connected {

@@ -139,7 +139,7 @@ impl Pool {
                 let opening = self.open(known, permit.map_err(closed)?);
                 let opened = time::timeout_at(deadline, opening).await;
                 let opened = opened.ok().and_then(Result::ok);
-                opened.unwrap_or_else(|| Err(QueryError::Silent(began.elapsed())))?;
+                opened.unwrap_or_else(|| Err(QueryError::NoResponse(began.elapsed())))?;
             }
         }
     }

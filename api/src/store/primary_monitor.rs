@@ -155,7 +155,7 @@ impl PrimaryMonitor {
                     let asked = time::timeout(STATUS_TIMEOUT, known.monitor.query_status()).await;
                     self.record(
                         known,
-                        asked.unwrap_or(Err(QueryError::Silent(STATUS_TIMEOUT))),
+                        asked.unwrap_or(Err(QueryError::NoResponse(STATUS_TIMEOUT))),
                     );
                 }
                 PrimaryState::Suspected(_) => {

@@ -48,7 +48,7 @@ pub(super) enum QueryError {
     RefusedLately(String),
     /// The server did not report its status in time.
     #[error("PostgreSQL did not answer within {0:?}")]
-    Silent(Duration),
+    NoResponse(Duration),
     #[error(
         "another session answers than before: this is a pooler that keeps none, such as PgBouncer \
          with `pool_mode=transaction`; connect to PostgreSQL, or set `pool_mode=session`"
@@ -114,7 +114,7 @@ impl QueryError {
             }
             // Refused at login, as with a wrong password, which an operator may mend meanwhile.
             Self::Refused(_) | Self::RefusedLately(_) => ErrorClass::Passing,
-            Self::Unanswered(_) | Self::Silent(_) | Self::Unresolved(..) => {
+            Self::Unanswered(_) | Self::NoResponse(_) | Self::Unresolved(..) => {
                 ErrorClass::ServerSilent
             }
             Self::ReadOnly => ErrorClass::ServerReadOnly,
@@ -154,9 +154,10 @@ impl QueryError {
         match self {
             Self::Statement(error) | Self::Refused(error) => sqlstate_class(error).unwrap_or("io"),
             Self::RefusedLately(_) | Self::Pooled => "refused",
-            Self::Unresolved(..) | Self::Silent(_) | Self::Unanswered(_) | Self::OutOfTime(_) => {
-                "timeout"
-            }
+            Self::Unresolved(..)
+            | Self::NoResponse(_)
+            | Self::Unanswered(_)
+            | Self::OutOfTime(_) => "timeout",
             Self::Ended => "io",
             Self::Unreadable(_) => "decoding",
             Self::Unreplicated => "01",

@@ -171,7 +171,7 @@ impl PrimaryMonitor {
             }
             time::sleep(STANDBY_INTERVAL).await;
             let asked = time::timeout(STATUS_TIMEOUT, connection.query_status()).await;
-            status = asked.map_err(|_elapsed| QueryError::Silent(STATUS_TIMEOUT))??;
+            status = asked.map_err(|_elapsed| QueryError::NoResponse(STATUS_TIMEOUT))??;
             self.check_history(&status)?;
         }
         Ok(self.new_known_server(address, status, &connection, ends))

@@ -55,7 +55,7 @@ fn many_seeds_then_every_step_and_every_target() {
         "ErrorIn200AfterEffect",
         "StaleList",
         "Refused",
-        "Silent",
+        "Unresponsive",
         "requests a second",
     ] {
         assert!(all.contains(text), "no history has `{text}`");
