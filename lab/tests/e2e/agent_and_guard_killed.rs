@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_ends_with_them_and_restarts() {
+async fn agent_and_guard_killed_then_postgres_restarted() {
     assert_passed(&run_scenario(lab::scenarios::agent_and_guard_killed).await);
 }

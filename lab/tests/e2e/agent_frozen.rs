@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guard_stops_postgres_and_no_split_brain() {
+async fn agent_frozen_then_guard_stops_postgres_in_time() {
     let result =
         run_scenario(async |run| lab::scenarios::agent_frozen(run, Duration::from_secs(45)).await);
     let result = result.await;

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restored_cluster_accepts_writes() {
+async fn cluster_restored_then_accepts_writes() {
     assert_passed(&run_scenario(lab::scenarios::cluster_restored).await);
 }

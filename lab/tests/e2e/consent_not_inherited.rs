@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn consent_and_loss_requested_again() {
+async fn operation_resumed_then_consent_requested_again() {
     assert_passed(&run_scenario(lab::scenarios::consent_not_inherited).await);
 }

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lease_renewed_and_standbys_copied() {
+async fn database_upgraded_then_lease_replaced() {
     assert_passed(&run_scenario(lab::scenarios::database_upgraded).await);
 }

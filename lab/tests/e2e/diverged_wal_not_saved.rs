@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directory_kept_until_rows_are_saved() {
+async fn diverged_wal_not_saved_then_directory_kept() {
     assert_passed(&run_scenario(lab::scenarios::diverged_wal_not_saved).await);
 }

@@ -3,7 +3,7 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frozen_primary_ended_and_replaced() {
+async fn guard_and_postgres_frozen_then_killed_and_replaced() {
     assert_passed(
         &run_scenario(async |run| lab::scenarios::guard_and_postgres_frozen(run).await).await,
     );

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guard_and_postgres_restarted() {
+async fn guard_killed_then_postgres_restarted() {
     assert_passed(&run_scenario(lab::scenarios::guard_killed).await);
 }

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn region_promoted_without_waiting_for_the_lease() {
+async fn instance_stopped_then_promoted_before_lease_expiry() {
     assert_passed(&run_scenario(lab::scenarios::instance_stopped).await);
 }

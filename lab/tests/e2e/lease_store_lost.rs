@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_lease_retired_when_its_store_returns() {
+async fn old_store_returns_then_its_lease_is_retired() {
     assert_passed(&run_scenario(lab::scenarios::lease_store_lost).await);
 }

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn primary_stops_before_takeover() {
+async fn store_unreachable_then_primary_stops_before_takeover() {
     assert_passed(&run_scenario(lab::scenarios::lease_store_unreachable).await);
 }

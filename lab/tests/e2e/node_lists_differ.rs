@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn difference_reported_until_lists_match() {
+async fn node_lists_differ_then_reported_until_they_match() {
     assert_passed(&run_scenario(lab::scenarios::node_lists_differ).await);
 }

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn second_operator_rejected_and_resume_finishes() {
+async fn operator_killed_then_operation_resumed() {
     assert_passed(&run_scenario(lab::scenarios::operator_killed).await);
 }

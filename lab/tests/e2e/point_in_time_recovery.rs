@@ -3,7 +3,7 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn table_recovered() {
+async fn table_dropped_then_recovered() {
     let result = run_scenario(async |run| {
         lab::scenarios::base_backup(run).await?;
         lab::scenarios::point_in_time_recovery(run).await

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hung_primary_released_and_replaced() {
+async fn primary_hangs_then_lease_released_and_replaced() {
     assert_passed(&run_scenario(lab::scenarios::postgres_frozen).await);
 }

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unmanaged_server_never_accepts_a_write() {
+async fn server_started_by_hand_then_accepts_no_write() {
     assert_passed(&run_scenario(lab::scenarios::postgres_started_by_hand).await);
 }

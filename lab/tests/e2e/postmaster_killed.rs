@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_restarted_in_place() {
+async fn postmaster_killed_then_restarted_in_place() {
     assert_passed(&run_scenario(lab::scenarios::postmaster_killed).await);
 }

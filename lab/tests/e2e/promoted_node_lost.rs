@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_node_promoted_on_earlier_timeline() {
+async fn promoted_node_lost_then_other_node_takes_over() {
     assert_passed(&run_scenario(lab::scenarios::promoted_node_lost).await);
 }

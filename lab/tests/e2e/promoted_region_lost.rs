@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failback_only_by_command() {
+async fn promoted_region_lost_then_failback_by_command_only() {
     assert_passed(&run_scenario(lab::scenarios::promoted_region_lost).await);
 }

@@ -3,7 +3,7 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_region_promoted_and_lost_region_rejoins() {
+async fn region_lost_then_other_promoted_and_lost_rejoins() {
     let (lost, rejoined) = run_scenario(async |run| {
         let lost = lab::scenarios::region_lost(run).await?;
         Ok((lost, lab::scenarios::region_rejoined(run).await?))

@@ -5,7 +5,7 @@ use lab::workload::history::WritePath;
 use crate::run_scenario;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_primary_rows_counted_as_lost() {
+async fn fencing_disabled_then_split_brain_detected() {
     let result = run_scenario(lab::scenarios::split_brain).await;
 
     assert!(!result.passed, "{result:?}");

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn standby_rebuilt() {
+async fn wal_removed_then_standby_rebuilt() {
     assert_passed(&run_scenario(lab::scenarios::wal_removed).await);
 }

@@ -3,6 +3,6 @@
 use crate::{assert_passed, run_scenario};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_zone_takes_over_after_lease_expiry() {
+async fn zone_lost_then_other_zone_takes_over() {
     assert_passed(&run_scenario(lab::scenarios::zone_lost).await);
 }

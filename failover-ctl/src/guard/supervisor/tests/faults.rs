@@ -82,7 +82,7 @@ fn write_fails_then_no_primary_and_next_guard_starts_standby() {
 }
 
 #[test]
-fn guard_killed_between_two_writes_then_next_guard_starts_standby() {
+fn guard_killed_between_writes_then_next_starts_standby() {
     let nodes = Nodes::new();
     let node = outdated(&nodes);
     // In the order of the writes of a start, then of a promotion.
