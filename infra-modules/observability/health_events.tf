@@ -52,9 +52,20 @@ resource "aws_cloudwatch_log_resource_policy" "health_events" {
 }
 
 data "aws_iam_policy_document" "health_events" {
+  # EventBridge names no rule in this call: a condition on it would keep the group empty.
+  statement {
+    sid       = "CreateLogStreams"
+    actions   = ["logs:CreateLogStream"]
+    resources = ["${aws_cloudwatch_log_group.health_events.arn}:*"]
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+    }
+  }
+
   statement {
     sid       = "WriteHealthEvents"
-    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    actions   = ["logs:PutLogEvents"]
     resources = ["${aws_cloudwatch_log_group.health_events.arn}:*"]
     principals {
       type        = "Service"

@@ -30,6 +30,11 @@ variable "budget" {
     condition     = var.budget == null || try(var.budget.monthly_usd > 0 && length(var.budget.emails) > 0, false)
     error_message = "`budget` has no amount or no address: write more than 0 dollars and an address, or leave it out."
   }
+
+  validation {
+    condition     = length(try(var.budget.emails, [])) <= 10
+    error_message = "`budget.emails` has ${length(try(var.budget.emails, []))} addresses, and AWS Budgets takes 10: name a distribution list, or fewer."
+  }
 }
 
 variable "instances" {

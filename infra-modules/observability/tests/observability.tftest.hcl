@@ -105,6 +105,14 @@ run "health_events_are_sent_and_kept" {
     condition     = aws_cloudwatch_log_group.health_events.retention_in_days == 365 && aws_cloudwatch_log_group.health_events.kms_key_id == var.kms_key_arn
     error_message = "the log group must be encrypted, with a retention"
   }
+
+  # EventBridge names its rule in PutLogEvents only: a condition on CreateLogStream would leave the group empty.
+  assert {
+    condition = { for statement in data.aws_iam_policy_document.health_events.statement : join(" ", statement.actions) => length(statement.condition == null ? [] : statement.condition) } == {
+      "logs:CreateLogStream" = 0, "logs:PutLogEvents" = 1
+    }
+    error_message = "EventBridge must be able to create its log stream, which names no rule, and only this account's rules may write"
+  }
 }
 
 run "the_budget_warns_before_it_is_spent" {

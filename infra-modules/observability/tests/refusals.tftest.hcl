@@ -51,6 +51,14 @@ run "a_budget_without_recipient" {
   expect_failures = [var.budget]
 }
 
+run "more_recipients_of_the_budget_than_aws_takes" {
+  command = plan
+  variables {
+    budget = { monthly_usd = 400, emails = [for number in range(11) : "owner-${number}@example.com"] }
+  }
+  expect_failures = [var.budget]
+}
+
 run "a_latency_below_a_minute" {
   command = plan
   variables {
