@@ -11,6 +11,19 @@ data "aws_ssm_parameters_by_path" "primary" {
       error_message = "infra-primary has not been applied: there is no parameter /${local.name}/primary/shared-values in ${var.regions.lease}. Apply infra-primary first, with the same project, environment and regions."
     }
 
+    postcondition {
+      condition     = !contains(self.names, "/${local.name}/primary/shared-values") || try(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/primary/shared-values"]).regions == { for role, region in var.regions : role => region }, false)
+      error_message = "infra-primary has other regions than ${jsonencode(var.regions)}, or was applied by an earlier version: set the same `regions` in both roots, and apply infra-primary first."
+    }
+
+    postcondition {
+      condition = (
+        var.api_platform != "ecs" || try(var.api.image, null) != null || !contains(self.names, "/${local.name}/primary/shared-values") ||
+        try(jsondecode(zipmap(self.names, nonsensitive(self.values))["/${local.name}/primary/shared-values"]).image_version, null) != null
+      )
+      error_message = "api.image is not set, and infra-primary's image is not in the account's registry, which replicates it: name an image that ${var.regions.dr} has."
+    }
+
     # Only infra-primary writes these records, and the apply would wait for them for 75 minutes.
     postcondition {
       condition = (
@@ -23,7 +36,9 @@ data "aws_ssm_parameters_by_path" "primary" {
 }
 
 locals {
-  primary = jsondecode(zipmap(data.aws_ssm_parameters_by_path.primary.names, nonsensitive(data.aws_ssm_parameters_by_path.primary.values))["/${local.name}/primary/shared-values"])
+  primary_parameters = zipmap(data.aws_ssm_parameters_by_path.primary.names, nonsensitive(data.aws_ssm_parameters_by_path.primary.values))
+  primary            = jsondecode(local.primary_parameters["/${local.name}/primary/shared-values"])
+  ca_certificate_pem = lookup(local.primary_parameters, "/${local.name}/primary/ca-certificate", null)
 
   nodes = merge({ for name, node in module.postgres.nodes : name => merge(node, { region = local.region }) }, local.primary.nodes)
 }

@@ -9,13 +9,19 @@ locals {
   database = {
     hosts               = [for node in local.nodes : node.address]
     cidrs               = concat(module.network.data_cidrs, local.primary.data_cidrs)
-    name                = var.database.name
+    name                = local.primary.database.name
     user                = "api_service"
     password_secret_arn = local.primary.secrets.arns["api-service"]
-    ca_certificate_pem  = var.database.ca_certificate_pem
+    ca_certificate_pem  = local.ca_certificate_pem
   }
   migration        = { user = "api_owner", password_secret_arn = local.primary.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
+
+  # As in infra-primary, unless set here.
+  instance_type = coalesce(var.database.instance_type, local.primary.database.instance_type)
+  data_volume   = var.database.data_volume == null ? local.primary.database.data_volume : var.database.data_volume
+  wal_volume    = var.database.wal_volume == null ? local.primary.database.wal_volume : var.database.wal_volume
+  image         = try(var.api.image, null) == null ? "${local.image_repository}${local.primary.image_version == null ? "" : local.primary.image_version}" : var.api.image
 
   # Number of API tasks on ECS: of a standby region, or of an active one.
   tasks = var.api == null ? null : var.active ? var.api.active_tasks : var.api.tasks
@@ -57,13 +63,13 @@ module "network" {
   source = "../infra-modules/network"
 
   name                    = local.name
-  cidr                    = var.cidrs.dr
+  cidr                    = local.primary.cidrs.dr
   zones                   = var.network.zones
   nat                     = var.network.nat
   endpoints               = var.network.endpoints
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
-  permissions_boundary    = var.permissions_boundary
+  permissions_boundary    = local.primary.boundary
   remote_services = {
     lease  = { service_name = "com.amazonaws.${var.regions.lease}.s3", region = var.regions.lease }
     backup = { service_name = "com.amazonaws.${var.regions.primary}.s3", region = var.regions.primary }
@@ -77,10 +83,10 @@ module "backup_storage" {
   name                  = local.name
   bucket                = "${local.name}-backup-${local.region}-${data.aws_caller_identity.this.account_id}"
   kms_key_arn           = module.kms.arn
-  backup_interval_hours = var.backup.interval_hours
-  retention_days        = var.backup.retention_days
-  object_lock           = var.backup.object_lock
-  noncurrent_days       = var.backup.noncurrent_days
+  backup_interval_hours = local.primary.retention.interval_hours
+  retention_days        = local.primary.retention.retention_days
+  object_lock           = local.primary.retention.object_lock
+  noncurrent_days       = local.primary.retention.noncurrent_days
   writer_role_arns      = local.node_role_arns
   reader_role_arns      = concat(var.backup.reader_role_arns, module.drill_host[*].role_arn)
 }
@@ -94,10 +100,10 @@ module "postgres" {
   subnet_ids             = module.network.subnet_ids.data
   nodes                  = var.database.nodes
   automatic_failover     = false
-  instance_type          = var.database.instance_type
+  instance_type          = local.instance_type
   ami_id                 = var.database.ami_id
-  data_volume            = var.database.data_volume
-  wal_volume             = var.database.wal_volume
+  data_volume            = local.data_volume
+  wal_volume             = local.wal_volume
   kms_key_arn            = module.kms.arn
   api_security_group_ids = local.api_security_group_ids
   peer_cidrs             = local.primary.data_cidrs
@@ -111,7 +117,7 @@ module "postgres" {
   dns                    = { zone_id = local.primary.private_zone.id, record_names = [local.primary.names.writer] }
   api_dns                = local.has_load_balancer ? { zone_id = local.primary.public_zone.id, record_names = [local.primary.names.api] } : null
   alarm_topic_arn        = module.observability.topic_arn
-  permissions_boundary   = var.permissions_boundary
+  permissions_boundary   = local.primary.boundary
 }
 
 # Identity that decrypts backups for the drill only. An operator stores it.
@@ -119,9 +125,10 @@ module "drill_secrets" {
   source = "../infra-modules/secrets"
   count  = var.restore_drill == null ? 0 : 1
 
-  name        = local.name
-  kms_key_arn = module.kms.arn
-  secrets     = { restore-drill-identity = { description = "Identity file with which the restore drill decrypts backups", kind = "given" } }
+  name                 = local.name
+  kms_key_arn          = module.kms.arn
+  recovery_window_days = local.primary.recovery_days
+  secrets              = { restore-drill-identity = { description = "Identity file with which the restore drill decrypts backups", kind = "given" } }
 }
 
 module "drill_host" {
@@ -138,7 +145,7 @@ module "drill_host" {
   kms_key_arn          = module.kms.arn
   backup               = { bucket_arns = [module.backup_storage.arn, local.primary.backup.arn], kms_key_arns = [module.kms.arn, local.primary.backup.kms_key_arn] }
   identity_secret_arn  = module.drill_secrets[0].arns["restore-drill-identity"]
-  permissions_boundary = var.permissions_boundary
+  permissions_boundary = local.primary.boundary
 }
 
 module "dns" {
@@ -171,7 +178,7 @@ module "api_ecs" {
   vpc_id               = module.network.vpc_id
   public_subnet_ids    = values(module.network.subnet_ids.public)
   private_subnet_ids   = values(module.network.subnet_ids.private)
-  image                = var.api.image
+  image                = local.image
   architecture         = var.api.architecture
   cpu                  = var.api.cpu
   memory               = var.api.memory
@@ -190,7 +197,7 @@ module "api_ecs" {
   log_retention_days   = var.log_retention_days
   alarm_topic_arn      = module.observability.topic_arn
   deletion_protection  = var.api.deletion_protection
-  permissions_boundary = var.permissions_boundary
+  permissions_boundary = local.primary.boundary
 }
 
 module "api_eks" {
@@ -213,7 +220,7 @@ module "api_eks" {
   secret_kms_key_arns  = [local.primary.secrets.kms_key_arn]
   log_retention_days   = var.log_retention_days
   deletion_protection  = var.eks.deletion_protection
-  permissions_boundary = var.permissions_boundary
+  permissions_boundary = local.primary.boundary
 }
 
 module "cache" {
@@ -256,7 +263,7 @@ module "replication_to_primary" {
   name                 = local.name
   source_bucket        = local.backup
   destination          = merge(local.primary.backup, { region = var.regions.primary })
-  permissions_boundary = var.permissions_boundary
+  permissions_boundary = local.primary.boundary
 }
 
 module "replication_from_primary" {
@@ -266,5 +273,5 @@ module "replication_from_primary" {
   name                 = local.name
   source_bucket        = local.primary.backup
   destination          = merge(local.backup, { region = local.region })
-  permissions_boundary = var.permissions_boundary
+  permissions_boundary = local.primary.boundary
 }

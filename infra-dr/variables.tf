@@ -44,26 +44,6 @@ variable "regions" {
   }
 }
 
-variable "cidrs" {
-  description = "CIDR blocks of both regions' networks, the same in both roots."
-  type        = object({ primary = string, dr = string })
-
-  # Two networks overlap if they are equal at the shorter of their prefixes.
-  validation {
-    condition = try(
-      length(distinct([
-        for cidr in values(var.cidrs) : cidrhost("${split("/", cidr)[0]}/${min([for it in values(var.cidrs) : tonumber(split("/", it)[1])]...)}", 0)
-      ])) == 2, true
-    )
-    error_message = "The networks of the regions overlap: ${var.cidrs.primary} and ${var.cidrs.dr} share addresses, so neither could route to the other. Change one of them."
-  }
-
-  validation {
-    condition     = alltrue([for cidr in values(var.cidrs) : try(cidrhost(cidr, 0) == split("/", cidr)[0], false)])
-    error_message = "cidrs must be two IPv4 networks without host bits, such as 10.1.0.0/16 and 10.2.0.0/16."
-  }
-}
-
 variable "network" {
   description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) per zone; retention of flow logs."
   type = object({
@@ -85,15 +65,13 @@ variable "network" {
 }
 
 variable "database" {
-  description = "The nodes in this region, by names that start with their zone. They follow the primary, and are promoted by command."
+  description = "The nodes in this region, by names that start with their zone. They follow the primary, and are promoted by command. Instance type and volumes are those of infra-primary, unless set here."
   type = object({
-    name               = optional(string, "causeway")
-    nodes              = map(object({ zone = string, private_ip = optional(string) }))
-    instance_type      = string
-    ami_id             = optional(string)
-    data_volume        = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    wal_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    ca_certificate_pem = optional(string)
+    nodes         = map(object({ zone = string, private_ip = optional(string) }))
+    instance_type = optional(string)
+    ami_id        = optional(string)
+    data_volume   = optional(object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) }))
+    wal_volume    = optional(object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) }))
   })
 
   validation {
@@ -104,6 +82,17 @@ variable "database" {
   validation {
     condition     = alltrue([for name, node in var.database.nodes : contains(var.network.zones, node.zone) && startswith(name, node.zone)])
     error_message = "A node of database.nodes is in no zone of network.zones, or its name does not start with its zone: name it ${var.network.zones[0]}-1, so that names are unique across regions."
+  }
+
+  # A standby has what the primary has: a smaller volume would fill, and stop it.
+  validation {
+    condition     = var.database.data_volume == null || try(var.database.data_volume.size_gib >= local.primary.database.data_volume.size_gib, false)
+    error_message = "database.data_volume has ${try(var.database.data_volume.size_gib, 0)} GiB, and infra-primary's ${local.primary.database.data_volume.size_gib}: a standby would fill it and stop. Make it at least as large, or leave it out to have the same."
+  }
+
+  validation {
+    condition     = var.database.wal_volume == null || try(var.database.wal_volume.size_gib >= local.primary.database.wal_volume.size_gib, false)
+    error_message = "database.wal_volume has ${try(var.database.wal_volume.size_gib, 0)} GiB, and infra-primary's ${local.primary.database.wal_volume.size_gib}: a standby would fill it and stop. Make it at least as large, or leave it out to have the same."
   }
 }
 
@@ -119,20 +108,11 @@ variable "monitoring_cidrs" {
 }
 
 variable "backup" {
-  description = "Interval of base backups, retention (how far back PITR reaches), object lock, and further reader roles."
+  description = "Further reader roles of this region's backup bucket. The rest is as in infra-primary."
   type = object({
-    interval_hours   = optional(number, 24)
-    retention_days   = optional(number, 30)
-    object_lock      = optional(object({ mode = optional(string, "GOVERNANCE"), days = optional(number, 14) }), {})
-    noncurrent_days  = optional(number, 14)
     reader_role_arns = optional(list(string), [])
   })
   default = {}
-
-  validation {
-    condition     = var.backup.retention_days * 24 >= var.backup.interval_hours
-    error_message = "backup.retention_days (${var.backup.retention_days}) is shorter than backup.interval_hours (${var.backup.interval_hours}): a backup would expire before the next is made. Keep them longer, or make them more often."
-  }
 }
 
 variable "restore_drill" {
@@ -145,8 +125,8 @@ variable "restore_drill" {
   default = null
 
   validation {
-    condition     = var.restore_drill == null || try(var.restore_drill.scratch_volume.size_gib >= var.database.data_volume.size_gib, false)
-    error_message = "restore_drill.scratch_volume has ${try(var.restore_drill.scratch_volume.size_gib, 0)} GiB and the data volume ${var.database.data_volume.size_gib}: a whole copy has to fit, so make it at least as large."
+    condition     = var.restore_drill == null || try(var.restore_drill.scratch_volume.size_gib >= local.data_volume.size_gib, false)
+    error_message = "restore_drill.scratch_volume has ${try(var.restore_drill.scratch_volume.size_gib, 0)} GiB and the data volume ${local.data_volume.size_gib}: a whole copy has to fit, so make it at least as large."
   }
 }
 
@@ -172,9 +152,9 @@ variable "api_platform" {
 }
 
 variable "api" {
-  description = "The API on ECS: the pinned image; the size of a task; the number of standby tasks (`tasks`) and of `active_tasks`; `deployment` by `rolling` or `blue-green`; whether a WAF protects it. `connection_limit` is the number of PostgreSQL connections for active tasks, `waiting_connection_limit` for standby tasks."
+  description = "The API on ECS: the image, by default infra-primary's version from this region's registry; the size of a task; the number of standby tasks (`tasks`) and of `active_tasks`; `deployment` by `rolling` or `blue-green`; whether a WAF protects it. `connection_limit` is the number of PostgreSQL connections for active tasks, `waiting_connection_limit` for standby tasks."
   type = object({
-    image                    = string
+    image                    = optional(string)
     architecture             = optional(string, "X86_64")
     cpu                      = optional(number, 512)
     memory                   = optional(number, 1024)
@@ -188,6 +168,12 @@ variable "api" {
     deletion_protection      = optional(bool, true)
   })
   default = null
+
+  # On the day on which it is needed, the other region's registry does not answer.
+  validation {
+    condition     = try(!strcontains(var.api.image, ".dkr.ecr.") || strcontains(var.api.image, ".dkr.ecr.${var.regions.dr}."), true)
+    error_message = "api.image is in the registry of another region, which tasks of ${var.regions.dr} need while that region is lost: leave it out, for infra-primary's version from the registry of ${var.regions.dr}."
+  }
 }
 
 variable "active" {
@@ -233,10 +219,4 @@ variable "log_retention_days" {
   description = "Retention of the API's logs, in days."
   type        = number
   default     = 30
-}
-
-variable "permissions_boundary" {
-  description = "Permissions boundary of every role created here: `workload_boundary_arn` of infra-bootstrap. The apply role can create none without it."
-  type        = string
-  default     = null
 }

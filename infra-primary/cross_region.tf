@@ -35,7 +35,12 @@ module "shared_values" {
   providers = { aws = aws.lease }
 
   path = "/${local.name}/primary"
-  values = {
+  values = merge(var.database.ca_certificate_pem == null ? {} : {
+    ca-certificate = {
+      description = "CA certificates of the database nodes of both regions"
+      value       = trimspace(var.database.ca_certificate_pem)
+    }
+    }, {
     shared-values = {
       description = "Values of the primary region for infra-dr"
       value = jsonencode({
@@ -45,6 +50,13 @@ module "shared_values" {
         data_cidrs      = module.network.data_cidrs
         nodes           = { for name, node in local.nodes : name => node if node.region == local.region }
         cluster         = var.database.cluster
+        regions         = var.regions
+        cidrs           = var.cidrs
+        database        = { name = var.database.name, instance_type = var.database.instance_type, data_volume = var.database.data_volume, wal_volume = var.database.wal_volume }
+        retention       = { for key, value in var.backup : key => value if key != "reader_role_arns" }
+        image_version   = local.image_version
+        boundary        = var.permissions_boundary
+        recovery_days   = var.secrets_recovery_days
         lease           = { bucket = module.lease_storage.bucket, arn = module.lease_storage.arn, region = module.lease_storage.region }
         backup          = { bucket = module.backup_storage.bucket, arn = module.backup_storage.arn, kms_key_arn = module.kms.arn }
         secrets         = { arns = module.secrets.replica_arns, kms_key_arn = module.kms_replica.arn }
@@ -66,7 +78,7 @@ module "shared_values" {
         url              = local.has_load_balancer ? "https://${module.dns.names.api}" : null
       })
     }
-  }
+  })
 }
 
 module "settings" {

@@ -17,6 +17,9 @@ locals {
   migration        = { user = "api_owner", password_secret_arn = module.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
 
+  # Tag or digest of the API's image, which the registry replicates to infra-dr's region; null for another registry.
+  image_version = try(startswith(var.api.image, local.image_repository), false) ? trimprefix(var.api.image, local.image_repository) : null
+
   # Of the chosen platform, by label.
   api_security_group_ids = merge(
     var.api_platform == "ecs" ? { ecs = module.api_ecs[0].security_group_id } : {},
@@ -67,10 +70,11 @@ module "network" {
 module "secrets" {
   source = "../infra-modules/secrets"
 
-  name        = local.name
-  kms_key_arn = module.kms.arn
-  replica     = { region = var.regions.dr, kms_key_arn = module.kms_replica.arn }
-  generation  = var.secrets_generation
+  name                 = local.name
+  kms_key_arn          = module.kms.arn
+  replica              = { region = var.regions.dr, kms_key_arn = module.kms_replica.arn }
+  generation           = var.secrets_generation
+  recovery_window_days = var.secrets_recovery_days
   secrets = {
     api-owner           = { description = "Password of the role api_owner, which changes the schema" }
     api-service         = { description = "Password of the role api_service, which the API uses" }

@@ -45,7 +45,7 @@ variable "regions" {
 }
 
 variable "cidrs" {
-  description = "CIDR blocks of both regions' networks, the same in both roots."
+  description = "CIDR blocks of both regions' networks. infra-dr reads them from this root."
   type        = object({ primary = string, dr = string })
 
   # Two networks overlap if they are equal at the shorter of their prefixes.
@@ -85,7 +85,7 @@ variable "network" {
 }
 
 variable "database" {
-  description = "The cluster, the API's database, and the nodes in this region, by names that start with their zone. With `automatic_failover` they fail over to each other."
+  description = "The cluster, the API's database, and the nodes in this region, by names that start with their zone. With `automatic_failover` they fail over to each other. infra-dr reads the names, `ca_certificate_pem` and the sizes from this root."
   type = object({
     cluster            = optional(string, "main")
     name               = optional(string, "causeway")
@@ -97,6 +97,12 @@ variable "database" {
     wal_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
     ca_certificate_pem = optional(string)
   })
+
+  # Without it clients verify the nodes' certificates against public authorities, and refuse them.
+  validation {
+    condition     = var.api_platform == "none" || try(startswith(trimspace(var.database.ca_certificate_pem), "-----BEGIN CERTIFICATE-----"), false)
+    error_message = "database.ca_certificate_pem is no PEM certificate: the API could not verify the nodes' certificates, and would reject them. Paste the CA certificate that signs them, from -----BEGIN CERTIFICATE----- on; its private key stays with you."
+  }
 
   validation {
     condition     = !var.database.automatic_failover || length(var.database.nodes) >= 2
@@ -132,7 +138,7 @@ variable "operator_role_arns" {
 }
 
 variable "backup" {
-  description = "Interval of base backups, retention (how far back PITR reaches), object lock, and further reader roles."
+  description = "Interval of base backups, retention (how far back PITR reaches), object lock, and further reader roles. Both regions' buckets have the same, but for the readers."
   type = object({
     interval_hours   = optional(number, 24)
     retention_days   = optional(number, 30)
@@ -161,6 +167,17 @@ variable "secrets_generation" {
   description = "Raise it by one to generate new values for all secrets."
   type        = number
   default     = 1
+}
+
+variable "secrets_recovery_days" {
+  description = "Days for which a deleted secret can be restored, during which its name is taken: 7 to 30, or 0, so that a test environment can be created again under the same names. The same in infra-dr."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.secrets_recovery_days == 0 || var.secrets_recovery_days >= 7 && var.secrets_recovery_days <= 30
+    error_message = "secrets_recovery_days is ${var.secrets_recovery_days}: Secrets Manager keeps deleted secrets for 7 to 30 days. Write one of these, or 0 to delete at once."
+  }
 }
 
 variable "api_platform" {
@@ -199,6 +216,12 @@ variable "api" {
     deletion_protection = optional(bool, true)
   })
   default = null
+
+  # Its tasks could not start while the other region is lost.
+  validation {
+    condition     = try(!strcontains(var.api.image, ".dkr.ecr.") || strcontains(var.api.image, ".dkr.ecr.${var.regions.primary}."), true)
+    error_message = "api.image is in the registry of another region: name the image in the registry of ${var.regions.primary}, which replicates it to ${var.regions.dr}."
+  }
 }
 
 variable "eks" {
@@ -241,7 +264,11 @@ variable "log_retention_days" {
 }
 
 variable "permissions_boundary" {
-  description = "Permissions boundary of every role created here: `workload_boundary_arn` of infra-bootstrap. The apply role can create none without it."
+  description = "Permissions boundary of every role of both roots: `workload_boundary_arn` of infra-bootstrap. The apply role can create none without it."
   type        = string
-  default     = null
+
+  validation {
+    condition     = can(regex("^arn:aws[a-z-]*:iam::${data.aws_caller_identity.this.account_id}:policy/.+$", var.permissions_boundary))
+    error_message = "permissions_boundary is `${coalesce(var.permissions_boundary, "null")}`, and no policy of the account ${data.aws_caller_identity.this.account_id}: write the output workload_boundary_arn of infra-bootstrap in this account."
+  }
 }

@@ -46,6 +46,8 @@ FAULTS = [
     Fault("all of S3", f"{POSTGRES}/iam.tf", "AmazonSSMManagedInstanceCore", "AmazonS3FullAccess", "plan", "attaches AmazonS3FullAccess"),
     Fault("lock that can be undone", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["s3:PutObjectRetention"]', "plan", "which is never granted"),
     Fault("alarm without an action", "infra-modules/observability/alarms.tf", "alarm_actions       = local.topic", "alarm_actions = []", "plan", "the alarm has no action"),
+    Fault("network typed twice", "infra-dr/main.tf", "= local.primary.cidrs.dr", '= "10.3.0.0/16"', "test infra-dr", "must be those of infra-primary"),
+    Fault("image of a lost region", "infra-dr/main.tf", '"${local.image_repository}${local.primary', '"${replace(local.image_repository, var.regions.dr, var.regions.primary)}${local.primary', "test infra-dr", "from the registry of this region"),
     Fault("log that EventBridge cannot open", "infra-modules/observability/health_events.tf", 'actions   = ["logs:PutLogEvents"]', 'actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]', "test infra-modules/observability", "create its log stream"),
     Fault("log without a retention", "infra-modules/api-ecs/main.tf", "  retention_in_days = var.log_retention_days\n", "", "plan", "a log group needs retention_in_days"),
     Fault("bucket destroyed with its content", "infra-modules/backup-storage/main.tf", "  object_lock_enabled = true", "  object_lock_enabled = true\n  force_destroy = true", "plan", "no force_destroy"),

@@ -2,25 +2,19 @@
 environment = "production"
 owner       = "platform-team"
 
-cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
 network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], flow_log_retention_days = 90 }
 
 database = {
   nodes = {
     eu-central-1a-1 = { zone = "eu-central-1a" }
   }
-  instance_type = "m7g.xlarge"
-  data_volume   = { size_gib = 500, iops = 12000, throughput = 500 }
-  wal_volume    = { size_gib = 100, throughput = 250 }
 }
 monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
 
-backup        = { retention_days = 35 }
 restore_drill = { instance_type = "m7g.large", scratch_volume = { size_gib = 500, throughput = 250 } }
 alarms        = { emails = ["oncall@example.com"] }
 
 api = {
-  image        = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/causeway/api:0.1.0"
   cpu          = 1024
   memory       = 2048
   tasks        = { min = 2, max = 4, desired = 2 }
@@ -28,5 +22,3 @@ api = {
   deployment   = "blue-green"
 }
 log_retention_days = 90
-
-permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"

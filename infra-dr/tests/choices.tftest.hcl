@@ -23,13 +23,9 @@ mock_provider "aws" {
 variables {
   environment = "test"
   owner       = "platform-team"
-  cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
   network     = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"] }
   database = {
-    nodes         = { eu-central-1a-1 = { zone = "eu-central-1a" } }
-    instance_type = "t4g.medium"
-    data_volume   = { size_gib = 20 }
-    wal_volume    = { size_gib = 10 }
+    nodes = { eu-central-1a-1 = { zone = "eu-central-1a" } }
   }
   alarms       = { emails = ["platform-team@example.com"] }
   api_platform = "none"
@@ -37,6 +33,11 @@ variables {
 
 run "no_api" {
   command = plan
+
+  assert {
+    condition     = module.network.cidr == "10.2.0.0/16" && local.database.name == "causeway" && local.instance_type == "t4g.medium" && local.data_volume.size_gib == 20
+    error_message = "the network, the database's name and its sizes must be those of infra-primary"
+  }
 
   assert {
     condition     = output.api_url == null && output.certificate_arn == null
@@ -92,10 +93,14 @@ run "active_region" {
     active       = true
     api_platform = "ecs"
     api = {
-      image        = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/causeway/api:0.1.0"
       tasks        = { min = 1, max = 2, desired = 1 }
       active_tasks = { min = 3, max = 9, desired = 3 }
     }
+  }
+
+  assert {
+    condition     = local.image == "123456789012.dkr.ecr.eu-central-1.amazonaws.com/causeway/api:0.1.0"
+    error_message = "the image must be infra-primary's version, from the registry of this region"
   }
 
   assert {

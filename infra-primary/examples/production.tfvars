@@ -13,6 +13,20 @@ database = {
   instance_type = "m7g.xlarge"
   data_volume   = { size_gib = 500, iops = 12000, throughput = 500 }
   wal_volume    = { size_gib = 100, throughput = 250 }
+  # Replace it with the certificate that signs your nodes': nobody has this one's private key.
+  ca_certificate_pem = <<-EOT
+    -----BEGIN CERTIFICATE-----
+    MIIBmDCCAT2gAwIBAgIUTQcfYimM7Ld6d7UgL7Hh/h0frYQwCgYIKoZIzj0EAwIw
+    ITEfMB0GA1UEAwwWRXhhbXBsZSBDQSwgcmVwbGFjZSBpdDAeFw0yNjExMzAxMDEw
+    NTlaFw0zNjExMjcxMDEwNTlaMCExHzAdBgNVBAMMFkV4YW1wbGUgQ0EsIHJlcGxh
+    Y2UgaXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQ0ik6eWDCP+0LCsf2zmgLc
+    0ow3RoJOlivdKm3uGTN39QuBwUKDnSUpig+JTuUbcW9aAn+r6JMYtFLACrc7igaY
+    o1MwUTAdBgNVHQ4EFgQUYpFYI192EpHYTacuT3vZk6lZyOkwHwYDVR0jBBgwFoAU
+    YpFYI192EpHYTacuT3vZk6lZyOkwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD
+    AgNJADBGAiEAmh4r+9YcqvQxaIWzNPI4xWjMuQnPON8C7zrRF4SaEo8CIQDSCfN/
+    YY9IcfvO24X+wcCTW8zYl78Gxu2lcpPdLvsMCA==
+    -----END CERTIFICATE-----
+  EOT
 }
 monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
 

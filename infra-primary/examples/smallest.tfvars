@@ -13,6 +13,20 @@ database = {
   instance_type = "t4g.medium"
   data_volume   = { size_gib = 20 }
   wal_volume    = { size_gib = 10 }
+  # Replace it with the certificate that signs your nodes': nobody has this one's private key.
+  ca_certificate_pem = <<-EOT
+    -----BEGIN CERTIFICATE-----
+    MIIBmDCCAT2gAwIBAgIUTQcfYimM7Ld6d7UgL7Hh/h0frYQwCgYIKoZIzj0EAwIw
+    ITEfMB0GA1UEAwwWRXhhbXBsZSBDQSwgcmVwbGFjZSBpdDAeFw0yNjExMzAxMDEw
+    NTlaFw0zNjExMjcxMDEwNTlaMCExHzAdBgNVBAMMFkV4YW1wbGUgQ0EsIHJlcGxh
+    Y2UgaXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQ0ik6eWDCP+0LCsf2zmgLc
+    0ow3RoJOlivdKm3uGTN39QuBwUKDnSUpig+JTuUbcW9aAn+r6JMYtFLACrc7igaY
+    o1MwUTAdBgNVHQ4EFgQUYpFYI192EpHYTacuT3vZk6lZyOkwHwYDVR0jBBgwFoAU
+    YpFYI192EpHYTacuT3vZk6lZyOkwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD
+    AgNJADBGAiEAmh4r+9YcqvQxaIWzNPI4xWjMuQnPON8C7zrRF4SaEo8CIQDSCfN/
+    YY9IcfvO24X+wcCTW8zYl78Gxu2lcpPdLvsMCA==
+    -----END CERTIFICATE-----
+  EOT
 }
 
 backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }
@@ -28,5 +42,8 @@ api = {
   deletion_protection = false
 }
 log_retention_days = 7
+
+# The names of deleted secrets are free at once, so that it can be created again.
+secrets_recovery_days = 0
 
 permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"

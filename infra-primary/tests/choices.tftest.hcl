@@ -26,14 +26,16 @@ variables {
   cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
   network     = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
   database = {
-    nodes         = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
-    instance_type = "t4g.medium"
-    data_volume   = { size_gib = 20 }
-    wal_volume    = { size_gib = 10 }
+    nodes              = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
+    instance_type      = "t4g.medium"
+    data_volume        = { size_gib = 20 }
+    wal_volume         = { size_gib = 10 }
+    ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
   }
-  dns          = { public_zone = "example.com" }
-  alarms       = { emails = ["platform-team@example.com"] }
-  api_platform = "none"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+  dns                  = { public_zone = "example.com" }
+  alarms               = { emails = ["platform-team@example.com"] }
+  api_platform         = "none"
 }
 
 run "before_infra_dr" {

@@ -27,14 +27,16 @@ variables {
   cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
   network     = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
   database = {
-    nodes         = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
-    instance_type = "t4g.medium"
-    data_volume   = { size_gib = 20 }
-    wal_volume    = { size_gib = 10 }
+    nodes              = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
+    instance_type      = "t4g.medium"
+    data_volume        = { size_gib = 20 }
+    wal_volume         = { size_gib = 10 }
+    ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
   }
-  dns          = { public_zone = "example.com" }
-  alarms       = { emails = ["platform-team@example.com"] }
-  api_platform = "none"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+  dns                  = { public_zone = "example.com" }
+  alarms               = { emails = ["platform-team@example.com"] }
+  api_platform         = "none"
 }
 
 run "invalid_inputs" {
@@ -46,9 +48,32 @@ run "invalid_inputs" {
     cidrs            = { primary = "10.1.0.0/16", dr = "10.1.128.0/20" } # overlap
     monitoring_cidrs = ["0.0.0.0/0"]                                     # administration from anywhere
     backup           = { interval_hours = 48, retention_days = 1, object_lock = { days = 1 } }
-    api_platform     = "lambda"
   }
-  expect_failures = [var.environment, var.owner, var.regions, var.cidrs, var.monitoring_cidrs, var.backup, var.api_platform]
+  expect_failures = [var.environment, var.owner, var.regions, var.cidrs, var.monitoring_cidrs, var.backup]
+}
+
+run "unknown_api_platform" {
+  command = plan
+  variables {
+    api_platform = "lambda"
+  }
+  expect_failures = [var.api_platform]
+}
+
+run "ecs_without_api" {
+  command = plan
+  variables {
+    api_platform = "ecs"
+  }
+  expect_failures = [var.api_platform]
+}
+
+run "eks_without_eks" {
+  command = plan
+  variables {
+    api_platform = "eks"
+  }
+  expect_failures = [var.api_platform]
 }
 
 run "lease_in_the_primary_region" {
@@ -57,18 +82,16 @@ run "lease_in_the_primary_region" {
     regions          = { lease = "eu-west-1" }
     cidrs            = { primary = "10.1.0.1/16", dr = "10.2.0.0/16" } # host bits
     monitoring_cidrs = ["203.0.113.0/24"]                              # a public network
-    api_platform     = "ecs"                                           # and no `api`
   }
-  expect_failures = [var.regions, var.cidrs, var.monitoring_cidrs, var.api_platform]
+  expect_failures = [var.regions, var.cidrs, var.monitoring_cidrs]
 }
 
 run "lease_in_the_dr_region" {
   command = plan
   variables {
-    regions      = { lease = "eu-central-1" }
-    api_platform = "eks" # and no `eks`
+    regions = { lease = "eu-central-1" }
   }
-  expect_failures = [var.regions, var.api_platform]
+  expect_failures = [var.regions]
 }
 
 run "cache_without_an_api" {
@@ -139,6 +162,46 @@ run "node_name_without_its_zone" {
     }
   }
   expect_failures = [var.database]
+}
+
+run "api_without_a_ca_certificate" {
+  command = plan
+  variables {
+    api_platform = "eks"
+    eks = {
+      kubernetes_version = "1.33"
+      node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1 }
+      admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
+    }
+    database = {
+      nodes         = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
+      instance_type = "t4g.medium"
+      data_volume   = { size_gib = 20 }
+      wal_volume    = { size_gib = 10 }
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "boundary_of_another_account" {
+  command = plan
+  variables {
+    permissions_boundary  = "arn:aws:iam::210987654321:policy/boundary/causeway-workload"
+    secrets_recovery_days = 3
+  }
+  expect_failures = [var.permissions_boundary, var.secrets_recovery_days]
+}
+
+run "image_of_the_dr_region" {
+  command = plan
+  variables {
+    api_platform = "ecs"
+    api = {
+      image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/causeway/api:0.1.0"
+      tasks = { min = 1, max = 2, desired = 1 }
+    }
+  }
+  expect_failures = [var.api]
 }
 
 run "no_api_while_infra_dr_has_one" {
