@@ -166,8 +166,10 @@ def places(plan, _):
         found = {value for value in policies.listed(inner.get(key)) if value} if key else set()
         if found - {f"subnet-{tier}"} or key and key != "subnet_id" and not found:
             yield f"{address}: is in {found or 'no subnet'}, and belongs in the {tier} subnets"
+    # A network without interface endpoints leaves through NAT, from its data subnets as well.
+    isolated = any(after.get("vpc_endpoint_type") == "Interface" for _, after in plan.of("aws_vpc_endpoint"))
     for address, after in plan.of("aws_route_table_association"):
-        if after.get("subnet_id") and (after["subnet_id"] == "subnet-data") != (after.get("route_table_id") == "rtb-data"):
+        if isolated and after.get("subnet_id") and (after["subnet_id"] == "subnet-data") != (after.get("route_table_id") == "rtb-data"):
             yield f"{address}: the data subnets, and no others, must have the route table without internet"
     for address, after in plan.of("aws_route"):
         if after.get("route_table_id") == "rtb-data" and after.get("destination_cidr_block") in ANYWHERE:

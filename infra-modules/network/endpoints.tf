@@ -1,7 +1,7 @@
 locals {
   # Session Manager, secrets, images, logs, metrics, keys, credentials, and stopping an instance (`promote --stop-instance`).
   services            = toset(keys(local.service_statements))
-  endpoint_zones      = var.endpoints == "one" ? slice(var.zones, 0, 1) : var.zones
+  endpoint_zones      = slice(var.zones, 0, { none = 0, one = 1, two = 2, per-zone = 3 }[var.endpoints])
   endpoint_subnet_ids = [for zone in local.endpoint_zones : aws_subnet.private[zone].id]
 }
 
@@ -25,7 +25,7 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
 }
 
 resource "aws_vpc_endpoint" "interface" {
-  for_each = local.services
+  for_each = toset([for service in local.services : service if length(local.endpoint_zones) > 0])
 
   vpc_id              = aws_vpc.this.id
   vpc_endpoint_type   = "Interface"
@@ -42,7 +42,7 @@ resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.this.id
   vpc_endpoint_type = "Gateway"
   service_name      = "com.amazonaws.${data.aws_region.current.region}.s3"
-  route_table_ids   = concat([aws_route_table.data.id], [for table in aws_route_table.private : table.id])
+  route_table_ids   = concat([aws_route_table.data.id], [for table in merge(aws_route_table.private, aws_route_table.data_nat) : table.id])
   policy            = jsonencode({ Version = "2012-10-17", Statement = [local.own_buckets, local.published] })
 
   tags = { Name = "${var.name}-s3" }
@@ -50,7 +50,7 @@ resource "aws_vpc_endpoint" "s3" {
 
 # The gateway endpoint serves only buckets of its own region. The lease and the other region's backups are elsewhere.
 resource "aws_vpc_endpoint" "remote" {
-  for_each = var.remote_services
+  for_each = { for label, service in var.remote_services : label => service if length(local.endpoint_zones) > 0 }
 
   vpc_id              = aws_vpc.this.id
   vpc_endpoint_type   = "Interface"

@@ -37,6 +37,7 @@ output "route_table_ids" {
   value = merge(
     { public = aws_route_table.public.id, data = aws_route_table.data.id },
     { for zone, table in aws_route_table.private : "private-${zone}" => table.id },
+    { for zone, table in aws_route_table.data_nat : "data-${zone}" => table.id },
   )
 }
 

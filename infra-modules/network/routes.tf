@@ -1,9 +1,5 @@
 locals {
-  nat_zones = {
-    none     = []
-    one      = slice(var.zones, 0, 1)
-    per-zone = var.zones
-  }[var.nat]
+  nat_zones = slice(var.zones, 0, { none = 0, one = 1, two = 2, per-zone = 3 }[var.nat])
 }
 
 # public: inbound and outbound
@@ -79,7 +75,7 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private[each.key].id
 }
 
-# data: routes only to S3 and to the peer
+# data: routes only to S3 and to the peer. Without endpoints, outbound through NAT, with a table per zone.
 
 resource "aws_route_table" "data" {
   vpc_id = aws_vpc.this.id
@@ -91,5 +87,23 @@ resource "aws_route_table_association" "data" {
   for_each = aws_subnet.data
 
   subnet_id      = each.value.id
-  route_table_id = aws_route_table.data.id
+  route_table_id = var.endpoints == "none" ? aws_route_table.data_nat[each.key].id : aws_route_table.data.id
+}
+
+resource "aws_route_table" "data_nat" {
+  for_each = toset(var.endpoints == "none" ? var.zones : [])
+
+  vpc_id = aws_vpc.this.id
+
+  tags = { Name = "${var.name}-data-${each.key}" }
+}
+
+resource "aws_route" "data_nat" {
+  for_each = toset(var.endpoints == "none" && length(local.nat_zones) > 0 ? var.zones : [])
+
+  route_table_id         = aws_route_table.data_nat[each.key].id
+  destination_cidr_block = "0.0.0.0/0"
+  nat_gateway_id = aws_nat_gateway.this[
+    contains(local.nat_zones, each.key) ? each.key : local.nat_zones[0]
+  ].id
 }

@@ -43,24 +43,29 @@ variable "zones" {
 }
 
 variable "nat" {
-  description = "NAT gateways for the private subnets: \"one\" in the first zone, one \"per-zone\", or \"none\" (endpoints only). The data subnets never use one."
+  description = "NAT gateways for the private subnets: \"one\" in the first zone, \"two\" in the first two, one \"per-zone\", or \"none\" (endpoints only). The data subnets use them only without endpoints."
   type        = string
   default     = "per-zone"
 
   validation {
-    condition     = contains(["one", "per-zone", "none"], var.nat)
-    error_message = "nat must be \"one\", \"per-zone\" or \"none\"."
+    condition     = contains(["one", "two", "per-zone", "none"], var.nat)
+    error_message = "nat must be \"one\", \"two\", \"per-zone\" or \"none\"."
   }
 }
 
 variable "endpoints" {
-  description = "Zones of the interface endpoints: \"per-zone\", or \"one\", which costs a third and cuts the nodes off from the lease when the first zone is lost."
+  description = "Zones of the interface endpoints: \"per-zone\", the first \"two\", or \"one\", whose loss cuts the nodes of the others off from the lease. With \"none\" the data subnets reach AWS, and every other address, through NAT, which costs less than endpoints in a small network."
   type        = string
   default     = "per-zone"
 
   validation {
-    condition     = contains(["one", "per-zone"], var.endpoints)
-    error_message = "endpoints must be \"one\" or \"per-zone\"."
+    condition     = contains(["one", "two", "per-zone", "none"], var.endpoints)
+    error_message = "endpoints must be \"one\", \"two\", \"per-zone\" or \"none\"."
+  }
+
+  validation {
+    condition     = var.endpoints != "none" || var.nat != "none"
+    error_message = "endpoints and nat are both \"none\": the nodes could reach neither the lease nor Systems Manager. Set one of the two."
   }
 }
 

@@ -276,6 +276,55 @@ run "smallest_network" {
   }
 }
 
+# What a node or a task of a zone needs is in that zone.
+run "without_endpoints_each_zone_has_its_nat" {
+  command = apply
+
+  variables {
+    nat       = "two"
+    endpoints = "none"
+  }
+
+  assert {
+    condition     = length(aws_vpc_endpoint.interface) == 0 && length(aws_vpc_endpoint.remote) == 0 && length(aws_nat_gateway.this) == 2
+    error_message = "The network must have two NAT gateways, and no interface endpoint."
+  }
+  assert {
+    condition = alltrue([
+      for zone in ["eu-west-1a", "eu-west-1b"] :
+      aws_route.data_nat[zone].nat_gateway_id == aws_nat_gateway.this[zone].id && aws_route_table_association.data[zone].route_table_id == aws_route_table.data_nat[zone].id
+    ])
+    error_message = "The data subnet of a zone must leave through that zone's NAT gateway."
+  }
+  assert {
+    condition     = length(setsubtract([for table in aws_route_table.data_nat : table.id], aws_vpc_endpoint.s3.route_table_ids)) == 0 && length(setsubtract([for table in aws_route_table.data_nat : table.id], values(output.route_table_ids))) == 0
+    error_message = "S3 of this region and the other region's network must be reached without NAT."
+  }
+}
+
+run "endpoints_in_two_zones" {
+  command = apply
+
+  variables {
+    endpoints = "two"
+  }
+
+  assert {
+    condition     = aws_vpc_endpoint.interface["ssm"].subnet_ids == toset([aws_subnet.private["eu-west-1a"].id, aws_subnet.private["eu-west-1b"].id]) && length(aws_route.data_nat) == 0
+    error_message = "The endpoints must be in the first two zones, and the data subnets without a route to the internet."
+  }
+}
+
+run "refuses_a_network_without_a_way_to_aws" {
+  command         = plan
+  expect_failures = [var.endpoints]
+
+  variables {
+    nat       = "none"
+    endpoints = "none"
+  }
+}
+
 run "refuses_a_wrong_name" {
   command         = plan
   expect_failures = [var.name]
@@ -371,7 +420,7 @@ run "refuses_an_unknown_nat" {
   expect_failures = [var.nat]
 
   variables {
-    nat = "two"
+    nat = "four"
   }
 }
 
@@ -380,7 +429,7 @@ run "refuses_unknown_endpoints" {
   expect_failures = [var.endpoints]
 
   variables {
-    endpoints = "none"
+    endpoints = "four"
   }
 }
 
