@@ -45,7 +45,7 @@ variable "regions" {
 }
 
 variable "network" {
-  description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) per zone; retention of flow logs."
+  description = "The three zones of this region; NAT gateways and endpoints (`none`, `one`, `two` or `per-zone`; without endpoints the database nodes use NAT); retention of flow logs."
   type = object({
     zones                   = list(string)
     nat                     = optional(string, "per-zone")

@@ -65,7 +65,7 @@ variable "cidrs" {
 }
 
 variable "network" {
-  description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) per zone; retention of flow logs."
+  description = "The three zones of this region; NAT gateways and endpoints (`none`, `one`, `two` or `per-zone`; without endpoints the database nodes use NAT); retention of flow logs."
   type = object({
     zones                   = list(string)
     nat                     = optional(string, "per-zone")
@@ -112,6 +112,16 @@ variable "database" {
   validation {
     condition     = !var.database.automatic_failover || length(var.database.nodes) < 2 || length(distinct([for node in var.database.nodes : node.zone])) >= 2
     error_message = "All of database.nodes are in one zone, and automatic_failover is on: its loss would take the standby too. Move a node to another zone."
+  }
+
+  # A node renews the lease through the endpoints, or without these through NAT: of its own zone, or the loss of one zone
+  # would stop the nodes of another.
+  validation {
+    condition = !var.database.automatic_failover || length(setsubtract(
+      [for node in var.database.nodes : node.zone],
+      slice(var.network.zones, 0, min(length(var.network.zones), lookup({ none = 0, one = 1, two = 2, per-zone = 3 }, var.network.endpoints == "none" ? var.network.nat : var.network.endpoints, 3))),
+    )) == 0
+    error_message = "A node of database.nodes has its ${var.network.endpoints == "none" ? "NAT gateway" : "endpoints"} in another zone, whose loss would cut it off from the lease, and automatic_failover is on. Set network.${var.network.endpoints == "none" ? "nat" : "endpoints"} to `two`, with the nodes in the first two of network.zones, or to `per-zone`; or set automatic_failover to false."
   }
 
   validation {

@@ -1,8 +1,8 @@
-# The minimum for a promotion: one node, one NAT gateway, endpoints in one zone, one standby task.
+# The minimum for a promotion: one node, one NAT gateway instead of endpoints, one standby task.
 environment = "staging"
 owner       = "platform-team"
 
-network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one", endpoints = "one", flow_log_retention_days = 7 }
+network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one", endpoints = "none", flow_log_retention_days = 7 }
 
 database = {
   nodes = {

@@ -1,9 +1,10 @@
-# The minimum with automatic failover: one NAT gateway, endpoints in one zone, no cache, no WAF.
+# The minimum that survives the loss of a zone: a NAT gateway in each zone with a node, no cache, no WAF. Without endpoints
+# the database nodes can reach the internet, and install packages from there.
 environment = "staging"
 owner       = "platform-team"
 
 cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
-network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one", endpoints = "one", flow_log_retention_days = 7 }
+network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "two", endpoints = "none", flow_log_retention_days = 7 }
 
 database = {
   nodes = {

@@ -58,6 +58,28 @@ run "no_api" {
   }
 }
 
+run "a_way_to_the_lease_in_each_zone_with_a_node" {
+  command = plan
+  variables {
+    network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], endpoints = "none", nat = "two" }
+  }
+}
+
+run "endpoints_in_one_zone_without_automatic_failover" {
+  command = plan
+  variables {
+    network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], endpoints = "one" }
+    database = {
+      nodes              = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
+      automatic_failover = false
+      instance_type      = "t4g.medium"
+      data_volume        = { size_gib = 20 }
+      wal_volume         = { size_gib = 10 }
+      ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+    }
+  }
+}
+
 run "api_on_kubernetes" {
   command = plan
   variables {

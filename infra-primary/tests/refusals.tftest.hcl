@@ -151,6 +151,30 @@ run "standby_in_the_same_zone" {
   expect_failures = [var.database]
 }
 
+run "endpoints_in_one_zone_while_failover_is_automatic" {
+  command = plan
+  variables {
+    network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], endpoints = "one" }
+  }
+  expect_failures = [var.database]
+}
+
+run "nat_in_one_zone_without_endpoints" {
+  command = plan
+  variables {
+    network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], endpoints = "none", nat = "one" }
+  }
+  expect_failures = [var.database]
+}
+
+run "node_in_a_zone_without_endpoints" {
+  command = plan
+  variables {
+    network = { zones = ["eu-west-1a", "eu-west-1c", "eu-west-1b"], endpoints = "two" }
+  }
+  expect_failures = [var.database]
+}
+
 run "node_name_without_its_zone" {
   command = plan
   variables {
