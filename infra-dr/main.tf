@@ -98,6 +98,7 @@ module "postgres" {
   cluster                = local.primary.cluster
   vpc_id                 = module.network.vpc_id
   subnet_ids             = module.network.subnet_ids.data
+  subnet_cidrs           = zipmap(var.network.zones, module.network.data_cidrs)
   nodes                  = var.database.nodes
   automatic_failover     = false
   instance_type          = local.instance_type

@@ -128,6 +128,7 @@ module "postgres" {
   cluster                = var.database.cluster
   vpc_id                 = module.network.vpc_id
   subnet_ids             = module.network.subnet_ids.data
+  subnet_cidrs           = zipmap(var.network.zones, module.network.data_cidrs)
   nodes                  = var.database.nodes
   automatic_failover     = var.database.automatic_failover
   instance_type          = var.database.instance_type

@@ -3,13 +3,29 @@
 data "aws_region" "this" {}
 
 data "aws_ec2_instance_type" "this" {
-  count         = var.ami_id == null ? 1 : 0
   instance_type = var.instance_type
+}
+
+data "aws_ami" "this" {
+  count              = var.ami_id == null ? 0 : 1
+  include_deprecated = true
+
+  filter {
+    name   = "image-id"
+    values = [var.ami_id]
+  }
+}
+
+check "volume_fits_the_instance_type" {
+  assert {
+    condition     = (var.scratch_volume.iops <= 3000 || var.scratch_volume.iops <= data.aws_ec2_instance_type.this.ebs_performance_baseline_iops) && (var.scratch_volume.throughput <= 125 || var.scratch_volume.throughput * 1.048576 <= data.aws_ec2_instance_type.this.ebs_performance_baseline_throughput)
+    error_message = "The scratch volume has ${var.scratch_volume.iops} IOPS and ${var.scratch_volume.throughput} MiB/s, and ${var.instance_type} sustains ${data.aws_ec2_instance_type.this.ebs_performance_baseline_iops} and ${floor(data.aws_ec2_instance_type.this.ebs_performance_baseline_throughput / 1.048576)}: the rest is paid and used for half an hour a day at most. Lower them, or choose a larger instance type."
+  }
 }
 
 data "aws_ssm_parameter" "debian" {
   count = var.ami_id == null ? 1 : 0
-  name  = "/aws/service/debian/release/12/latest/${contains(data.aws_ec2_instance_type.this[0].supported_architectures, "arm64") ? "arm64" : "amd64"}"
+  name  = "/aws/service/debian/release/12/latest/${contains(data.aws_ec2_instance_type.this.supported_architectures, "arm64") ? "arm64" : "amd64"}"
 }
 
 resource "aws_instance" "this" {
@@ -50,6 +66,16 @@ resource "aws_instance" "this" {
   # A newer AMI does not replace it automatically: Ansible would have to configure it again.
   lifecycle {
     ignore_changes = [ami, user_data]
+
+    precondition {
+      condition     = var.ami_id == null || try(contains(data.aws_ec2_instance_type.this.supported_architectures, data.aws_ami.this[0].architecture), false)
+      error_message = "`ami_id` is an image for ${try(data.aws_ami.this[0].architecture, "another architecture")}, and ${var.instance_type} runs ${join(", ", data.aws_ec2_instance_type.this.supported_architectures)}: build the image for that architecture, or choose another instance type."
+    }
+
+    precondition {
+      condition     = data.aws_ec2_instance_type.this.hypervisor == "nitro" || data.aws_ec2_instance_type.this.bare_metal
+      error_message = "`instance_type` is ${var.instance_type}, which is not on the Nitro hypervisor: its volume has another device name, and the drill would not find it. Choose a current type, such as m7g.large."
+    }
   }
 }
 

@@ -28,6 +28,12 @@ variable "subnet_ids" {
   type        = map(string)
 }
 
+variable "subnet_cidrs" {
+  description = "CIDR blocks of these subnets by zone, with which a `private_ip` is compared; not compared without them."
+  type        = map(string)
+  default     = {}
+}
+
 variable "nodes" {
   description = "Nodes of this region, by name. The name is the first label of the node's address and the suffix of its role's name, so it must be unique across regions."
   type = map(object({
@@ -58,6 +64,16 @@ variable "nodes" {
   validation {
     condition     = alltrue([for node in var.nodes : node.private_ip == null || can(cidrhost("${node.private_ip}/32", 0))])
     error_message = "A `private_ip` is no IPv4 address: write one such as 10.1.1.11, or leave it out."
+  }
+
+  validation {
+    condition     = length(distinct([for node in var.nodes : node.private_ip if node.private_ip != null])) == length([for node in var.nodes : node.private_ip if node.private_ip != null])
+    error_message = "Two nodes have the same `private_ip`: write another, or leave it out."
+  }
+
+  validation {
+    condition     = alltrue([for zone, nodes in { for name, node in var.nodes : node.zone => name... } : length(nodes) <= 7])
+    error_message = "More than seven of `nodes` are in one zone, and a spread placement group has at most seven there: put some into another zone."
   }
 }
 

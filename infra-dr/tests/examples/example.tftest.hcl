@@ -54,9 +54,10 @@ override_data {
   target = module.observability.data.aws_caller_identity.this
   values = { account_id = "123456789012" }
 }
+# As m7g.xlarge; the smallest example has only what every volume has.
 override_data {
   target = module.postgres.data.aws_ec2_instance_type.node
-  values = { supported_architectures = ["arm64"] }
+  values = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 6000, ebs_performance_baseline_throughput = 156.25 }
 }
 override_data {
   target = module.postgres.data.aws_ssm_parameter.debian
@@ -67,8 +68,8 @@ override_data {
   values = { account_id = "123456789012" }
 }
 override_data {
-  target = module.drill_host.data.aws_ec2_instance_type.this
-  values = { supported_architectures = ["arm64"] }
+  target = module.drill_host[0].data.aws_ec2_instance_type.this
+  values = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 3600, ebs_performance_baseline_throughput = 78.75 }
 }
 override_data {
   target = module.drill_host.data.aws_ssm_parameter.debian

@@ -13,7 +13,7 @@ mock_data "aws_iam_policy_document" {
   defaults = { json = "{}" }
 }
 mock_data "aws_ec2_instance_type" {
-  defaults = { supported_architectures = ["arm64"] }
+  defaults = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 6000, ebs_performance_baseline_throughput = 156.25 }
 }
 mock_data "aws_ssm_parameter" {
   defaults = { insecure_value = "ami-0123456789abcdef0" }

@@ -21,6 +21,11 @@ variables {
   identity_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/restore-drill-identity-AbCdEf"
 }
 
+override_data {
+  target = data.aws_ec2_instance_type.this
+  values = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 20000, ebs_performance_baseline_throughput = 700 }
+}
+
 run "host_is_closed_and_encrypted" {
   command = plan
 

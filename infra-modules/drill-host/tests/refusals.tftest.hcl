@@ -73,6 +73,35 @@ run "no_backups" {
   expect_failures = [var.backup]
 }
 
+run "image_of_another_architecture" {
+  command = plan
+  variables {
+    ami_id = "ami-0123456789abcdef0"
+  }
+  override_data {
+    target = data.aws_ami.this
+    values = { architecture = "x86_64" }
+  }
+  expect_failures = [aws_instance.this]
+}
+
+run "instance_type_of_another_hypervisor" {
+  command = plan
+  override_data {
+    target = data.aws_ec2_instance_type.this
+    values = { supported_architectures = ["x86_64"], hypervisor = "xen", bare_metal = false, ebs_performance_baseline_iops = 3600, ebs_performance_baseline_throughput = 56.25 }
+  }
+  expect_failures = [aws_instance.this]
+}
+
+run "throughput_beyond_the_instance_type" {
+  command = plan
+  variables {
+    scratch_volume = { size_gib = 200, throughput = 250 }
+  }
+  expect_failures = [check.volume_fits_the_instance_type]
+}
+
 run "a_secret_by_its_name" {
   command = plan
   variables {

@@ -34,6 +34,11 @@ variables {
   dns         = { zone_id = "Z0PRIVATE", record_names = ["DB-writer.causeway.internal."] }
 }
 
+override_data {
+  target = data.aws_ec2_instance_type.node
+  values = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 20000, ebs_performance_baseline_throughput = 700 }
+}
+
 run "nodes_are_closed_and_encrypted" {
   command = plan
 

@@ -100,6 +100,77 @@ run "an_address_that_is_none" {
   expect_failures = [var.nodes]
 }
 
+run "an_address_twice" {
+  command = plan
+  variables {
+    nodes = {
+      eu-west-1a-1 = { zone = "eu-west-1a", private_ip = "10.1.128.11" }
+      eu-west-1b-1 = { zone = "eu-west-1b", private_ip = "10.1.128.11" }
+    }
+  }
+  expect_failures = [var.nodes]
+}
+
+run "addresses_outside_of_the_subnet" {
+  command = plan
+  variables {
+    subnet_cidrs = { eu-west-1a = "10.1.128.0/20", eu-west-1b = "10.1.144.0/20" }
+    nodes = {
+      eu-west-1a-1 = { zone = "eu-west-1a", private_ip = "10.1.144.11" }
+      eu-west-1b-1 = { zone = "eu-west-1b", private_ip = "10.1.144.3" } # AWS's
+    }
+  }
+  expect_failures = [aws_instance.node["eu-west-1a-1"], aws_instance.node["eu-west-1b-1"]]
+}
+
+run "eight_nodes_in_a_zone" {
+  command = plan
+  variables {
+    nodes = merge({ eu-west-1b-1 = { zone = "eu-west-1b" } }, { for number in range(8) : "eu-west-1a-${number}" => { zone = "eu-west-1a" } })
+  }
+  expect_failures = [var.nodes]
+}
+
+run "image_of_another_architecture" {
+  command = plan
+  variables {
+    ami_id = "ami-0123456789abcdef0"
+  }
+  override_data {
+    target = data.aws_ami.node
+    values = { architecture = "x86_64" }
+  }
+  expect_failures = [aws_instance.node]
+}
+
+run "instance_type_of_another_hypervisor" {
+  command = plan
+  variables {
+    instance_type = "m4.large"
+  }
+  override_data {
+    target = data.aws_ec2_instance_type.node
+    values = { supported_architectures = ["x86_64"], hypervisor = "xen", bare_metal = false, ebs_performance_baseline_iops = 3600, ebs_performance_baseline_throughput = 56.25 }
+  }
+  expect_failures = [aws_instance.node]
+}
+
+run "operations_beyond_the_instance_type" {
+  command = plan
+  variables {
+    data_volume = { size_gib = 200, iops = 3100 }
+  }
+  expect_failures = [check.volumes_fit_the_instance_type]
+}
+
+run "throughput_beyond_the_instance_type" {
+  command = plan
+  variables {
+    wal_volume = { size_gib = 50, throughput = 130 }
+  }
+  expect_failures = [check.volumes_fit_the_instance_type]
+}
+
 run "failover_without_a_standby" {
   command = plan
   variables {

@@ -58,9 +58,10 @@ override_data {
   target = module.observability.data.aws_caller_identity.this
   values = { account_id = "123456789012" }
 }
+# As m7g.xlarge; the smallest example has only what every volume has.
 override_data {
   target = module.postgres.data.aws_ec2_instance_type.node
-  values = { supported_architectures = ["arm64"] }
+  values = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 6000, ebs_performance_baseline_throughput = 156.25 }
 }
 override_data {
   target = module.postgres.data.aws_ssm_parameter.debian

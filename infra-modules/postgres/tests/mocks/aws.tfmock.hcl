@@ -12,8 +12,13 @@ mock_data "aws_iam_policy_document" {
   defaults = { json = "{}" }
 }
 
+# As m7g.large.
 mock_data "aws_ec2_instance_type" {
-  defaults = { supported_architectures = ["arm64"] }
+  defaults = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 3600, ebs_performance_baseline_throughput = 78.75 }
+}
+
+mock_data "aws_ami" {
+  defaults = { architecture = "arm64" }
 }
 
 mock_data "aws_ssm_parameter" {
