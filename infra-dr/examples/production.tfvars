@@ -11,7 +11,7 @@ database = {
 }
 monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
 
-restore_drill = { instance_type = "m7g.large", scratch_volume = { size_gib = 500, throughput = 250 } }
+restore_drill = { instance_type = "m7g.large", scratch_volume = { size_gib = 500 } }
 alarms        = { emails = ["oncall@example.com"] }
 
 api = {
