@@ -125,7 +125,8 @@ def writers(plan, _):
                 for address, role in roles.items():
                     meant = any(fnmatchcase(role, pattern.rpartition(":")[2]) for pattern in patterns)
                     node = address.startswith("module.postgres.")
-                    if node and not meant or meant and not node and statement["Sid"] == "DenyOtherWriters":
+                    deletes = statement["Sid"] == "DenyOtherDeleters"  # the only one that admits no node
+                    if node and meant == deletes or meant and not node and statement["Sid"] == "DenyOtherWriters":
                         yield f"{bucket}: {statement['Sid']} takes {role} for {'a' if meant else 'no'} node, with {operator} {patterns}"
 
 

@@ -13,6 +13,11 @@ output "arn" {
   value       = local.arn
 }
 
+output "expirer_role_arn" {
+  description = "Role that deletes expired backups; null without one."
+  value       = var.expirer == null ? null : local.expirer_arn
+}
+
 output "kms_key_arn" {
   description = "The key, for the nodes' policies and for replication."
   value       = var.kms_key_arn

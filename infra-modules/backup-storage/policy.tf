@@ -4,7 +4,7 @@
 locals {
   readers = concat(var.writer_role_arns, var.reader_role_arns)
 
-  statements = [
+  statements = concat([
     {
       Sid       = "DenyWithoutTls"
       Effect    = "Deny"
@@ -76,7 +76,16 @@ locals {
       Resource  = "${local.arn}/*"
       Condition = { ArnLike = { "aws:PrincipalArn" = local.readers } }
     },
-  ]
+    ], var.expirer == null ? [] : [
+    {
+      Sid       = "DenyOtherDeleters"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = ["s3:DeleteObject"]
+      Resource  = "${local.arn}/*"
+      Condition = { ArnNotLike = { "aws:PrincipalArn" = [local.expirer_arn] } }
+    },
+  ])
 }
 
 resource "aws_s3_bucket_policy" "this" {

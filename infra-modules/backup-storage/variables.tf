@@ -50,6 +50,11 @@ variable "retention_days" {
   }
 
   validation {
+    condition     = var.retention_days <= 400
+    error_message = "retention_days is ${var.retention_days}: every base backup and all WAL of that time are kept. Keep at most 400 days, and export what has to be kept longer."
+  }
+
+  validation {
     condition     = var.retention_days * 24 >= var.backup_interval_hours
     error_message = "retention_days (${var.retention_days}) is shorter than backup_interval_hours (${var.backup_interval_hours}): a backup could be deleted before the next is made. Keep them longer, or make them more often."
   }
@@ -71,6 +76,12 @@ variable "object_lock" {
   validation {
     condition     = var.object_lock.days >= 1 && floor(var.object_lock.days) == var.object_lock.days
     error_message = "object_lock.days must be a whole number of days, 1 or more."
+  }
+
+  # It would outlive every mistake in it.
+  validation {
+    condition     = var.object_lock.mode != "COMPLIANCE" || var.object_lock.days <= 100
+    error_message = "object_lock.days is ${var.object_lock.days} in COMPLIANCE mode: no principal, AWS included, can delete a version or close the account's bill for it until then. Lock for at most 100 days, or use GOVERNANCE."
   }
 
   validation {
@@ -111,7 +122,32 @@ variable "reader_role_arns" {
   default     = []
 
   validation {
-    condition     = alltrue([for arn in var.reader_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", arn))])
-    error_message = "reader_role_arns must contain ARNs of IAM roles."
+    condition     = alltrue([for arn in var.reader_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[^*?]+$", arn))])
+    error_message = "reader_role_arns must contain ARNs of IAM roles, without wildcards: name each role that may read backups."
   }
+}
+
+variable "expirer" {
+  description = "Who may assume the role that deletes expired backups, and whether with MFA only. Sessions of IAM Identity Center do not tell of theirs: there, set `mfa` to false, and require MFA at sign-in. Without it no such role exists."
+  type = object({
+    principal_arns = list(string)
+    mfa            = optional(bool, true)
+  })
+  default = null
+
+  validation {
+    condition     = var.expirer == null || try(length(var.expirer.principal_arns) > 0 && alltrue([for arn in var.expirer.principal_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[^*?]+$", arn))]), false)
+    error_message = "expirer.principal_arns must contain the ARN of at least one IAM role or user, without wildcards: name the operators who may delete backups."
+  }
+
+  validation {
+    condition     = var.expirer == null || length(setintersection(try(var.expirer.principal_arns, []), concat(var.writer_role_arns, var.reader_role_arns))) == 0
+    error_message = "expirer.principal_arns contains a role that writes or reads backups: a compromised host could delete them. Name operators only."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "Permissions boundary of the expirer's role."
+  type        = string
+  default     = null
 }

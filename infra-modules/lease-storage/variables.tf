@@ -23,8 +23,8 @@ variable "cluster" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9-]*$", var.cluster))
-    error_message = "cluster must consist of lower-case letters, digits and hyphens: it is part of every key."
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,62}$", var.cluster))
+    error_message = "cluster must consist of at most 63 lower-case letters, digits and hyphens: it is part of every key."
   }
 }
 
@@ -44,8 +44,8 @@ variable "operator_role_arns" {
   default     = []
 
   validation {
-    condition     = alltrue([for arn in var.operator_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$", arn))])
-    error_message = "operator_role_arns must contain ARNs of IAM roles."
+    condition     = alltrue([for arn in var.operator_role_arns : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/[^*?]+$", arn))])
+    error_message = "operator_role_arns must contain ARNs of IAM roles, without wildcards: a wildcard role would let every principal write the lease."
   }
 }
 

@@ -67,6 +67,25 @@ resource "aws_cloudwatch_metric_alarm" "replication_failed" {
   ok_actions          = local.topic
 }
 
+# S3 reports it once a day, all versions included.
+resource "aws_cloudwatch_metric_alarm" "bucket_size" {
+  for_each = var.bucket_sizes
+
+  alarm_name          = "${var.name}-${each.key}-size"
+  alarm_description   = "The ${each.key} bucket has more than ${each.value.alarm_gib} GiB: expired backups are not deleted, or the database has grown. Delete the expired ones, or raise the limit."
+  namespace           = "AWS/S3"
+  metric_name         = "BucketSizeBytes"
+  dimensions          = { BucketName = each.value.bucket, StorageType = "StandardStorage" }
+  statistic           = "Maximum"
+  period              = 86400
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.alarm_gib * 1073741824
+  treat_missing_data  = "ignore"
+  alarm_actions       = local.topic
+  ok_actions          = local.topic
+}
+
 resource "aws_cloudwatch_metric_alarm" "unanswered" {
   for_each = var.load_balancers
 

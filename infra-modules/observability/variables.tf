@@ -53,6 +53,20 @@ variable "replication" {
   default = []
 }
 
+variable "bucket_sizes" {
+  description = "Buckets of this region whose size is monitored, and the size in GiB above which an alarm is raised, by a label of your choice."
+  type = map(object({
+    bucket    = string
+    alarm_gib = number
+  }))
+  default = {}
+
+  validation {
+    condition     = alltrue([for size in var.bucket_sizes : size.alarm_gib > 0])
+    error_message = "`bucket_sizes` has an `alarm_gib` of 0 or less: write the size in GiB that the bucket should never have."
+  }
+}
+
 variable "replication_latency_seconds" {
   description = "Maximum replication lag, in seconds. S3 guarantees 15 minutes."
   type        = number

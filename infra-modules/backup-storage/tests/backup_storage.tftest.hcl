@@ -163,6 +163,103 @@ run "policy_lets_the_default_encryption_be" {
   }
 }
 
+run "nobody_deletes_by_default" {
+  command = plan
+
+  assert {
+    condition     = length(aws_iam_role.expirer) == 0 && output.expirer_role_arn == null
+    error_message = "Without operators there must be no role that deletes."
+  }
+}
+
+run "expirer_deletes_with_mfa_and_reads_nothing" {
+  command = plan
+
+  variables {
+    expirer = { principal_arns = ["arn:aws:iam::123456789012:user/operator"] }
+  }
+
+  assert {
+    condition = (
+      jsondecode(aws_iam_role.expirer[0].assume_role_policy).Statement[0].Condition.Bool["aws:MultiFactorAuthPresent"] == "true" &&
+      jsondecode(aws_iam_role.expirer[0].assume_role_policy).Statement[0].Principal.AWS == ["arn:aws:iam::123456789012:user/operator"]
+    )
+    error_message = "Only the named operators may assume the role, and with MFA."
+  }
+  assert {
+    condition = toset(flatten([for statement in jsondecode(aws_iam_role_policy.expirer[0].policy).Statement : statement.Action])) == toset([
+      "s3:ListBucket", "s3:ListBucketVersions", "s3:DeleteObject",
+    ])
+    error_message = "The role must list and delete, and neither read nor delete a version."
+  }
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
+      try(statement.Action == ["s3:DeleteObject"] && statement.Condition.ArnNotLike["aws:PrincipalArn"] == ["arn:aws:iam::123456789012:role/causeway-test-backup-expirer-eu-west-1"], false)
+    ])
+    error_message = "No other role may delete then, an administrator's included."
+  }
+}
+
+run "expirer_without_mfa" {
+  command = plan
+
+  variables {
+    expirer = { principal_arns = ["arn:aws:iam::123456789012:role/operator"], mfa = false }
+  }
+
+  assert {
+    condition     = !can(jsondecode(aws_iam_role.expirer[0].assume_role_policy).Statement[0].Condition)
+    error_message = "Where sessions do not tell of MFA, the condition must be an input."
+  }
+}
+
+run "refuses_an_expirer_who_is_anybody" {
+  command         = plan
+  expect_failures = [var.expirer]
+
+  variables {
+    expirer = { principal_arns = ["arn:aws:iam::123456789012:role/*"] }
+  }
+}
+
+run "refuses_an_expirer_that_reads" {
+  command         = plan
+  expect_failures = [var.expirer]
+
+  variables {
+    expirer = { principal_arns = ["arn:aws:iam::123456789012:role/causeway-test-restore"] }
+  }
+}
+
+run "refuses_compliance_for_ten_years" {
+  command         = plan
+  expect_failures = [var.object_lock]
+
+  variables {
+    retention_days = 400
+    object_lock    = { mode = "COMPLIANCE", days = 399 }
+  }
+}
+
+run "refuses_a_retention_of_ten_years" {
+  command         = plan
+  expect_failures = [var.retention_days]
+
+  variables {
+    retention_days = 3650
+  }
+}
+
+run "refuses_a_reader_with_a_wildcard" {
+  command         = plan
+  expect_failures = [var.reader_role_arns]
+
+  variables {
+    reader_role_arns = ["arn:aws:iam::123456789012:role/*"]
+  }
+}
+
 run "refuses_a_retention_shorter_than_the_interval" {
   command         = plan
   expect_failures = [var.retention_days]

@@ -194,6 +194,15 @@ run "refuses_an_operator_that_is_not_a_role" {
   }
 }
 
+run "refuses_any_role_as_an_operator" {
+  command         = plan
+  expect_failures = [var.operator_role_arns]
+
+  variables {
+    operator_role_arns = ["arn:aws:iam::123456789012:role/*"]
+  }
+}
+
 run "refuses_to_keep_every_version" {
   command         = plan
   expect_failures = [var.noncurrent_days]

@@ -9,6 +9,7 @@ variables {
   budget       = { monthly_usd = 400, emails = ["owner@example.com"] }
   instances    = { eu-west-1a-1 = "i-0123456789abcdef0", eu-west-1b-1 = "i-0123456789abcdef1" }
   replication  = [{ bucket = "causeway-test-backup-a", destination = "causeway-test-backup-b", rule = "to-eu-central-1" }]
+  bucket_sizes = { backup = { bucket = "causeway-test-backup-a", alarm_gib = 60 } }
   load_balancers = {
     api = { arn_suffix = "app/example/0123456789abcdef", target_group_arn_suffixes = ["targetgroup/example/0123456789abcdef"] }
   }
@@ -23,7 +24,7 @@ run "each_alarm_notifies_the_topic" {
       for it in concat(
         values(aws_cloudwatch_metric_alarm.instance), values(aws_cloudwatch_metric_alarm.replication_latency),
         values(aws_cloudwatch_metric_alarm.replication_failed), values(aws_cloudwatch_metric_alarm.unanswered),
-        values(aws_cloudwatch_metric_alarm.unhealthy)
+        values(aws_cloudwatch_metric_alarm.unhealthy), values(aws_cloudwatch_metric_alarm.bucket_size)
       ) : it.alarm_actions == toset([aws_sns_topic.alarms.arn]) && it.ok_actions == toset([aws_sns_topic.alarms.arn])
     ])
     error_message = "every alarm must be told to the topic, and also when it is over"
@@ -41,12 +42,14 @@ run "each_alarm_notifies_the_topic" {
       replication_failed  = aws_cloudwatch_metric_alarm.replication_failed["0"]
       unanswered          = aws_cloudwatch_metric_alarm.unanswered["api"]
       unhealthy           = aws_cloudwatch_metric_alarm.unhealthy["api-0"]
+      bucket_size         = aws_cloudwatch_metric_alarm.bucket_size["backup"]
       } : name => "${it.metric_name} ${it.comparison_operator} ${it.threshold}, ${it.evaluation_periods} times ${it.period} s" } == {
       instance            = "StatusCheckFailed GreaterThanThreshold 0, 2 times 60 s"
       replication_latency = "ReplicationLatency GreaterThanThreshold ${var.replication_latency_seconds}, 5 times 60 s"
       replication_failed  = "OperationsFailedReplication GreaterThanThreshold 0, 1 times 300 s"
       unanswered          = "HTTPCode_ELB_5XX_Count GreaterThanThreshold 10, 3 times 60 s"
       unhealthy           = "UnHealthyHostCount GreaterThanThreshold 0, 5 times 60 s"
+      bucket_size         = "BucketSizeBytes GreaterThanThreshold 64424509440, 1 times 86400 s"
     }
     error_message = "an alarm must fire as its README states"
   }

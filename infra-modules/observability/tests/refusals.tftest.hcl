@@ -59,6 +59,14 @@ run "more_recipients_of_the_budget_than_aws_takes" {
   expect_failures = [var.budget]
 }
 
+run "a_bucket_that_may_have_nothing" {
+  command = plan
+  variables {
+    bucket_sizes = { backup = { bucket = "causeway-test-backup", alarm_gib = 0 } }
+  }
+  expect_failures = [var.bucket_sizes]
+}
+
 run "a_latency_below_a_minute" {
   command = plan
   variables {
