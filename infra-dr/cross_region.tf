@@ -56,7 +56,7 @@ module "shared_values" {
         nodes            = { for name, node in local.nodes : name => node if node.region == local.region }
         reader_role_arns = module.drill_host[*].role_arn
         backup           = local.backup
-        replication      = [module.replication_from_primary.rule]
+        replication      = module.replication_from_primary[*].rule
         api_target       = local.has_load_balancer ? local.regional_name : null
       })
     }

@@ -88,6 +88,8 @@ module "backup_storage" {
   object_lock           = local.primary.retention.object_lock
   noncurrent_days       = local.primary.retention.noncurrent_days
   writer_role_arns      = local.node_role_arns
+  expirer               = local.primary.retention.expirer
+  permissions_boundary  = local.primary.boundary
   reader_role_arns      = concat(var.backup.reader_role_arns, module.drill_host[*].role_arn)
 }
 
@@ -245,7 +247,8 @@ module "observability" {
   alarm_emails   = var.alarms.emails
   budget         = var.alarms.monthly_usd == null ? null : { monthly_usd = var.alarms.monthly_usd, emails = var.alarms.emails }
   instances      = { for name, node in module.postgres.nodes : name => node.instance_id }
-  replication    = [module.replication_to_primary.rule]
+  replication    = module.replication_to_primary[*].rule
+  bucket_sizes   = { backup = { bucket = module.backup_storage.bucket, alarm_gib = local.primary.retention.size_alarm_gib } }
   load_balancers = var.api_platform == "ecs" ? { api = merge(module.api_ecs[0].load_balancer, { target_group_arn_suffixes = module.api_ecs[0].target_group_arn_suffixes }) } : {}
   kms_key_arn    = module.kms.arn
 }
@@ -260,6 +263,7 @@ module "peering" {
 
 module "replication_to_primary" {
   source = "../infra-modules/backup-replication"
+  count  = local.primary.retention.replication ? 1 : 0
 
   name                 = local.name
   source_bucket        = local.backup
@@ -270,6 +274,7 @@ module "replication_to_primary" {
 module "replication_from_primary" {
   source    = "../infra-modules/backup-replication"
   providers = { aws = aws.primary }
+  count     = local.primary.retention.replication ? 1 : 0
 
   name                 = local.name
   source_bucket        = local.primary.backup

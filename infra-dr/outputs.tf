@@ -35,3 +35,8 @@ output "api_tasks" {
   description = "Number of API tasks on ECS, standby or `active`; null on another platform."
   value       = local.tasks
 }
+
+output "backup_expirer_role_arn" {
+  description = "Role with which operators delete expired backups of this region's bucket; null without `backup.expirer` in infra-primary."
+  value       = module.backup_storage.expirer_role_arn
+}

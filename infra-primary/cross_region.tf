@@ -53,7 +53,7 @@ module "shared_values" {
         regions         = var.regions
         cidrs           = var.cidrs
         database        = { name = var.database.name, instance_type = var.database.instance_type, data_volume = var.database.data_volume, wal_volume = var.database.wal_volume }
-        retention       = { for key, value in var.backup : key => value if key != "reader_role_arns" }
+        retention       = merge({ for key, value in var.backup : key => value if key != "reader_role_arns" }, { size_alarm_gib = local.backup_alarm_gib })
         image_version   = local.image_version
         boundary        = var.permissions_boundary
         recovery_days   = var.secrets_recovery_days

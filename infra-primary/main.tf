@@ -20,6 +20,10 @@ locals {
   # Tag or digest of the API's image, which the registry replicates to infra-dr's region; null for another registry.
   image_version = try(startswith(var.api.image, local.image_repository), false) ? trimprefix(var.api.image, local.image_repository) : null
 
+  # Backups of a bucket, replaced and deleted ones included, at half of the data volume each.
+  kept_backups     = ceil((var.backup.retention_days + var.backup.noncurrent_days + 1) * 24 / var.backup.interval_hours) + 1
+  backup_alarm_gib = var.backup.size_alarm_gib == null ? ceil(local.kept_backups * var.database.data_volume.size_gib / 2) : var.backup.size_alarm_gib
+
   # Of the chosen platform, by label.
   api_security_group_ids = merge(
     var.api_platform == "ecs" ? { ecs = module.api_ecs[0].security_group_id } : {},
@@ -106,6 +110,8 @@ module "backup_storage" {
   object_lock           = var.backup.object_lock
   noncurrent_days       = var.backup.noncurrent_days
   writer_role_arns      = local.node_role_arns
+  expirer               = var.backup.expirer
+  permissions_boundary  = var.permissions_boundary
   reader_role_arns      = concat(var.backup.reader_role_arns, local.dr.reader_role_arns)
 }
 
@@ -243,6 +249,7 @@ module "observability" {
   budget         = var.alarms.monthly_usd == null ? null : { monthly_usd = var.alarms.monthly_usd, emails = var.alarms.emails }
   instances      = { for name, node in module.postgres.nodes : name => node.instance_id }
   replication    = local.dr.replication
+  bucket_sizes   = { backup = { bucket = module.backup_storage.bucket, alarm_gib = local.backup_alarm_gib } }
   load_balancers = var.api_platform == "ecs" ? { api = merge(module.api_ecs[0].load_balancer, { target_group_arn_suffixes = module.api_ecs[0].target_group_arn_suffixes }) } : {}
   kms_key_arn    = module.kms.arn
 }

@@ -27,3 +27,8 @@ output "chart_values" {
   description = "Values for charts/api on EKS: `terraform output -json chart_values`; null on another platform."
   value       = one(module.api_eks[*].chart_values)
 }
+
+output "backup_expirer_role_arn" {
+  description = "Role with which operators delete expired backups of this region's bucket; null without `backup.expirer`."
+  value       = module.backup_storage.expirer_role_arn
+}

@@ -148,12 +148,15 @@ variable "operator_role_arns" {
 }
 
 variable "backup" {
-  description = "Interval of base backups, retention (how far back PITR reaches), object lock, and further reader roles. Both regions' buckets have the same, but for the readers."
+  description = "Interval of base backups, retention (how far back PITR reaches), object lock; the bucket size that raises an alarm, by default half of the data volume for each kept backup; who may delete expired backups, with MFA; whether S3 replicates the buckets besides backup-agent; and further reader roles. Both regions' buckets have the same, but for the readers."
   type = object({
     interval_hours   = optional(number, 24)
     retention_days   = optional(number, 30)
     object_lock      = optional(object({ mode = optional(string, "GOVERNANCE"), days = optional(number, 14) }), {})
     noncurrent_days  = optional(number, 14)
+    size_alarm_gib   = optional(number)
+    expirer          = optional(object({ principal_arns = list(string), mfa = optional(bool, true) }))
+    replication      = optional(bool, false)
     reader_role_arns = optional(list(string), [])
   })
   default = {}

@@ -31,7 +31,12 @@ database = {
 }
 monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
 
-backup = { retention_days = 35 }
+backup = {
+  retention_days = 35
+  size_alarm_gib = 6500
+  # Nothing deletes expired backups yet: an operator does, with MFA.
+  expirer = { principal_arns = ["arn:aws:iam::123456789012:user/backup-operator"] }
+}
 dns    = { public_zone = "example.com" }
 alarms = { emails = ["oncall@example.com"], monthly_usd = 4000 }
 

@@ -30,7 +30,7 @@ database = {
   EOT
 }
 
-backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }
+backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 }, size_alarm_gib = 60 }
 dns    = { public_zone = "staging.example.com" }
 alarms = { emails = ["platform-team@example.com"], monthly_usd = 900 }
 
