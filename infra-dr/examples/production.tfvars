@@ -2,7 +2,7 @@
 environment = "production"
 owner       = "platform-team"
 
-network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], flow_log_retention_days = 90 }
+network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "none", flow_log_retention_days = 90 }
 
 database = {
   nodes = {

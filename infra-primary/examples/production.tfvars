@@ -1,9 +1,9 @@
-# Survives the loss of a zone without an interruption: NAT and endpoints in each, a cache with a replica, a WAF, blue/green.
+# Survives the loss of a zone without an interruption: endpoints in each, a cache with a replica, a WAF. Nothing needs NAT.
 environment = "production"
 owner       = "platform-team"
 
 cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
-network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], flow_log_retention_days = 90 }
+network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "none", flow_log_retention_days = 90 }
 
 database = {
   nodes = {
@@ -38,7 +38,7 @@ backup = {
   expirer = { principal_arns = ["arn:aws:iam::123456789012:user/backup-operator"] }
 }
 dns    = { public_zone = "example.com" }
-alarms = { emails = ["oncall@example.com"], monthly_usd = 4000 }
+alarms = { emails = ["oncall@example.com"], monthly_usd = 2800 }
 
 api = {
   image      = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:0.1.0"

@@ -11,7 +11,7 @@ database = {
     eu-west-1a-1 = { zone = "eu-west-1a" }
     eu-west-1b-1 = { zone = "eu-west-1b" }
   }
-  instance_type = "t4g.medium"
+  instance_type = "t4g.small"
   data_volume   = { size_gib = 20 }
   wal_volume    = { size_gib = 10 }
   # Replace it with the certificate that signs your nodes': nobody has this one's private key.
@@ -32,7 +32,7 @@ database = {
 
 backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 }, size_alarm_gib = 60 }
 dns    = { public_zone = "staging.example.com" }
-alarms = { emails = ["platform-team@example.com"], monthly_usd = 900 }
+alarms = { emails = ["platform-team@example.com"], monthly_usd = 450 }
 
 api = {
   image               = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:0.1.0"
