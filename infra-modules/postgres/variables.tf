@@ -129,7 +129,7 @@ variable "data_volume" {
 }
 
 variable "wal_volume" {
-  description = "gp3 volume of the WAL: size in GiB, IOPS, and throughput in MiB/s. It holds unarchived WAL while no bucket is reachable."
+  description = "gp3 volume of the WAL: size in GiB, IOPS, and throughput in MiB/s. Once Ansible has mounted it at `pg_wal`, it holds unarchived WAL while no bucket is reachable; until then it is attached and empty."
   type = object({
     size_gib   = number
     iops       = optional(number, 3000)
