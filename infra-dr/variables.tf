@@ -70,6 +70,8 @@ variable "network" {
     zones                   = list(string)
     nat                     = optional(string, "per-zone")
     endpoints               = optional(string, "per-zone")
+    further_endpoints       = optional(set(string), [])
+    allowed_domains         = optional(set(string), [])
     flow_log_retention_days = optional(number, 30)
   })
 

@@ -54,6 +54,8 @@ module "network" {
   zones                   = var.network.zones
   nat                     = var.network.nat
   endpoints               = var.network.endpoints
+  further_endpoints       = var.network.further_endpoints
+  allowed_domains         = setunion([var.dns.private_zone], var.network.allowed_domains)
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
   permissions_boundary    = var.permissions_boundary

@@ -64,6 +64,28 @@ variable "endpoints" {
   }
 }
 
+variable "further_endpoints" {
+  description = "Interface endpoints of services that none of the platform's programs calls: \"ec2messages\" (SSM agents before 3.3.40), \"kms\", \"monitoring\", \"sts\"; for EKS \"autoscaling\", \"eks\", \"eks-auth\", \"elasticloadbalancing\". Each is priced by zone and hour."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"])) == 0
+    error_message = "further_endpoints contains ${join(", ", setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"]))}: it may contain autoscaling, ec2messages, eks, eks-auth, elasticloadbalancing, kms, monitoring and sts. Another service needs a policy in endpoint_policy.tf."
+  }
+}
+
+variable "allowed_domains" {
+  description = "Domains that the VPC's resolver answers besides AWS's: the private zone, and what hosts and tasks reach through NAT. \"example.com\" includes its subdomains, \"*.example.com\" is these alone, \"*\" is every name."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for domain in var.allowed_domains : domain == "*" || can(regex("^(\\*\\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9])?\\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$", domain))])
+    error_message = "allowed_domains must be domain names in lower case without a scheme, a path or a dot at the end, such as causeway.internal or *.example.com."
+  }
+}
+
 variable "remote_services" {
   description = "AWS services of other regions with an endpoint in the data subnets, by label: the lease's S3, the other region's S3, Route 53."
   type = map(object({
