@@ -93,6 +93,7 @@ module "postgres" {
   name                   = local.name
   cluster                = local.primary.cluster
   vpc_id                 = module.network.vpc_id
+  aws_access             = module.network.aws_access
   subnet_ids             = module.network.subnet_ids.data
   nodes                  = var.database.nodes
   automatic_failover     = false
@@ -133,6 +134,7 @@ module "drill_host" {
   name                 = local.name
   cluster              = local.primary.cluster
   vpc_id               = module.network.vpc_id
+  aws_access           = module.network.aws_access
   subnet               = { id = module.network.subnet_ids.data[var.network.zones[0]], zone = var.network.zones[0] }
   instance_type        = var.restore_drill.instance_type
   ami_id               = var.restore_drill.ami_id
@@ -181,6 +183,10 @@ module "api_ecs" {
   deployment           = var.api.deployment
   health_check_path    = local.health_check_path
   waf                  = var.api.waf
+  waf_rule_groups      = var.api.waf_rule_groups
+  access_logs_bucket   = var.api.access_logs_bucket
+  monitoring_cidrs     = var.monitoring_cidrs
+  aws_access           = module.network.aws_access
   connection_limit     = var.active ? var.api.connection_limit : var.api.waiting_connection_limit
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn

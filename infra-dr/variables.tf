@@ -68,7 +68,7 @@ variable "network" {
   description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) per zone; retention of flow logs."
   type = object({
     zones                   = list(string)
-    nat                     = optional(string, "per-zone")
+    nat                     = optional(string, "none")
     endpoints               = optional(string, "per-zone")
     further_endpoints       = optional(set(string), [])
     allowed_domains         = optional(set(string), [])
@@ -174,7 +174,7 @@ variable "api_platform" {
 }
 
 variable "api" {
-  description = "The API on ECS: the pinned image; the size of a task; the number of standby tasks (`tasks`) and of `active_tasks`; `deployment` by `rolling` or `blue-green`; whether a WAF protects it. `connection_limit` is the number of PostgreSQL connections for active tasks, `waiting_connection_limit` for standby tasks."
+  description = "The API on ECS: the pinned image; the size of a task; the number of standby tasks (`tasks`) and of `active_tasks`; `deployment` by `rolling` or `blue-green`, and how long the latter keeps the old tasks (`bake_time_minutes`, 10); targets of `scaling`; seconds of `drain` and `stop_timeout`; whether a WAF protects it, and its rule groups; `access_logs_bucket` of the load balancer. What is left out has the default of the module api-ecs. `connection_limit` is the number of PostgreSQL connections for active tasks, `waiting_connection_limit` for standby tasks."
   type = object({
     image                    = string
     architecture             = optional(string, "X86_64")
@@ -184,6 +184,8 @@ variable "api" {
     active_tasks             = object({ min = number, max = number, desired = number })
     deployment               = optional(string, "rolling")
     waf                      = optional(bool, true)
+    waf_rule_groups          = optional(list(object({ name = string, count = optional(list(string), []) })))
+    access_logs_bucket       = optional(string)
     connection_limit         = optional(number, 72)
     waiting_connection_limit = optional(number, 24)
     settings                 = optional(map(string), {})

@@ -125,6 +125,7 @@ module "postgres" {
   name                   = local.name
   cluster                = var.database.cluster
   vpc_id                 = module.network.vpc_id
+  aws_access             = module.network.aws_access
   subnet_ids             = module.network.subnet_ids.data
   nodes                  = var.database.nodes
   automatic_failover     = var.database.automatic_failover
@@ -184,6 +185,10 @@ module "api_ecs" {
   tasks                = var.api.tasks
   deployment           = var.api.deployment
   waf                  = var.api.waf
+  waf_rule_groups      = var.api.waf_rule_groups
+  access_logs_bucket   = var.api.access_logs_bucket
+  monitoring_cidrs     = var.monitoring_cidrs
+  aws_access           = module.network.aws_access
   connection_limit     = var.api.connection_limit
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn

@@ -41,7 +41,7 @@ FAULTS = [
     Fault("database for the whole network", f"{POSTGRES}/security.tf", "  referenced_security_group_id = each.value", '  cidr_ipv4 = "10.1.0.0/16"', "plan", "lets 10.1.0.0/16 reach PostgreSQL"),
     Fault("database in public subnets", "infra-primary/main.tf", "subnet_ids             = module.network.subnet_ids.data", "subnet_ids = module.network.subnet_ids.public", "plan", "belongs in the data subnets"),
     Fault("internet route of the data subnets", "infra-modules/network/routes.tf", "route_table_id         = aws_route_table.public.id", "route_table_id = aws_route_table.data.id", "plan", "routes from the data subnets to the internet"),
-    Fault("every port to the internet", f"{POSTGRES}/security.tf", 'ip_protocol       = "tcp"\n  from_port         = 443\n  to_port           = 443', 'ip_protocol = "-1"', "plan", "a rule names one port"),
+    Fault("every port to the internet", f"{POSTGRES}/security.tf", 'ip_protocol                  = "tcp"\n  from_port                    = 443\n  to_port                      = 443', 'ip_protocol = "-1"', "plan", "a rule names one port"),
     Fault("role without a boundary", f"{POSTGRES}/iam.tf", r"  permissions_boundary = var.permissions_boundary\n", "", "plan", "has no permissions boundary"),
     Fault("all of S3", f"{POSTGRES}/iam.tf", "AmazonSSMManagedInstanceCore", "AmazonS3FullAccess", "plan", "attaches AmazonS3FullAccess"),
     Fault("lock that can be undone", f"{POSTGRES}/iam.tf", 'actions   = ["s3:GetObject", "s3:PutObject"]', 'actions   = ["s3:PutObjectRetention"]', "plan", "which is never granted"),

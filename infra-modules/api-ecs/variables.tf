@@ -172,6 +172,28 @@ variable "redis" {
   default = null
 }
 
+variable "monitoring_cidrs" {
+  description = "Networks of Prometheus, which reach the tasks' metrics at port 9090."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.monitoring_cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "`monitoring_cidrs` contains a network that is public or larger than a /16: metrics are for private networks only."
+  }
+}
+
+variable "aws_access" {
+  description = <<-EOT
+    How tasks reach AWS: the security group of the interface endpoints, and S3's prefix list. `null` in a network without
+    endpoints: the tasks may then reach every address at port 443, through NAT.
+  EOT
+  type = object({
+    endpoint_security_group_id = string
+    s3_prefix_list_id          = string
+  })
+}
+
 variable "settings" {
   description = "Further environment variables of the API, such as `TRUSTED_PROXIES`. Not for secrets."
   type        = map(string)

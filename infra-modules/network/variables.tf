@@ -45,7 +45,7 @@ variable "zones" {
 variable "nat" {
   description = "NAT gateways for the private subnets: \"one\" in the first zone, one \"per-zone\", or \"none\" (endpoints only). The data subnets never use one."
   type        = string
-  default     = "per-zone"
+  default     = "none"
 
   validation {
     condition     = contains(["one", "per-zone", "none"], var.nat)

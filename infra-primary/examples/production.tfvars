@@ -1,4 +1,4 @@
-# Survives the loss of a zone without an interruption: NAT and endpoints in each, a cache with a replica, a WAF, blue/green.
+# Survives the loss of a zone without an interruption: endpoints in each, a cache with a replica, a WAF.
 environment = "production"
 owner       = "platform-team"
 

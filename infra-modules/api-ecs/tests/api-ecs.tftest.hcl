@@ -23,6 +23,7 @@ variables {
     password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf"
   }
   kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  aws_access  = { endpoint_security_group_id = "sg-0e", s3_prefix_list_id = "pl-0a" }
 }
 
 run "the_service_is_closed_and_confined" {
@@ -401,5 +402,31 @@ run "each_task_has_its_own_roles" {
       for it in [aws_ecs_task_definition.service, aws_ecs_task_definition.migration] : [for arn in [it.task_role_arn, it.execution_role_arn] : split("/", arn)[1]]
     ] == [["task", "service"], ["task", "migration"]]
     error_message = "what runs must have no rights, and be started by who may read its secrets alone"
+  }
+}
+
+run "tasks_reach_aws_through_endpoints" {
+  command = plan
+
+  assert {
+    condition = (
+      aws_vpc_security_group_egress_rule.endpoints[0].referenced_security_group_id == "sg-0e" && aws_vpc_security_group_egress_rule.endpoints[0].from_port == 443 && aws_vpc_security_group_egress_rule.endpoints[0].to_port == 443 &&
+      aws_vpc_security_group_egress_rule.s3[0].prefix_list_id == "pl-0a" && aws_vpc_security_group_egress_rule.s3[0].from_port == 443 && aws_vpc_security_group_egress_rule.s3[0].to_port == 443 &&
+      length(aws_vpc_security_group_egress_rule.internet) == 0
+    )
+    error_message = "a task must reach the endpoints and S3, and no other address at 443"
+  }
+}
+
+run "tasks_reach_aws_without_endpoints" {
+  command = plan
+
+  variables {
+    aws_access = null
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.internet[0].cidr_ipv4 == "0.0.0.0/0" && aws_vpc_security_group_egress_rule.internet[0].from_port == 443 && length(aws_vpc_security_group_egress_rule.endpoints) == 0
+    error_message = "where a network has no endpoints, AWS is on the internet"
   }
 }

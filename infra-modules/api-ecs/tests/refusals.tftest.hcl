@@ -25,6 +25,7 @@ variables {
     password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf"
   }
   kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  aws_access  = { endpoint_security_group_id = "sg-0e", s3_prefix_list_id = "pl-0a" }
 }
 
 run "a_long_name" {

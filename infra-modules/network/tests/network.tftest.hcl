@@ -52,6 +52,10 @@ run "tiers_are_apart" {
 run "nothing_gets_a_public_address_by_being_started" {
   command = apply
 
+  variables {
+    nat = "per-zone"
+  }
+
   assert {
     condition = alltrue([
       for subnet in concat(values(aws_subnet.public), values(aws_subnet.private), values(aws_subnet.data)) : !subnet.map_public_ip_on_launch
@@ -66,6 +70,10 @@ run "nothing_gets_a_public_address_by_being_started" {
 
 run "data_subnets_have_no_way_out" {
   command = apply
+
+  variables {
+    nat = "per-zone"
+  }
 
   assert {
     condition     = alltrue([for association in aws_route_table_association.data : association.route_table_id == aws_route_table.data.id])
@@ -247,13 +255,9 @@ run "one_nat_gateway_serves_all_zones" {
 run "without_nat_nothing_leaves" {
   command = plan
 
-  variables {
-    nat = "none"
-  }
-
   assert {
     condition     = length(aws_nat_gateway.this) == 0 && length(aws_eip.nat) == 0 && length(aws_route.private) == 0
-    error_message = "With nat = \"none\" there may be no default route but the public one."
+    error_message = "With nat = \"none\", the default, there may be no default route but the public one."
   }
 }
 
