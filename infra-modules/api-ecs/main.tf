@@ -5,8 +5,10 @@ data "aws_caller_identity" "this" {}
 locals {
   container = "api"
   port      = 8080
-  region    = data.aws_region.this.region
-  account   = data.aws_caller_identity.this.account_id
+  # Apart from the API's, so that no load balancer publishes the metrics.
+  metrics_port = 9090
+  region       = data.aws_region.this.region
+  account      = data.aws_caller_identity.this.account_id
 
   is_blue_green = var.deployment == "blue-green"
   alarm_actions = compact([var.alarm_topic_arn])

@@ -44,6 +44,17 @@ resource "aws_vpc_security_group_ingress_rule" "task" {
   referenced_security_group_id = aws_security_group.balancer.id
 }
 
+resource "aws_vpc_security_group_ingress_rule" "metrics" {
+  for_each = toset(var.monitoring_cidrs)
+
+  security_group_id = aws_security_group.task.id
+  description       = "Metrics from Prometheus"
+  ip_protocol       = "tcp"
+  from_port         = local.metrics_port
+  to_port           = local.metrics_port
+  cidr_ipv4         = each.value
+}
+
 resource "aws_vpc_security_group_egress_rule" "database" {
   for_each = toset(var.database.cidrs)
 

@@ -16,6 +16,7 @@ locals {
       MIGRATE          = "off"
       SHUTDOWN_DELAY   = "${var.drain.delay}s"
       SHUTDOWN_TIMEOUT = "${var.drain.timeout}s"
+      METRICS_LISTEN   = "0.0.0.0:${local.metrics_port}"
     })
     migration = merge(local.database, { PGUSER = var.migration.user })
   }
@@ -85,7 +86,10 @@ resource "aws_ecs_task_definition" "service" {
   }
 
   container_definitions = jsonencode([merge(local.api.service, {
-    portMappings = [{ name = "http", containerPort = local.port, protocol = "tcp", appProtocol = "http" }]
+    portMappings = [
+      { name = "http", containerPort = local.port, protocol = "tcp", appProtocol = "http" },
+      { name = "metrics", containerPort = local.metrics_port, protocol = "tcp", appProtocol = "http" },
+    ]
     # One per connection up to the maximum of MAX_CONNECTIONS, and some for files.
     ulimits = [{ name = "nofile", softLimit = 65535, hardLimit = 65535 }]
     # Liveness; the load balancer checks readiness.

@@ -182,6 +182,7 @@ run "the_service_finds_its_database" {
       DB_POOL_MAX           = "5"
       DB_SHARED_CONNECTIONS = "2"
       MIGRATE               = "off"
+      METRICS_LISTEN        = "0.0.0.0:9090"
       PORT                  = "8080"
       SHUTDOWN_DELAY        = "5s"
       SHUTDOWN_TIMEOUT      = "20s"
@@ -428,5 +429,44 @@ run "tasks_reach_aws_without_endpoints" {
   assert {
     condition     = aws_vpc_security_group_egress_rule.internet[0].cidr_ipv4 == "0.0.0.0/0" && aws_vpc_security_group_egress_rule.internet[0].from_port == 443 && length(aws_vpc_security_group_egress_rule.endpoints) == 0
     error_message = "where a network has no endpoints, AWS is on the internet"
+  }
+}
+
+run "metrics_are_for_monitoring_alone" {
+  command = plan
+
+  variables {
+    monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
+  }
+
+  assert {
+    condition     = { for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name => it.value }["METRICS_LISTEN"] == "0.0.0.0:9090"
+    error_message = "the port to which the load balancer forwards must not serve the metrics"
+  }
+
+  assert {
+    condition = (
+      toset([for it in aws_vpc_security_group_ingress_rule.metrics : it.cidr_ipv4]) == toset(var.monitoring_cidrs) &&
+      alltrue([for it in aws_vpc_security_group_ingress_rule.metrics : it.from_port == 9090 && it.to_port == 9090])
+    )
+    error_message = "the networks of Prometheus must reach the metrics, and at that port only"
+  }
+
+  assert {
+    condition = (
+      one(aws_lb_listener_rule.metrics.condition).path_pattern[0].values == toset(["/metrics", "/metrics/*"]) &&
+      one(aws_lb_listener_rule.metrics.action).type == "fixed-response" && one(aws_lb_listener_rule.metrics.action).fixed_response[0].status_code == "404" &&
+      aws_lb_listener_rule.metrics.priority == 1
+    )
+    error_message = "the load balancer must answer /metrics itself, before any rule that forwards"
+  }
+}
+
+run "metrics_without_monitoring" {
+  command = plan
+
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.metrics) == 0
+    error_message = "without a Prometheus nothing reaches the metrics"
   }
 }

@@ -270,3 +270,11 @@ run "connections_set_in_settings" {
   }
   expect_failures = [var.settings]
 }
+
+run "metrics_for_everyone" {
+  command = plan
+  variables {
+    monitoring_cidrs = ["0.0.0.0/0"]
+  }
+  expect_failures = [var.monitoring_cidrs]
+}
