@@ -79,6 +79,8 @@ resource "aws_ecs_task_definition" "service" {
   memory                   = var.memory
   execution_role_arn       = aws_iam_role.execution["service"].arn
   task_role_arn            = aws_iam_role.task.arn
+  # A previous revision may be the one that runs, or the one that a rollback needs: ECS starts no task of an inactive one.
+  skip_destroy = true
 
   runtime_platform {
     cpu_architecture        = var.architecture
@@ -112,6 +114,7 @@ resource "aws_ecs_task_definition" "migration" {
   memory                   = 512
   execution_role_arn       = aws_iam_role.execution["migration"].arn
   task_role_arn            = aws_iam_role.task.arn
+  skip_destroy             = true
 
   runtime_platform {
     cpu_architecture        = var.architecture

@@ -282,8 +282,8 @@ variable "bake_time_minutes" {
   default     = 10
 
   validation {
-    condition     = var.bake_time_minutes >= 0 && var.bake_time_minutes <= 1440
-    error_message = "`bake_time_minutes` is ${var.bake_time_minutes}: write 0 to 1440."
+    condition     = var.bake_time_minutes >= 0 && var.bake_time_minutes <= 29 && floor(var.bake_time_minutes) == var.bake_time_minutes
+    error_message = "`bake_time_minutes` is ${var.bake_time_minutes}: write a whole number from 0 to 29. A longer one does not fit into the pipeline's time for a release."
   }
 }
 

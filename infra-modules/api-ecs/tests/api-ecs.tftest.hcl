@@ -470,3 +470,12 @@ run "metrics_without_monitoring" {
     error_message = "without a Prometheus nothing reaches the metrics"
   }
 }
+
+run "previous_revisions_stay_active" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_task_definition.service.skip_destroy && aws_ecs_task_definition.migration.skip_destroy
+    error_message = "a rollback must find the revision that ran, which Terraform would deregister"
+  }
+}

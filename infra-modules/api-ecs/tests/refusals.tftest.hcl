@@ -226,7 +226,7 @@ run "an_unknown_deployment" {
 run "a_bake_of_two_days" {
   command = plan
   variables {
-    bake_time_minutes = 2880
+    bake_time_minutes = 30
   }
   expect_failures = [var.bake_time_minutes]
 }
