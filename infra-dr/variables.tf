@@ -89,13 +89,14 @@ variable "network" {
 variable "database" {
   description = "The nodes in this region, by names that start with their zone. They follow the primary, and are promoted by command."
   type = object({
-    name               = optional(string, "causeway")
-    nodes              = map(object({ zone = string, private_ip = optional(string) }))
-    instance_type      = string
-    ami_id             = optional(string)
-    data_volume        = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    wal_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    ca_certificate_pem = optional(string)
+    name                = optional(string, "causeway")
+    nodes               = map(object({ zone = string, private_ip = optional(string) }))
+    instance_type       = string
+    ami_id              = optional(string)
+    data_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    wal_volume          = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    ca_certificate_pem  = optional(string)
+    public_certificates = optional(bool, false)
   })
 
   validation {

@@ -13,6 +13,7 @@ locals {
     user                = "api_service"
     password_secret_arn = module.secrets.arns["api-service"]
     ca_certificate_pem  = var.database.ca_certificate_pem
+    public_certificates = var.database.public_certificates
   }
   migration        = { user = "api_owner", password_secret_arn = module.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"

@@ -89,15 +89,16 @@ variable "network" {
 variable "database" {
   description = "The cluster, the API's database, and the nodes in this region, by names that start with their zone. With `automatic_failover` they fail over to each other."
   type = object({
-    cluster            = optional(string, "main")
-    name               = optional(string, "causeway")
-    nodes              = map(object({ zone = string, private_ip = optional(string) }))
-    automatic_failover = optional(bool, true)
-    instance_type      = string
-    ami_id             = optional(string)
-    data_volume        = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    wal_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    ca_certificate_pem = optional(string)
+    cluster             = optional(string, "main")
+    name                = optional(string, "causeway")
+    nodes               = map(object({ zone = string, private_ip = optional(string) }))
+    automatic_failover  = optional(bool, true)
+    instance_type       = string
+    ami_id              = optional(string)
+    data_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    wal_volume          = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    ca_certificate_pem  = optional(string)
+    public_certificates = optional(bool, false)
   })
 
   validation {

@@ -12,6 +12,20 @@ database = {
   instance_type = "m7g.xlarge"
   data_volume   = { size_gib = 500, iops = 12000, throughput = 500 }
   wal_volume    = { size_gib = 100, throughput = 250 }
+  # Replace it with the certificate of the CA that signs your servers': nobody has the key of this one.
+  ca_certificate_pem = <<-EOT
+    -----BEGIN CERTIFICATE-----
+    MIIBnzCCAUWgAwIBAgIUO03ZYSZOhMB/UQfIbD5toAn165QwCgYIKoZIzj0EAwIw
+    JTEjMCEGA1UEAwwaRXhhbXBsZSBDQSwgdG8gYmUgcmVwbGFjZWQwHhcNMjYxMTMw
+    MTAwNzE2WhcNMzYxMTI3MTAwNzE2WjAlMSMwIQYDVQQDDBpFeGFtcGxlIENBLCB0
+    byBiZSByZXBsYWNlZDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCs5c2izjj+q
+    dbtCu7aIkIA1MOgPLe8o5drnmoGvKf2fgHkVDlfjXF5Ny0UFltRroXkfTf6a0pzp
+    jrwmkVEWfuKjUzBRMB0GA1UdDgQWBBRQSLalESWJae9NLIj6qE/CpyESwjAfBgNV
+    HSMEGDAWgBRQSLalESWJae9NLIj6qE/CpyESwjAPBgNVHRMBAf8EBTADAQH/MAoG
+    CCqGSM49BAMCA0gAMEUCIQDoaJKs9EoOYQ2pvo6+ZASsiTGc7Ui9l4/gFFQCDLoj
+    IAIgV/MtWupadmwaSlpRwx8zI0ThRVIiYyFarvTSP04djCA=
+    -----END CERTIFICATE-----
+  EOT
 }
 monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
 

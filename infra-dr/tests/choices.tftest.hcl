@@ -26,10 +26,11 @@ variables {
   cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
   network     = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"] }
   database = {
-    nodes         = { eu-central-1a-1 = { zone = "eu-central-1a" } }
-    instance_type = "t4g.medium"
-    data_volume   = { size_gib = 20 }
-    wal_volume    = { size_gib = 10 }
+    nodes              = { eu-central-1a-1 = { zone = "eu-central-1a" } }
+    instance_type      = "t4g.medium"
+    data_volume        = { size_gib = 20 }
+    wal_volume         = { size_gib = 10 }
+    ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
   }
   alarms       = { emails = ["platform-team@example.com"] }
   api_platform = "none"

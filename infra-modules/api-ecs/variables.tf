@@ -120,7 +120,8 @@ variable "tls_policy" {
 variable "database" {
   description = <<-EOT
     The database. The tasks find the primary among all hosts. `cidrs` are the hosts' networks in both regions.
-    `ca_certificate_pem` has the CA certificates of the servers, if they are private.
+    `ca_certificate_pem` has the CA certificates of the servers. Without it, set `public_certificates`: a public CA then
+    has signed the servers' certificates.
   EOT
   type = object({
     hosts               = list(string)
@@ -130,6 +131,7 @@ variable "database" {
     user                = string
     password_secret_arn = string
     ca_certificate_pem  = optional(string)
+    public_certificates = optional(bool, false)
   })
 
   validation {
@@ -145,6 +147,21 @@ variable "database" {
   validation {
     condition     = var.database.ca_certificate_pem == null || startswith(coalesce(var.database.ca_certificate_pem, "-"), "-----BEGIN CERTIFICATE-----")
     error_message = "`database.ca_certificate_pem` is no PEM certificate, which starts with -----BEGIN CERTIFICATE-----."
+  }
+
+  validation {
+    condition     = !strcontains(coalesce(var.database.ca_certificate_pem, "-"), "PRIVATE KEY")
+    error_message = "`database.ca_certificate_pem` contains a private key: write the certificates alone, and replace the key, which is in your shell's history or in a file of variables."
+  }
+
+  validation {
+    condition     = (var.database.ca_certificate_pem == null) == var.database.public_certificates
+    error_message = "The API verifies its servers, so `database` needs one of the two: the certificate of the CA that signs theirs in `ca_certificate_pem`, or `public_certificates` = true if a public CA does."
+  }
+
+  validation {
+    condition     = !var.database.public_certificates || alltrue([for host in var.database.hosts : !endswith(host, ".internal")])
+    error_message = "`database.public_certificates` is true, and no public CA signs a name that ends with .internal: write `ca_certificate_pem`, or use a private zone below a domain of yours."
   }
 }
 

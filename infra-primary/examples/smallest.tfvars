@@ -13,6 +13,20 @@ database = {
   instance_type = "t4g.medium"
   data_volume   = { size_gib = 20 }
   wal_volume    = { size_gib = 10 }
+  # Replace it with the certificate of the CA that signs your servers': nobody has the key of this one.
+  ca_certificate_pem = <<-EOT
+    -----BEGIN CERTIFICATE-----
+    MIIBnzCCAUWgAwIBAgIUO03ZYSZOhMB/UQfIbD5toAn165QwCgYIKoZIzj0EAwIw
+    JTEjMCEGA1UEAwwaRXhhbXBsZSBDQSwgdG8gYmUgcmVwbGFjZWQwHhcNMjYxMTMw
+    MTAwNzE2WhcNMzYxMTI3MTAwNzE2WjAlMSMwIQYDVQQDDBpFeGFtcGxlIENBLCB0
+    byBiZSByZXBsYWNlZDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCs5c2izjj+q
+    dbtCu7aIkIA1MOgPLe8o5drnmoGvKf2fgHkVDlfjXF5Ny0UFltRroXkfTf6a0pzp
+    jrwmkVEWfuKjUzBRMB0GA1UdDgQWBBRQSLalESWJae9NLIj6qE/CpyESwjAfBgNV
+    HSMEGDAWgBRQSLalESWJae9NLIj6qE/CpyESwjAPBgNVHRMBAf8EBTADAQH/MAoG
+    CCqGSM49BAMCA0gAMEUCIQDoaJKs9EoOYQ2pvo6+ZASsiTGc7Ui9l4/gFFQCDLoj
+    IAIgV/MtWupadmwaSlpRwx8zI0ThRVIiYyFarvTSP04djCA=
+    -----END CERTIFICATE-----
+  EOT
 }
 
 backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }

@@ -17,6 +17,7 @@ variables {
     name                = "causeway"
     user                = "api_service"
     password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+    ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
   }
   migration = {
     user                = "api_owner"
@@ -101,7 +102,7 @@ run "passwords_come_from_secrets" {
 
   assert {
     condition = toset([for it in jsondecode(aws_ecs_task_definition.migration.container_definitions)[0].environment : it.name]) == toset([
-      "LOG_FORMAT", "PGDATABASE", "PGHOST", "PGPORT", "PGSSLMODE", "PGUSER",
+      "LOG_FORMAT", "PGDATABASE", "PGHOST", "PGPORT", "PGSSLMODE", "PGSSLROOTCERT", "PGUSER",
     ])
     error_message = "nor for the migration"
   }
@@ -179,6 +180,7 @@ run "the_service_finds_its_database" {
       PGDATABASE            = "causeway"
       PGUSER                = "api_service"
       PGSSLMODE             = "verify-full"
+      PGSSLROOTCERT         = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
       DB_POOL_MAX           = "5"
       DB_SHARED_CONNECTIONS = "2"
       MIGRATE               = "off"
@@ -466,8 +468,8 @@ run "metrics_without_monitoring" {
   command = plan
 
   assert {
-    condition     = length(aws_vpc_security_group_ingress_rule.metrics) == 0
-    error_message = "without a Prometheus nothing reaches the metrics"
+    condition     = !contains([for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name], "PGSSLROOTCERT")
+    error_message = "the system's CA certificates verify servers with public certificates"
   }
 }
 
@@ -477,5 +479,25 @@ run "previous_revisions_stay_active" {
   assert {
     condition     = aws_ecs_task_definition.service.skip_destroy && aws_ecs_task_definition.migration.skip_destroy
     error_message = "a rollback must find the revision that ran, which Terraform would deregister"
+  }
+}
+
+run "public_certificates_need_no_ca_certificate" {
+  command = plan
+
+  variables {
+    database = {
+      hosts               = ["a.db.example.com"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      public_certificates = true
+    }
+  }
+
+  assert {
+    condition     = !contains([for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name], "PGSSLROOTCERT")
+    error_message = "the system's CA certificates verify servers with public certificates"
   }
 }

@@ -19,6 +19,7 @@ variables {
     name                = "causeway"
     user                = "api_service"
     password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+    ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
   }
   migration = {
     user                = "api_owner"
@@ -133,6 +134,7 @@ run "no_host" {
       name                = "causeway"
       user                = "api_service"
       password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
     }
   }
   expect_failures = [var.database]
@@ -147,6 +149,7 @@ run "a_database_on_the_internet" {
       name                = "causeway"
       user                = "api_service"
       password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
     }
   }
   expect_failures = [var.database]
@@ -277,4 +280,64 @@ run "metrics_for_everyone" {
     monitoring_cidrs = ["0.0.0.0/0"]
   }
   expect_failures = [var.monitoring_cidrs]
+}
+
+run "private_servers_without_a_ca_certificate" {
+  command = plan
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "public_certificates_with_a_ca_certificate" {
+  command = plan
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      public_certificates = true
+      ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "public_certificates_of_a_private_name" {
+  command = plan
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      public_certificates = true
+    }
+  }
+  expect_failures = [var.database]
+}
+
+run "a_private_key_as_a_ca_certificate" {
+  command = plan
+  variables {
+    database = {
+      hosts               = ["eu-west-1a-1.causeway.internal"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"
+    }
+  }
+  expect_failures = [var.database]
 }
