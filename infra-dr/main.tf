@@ -247,7 +247,7 @@ module "observability" {
   budget         = var.alarms.monthly_usd == null ? null : { monthly_usd = var.alarms.monthly_usd, emails = var.alarms.emails }
   instances      = { for name, node in module.postgres.nodes : name => node.instance_id }
   replication    = [module.replication_to_primary.rule]
-  load_balancers = var.api_platform == "ecs" ? { api = merge(module.api_ecs[0].load_balancer, { target_group_arn_suffixes = module.api_ecs[0].target_group_arn_suffixes }) } : {}
+  load_balancers = var.api_platform == "ecs" ? { api = module.api_ecs[0].load_balancer } : {}
   kms_key_arn    = module.kms.arn
 }
 

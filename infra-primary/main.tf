@@ -160,6 +160,9 @@ module "dns" {
   writer             = { address = "${keys(var.database.nodes)[0]}.${var.dns.private_zone}" }
   readers            = [for name, node in module.postgres.nodes : node.private_ip if name != keys(var.database.nodes)[0]]
   api                = local.has_load_balancer ? { primary = local.load_balancer } : {}
+  ttl_secs           = var.dns.ttl_secs
+  health_check       = var.dns.health_check
+  alarm_emails       = var.alarms.emails
 }
 
 module "certificate" {
@@ -246,6 +249,6 @@ module "observability" {
   budget         = var.alarms.monthly_usd == null ? null : { monthly_usd = var.alarms.monthly_usd, emails = var.alarms.emails }
   instances      = { for name, node in module.postgres.nodes : name => node.instance_id }
   replication    = local.dr.replication
-  load_balancers = var.api_platform == "ecs" ? { api = merge(module.api_ecs[0].load_balancer, { target_group_arn_suffixes = module.api_ecs[0].target_group_arn_suffixes }) } : {}
+  load_balancers = var.api_platform == "ecs" ? { api = module.api_ecs[0].load_balancer } : {}
   kms_key_arn    = module.kms.arn
 }

@@ -152,11 +152,13 @@ variable "backup" {
 }
 
 variable "dns" {
-  description = "The public zone and whether to create it, and the private zone of the database."
+  description = "The public zone and whether to create it, and the private zone of the database; the TTL of the records that failover-ctl moves, and Route 53's health check of the API, for both regions."
   type = object({
     public_zone        = string
     create_public_zone = optional(bool, false)
     private_zone       = optional(string, "causeway.internal")
+    ttl_secs           = optional(number, 5)
+    health_check       = optional(object({ path = optional(string, "/readyz"), interval_seconds = optional(number, 10), failure_threshold = optional(number, 3) }), {})
   })
 }
 

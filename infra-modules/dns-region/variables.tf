@@ -83,7 +83,18 @@ variable "health_check" {
   }
 
   validation {
-    condition     = var.health_check.failure_threshold >= 1 && var.health_check.failure_threshold <= 10
-    error_message = "health_check.failure_threshold must be 1 to 10."
+    condition     = var.health_check.failure_threshold >= 1 && var.health_check.failure_threshold <= 10 && floor(var.health_check.failure_threshold) == var.health_check.failure_threshold
+    error_message = "health_check.failure_threshold must be a whole number from 1 to 10."
+  }
+}
+
+variable "alarm_emails" {
+  description = "Addresses that are told when the health check fails. Each confirms once; no alarm without any."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.alarm_emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", address))])
+    error_message = "alarm_emails contains no address: write addresses such as oncall@example.com."
   }
 }

@@ -104,3 +104,19 @@ variable "api" {
     error_message = "api has a \"secondary\" and no \"primary\": add the primary region's load balancer."
   }
 }
+
+variable "health_check" {
+  description = "Route 53's health check of the API: path, interval in seconds, and failures in a row that count."
+  type = object({
+    path              = optional(string, "/readyz")
+    interval_seconds  = optional(number, 10)
+    failure_threshold = optional(number, 3)
+  })
+  default = {}
+}
+
+variable "alarm_emails" {
+  description = "Addresses that are told when the primary region's API is unhealthy from the internet. Each confirms once, apart from other alarms."
+  type        = list(string)
+  default     = []
+}
