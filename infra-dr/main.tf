@@ -156,6 +156,7 @@ module "dns" {
   record_name    = local.primary.names.api_auto
   regional_name  = local.regional_name
   api            = local.load_balancer
+  health_check   = local.primary.dns.health_check
 }
 
 module "certificate" {
@@ -182,6 +183,11 @@ module "api_ecs" {
   memory               = var.api.memory
   tasks                = local.tasks
   deployment           = var.api.deployment
+  bake_time_minutes    = var.api.bake_time_minutes
+  scaling              = var.api.scaling
+  drain                = var.api.drain
+  stop_timeout         = var.api.stop_timeout
+  tls_policy           = var.api.tls_policy
   health_check_path    = local.health_check_path
   waf                  = var.api.waf
   waf_rule_groups      = var.api.waf_rule_groups
@@ -236,6 +242,7 @@ module "cache" {
   node_type                 = var.cache.node_type
   replicas                  = var.cache.replicas
   engine_version            = var.cache.engine_version
+  auth_version              = var.cache.auth_version
   kms_key_arn               = module.kms.arn
 }
 

@@ -65,7 +65,7 @@ variable "cidrs" {
 }
 
 variable "network" {
-  description = "The three zones of this region; NAT gateways (`one`, `per-zone`, `none`) and endpoints (`one`, `per-zone`) per zone; retention of flow logs."
+  description = "The three zones of this region; NAT gateways (`none`, `one`, `per-zone`) and endpoints (`one`, `per-zone`) per zone; endpoints of services that none of the platform's programs calls; domains that the resolver answers besides AWS's and the private zone; retention of flow logs."
   type = object({
     zones                   = list(string)
     nat                     = optional(string, "none")
@@ -184,6 +184,11 @@ variable "api" {
     tasks                    = object({ min = number, max = number, desired = number })
     active_tasks             = object({ min = number, max = number, desired = number })
     deployment               = optional(string, "rolling")
+    bake_time_minutes        = optional(number)
+    scaling                  = optional(object({ cpu_percent = optional(number), requests_per_target = optional(number) }))
+    drain                    = optional(object({ delay = optional(number), timeout = optional(number) }))
+    stop_timeout             = optional(number)
+    tls_policy               = optional(string)
     waf                      = optional(bool, true)
     waf_rule_groups          = optional(list(object({ name = string, count = optional(list(string), []) })))
     access_logs_bucket       = optional(string)
@@ -215,11 +220,12 @@ variable "eks" {
 }
 
 variable "cache" {
-  description = "The API's cache. Optional: responses are the same without it."
+  description = "The API's cache. Optional: responses are the same without it. Raise `auth_version` by one for a new token, and deploy the API."
   type = object({
     node_type      = optional(string, "cache.t4g.small")
     replicas       = optional(number, 1)
     engine_version = optional(string, "8.0")
+    auth_version   = optional(number, 1)
   })
   default = null
 

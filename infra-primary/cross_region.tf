@@ -51,6 +51,7 @@ module "shared_values" {
         private_zone    = { id = module.dns.private_zone_id, name = var.dns.private_zone }
         public_zone     = { id = module.dns.public_zone_id, name = var.dns.public_zone }
         names           = module.dns.names
+        dns             = { ttl_secs = var.dns.ttl_secs, health_check = var.dns.health_check }
         validated_names = flatten(module.certificate[*].validated_names)
         api_target      = local.has_load_balancer ? local.regional_name : null
       })
@@ -78,8 +79,9 @@ module "settings" {
   lease          = { bucket = module.lease_storage.bucket, region = module.lease_storage.region }
   backup_buckets = concat([{ name = module.backup_storage.bucket, region = local.region }], [for it in local.dr.backup[*] : { name = it.bucket, region = var.regions.dr }])
   dns = {
-    zone_id = module.dns.private_zone_id
-    writer  = module.dns.names.writer
+    zone_id  = module.dns.private_zone_id
+    writer   = module.dns.names.writer
+    ttl_secs = var.dns.ttl_secs
     api = local.has_load_balancer && local.dr.api_target != null ? {
       name    = module.dns.names.api
       zone_id = module.dns.public_zone_id

@@ -188,6 +188,11 @@ module "api_ecs" {
   memory               = var.api.memory
   tasks                = var.api.tasks
   deployment           = var.api.deployment
+  bake_time_minutes    = var.api.bake_time_minutes
+  scaling              = var.api.scaling
+  drain                = var.api.drain
+  stop_timeout         = var.api.stop_timeout
+  tls_policy           = var.api.tls_policy
   waf                  = var.api.waf
   waf_rule_groups      = var.api.waf_rule_groups
   access_logs_bucket   = var.api.access_logs_bucket
@@ -238,6 +243,7 @@ module "cache" {
   node_type                 = var.cache.node_type
   replicas                  = var.cache.replicas
   engine_version            = var.cache.engine_version
+  auth_version              = var.cache.auth_version
   kms_key_arn               = module.kms.arn
 }
 

@@ -110,6 +110,7 @@ variable "tls_policy" {
   description = "TLS policy of the load balancer."
   type        = string
   default     = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+  nullable    = false
 
   validation {
     condition     = can(regex("^ELBSecurityPolicy-TLS13-1-[23]-", var.tls_policy))
@@ -263,7 +264,8 @@ variable "drain" {
     delay   = optional(number, 5)
     timeout = optional(number, 20)
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
     condition     = var.drain.delay >= 0 && var.drain.timeout >= 0
@@ -275,6 +277,7 @@ variable "stop_timeout" {
   description = "Seconds from SIGTERM to SIGKILL."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = var.stop_timeout > var.drain.delay + var.drain.timeout && var.stop_timeout <= 120
@@ -297,6 +300,7 @@ variable "bake_time_minutes" {
   description = "Minutes for which the old tasks are kept for a rollback after a blue/green deployment."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.bake_time_minutes >= 0 && var.bake_time_minutes <= 29 && floor(var.bake_time_minutes) == var.bake_time_minutes
@@ -310,7 +314,8 @@ variable "scaling" {
     cpu_percent         = optional(number, 60)
     requests_per_target = optional(number, 6000)
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
     condition     = var.scaling.cpu_percent >= 10 && var.scaling.cpu_percent <= 90 && var.scaling.requests_per_target > 0
@@ -336,6 +341,12 @@ variable "waf_rule_groups" {
     # The API accepts markup as data, and limits bodies itself.
     { name = "AWSManagedRulesCommonRuleSet", count = ["CrossSiteScripting_BODY", "SizeRestrictions_BODY"] },
   ]
+  nullable = false
+
+  validation {
+    condition     = !var.waf || length(var.waf_rule_groups) > 0 && length(distinct(var.waf_rule_groups[*].name)) == length(var.waf_rule_groups)
+    error_message = "`waf_rule_groups` is empty or names a group twice: name each group once, or set `waf` to false."
+  }
 }
 
 variable "kms_key_arn" {

@@ -62,7 +62,7 @@ variable "engine_version" {
 }
 
 variable "auth_version" {
-  description = "Raise it to generate a new token. The old one stays valid until the next change, so deploy the API in between."
+  description = "Raise it by one to generate a new token. The old one stays valid until the next change, so deploy the API in between."
   type        = number
   default     = 1
 

@@ -81,8 +81,8 @@ variable "ttl_secs" {
   default     = 5
 
   validation {
-    condition     = var.ttl_secs >= 1 && var.ttl_secs <= 60
-    error_message = "ttl_secs must be 1 to 60: clients keep the old primary's address for that long."
+    condition     = var.ttl_secs >= 1 && var.ttl_secs <= 60 && floor(var.ttl_secs) == var.ttl_secs
+    error_message = "ttl_secs must be a whole number from 1 to 60: clients keep the old primary's address for that long."
   }
 }
 
