@@ -18,4 +18,11 @@ resource "aws_cloudwatch_log_group" "this" {
   name              = "/ecs/${var.name}-api"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.kms_key_arn
+
+  lifecycle {
+    precondition {
+      condition     = strcontains(var.kms_key_arn, ":kms:${local.region}:")
+      error_message = "`kms_key_arn` is ${var.kms_key_arn}, and the service is in ${local.region}: name a key of this region."
+    }
+  }
 }

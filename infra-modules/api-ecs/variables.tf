@@ -3,8 +3,13 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
-    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and hyphens, beginning with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
+    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and single hyphens, beginning with a letter."
+  }
+
+  validation {
+    condition     = !startswith(var.name, "internal-")
+    error_message = "`name` is `${var.name}`: ELB refuses names that begin with internal-. Begin with another word."
   }
 }
 
@@ -60,8 +65,8 @@ variable "cpu" {
   default     = 512
 
   validation {
-    condition     = contains([256, 512, 1024, 2048, 4096], var.cpu)
-    error_message = "`cpu` is ${var.cpu}: Fargate has 256, 512, 1024, 2048 and 4096."
+    condition     = contains([256, 512, 1024, 2048, 4096, 8192, 16384], var.cpu)
+    error_message = "`cpu` is ${var.cpu}: Fargate has 256, 512, 1024, 2048, 4096, 8192 and 16384."
   }
 }
 
@@ -72,13 +77,15 @@ variable "memory" {
 
   validation {
     condition = contains(lookup({
-      256  = [512, 1024, 2048]
-      512  = range(1024, 4097, 1024)
-      1024 = range(2048, 8193, 1024)
-      2048 = range(4096, 16385, 1024)
-      4096 = range(8192, 30721, 1024)
+      256   = [512, 1024, 2048]
+      512   = range(1024, 4097, 1024)
+      1024  = range(2048, 8193, 1024)
+      2048  = range(4096, 16385, 1024)
+      4096  = range(8192, 30721, 1024)
+      8192  = range(16384, 61441, 4096)
+      16384 = range(32768, 122881, 8192)
     }, tostring(var.cpu), [var.memory]), var.memory)
-    error_message = "`memory` is ${var.memory}: with `cpu` ${var.cpu} Fargate has whole GiB from ${max(1, var.cpu / 512)} to ${var.cpu == 256 ? 2 : min(30, var.cpu / 128)}, and 512 MiB with `cpu` 256."
+    error_message = "`memory` is ${var.memory}: with `cpu` ${var.cpu} Fargate has ${var.cpu == 16384 ? "steps of 8 GiB from 32 to 120" : var.cpu == 8192 ? "steps of 4 GiB from 16 to 60" : "whole GiB from ${max(1, var.cpu / 512)} to ${var.cpu == 256 ? 2 : min(30, var.cpu / 128)}"}, and 512 MiB with `cpu` 256."
   }
 }
 
@@ -93,6 +100,11 @@ variable "tasks" {
   validation {
     condition     = var.tasks.min >= 1 && var.tasks.min <= var.tasks.desired && var.tasks.desired <= var.tasks.max
     error_message = "`tasks` is min ${var.tasks.min}, desired ${var.tasks.desired}, max ${var.tasks.max}: write them in this order, from 1 on."
+  }
+
+  validation {
+    condition     = alltrue([for count in values(var.tasks) : floor(count) == count])
+    error_message = "`tasks` is min ${var.tasks.min}, desired ${var.tasks.desired}, max ${var.tasks.max}: write whole numbers."
   }
 }
 
@@ -223,13 +235,18 @@ variable "settings" {
   }
 
   validation {
-    condition     = alltrue([for name in keys(var.settings) : !can(regex("^(PG|DB_(HOST|PORT|USER|NAME|SSLMODE)$|POSTGRES_|PSQL_|APP_DB_|REDIS_(HOST|PORT|TLS|USER)$|PORT$|LISTEN$|MIGRATE$|SHUTDOWN_)", name))])
-    error_message = "`settings` contains a variable that this module sets: use `database`, `redis` or `drain`."
+    condition     = alltrue([for name in keys(var.settings) : !can(regex("^(PG|DB_(HOST|PORT|USER|NAME|SSLMODE)$|POSTGRES_|PSQL_|APP_DB_|REDIS_(HOST|PORT|TLS|USER)$|PORT$|LISTEN$|METRICS_LISTEN$|MIGRATE$|SHUTDOWN_)", name))])
+    error_message = "`settings` contains a variable that this module sets: use `database`, `redis`, `monitoring_cidrs` or `drain`."
   }
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : !contains(["DB_POOL_MAX", "DB_SHARED_CONNECTIONS"], name)])
     error_message = "`settings` contains a number of connections, which follows from `connection_limit` and `tasks.max`: change those."
+  }
+
+  validation {
+    condition     = length([for name in keys(var.settings) : name if !contains(local.further_settings, name) && !can(regex(local.settings_of_others, name))]) == 0
+    error_message = "`settings` contains ${join(", ", setsubtract(keys(var.settings), local.further_settings))}, which the API does not have: docs/reference/settings-api.md lists its settings."
   }
 }
 
@@ -237,6 +254,11 @@ variable "connection_limit" {
   description = "PostgreSQL connections for these tasks: `max_connections` (100) less `superuser_reserved_connections` (3). Divided among twice `tasks.max`, the maximum during a deployment."
   type        = number
   default     = 97
+
+  validation {
+    condition     = floor(var.connection_limit) == var.connection_limit
+    error_message = "`connection_limit` is ${var.connection_limit}: write a whole number."
+  }
 
   validation {
     condition     = var.connection_limit >= 3 * 2 * var.tasks.max
@@ -268,8 +290,8 @@ variable "drain" {
   nullable = false
 
   validation {
-    condition     = var.drain.delay >= 0 && var.drain.timeout >= 0
-    error_message = "`drain` is negative: write 0 or more seconds."
+    condition     = alltrue([for secs in values(var.drain) : secs >= 0 && floor(secs) == secs])
+    error_message = "`drain` is negative or not whole: write 0 or more seconds."
   }
 }
 
@@ -280,8 +302,8 @@ variable "stop_timeout" {
   nullable    = false
 
   validation {
-    condition     = var.stop_timeout > var.drain.delay + var.drain.timeout && var.stop_timeout <= 120
-    error_message = "`stop_timeout` is ${var.stop_timeout}: SIGKILL would end requests in flight. Write more than `drain` takes (${var.drain.delay + var.drain.timeout} s), and at most Fargate's 120 s."
+    condition     = var.stop_timeout > var.drain.delay + var.drain.timeout && var.stop_timeout <= 120 && floor(var.stop_timeout) == var.stop_timeout
+    error_message = "`stop_timeout` is ${var.stop_timeout}: SIGKILL would end requests in flight. Write whole seconds, more than `drain` takes (${var.drain.delay + var.drain.timeout} s), and at most Fargate's 120 s."
   }
 }
 
@@ -318,8 +340,8 @@ variable "scaling" {
   nullable = false
 
   validation {
-    condition     = var.scaling.cpu_percent >= 10 && var.scaling.cpu_percent <= 90 && var.scaling.requests_per_target > 0
-    error_message = "`scaling` is out of range: write 10 to 90 percent, and more than 0 requests."
+    condition     = var.scaling.cpu_percent >= 10 && var.scaling.cpu_percent <= 90 && var.scaling.requests_per_target >= 1
+    error_message = "`scaling` is out of range: write 10 to 90 percent, and 1 or more requests."
   }
 }
 
@@ -372,9 +394,14 @@ variable "log_retention_days" {
 }
 
 variable "access_logs_bucket" {
-  description = "Bucket of the load balancer's access logs; none without it."
+  description = "Bucket of the load balancer's access logs, in this region and with S3's own encryption; none without it."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.access_logs_bucket == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.access_logs_bucket))
+    error_message = "`access_logs_bucket` is `${coalesce(var.access_logs_bucket, "-")}`: write the name of a bucket, not its ARN or address."
+  }
 }
 
 variable "deletion_protection" {

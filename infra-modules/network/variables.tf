@@ -3,8 +3,8 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
+    error_message = "name must start with a lower-case letter and have 2 to 24 lower-case letters, digits and single hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
@@ -43,7 +43,7 @@ variable "zones" {
 }
 
 variable "nat" {
-  description = "NAT gateways for the private subnets: \"one\" in the first zone, one \"per-zone\", or \"none\" (endpoints only). The data subnets never use one."
+  description = "NAT gateways for the private subnets: \"none\" (endpoints only), \"one\" in the first zone, or one \"per-zone\". The API on ECS needs none, and the data subnets never use one."
   type        = string
   default     = "none"
 
@@ -97,6 +97,11 @@ variable "remote_services" {
   validation {
     condition     = alltrue([for s in var.remote_services : can(regex("^com\\.amazonaws\\.[a-z0-9.-]+$", s.service_name))])
     error_message = "each service_name in remote_services must be an AWS service such as com.amazonaws.eu-north-1.s3 or com.amazonaws.route53."
+  }
+
+  validation {
+    condition     = alltrue([for s in var.remote_services : !endswith(s.service_name, ".s3") || s.service_name == "com.amazonaws.${s.region}.s3"])
+    error_message = "a service_name in remote_services is S3 of another region than its region: write com.amazonaws.<region>.s3 with the same region."
   }
 }
 

@@ -8,7 +8,7 @@ variables {
   vpc_id             = "vpc-0123456789abcdef0"
   public_subnet_ids  = ["subnet-0a", "subnet-0b"]
   private_subnet_ids = ["subnet-1a", "subnet-1b"]
-  image              = "123456789012.dkr.ecr.eu-north-1.amazonaws.com/causeway/api:1.2.3"
+  image              = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:1.2.3"
   tasks              = { min = 2, desired = 2, max = 6 }
   certificate_arn    = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
   database = {
@@ -143,7 +143,7 @@ run "passwords_come_from_secrets" {
   }
 
   assert {
-    condition     = one(local.repositories) == "arn:aws:ecr:eu-north-1:123456789012:repository/causeway/api"
+    condition     = one(local.repositories) == "arn:aws:ecr:eu-west-1:123456789012:repository/causeway/api"
     error_message = "only the image's own repository may be read"
   }
 }
@@ -265,8 +265,8 @@ run "only_the_load_balancer_reaches_a_task" {
   }
 
   assert {
-    condition     = aws_vpc_security_group_egress_rule.redis[0].referenced_security_group_id == "sg-0c" && aws_vpc_security_group_egress_rule.https.from_port == 443 && aws_vpc_security_group_egress_rule.https.to_port == 443
-    error_message = "beside it a task may reach the cache, and HTTPS"
+    condition     = aws_vpc_security_group_egress_rule.redis[0].referenced_security_group_id == "sg-0c"
+    error_message = "beside it a task may reach the cache"
   }
 }
 
@@ -408,32 +408,6 @@ run "each_task_has_its_own_roles" {
   }
 }
 
-run "tasks_reach_aws_through_endpoints" {
-  command = plan
-
-  assert {
-    condition = (
-      aws_vpc_security_group_egress_rule.endpoints[0].referenced_security_group_id == "sg-0e" && aws_vpc_security_group_egress_rule.endpoints[0].from_port == 443 && aws_vpc_security_group_egress_rule.endpoints[0].to_port == 443 &&
-      aws_vpc_security_group_egress_rule.s3[0].prefix_list_id == "pl-0a" && aws_vpc_security_group_egress_rule.s3[0].from_port == 443 && aws_vpc_security_group_egress_rule.s3[0].to_port == 443 &&
-      length(aws_vpc_security_group_egress_rule.internet) == 0
-    )
-    error_message = "a task must reach the endpoints and S3, and no other address at 443"
-  }
-}
-
-run "tasks_reach_aws_without_endpoints" {
-  command = plan
-
-  variables {
-    aws_access = null
-  }
-
-  assert {
-    condition     = aws_vpc_security_group_egress_rule.internet[0].cidr_ipv4 == "0.0.0.0/0" && aws_vpc_security_group_egress_rule.internet[0].from_port == 443 && length(aws_vpc_security_group_egress_rule.endpoints) == 0
-    error_message = "where a network has no endpoints, AWS is on the internet"
-  }
-}
-
 run "metrics_are_for_monitoring_alone" {
   command = plan
 
@@ -468,8 +442,34 @@ run "metrics_without_monitoring" {
   command = plan
 
   assert {
-    condition     = !contains([for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name], "PGSSLROOTCERT")
-    error_message = "the system's CA certificates verify servers with public certificates"
+    condition     = length(aws_vpc_security_group_ingress_rule.metrics) == 0
+    error_message = "without a Prometheus nothing reaches the metrics"
+  }
+}
+
+run "tasks_reach_aws_through_endpoints" {
+  command = plan
+
+  assert {
+    condition = (
+      aws_vpc_security_group_egress_rule.endpoints[0].referenced_security_group_id == "sg-0e" && aws_vpc_security_group_egress_rule.endpoints[0].from_port == 443 && aws_vpc_security_group_egress_rule.endpoints[0].to_port == 443 &&
+      aws_vpc_security_group_egress_rule.s3[0].prefix_list_id == "pl-0a" && aws_vpc_security_group_egress_rule.s3[0].from_port == 443 && aws_vpc_security_group_egress_rule.s3[0].to_port == 443 &&
+      length(aws_vpc_security_group_egress_rule.internet) == 0
+    )
+    error_message = "a task must reach the endpoints and S3, and no other address at 443"
+  }
+}
+
+run "tasks_reach_aws_without_endpoints" {
+  command = plan
+
+  variables {
+    aws_access = null
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.internet[0].cidr_ipv4 == "0.0.0.0/0" && aws_vpc_security_group_egress_rule.internet[0].from_port == 443 && length(aws_vpc_security_group_egress_rule.endpoints) == 0
+    error_message = "where a network has no endpoints, AWS is on the internet"
   }
 }
 
@@ -479,6 +479,39 @@ run "previous_revisions_stay_active" {
   assert {
     condition     = aws_ecs_task_definition.service.skip_destroy && aws_ecs_task_definition.migration.skip_destroy
     error_message = "a rollback must find the revision that ran, which Terraform would deregister"
+  }
+}
+
+run "bake_time_is_that_of_the_service" {
+  command = plan
+
+  variables {
+    deployment        = "blue-green"
+    bake_time_minutes = 15
+  }
+
+  assert {
+    condition     = tonumber(aws_ecs_service.this.deployment_configuration[0].bake_time_in_minutes) == 15
+    error_message = "the service must have the bake time, which `roll` adds to its timeout"
+  }
+
+  assert {
+    condition     = aws_lb_listener_rule.blue_green[0].priority > aws_lb_listener_rule.metrics.priority
+    error_message = "the rule that forwards everything must come last"
+  }
+}
+
+run "fargate_sizes_of_8_and_16_vcpu" {
+  command = plan
+
+  variables {
+    cpu    = 16384
+    memory = 122880
+  }
+
+  assert {
+    condition     = tonumber(aws_ecs_task_definition.service.cpu) == 16384
+    error_message = "Fargate has 8 and 16 vCPU"
   }
 }
 
@@ -499,5 +532,14 @@ run "public_certificates_need_no_ca_certificate" {
   assert {
     condition     = !contains([for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name], "PGSSLROOTCERT")
     error_message = "the system's CA certificates verify servers with public certificates"
+  }
+}
+
+run "settings_are_those_of_the_chart" {
+  command = plan
+
+  assert {
+    condition     = toset(local.further_settings) == toset(jsondecode(file("${path.module}/../../charts/api/values.schema.json")).properties.extraEnv.propertyNames.enum)
+    error_message = "a setting that one platform accepts the other must accept: compare local.further_settings with extraEnv in charts/api/values.schema.json"
   }
 }

@@ -179,3 +179,21 @@ run "refuses_an_address_that_is_none" {
     alarm_emails = ["oncall"]
   }
 }
+
+run "refuses_half_a_failure" {
+  command         = plan
+  expect_failures = [var.health_check]
+
+  variables {
+    health_check = { failure_threshold = 2.5 }
+  }
+}
+
+run "refuses_a_name_with_two_hyphens" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway--test"
+  }
+}

@@ -8,6 +8,9 @@ mock_provider "aws" {
   mock_data "aws_partition" {
     defaults = { partition = "aws" }
   }
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
+  }
   mock_resource "aws_iam_role" {
     defaults = { arn = "arn:aws:iam::123456789012:role/flow-log" }
   }
@@ -444,41 +447,6 @@ run "refuses_a_boundary_that_is_not_a_policy" {
   }
 }
 
-run "images_and_secrets_are_read_only" {
-  command = plan
-
-  assert {
-    condition = alltrue([
-      for service in ["ecr.api", "ecr.dkr", "secretsmanager"] : alltrue([
-        for action in jsondecode(aws_vpc_endpoint.interface[service].policy).Statement[0].Action : can(regex(":(BatchCheck|BatchGet|Describe|Get)", action))
-      ])
-    ])
-    error_message = "Nothing in this network may push an image or write a secret, with whatever credentials."
-  }
-}
-
-run "further_endpoints_on_request" {
-  command = plan
-
-  variables {
-    further_endpoints = ["sts", "eks-auth"]
-  }
-
-  assert {
-    condition     = length(setsubtract(["sts", "eks-auth"], keys(aws_vpc_endpoint.interface))) == 0 && length(aws_vpc_endpoint.interface) == 9
-    error_message = "An installation whose programs call another service must be able to have its endpoint."
-  }
-}
-
-run "refuses_an_endpoint_that_it_has_no_policy_for" {
-  command         = plan
-  expect_failures = [var.further_endpoints]
-
-  variables {
-    further_endpoints = ["bedrock"]
-  }
-}
-
 run "names_are_answered_by_a_list" {
   command = plan
 
@@ -526,11 +494,91 @@ run "domain_list_applies_to_the_vpc" {
   }
 }
 
+run "images_and_secrets_are_read_only" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for service in ["ecr.api", "ecr.dkr", "secretsmanager"] : alltrue([
+        for action in jsondecode(aws_vpc_endpoint.interface[service].policy).Statement[0].Action : can(regex(":(BatchCheck|BatchGet|Describe|Get)", action))
+      ])
+    ])
+    error_message = "Nothing in this network may push an image or write a secret, with whatever credentials."
+  }
+}
+
+run "further_endpoints_on_request" {
+  command = plan
+
+  variables {
+    further_endpoints = ["sts", "eks-auth"]
+  }
+
+  assert {
+    condition     = length(setsubtract(["sts", "eks-auth"], keys(aws_vpc_endpoint.interface))) == 0 && length(aws_vpc_endpoint.interface) == 9
+    error_message = "An installation whose programs call another service must be able to have its endpoint."
+  }
+}
+
+run "refuses_an_endpoint_that_it_has_no_policy_for" {
+  command         = plan
+  expect_failures = [var.further_endpoints]
+
+  variables {
+    further_endpoints = ["bedrock"]
+  }
+}
+
 run "refuses_a_domain_with_a_path" {
   command         = plan
   expect_failures = [var.allowed_domains]
 
   variables {
     allowed_domains = ["https://example.com/packages"]
+  }
+}
+
+run "refuses_a_zone_that_does_not_exist" {
+  command         = plan
+  expect_failures = [aws_vpc.this]
+
+  variables {
+    zones = ["eu-west-1a", "eu-west-1b", "eu-west-1z"]
+  }
+}
+
+run "refuses_a_name_with_a_hyphen_at_its_end" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway-"
+  }
+}
+
+run "refuses_a_name_with_two_hyphens" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway--test"
+  }
+}
+
+run "refuses_s3_of_another_region_than_said" {
+  command         = plan
+  expect_failures = [var.remote_services]
+
+  variables {
+    remote_services = { lease = { service_name = "com.amazonaws.eu-north-1.s3", region = "eu-central-1" } }
+  }
+}
+
+run "warns_of_the_network_of_docker" {
+  command         = plan
+  expect_failures = [check.docker]
+
+  variables {
+    cidr = "172.17.0.0/16"
   }
 }
