@@ -191,6 +191,7 @@ module "api_ecs" {
   health_check_path    = local.health_check_path
   waf                  = var.api.waf
   waf_rule_groups      = var.api.waf_rule_groups
+  waf_rate_limit       = var.api.waf_rate_limit
   access_logs_bucket   = var.api.access_logs_bucket
   monitoring_cidrs     = var.monitoring_cidrs
   aws_access           = module.network.aws_access

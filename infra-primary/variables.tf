@@ -190,7 +190,7 @@ variable "api_platform" {
 }
 
 variable "api" {
-  description = "The API on ECS: the pinned image; size and number of tasks; `deployment` by `rolling` or `blue-green`, and how long the latter keeps the old tasks (`bake_time_minutes`, 10); targets of `scaling`; seconds of `drain` and `stop_timeout`; whether a WAF protects it, and its rule groups; `access_logs_bucket` of the load balancer. What is left out has the default of the module api-ecs. `connection_limit` is the number of PostgreSQL connections for these tasks: 72 of 97, and 24 for the standby tasks of the other region."
+  description = "The API on ECS: the pinned image; size and number of tasks; `deployment` by `rolling` or `blue-green`, and how long the latter keeps the old tasks (`bake_time_minutes`, 10); targets of `scaling`; seconds of `drain` and `stop_timeout`; whether a WAF protects it, its rule groups, and the requests of one address in five minutes (`waf_rate_limit`, 30000); `access_logs_bucket` of the load balancer. What is left out has the default of the module api-ecs. `connection_limit` is the number of PostgreSQL connections for these tasks: 72 of 97, and 24 for the standby tasks of the other region."
   type = object({
     image               = string
     architecture        = optional(string, "X86_64")
@@ -205,6 +205,7 @@ variable "api" {
     tls_policy          = optional(string)
     waf                 = optional(bool, true)
     waf_rule_groups     = optional(list(object({ name = string, count = optional(list(string), []) })))
+    waf_rate_limit      = optional(number)
     access_logs_bucket  = optional(string)
     connection_limit    = optional(number, 72)
     settings            = optional(map(string), {})

@@ -371,6 +371,18 @@ variable "waf_rule_groups" {
   }
 }
 
+variable "waf_rate_limit" {
+  description = "Requests of one address in five minutes, above which the WAF blocks it; 0 is no limit."
+  type        = number
+  default     = 30000
+  nullable    = false
+
+  validation {
+    condition     = var.waf_rate_limit == 0 || var.waf_rate_limit >= 10 && var.waf_rate_limit <= 2000000000 && floor(var.waf_rate_limit) == var.waf_rate_limit
+    error_message = "`waf_rate_limit` is ${var.waf_rate_limit}: write a whole number from 10 to 2000000000, or 0 for no limit."
+  }
+}
+
 variable "kms_key_arn" {
   description = "KMS key of this region, for the logs and the secrets."
   type        = string

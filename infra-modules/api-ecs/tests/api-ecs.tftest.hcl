@@ -289,13 +289,21 @@ run "load_balancer_serves_tls_only" {
   }
 
   assert {
-    condition     = length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 3 && length(aws_wafv2_web_acl_logging_configuration.this) == 1
+    condition     = length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 4 && length(aws_wafv2_web_acl_logging_configuration.this) == 1
     error_message = "the firewall must have its rules, and a log"
   }
 
   assert {
-    condition     = one(aws_wafv2_web_acl_association.this).resource_arn == aws_lb.this.arn && alltrue([for it in jsondecode(aws_wafv2_web_acl.this[0].rule_json) : it.OverrideAction == { None = {} }])
+    condition     = one(aws_wafv2_web_acl_association.this).resource_arn == aws_lb.this.arn && alltrue([for it in slice(jsondecode(aws_wafv2_web_acl.this[0].rule_json), 1, 4) : it.OverrideAction == { None = {} }])
     error_message = "the firewall must stand before the load balancer, and refuse"
+  }
+
+  assert {
+    condition = (
+      jsondecode(aws_wafv2_web_acl.this[0].rule_json)[0].Statement.RateBasedStatement == { Limit = 30000, AggregateKeyType = "IP" } && jsondecode(aws_wafv2_web_acl.this[0].rule_json)[0].Action == { Block = {} } &&
+      [for it in jsondecode(aws_wafv2_web_acl.this[0].rule_json) : it.Priority] == [0, 1, 2, 3]
+    )
+    error_message = "the firewall must first block an address that floods the API"
   }
 }
 
@@ -541,5 +549,18 @@ run "settings_are_those_of_the_chart" {
   assert {
     condition     = toset(local.further_settings) == toset(jsondecode(file("${path.module}/../../charts/api/values.schema.json")).properties.extraEnv.propertyNames.enum)
     error_message = "a setting that one platform accepts the other must accept: compare local.further_settings with extraEnv in charts/api/values.schema.json"
+  }
+}
+
+run "firewall_without_a_rate_limit" {
+  command = plan
+
+  variables {
+    waf_rate_limit = 0
+  }
+
+  assert {
+    condition     = !strcontains(aws_wafv2_web_acl.this[0].rule_json, "RateBasedStatement") && length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 3
+    error_message = "a limit of 0 is none"
   }
 }

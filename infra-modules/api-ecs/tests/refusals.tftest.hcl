@@ -486,3 +486,11 @@ run "an_access_log_to_an_arn" {
   }
   expect_failures = [var.access_logs_bucket]
 }
+
+run "a_rate_limit_below_that_of_waf" {
+  command = plan
+  variables {
+    waf_rate_limit = 5
+  }
+  expect_failures = [var.waf_rate_limit]
+}
