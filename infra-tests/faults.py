@@ -70,7 +70,7 @@ FAULTS = [
     Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),
     Fault("bad argument", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotate = true", "validate infra-modules/kms", "Unsupported argument"),
     Fault("no rotation of a key", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = false", "checkov CKV_AWS_7", "CKV_AWS_7"),
-    Fault("metrics on the public port", "infra-modules/api-ecs/task.tf", '      METRICS_LISTEN   = "0.0.0.0:${local.metrics_port}"\n', "", "test infra-modules/api-ecs", "METRICS_LISTEN"),
+    Fault("metrics on the public port", "infra-modules/api-ecs/task.tf", '      METRICS_LISTEN   = "0.0.0.0:${local.metrics_port}"\n', "", "test infra-modules/api-ecs", "metrics_are_for_monitoring_alone"),
     Fault("metrics forwarded by the load balancer", "infra-modules/api-ecs/load_balancer.tf", 'values = ["/metrics", "/metrics/*"]', 'values = ["/status"]', "plan", "forwards /metrics"),
     Fault("HTTPS to every address", "infra-modules/api-ecs/security.tf", "  referenced_security_group_id = var.aws_access.endpoint_security_group_id", '  cidr_ipv4 = "0.0.0.0/0"', "plan", "allows 443 to every address"),
     Fault("every name resolved", "infra-modules/network/dns_firewall.tf", 'action                  = "BLOCK"', 'action                  = "ALERT"', "test infra-modules/network", "carries data out"),
