@@ -21,7 +21,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     sid = "MaximumPermissions"
     actions = [
       "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*", "elasticloadbalancing:*",
-      "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "vpce:*", "wafv2:*",
+      "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "route53resolver:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "vpce:*", "wafv2:*",
     ]
     resources = ["*"]
   }

@@ -18,6 +18,7 @@ data "aws_iam_policy_document" "read" {
       "events:DescribeRule", "events:ListTagsForResource", "events:ListTargetsByRule",
       "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListAliases", "kms:ListResourceTags",
       "logs:DescribeLogGroups", "logs:DescribeMetricFilters", "logs:DescribeResourcePolicies", "logs:ListTagsForResource",
+      "route53resolver:GetFirewall*", "route53resolver:ListFirewall*", "route53resolver:ListTagsForResource",
       "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy", "secretsmanager:ListSecretVersionIds", "secretsmanager:ListSecretVersionIds",
       "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource",
       "ssm:DescribeParameters",
@@ -42,6 +43,19 @@ data "aws_iam_policy_document" "read" {
       "route53:ListResourceRecordSets", "route53:ListTagsForResource", "route53:ListTagsForResources", "route53:ListVPCAssociationAuthorizations",
     ]
     resources = ["*"]
+  }
+
+  # Route 53's health checks report to us-east-1 alone.
+  statement {
+    sid       = "HealthCheckAlarms"
+    actions   = ["cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource", "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = ["us-east-1"]
+    }
   }
 
   statement {
@@ -228,6 +242,39 @@ data "aws_iam_policy_document" "apply_storage" {
       "route53:DeleteHealthCheck", "route53:DeleteHostedZone", "route53:DisassociateVPCFromHostedZone", "route53:UpdateHealthCheck", "route53:UpdateHostedZoneComment",
     ]
     resources = ["*"]
+  }
+
+  # Their ARNs have ids and no names; another environment's are excluded by their tag.
+  statement {
+    sid = "DnsFirewall"
+    actions = [
+      "route53resolver:AssociateFirewallRuleGroup", "route53resolver:CreateFirewallDomainList", "route53resolver:CreateFirewallRule", "route53resolver:CreateFirewallRuleGroup",
+      "route53resolver:DeleteFirewallDomainList", "route53resolver:DeleteFirewallRule", "route53resolver:DeleteFirewallRuleGroup", "route53resolver:DisassociateFirewallRuleGroup",
+      "route53resolver:TagResource", "route53resolver:UntagResource", "route53resolver:UpdateFirewallConfig", "route53resolver:UpdateFirewallDomains", "route53resolver:UpdateFirewallRule",
+      "route53resolver:UpdateFirewallRuleGroupAssociation",
+    ]
+    resources = [
+      for kind in ["config", "domain-list", "rule-group", "rule-group-association"] : "${local.arn}:route53resolver:*:${local.account}:firewall-${kind}/*"
+    ]
+
+    condition {
+      test     = "StringEqualsIfExists"
+      variable = "aws:ResourceTag/environment"
+      values   = [each.key]
+    }
+  }
+
+  # Of the topic of Route 53's health checks.
+  statement {
+    sid       = "HealthCheckAlarms"
+    actions   = ["sns:SetSubscriptionAttributes", "sns:Unsubscribe"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = ["us-east-1"]
+    }
   }
 
   statement {

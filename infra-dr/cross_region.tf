@@ -101,8 +101,9 @@ module "settings" {
   lease          = { bucket = local.primary.lease.bucket, region = local.primary.lease.region }
   backup_buckets = [{ name = module.backup_storage.bucket, region = local.region }, { name = local.primary.backup.bucket, region = var.regions.primary }]
   dns = {
-    zone_id = local.primary.private_zone.id
-    writer  = local.primary.names.writer
+    zone_id  = local.primary.private_zone.id
+    writer   = local.primary.names.writer
+    ttl_secs = local.primary.dns.ttl_secs
     api = local.has_load_balancer && local.primary.api_target != null ? {
       name    = local.primary.names.api
       zone_id = local.primary.public_zone.id

@@ -13,6 +13,7 @@ locals {
     user                = "api_service"
     password_secret_arn = local.primary.secrets.arns["api-service"]
     ca_certificate_pem  = local.ca_certificate_pem
+    public_certificates = local.primary.database.public_certificates
   }
   migration        = { user = "api_owner", password_secret_arn = local.primary.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
@@ -67,6 +68,8 @@ module "network" {
   zones                   = var.network.zones
   nat                     = var.network.nat
   endpoints               = var.network.endpoints
+  further_endpoints       = var.network.further_endpoints
+  allowed_domains         = setunion([local.primary.private_zone.name], var.network.allowed_domains)
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
   permissions_boundary    = local.primary.boundary
@@ -99,6 +102,7 @@ module "postgres" {
   name                   = local.name
   cluster                = local.primary.cluster
   vpc_id                 = module.network.vpc_id
+  aws_access             = module.network.aws_access
   subnet_ids             = module.network.subnet_ids.data
   subnet_cidrs           = zipmap(var.network.zones, module.network.data_cidrs)
   nodes                  = var.database.nodes
@@ -141,6 +145,7 @@ module "drill_host" {
   name                 = local.name
   cluster              = local.primary.cluster
   vpc_id               = module.network.vpc_id
+  aws_access           = module.network.aws_access
   subnet               = { id = module.network.subnet_ids.data[var.network.zones[0]], zone = var.network.zones[0] }
   instance_type        = var.restore_drill.instance_type
   ami_id               = var.restore_drill.ami_id
@@ -161,6 +166,7 @@ module "dns" {
   record_name    = local.primary.names.api_auto
   regional_name  = local.regional_name
   api            = local.load_balancer
+  health_check   = local.primary.dns.health_check
 }
 
 module "certificate" {
@@ -187,8 +193,18 @@ module "api_ecs" {
   memory               = var.api.memory
   tasks                = local.tasks
   deployment           = var.api.deployment
+  bake_time_minutes    = var.api.bake_time_minutes
+  scaling              = var.api.scaling
+  drain                = var.api.drain
+  stop_timeout         = var.api.stop_timeout
+  tls_policy           = var.api.tls_policy
   health_check_path    = local.health_check_path
   waf                  = var.api.waf
+  waf_rule_groups      = var.api.waf_rule_groups
+  waf_rate_limit       = var.api.waf_rate_limit
+  access_logs_bucket   = var.api.access_logs_bucket
+  monitoring_cidrs     = var.monitoring_cidrs
+  aws_access           = module.network.aws_access
   connection_limit     = var.active ? var.api.connection_limit : var.api.waiting_connection_limit
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn
@@ -237,6 +253,7 @@ module "cache" {
   node_type                 = var.cache.node_type
   replicas                  = var.cache.replicas
   engine_version            = var.cache.engine_version
+  auth_version              = var.cache.auth_version
   kms_key_arn               = module.kms.arn
 }
 
@@ -249,7 +266,7 @@ module "observability" {
   instances      = { for name, node in module.postgres.nodes : name => node.instance_id }
   replication    = module.replication_to_primary[*].rule
   bucket_sizes   = { backup = { bucket = module.backup_storage.bucket, alarm_gib = local.primary.retention.size_alarm_gib } }
-  load_balancers = var.api_platform == "ecs" ? { api = merge(module.api_ecs[0].load_balancer, { target_group_arn_suffixes = module.api_ecs[0].target_group_arn_suffixes }) } : {}
+  load_balancers = var.api_platform == "ecs" ? { api = module.api_ecs[0].load_balancer } : {}
   kms_key_arn    = module.kms.arn
 }
 

@@ -45,11 +45,13 @@ variable "regions" {
 }
 
 variable "network" {
-  description = "The three zones of this region; NAT gateways and endpoints (`none`, `one`, `two` or `per-zone`; without endpoints the database nodes use NAT); retention of flow logs."
+  description = "The three zones of this region; NAT gateways and endpoints (`none`, `one`, `two` or `per-zone`; without endpoints the database nodes use NAT); endpoints of services that none of the platform's programs calls; domains that the resolver answers besides AWS's and the private zone; retention of flow logs."
   type = object({
     zones                   = list(string)
-    nat                     = optional(string, "per-zone")
+    nat                     = optional(string, "none")
     endpoints               = optional(string, "per-zone")
+    further_endpoints       = optional(set(string), [])
+    allowed_domains         = optional(set(string), [])
     flow_log_retention_days = optional(number, 30)
   })
 
@@ -152,7 +154,7 @@ variable "api_platform" {
 }
 
 variable "api" {
-  description = "The API on ECS: the image, by default infra-primary's version from this region's registry; the size of a task; the number of standby tasks (`tasks`) and of `active_tasks`; `deployment` by `rolling` or `blue-green`; whether a WAF protects it. `connection_limit` is the number of PostgreSQL connections for active tasks, `waiting_connection_limit` for standby tasks."
+  description = "The API on ECS: the image, by default infra-primary's version from this region's registry; the size of a task; the number of standby tasks (`tasks`) and of `active_tasks`; `deployment` by `rolling` or `blue-green`, and how long the latter keeps the old tasks (`bake_time_minutes`, 10); targets of `scaling`; seconds of `drain` and `stop_timeout`; whether a WAF protects it, its rule groups, and the requests of one address in five minutes (`waf_rate_limit`, 30000); `access_logs_bucket` of the load balancer. What is left out has the default of the module api-ecs. `connection_limit` is the number of PostgreSQL connections for active tasks, `waiting_connection_limit` for standby tasks."
   type = object({
     image                    = optional(string)
     architecture             = optional(string, "X86_64")
@@ -161,7 +163,15 @@ variable "api" {
     tasks                    = object({ min = number, max = number, desired = number })
     active_tasks             = object({ min = number, max = number, desired = number })
     deployment               = optional(string, "rolling")
+    bake_time_minutes        = optional(number)
+    scaling                  = optional(object({ cpu_percent = optional(number), requests_per_target = optional(number) }))
+    drain                    = optional(object({ delay = optional(number), timeout = optional(number) }))
+    stop_timeout             = optional(number)
+    tls_policy               = optional(string)
     waf                      = optional(bool, true)
+    waf_rule_groups          = optional(list(object({ name = string, count = optional(list(string), []) })))
+    waf_rate_limit           = optional(number)
+    access_logs_bucket       = optional(string)
     connection_limit         = optional(number, 72)
     waiting_connection_limit = optional(number, 24)
     settings                 = optional(map(string), {})
@@ -196,11 +206,12 @@ variable "eks" {
 }
 
 variable "cache" {
-  description = "The API's cache. Optional: responses are the same without it."
+  description = "The API's cache. Optional: responses are the same without it. Raise `auth_version` by one for a new token, and deploy the API."
   type = object({
     node_type      = optional(string, "cache.t4g.small")
     replicas       = optional(number, 1)
     engine_version = optional(string, "8.0")
+    auth_version   = optional(number, 1)
   })
   default = null
 

@@ -52,7 +52,7 @@ module "shared_values" {
         cluster         = var.database.cluster
         regions         = var.regions
         cidrs           = var.cidrs
-        database        = { name = var.database.name, instance_type = var.database.instance_type, data_volume = var.database.data_volume, wal_volume = var.database.wal_volume }
+        database        = { name = var.database.name, public_certificates = var.database.public_certificates, instance_type = var.database.instance_type, data_volume = var.database.data_volume, wal_volume = var.database.wal_volume }
         retention       = merge({ for key, value in var.backup : key => value if key != "reader_role_arns" }, { size_alarm_gib = local.backup_alarm_gib })
         image_version   = local.image_version
         boundary        = var.permissions_boundary
@@ -63,6 +63,7 @@ module "shared_values" {
         private_zone    = { id = module.dns.private_zone_id, name = var.dns.private_zone }
         public_zone     = { id = module.dns.public_zone_id, name = var.dns.public_zone }
         names           = module.dns.names
+        dns             = { ttl_secs = var.dns.ttl_secs, health_check = var.dns.health_check }
         validated_names = flatten(module.certificate[*].validated_names)
         api_target      = local.has_load_balancer ? local.regional_name : null
       })
@@ -90,8 +91,9 @@ module "settings" {
   lease          = { bucket = module.lease_storage.bucket, region = module.lease_storage.region }
   backup_buckets = concat([{ name = module.backup_storage.bucket, region = local.region }], [for it in local.dr.backup[*] : { name = it.bucket, region = var.regions.dr }])
   dns = {
-    zone_id = module.dns.private_zone_id
-    writer  = module.dns.names.writer
+    zone_id  = module.dns.private_zone_id
+    writer   = module.dns.names.writer
+    ttl_secs = var.dns.ttl_secs
     api = local.has_load_balancer && local.dr.api_target != null ? {
       name    = module.dns.names.api
       zone_id = module.dns.public_zone_id

@@ -13,6 +13,7 @@ locals {
     user                = "api_service"
     password_secret_arn = module.secrets.arns["api-service"]
     ca_certificate_pem  = var.database.ca_certificate_pem
+    public_certificates = var.database.public_certificates
   }
   migration        = { user = "api_owner", password_secret_arn = module.secrets.arns["api-owner"] }
   image_repository = "${data.aws_caller_identity.this.account_id}.dkr.ecr.${local.region}.amazonaws.com/${var.project}/api"
@@ -61,6 +62,8 @@ module "network" {
   zones                   = var.network.zones
   nat                     = var.network.nat
   endpoints               = var.network.endpoints
+  further_endpoints       = var.network.further_endpoints
+  allowed_domains         = setunion([var.dns.private_zone], var.network.allowed_domains)
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
   permissions_boundary    = var.permissions_boundary
@@ -133,6 +136,7 @@ module "postgres" {
   name                   = local.name
   cluster                = var.database.cluster
   vpc_id                 = module.network.vpc_id
+  aws_access             = module.network.aws_access
   subnet_ids             = module.network.subnet_ids.data
   subnet_cidrs           = zipmap(var.network.zones, module.network.data_cidrs)
   nodes                  = var.database.nodes
@@ -167,6 +171,9 @@ module "dns" {
   writer             = { address = "${keys(var.database.nodes)[0]}.${var.dns.private_zone}" }
   readers            = [for name, node in module.postgres.nodes : node.private_ip if name != keys(var.database.nodes)[0]]
   api                = local.has_load_balancer ? { primary = local.load_balancer } : {}
+  ttl_secs           = var.dns.ttl_secs
+  health_check       = var.dns.health_check
+  alarm_emails       = var.alarms.emails
 }
 
 module "certificate" {
@@ -192,7 +199,17 @@ module "api_ecs" {
   memory               = var.api.memory
   tasks                = var.api.tasks
   deployment           = var.api.deployment
+  bake_time_minutes    = var.api.bake_time_minutes
+  scaling              = var.api.scaling
+  drain                = var.api.drain
+  stop_timeout         = var.api.stop_timeout
+  tls_policy           = var.api.tls_policy
   waf                  = var.api.waf
+  waf_rule_groups      = var.api.waf_rule_groups
+  waf_rate_limit       = var.api.waf_rate_limit
+  access_logs_bucket   = var.api.access_logs_bucket
+  monitoring_cidrs     = var.monitoring_cidrs
+  aws_access           = module.network.aws_access
   connection_limit     = var.api.connection_limit
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
   certificate_arn      = module.certificate[0].arn
@@ -238,6 +255,7 @@ module "cache" {
   node_type                 = var.cache.node_type
   replicas                  = var.cache.replicas
   engine_version            = var.cache.engine_version
+  auth_version              = var.cache.auth_version
   kms_key_arn               = module.kms.arn
 }
 
@@ -250,6 +268,6 @@ module "observability" {
   instances      = { for name, node in module.postgres.nodes : name => node.instance_id }
   replication    = local.dr.replication
   bucket_sizes   = { backup = { bucket = module.backup_storage.bucket, alarm_gib = local.backup_alarm_gib } }
-  load_balancers = var.api_platform == "ecs" ? { api = merge(module.api_ecs[0].load_balancer, { target_group_arn_suffixes = module.api_ecs[0].target_group_arn_suffixes }) } : {}
+  load_balancers = var.api_platform == "ecs" ? { api = module.api_ecs[0].load_balancer } : {}
   kms_key_arn    = module.kms.arn
 }

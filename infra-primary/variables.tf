@@ -65,11 +65,13 @@ variable "cidrs" {
 }
 
 variable "network" {
-  description = "The three zones of this region; NAT gateways and endpoints (`none`, `one`, `two` or `per-zone`; without endpoints the database nodes use NAT); retention of flow logs."
+  description = "The three zones of this region; NAT gateways and endpoints (`none`, `one`, `two` or `per-zone`; without endpoints the database nodes use NAT); endpoints of services that none of the platform's programs calls; domains that the resolver answers besides AWS's and the private zone; retention of flow logs."
   type = object({
     zones                   = list(string)
-    nat                     = optional(string, "per-zone")
+    nat                     = optional(string, "none")
     endpoints               = optional(string, "per-zone")
+    further_endpoints       = optional(set(string), [])
+    allowed_domains         = optional(set(string), [])
     flow_log_retention_days = optional(number, 30)
   })
 
@@ -87,21 +89,22 @@ variable "network" {
 variable "database" {
   description = "The cluster, the API's database, and the nodes in this region, by names that start with their zone. With `automatic_failover` they fail over to each other. infra-dr reads the names, `ca_certificate_pem` and the sizes from this root."
   type = object({
-    cluster            = optional(string, "main")
-    name               = optional(string, "causeway")
-    nodes              = map(object({ zone = string, private_ip = optional(string) }))
-    automatic_failover = optional(bool, true)
-    instance_type      = string
-    ami_id             = optional(string)
-    data_volume        = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    wal_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
-    ca_certificate_pem = optional(string)
+    cluster             = optional(string, "main")
+    name                = optional(string, "causeway")
+    nodes               = map(object({ zone = string, private_ip = optional(string) }))
+    automatic_failover  = optional(bool, true)
+    instance_type       = string
+    ami_id              = optional(string)
+    data_volume         = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    wal_volume          = object({ size_gib = number, iops = optional(number, 3000), throughput = optional(number, 125) })
+    ca_certificate_pem  = optional(string)
+    public_certificates = optional(bool, false)
   })
 
   # Without it clients verify the nodes' certificates against public authorities, and refuse them.
   validation {
-    condition     = var.api_platform == "none" || try(startswith(trimspace(var.database.ca_certificate_pem), "-----BEGIN CERTIFICATE-----"), false)
-    error_message = "database.ca_certificate_pem is no PEM certificate: the API could not verify the nodes' certificates, and would reject them. Paste the CA certificate that signs them, from -----BEGIN CERTIFICATE----- on; its private key stays with you."
+    condition     = var.api_platform == "none" || var.database.public_certificates || try(startswith(trimspace(var.database.ca_certificate_pem), "-----BEGIN CERTIFICATE-----"), false)
+    error_message = "database.ca_certificate_pem is no PEM certificate: the API could not verify the nodes' certificates, and would reject them. Paste the CA certificate that signs them, from -----BEGIN CERTIFICATE----- on; its private key stays with you. Or set public_certificates to true if a public CA signs them."
   }
 
   validation {
@@ -168,11 +171,13 @@ variable "backup" {
 }
 
 variable "dns" {
-  description = "The public zone and whether to create it, and the private zone of the database."
+  description = "The public zone and whether to create it, and the private zone of the database; the TTL of the records that failover-ctl moves, and Route 53's health check of the API, for both regions."
   type = object({
     public_zone        = string
     create_public_zone = optional(bool, false)
     private_zone       = optional(string, "causeway.internal")
+    ttl_secs           = optional(number, 5)
+    health_check       = optional(object({ path = optional(string, "/readyz"), interval_seconds = optional(number, 10), failure_threshold = optional(number, 3) }), {})
   })
 }
 
@@ -215,7 +220,7 @@ variable "api_platform" {
 }
 
 variable "api" {
-  description = "The API on ECS: the pinned image; size and number of tasks; `deployment` by `rolling` or `blue-green`; whether a WAF protects it. `connection_limit` is the number of PostgreSQL connections for these tasks: 72 of 97, and 24 for the standby tasks of the other region."
+  description = "The API on ECS: the pinned image; size and number of tasks; `deployment` by `rolling` or `blue-green`, and how long the latter keeps the old tasks (`bake_time_minutes`, 10); targets of `scaling`; seconds of `drain` and `stop_timeout`; whether a WAF protects it, its rule groups, and the requests of one address in five minutes (`waf_rate_limit`, 30000); `access_logs_bucket` of the load balancer. What is left out has the default of the module api-ecs. `connection_limit` is the number of PostgreSQL connections for these tasks: 72 of 97, and 24 for the standby tasks of the other region."
   type = object({
     image               = string
     architecture        = optional(string, "X86_64")
@@ -223,7 +228,15 @@ variable "api" {
     memory              = optional(number, 1024)
     tasks               = object({ min = number, max = number, desired = number })
     deployment          = optional(string, "rolling")
+    bake_time_minutes   = optional(number)
+    scaling             = optional(object({ cpu_percent = optional(number), requests_per_target = optional(number) }))
+    drain               = optional(object({ delay = optional(number), timeout = optional(number) }))
+    stop_timeout        = optional(number)
+    tls_policy          = optional(string)
     waf                 = optional(bool, true)
+    waf_rule_groups     = optional(list(object({ name = string, count = optional(list(string), []) })))
+    waf_rate_limit      = optional(number)
+    access_logs_bucket  = optional(string)
     connection_limit    = optional(number, 72)
     settings            = optional(map(string), {})
     deletion_protection = optional(bool, true)
@@ -251,11 +264,12 @@ variable "eks" {
 }
 
 variable "cache" {
-  description = "The API's cache. Optional: responses are the same without it."
+  description = "The API's cache. Optional: responses are the same without it. Raise `auth_version` by one for a new token, and deploy the API."
   type = object({
     node_type      = optional(string, "cache.t4g.small")
     replicas       = optional(number, 1)
     engine_version = optional(string, "8.0")
+    auth_version   = optional(number, 1)
   })
   default = null
 

@@ -36,6 +36,7 @@ def checks(tree, env):
         yield "terraform fmt", lambda: (formatted(tree), "directories")
     yield "chart", lambda: (static.chart(tree), "chart linted, rendered and validated")
     yield "lifecycles", lambda: (static.lifecycles(tree), "resources")
+    yield "reachable inputs", lambda: (static.reachable(tree), "inputs")
     yield "backends", lambda: (static.backends(tree), "of the state")
     yield "hadolint", lambda: (static.hadolint(tree), "Dockerfile")
     yield "image", lambda: (static.image(tree), "Dockerfile")

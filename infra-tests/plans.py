@@ -51,8 +51,10 @@ def tags(plan, expected):
 
 
 def regions(plan, expected):
-    """No resource is in an unexpected region."""
+    """No resource is in an unexpected region. The metrics of Route 53's health checks are in us-east-1, and their alarms."""
     for address, _, after in plan.resources:
+        if after.get("region") == "us-east-1" and re.fullmatch(r"module\.dns\..*\.health_check(\[.*\])?", address):
+            continue
         if after.get("region") and after["region"] not in expected["roles"]:
             yield f"{address}: is in {after['region']}, and the regions are {', '.join(expected['roles'])}"
 
@@ -146,9 +148,16 @@ def exposure(plan, _):
         ports = (after.get("from_port"), after.get("to_port"))
         if after.get("ip_protocol") != "tcp" or ports[0] is None or ports[0] != ports[1]:
             yield f"{address}: allows {after.get('ip_protocol')} at {ports}: a rule names one port"
+    has_endpoints = any(after.get("vpc_endpoint_type") == "Interface" for _, after in plan.of("aws_vpc_endpoint"))
     for address, after in plan.of("aws_vpc_security_group_egress_rule"):
-        if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and after.get("from_port") != 443:
-            yield f"{address}: allows {after.get('from_port')} to the internet; AWS APIs need 443"
+        if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and (has_endpoints or after.get("from_port") != 443):
+            yield f"{address}: allows {after.get('from_port')} to every address; AWS is reached through the endpoints' security group and S3's prefix list"
+    for address, after in plan.of("aws_lb_listener"):
+        served = address.rsplit(".", 2)[0] if address.endswith(".https") else None
+        rules = [rule for name, rule in plan.of("aws_lb_listener_rule") if served and name.startswith(f"{served}.")]
+        closed = [rule for rule in rules if [action["type"] for action in rule.get("action") or []] == ["fixed-response"] and "/metrics" in json.dumps(rule.get("condition"))]
+        if served and not any(rule["priority"] <= min(other["priority"] for other in rules) for rule in closed):
+            yield f"{address}: forwards /metrics to the tasks: answer the path with 404, by the first rule"
     for address, after in plan.of("aws_security_group", "aws_default_security_group"):
         for rule in after.get("ingress") or []:
             yield f"{address}: has inline rules ({rule.get('from_port')}): make each a resource with a description"

@@ -221,7 +221,7 @@ run "apply_may_make_what_the_roots_hold" {
       "acm:RequestCertificate", "application-autoscaling:RegisterScalableTarget", "budgets:ModifyBudget", "cloudwatch:PutMetricAlarm", "ecs:CreateService",
       "ecs:RegisterTaskDefinition", "eks:AssociateAccessPolicy", "eks:CreateAddon", "eks:CreateNodegroup", "eks:CreatePodIdentityAssociation", "elasticache:CreateReplicationGroup",
       "events:PutRule", "events:PutTargets", "iam:CreateInstanceProfile", "iam:CreateOpenIDConnectProvider", "iam:CreateRole", "iam:PassRole", "kms:CreateGrant", "kms:CreateKey",
-      "logs:CreateLogDelivery", "logs:CreateLogGroup", "logs:PutResourcePolicy", "route53:AssociateVPCWithHostedZone", "route53:CreateHealthCheck", "s3:CreateBucket",
+      "logs:CreateLogDelivery", "logs:CreateLogGroup", "logs:PutResourcePolicy", "route53:AssociateVPCWithHostedZone", "route53:CreateHealthCheck", "route53resolver:CreateFirewallRuleGroup", "s3:CreateBucket",
       "s3:PutBucketObjectLockConfiguration", "s3:PutReplicationConfiguration", "secretsmanager:ReplicateSecretToRegions", "sns:CreateTopic", "ssm:PutParameter", "vpce:AllowMultiRegion",
       "wafv2:CreateWebACL", "wafv2:PutLoggingConfiguration",
       ], flatten([

@@ -19,6 +19,5 @@ api = {
   memory       = 2048
   tasks        = { min = 2, max = 4, desired = 2 }
   active_tasks = { min = 3, max = 12, desired = 3 }
-  deployment   = "blue-green"
 }
 log_retention_days = 90

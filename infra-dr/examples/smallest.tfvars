@@ -2,7 +2,7 @@
 environment = "staging"
 owner       = "platform-team"
 
-network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one", endpoints = "none", flow_log_retention_days = 7 }
+network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one", endpoints = "none", allowed_domains = ["debian.org", "postgresql.org"], flow_log_retention_days = 7 }
 
 database = {
   nodes = {

@@ -55,6 +55,35 @@ resource "aws_lb_listener" "https" {
     type             = "forward"
     target_group_arn = aws_lb_target_group.this["blue"].arn
   }
+
+  lifecycle {
+    precondition {
+      condition     = startswith(var.certificate_arn, "arn:aws:acm:${local.region}:")
+      error_message = "`certificate_arn` is ${var.certificate_arn}, and the load balancer is in ${local.region}: name a certificate of this region."
+    }
+  }
+}
+
+# Also for images that serve the metrics on the API's port. Before the rule of blue/green deployments, which forwards
+# everything.
+resource "aws_lb_listener_rule" "metrics" {
+  listener_arn = aws_lb_listener.https.arn
+  priority     = 1
+
+  condition {
+    path_pattern {
+      values = ["/metrics", "/metrics/*"]
+    }
+  }
+
+  action {
+    type = "fixed-response"
+    fixed_response {
+      content_type = "text/plain"
+      message_body = "Not Found"
+      status_code  = "404"
+    }
+  }
 }
 
 resource "aws_lb_listener" "http" {
@@ -77,7 +106,7 @@ resource "aws_lb_listener_rule" "blue_green" {
   count = local.is_blue_green ? 1 : 0
 
   listener_arn = aws_lb_listener.https.arn
-  priority     = 1
+  priority     = 100
 
   condition {
     path_pattern {

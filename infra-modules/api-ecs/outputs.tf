@@ -8,11 +8,6 @@ output "load_balancer" {
   }
 }
 
-output "target_group_arn_suffixes" {
-  description = "The target groups, for the alarms."
-  value       = [for it in aws_lb_target_group.this : it.arn_suffix]
-}
-
 output "security_group_id" {
   description = "Security group of the tasks, for the rules of database and cache."
   value       = aws_security_group.task.id

@@ -3,8 +3,13 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
-    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and hyphens, beginning with a letter."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
+    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and single hyphens, beginning with a letter."
+  }
+
+  validation {
+    condition     = !startswith(var.name, "internal-")
+    error_message = "`name` is `${var.name}`: ELB refuses names that begin with internal-. Begin with another word."
   }
 }
 
@@ -60,8 +65,8 @@ variable "cpu" {
   default     = 512
 
   validation {
-    condition     = contains([256, 512, 1024, 2048, 4096], var.cpu)
-    error_message = "`cpu` is ${var.cpu}: Fargate has 256, 512, 1024, 2048 and 4096."
+    condition     = contains([256, 512, 1024, 2048, 4096, 8192, 16384], var.cpu)
+    error_message = "`cpu` is ${var.cpu}: Fargate has 256, 512, 1024, 2048, 4096, 8192 and 16384."
   }
 }
 
@@ -72,13 +77,15 @@ variable "memory" {
 
   validation {
     condition = contains(lookup({
-      256  = [512, 1024, 2048]
-      512  = range(1024, 4097, 1024)
-      1024 = range(2048, 8193, 1024)
-      2048 = range(4096, 16385, 1024)
-      4096 = range(8192, 30721, 1024)
+      256   = [512, 1024, 2048]
+      512   = range(1024, 4097, 1024)
+      1024  = range(2048, 8193, 1024)
+      2048  = range(4096, 16385, 1024)
+      4096  = range(8192, 30721, 1024)
+      8192  = range(16384, 61441, 4096)
+      16384 = range(32768, 122881, 8192)
     }, tostring(var.cpu), [var.memory]), var.memory)
-    error_message = "`memory` is ${var.memory}: with `cpu` ${var.cpu} Fargate has whole GiB from ${max(1, var.cpu / 512)} to ${var.cpu == 256 ? 2 : min(30, var.cpu / 128)}, and 512 MiB with `cpu` 256."
+    error_message = "`memory` is ${var.memory}: with `cpu` ${var.cpu} Fargate has ${var.cpu == 16384 ? "steps of 8 GiB from 32 to 120" : var.cpu == 8192 ? "steps of 4 GiB from 16 to 60" : "whole GiB from ${max(1, var.cpu / 512)} to ${var.cpu == 256 ? 2 : min(30, var.cpu / 128)}"}, and 512 MiB with `cpu` 256."
   }
 }
 
@@ -93,6 +100,11 @@ variable "tasks" {
   validation {
     condition     = var.tasks.min >= 1 && var.tasks.min <= var.tasks.desired && var.tasks.desired <= var.tasks.max
     error_message = "`tasks` is min ${var.tasks.min}, desired ${var.tasks.desired}, max ${var.tasks.max}: write them in this order, from 1 on."
+  }
+
+  validation {
+    condition     = alltrue([for count in values(var.tasks) : floor(count) == count])
+    error_message = "`tasks` is min ${var.tasks.min}, desired ${var.tasks.desired}, max ${var.tasks.max}: write whole numbers."
   }
 }
 
@@ -110,6 +122,7 @@ variable "tls_policy" {
   description = "TLS policy of the load balancer."
   type        = string
   default     = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+  nullable    = false
 
   validation {
     condition     = can(regex("^ELBSecurityPolicy-TLS13-1-[23]-", var.tls_policy))
@@ -120,7 +133,8 @@ variable "tls_policy" {
 variable "database" {
   description = <<-EOT
     The database. The tasks find the primary among all hosts. `cidrs` are the hosts' networks in both regions.
-    `ca_certificate_pem` has the CA certificates of the servers, if they are private.
+    `ca_certificate_pem` has the CA certificates of the servers. Without it, set `public_certificates`: a public CA then
+    has signed the servers' certificates.
   EOT
   type = object({
     hosts               = list(string)
@@ -130,6 +144,7 @@ variable "database" {
     user                = string
     password_secret_arn = string
     ca_certificate_pem  = optional(string)
+    public_certificates = optional(bool, false)
   })
 
   validation {
@@ -145,6 +160,21 @@ variable "database" {
   validation {
     condition     = var.database.ca_certificate_pem == null || startswith(coalesce(var.database.ca_certificate_pem, "-"), "-----BEGIN CERTIFICATE-----")
     error_message = "`database.ca_certificate_pem` is no PEM certificate, which starts with -----BEGIN CERTIFICATE-----."
+  }
+
+  validation {
+    condition     = !strcontains(coalesce(var.database.ca_certificate_pem, "-"), "PRIVATE KEY")
+    error_message = "`database.ca_certificate_pem` contains a private key: write the certificates alone, and replace the key, which is in your shell's history or in a file of variables."
+  }
+
+  validation {
+    condition     = (var.database.ca_certificate_pem == null) == var.database.public_certificates
+    error_message = "The API verifies its servers, so `database` needs one of the two: the certificate of the CA that signs theirs in `ca_certificate_pem`, or `public_certificates` = true if a public CA does."
+  }
+
+  validation {
+    condition     = !var.database.public_certificates || alltrue([for host in var.database.hosts : !endswith(host, ".internal")])
+    error_message = "`database.public_certificates` is true, and no public CA signs a name that ends with .internal: write `ca_certificate_pem`, or use a private zone below a domain of yours."
   }
 }
 
@@ -172,6 +202,28 @@ variable "redis" {
   default = null
 }
 
+variable "monitoring_cidrs" {
+  description = "Networks of Prometheus, which reach the tasks' metrics at port 9090."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.monitoring_cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "`monitoring_cidrs` contains a network that is public or larger than a /16: metrics are for private networks only."
+  }
+}
+
+variable "aws_access" {
+  description = <<-EOT
+    How tasks reach AWS: the security group of the interface endpoints, and S3's prefix list. `null` in a network without
+    endpoints: the tasks may then reach every address at port 443, through NAT.
+  EOT
+  type = object({
+    endpoint_security_group_id = string
+    s3_prefix_list_id          = string
+  })
+}
+
 variable "settings" {
   description = "Further environment variables of the API, such as `TRUSTED_PROXIES`. Not for secrets."
   type        = map(string)
@@ -183,13 +235,18 @@ variable "settings" {
   }
 
   validation {
-    condition     = alltrue([for name in keys(var.settings) : !can(regex("^(PG|DB_(HOST|PORT|USER|NAME|SSLMODE)$|POSTGRES_|PSQL_|APP_DB_|REDIS_(HOST|PORT|TLS|USER)$|PORT$|LISTEN$|MIGRATE$|SHUTDOWN_)", name))])
-    error_message = "`settings` contains a variable that this module sets: use `database`, `redis` or `drain`."
+    condition     = alltrue([for name in keys(var.settings) : !can(regex("^(PG|DB_(HOST|PORT|USER|NAME|SSLMODE)$|POSTGRES_|PSQL_|APP_DB_|REDIS_(HOST|PORT|TLS|USER)$|PORT$|LISTEN$|METRICS_LISTEN$|MIGRATE$|SHUTDOWN_)", name))])
+    error_message = "`settings` contains a variable that this module sets: use `database`, `redis`, `monitoring_cidrs` or `drain`."
   }
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : !contains(["DB_POOL_MAX", "DB_SHARED_CONNECTIONS"], name)])
     error_message = "`settings` contains a number of connections, which follows from `connection_limit` and `tasks.max`: change those."
+  }
+
+  validation {
+    condition     = length([for name in keys(var.settings) : name if !contains(local.further_settings, name) && !can(regex(local.settings_of_others, name))]) == 0
+    error_message = "`settings` contains ${join(", ", setsubtract(keys(var.settings), local.further_settings))}, which the API does not have: docs/reference/settings-api.md lists its settings."
   }
 }
 
@@ -197,6 +254,11 @@ variable "connection_limit" {
   description = "PostgreSQL connections for these tasks: `max_connections` (100) less `superuser_reserved_connections` (3). Divided among twice `tasks.max`, the maximum during a deployment."
   type        = number
   default     = 97
+
+  validation {
+    condition     = floor(var.connection_limit) == var.connection_limit
+    error_message = "`connection_limit` is ${var.connection_limit}: write a whole number."
+  }
 
   validation {
     condition     = var.connection_limit >= 3 * 2 * var.tasks.max
@@ -224,11 +286,12 @@ variable "drain" {
     delay   = optional(number, 5)
     timeout = optional(number, 20)
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
-    condition     = var.drain.delay >= 0 && var.drain.timeout >= 0
-    error_message = "`drain` is negative: write 0 or more seconds."
+    condition     = alltrue([for secs in values(var.drain) : secs >= 0 && floor(secs) == secs])
+    error_message = "`drain` is negative or not whole: write 0 or more seconds."
   }
 }
 
@@ -236,10 +299,11 @@ variable "stop_timeout" {
   description = "Seconds from SIGTERM to SIGKILL."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
-    condition     = var.stop_timeout > var.drain.delay + var.drain.timeout && var.stop_timeout <= 120
-    error_message = "`stop_timeout` is ${var.stop_timeout}: SIGKILL would end requests in flight. Write more than `drain` takes (${var.drain.delay + var.drain.timeout} s), and at most Fargate's 120 s."
+    condition     = var.stop_timeout > var.drain.delay + var.drain.timeout && var.stop_timeout <= 120 && floor(var.stop_timeout) == var.stop_timeout
+    error_message = "`stop_timeout` is ${var.stop_timeout}: SIGKILL would end requests in flight. Write whole seconds, more than `drain` takes (${var.drain.delay + var.drain.timeout} s), and at most Fargate's 120 s."
   }
 }
 
@@ -258,10 +322,11 @@ variable "bake_time_minutes" {
   description = "Minutes for which the old tasks are kept for a rollback after a blue/green deployment."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
-    condition     = var.bake_time_minutes >= 0 && var.bake_time_minutes <= 1440
-    error_message = "`bake_time_minutes` is ${var.bake_time_minutes}: write 0 to 1440."
+    condition     = var.bake_time_minutes >= 0 && var.bake_time_minutes <= 29 && floor(var.bake_time_minutes) == var.bake_time_minutes
+    error_message = "`bake_time_minutes` is ${var.bake_time_minutes}: write a whole number from 0 to 29. A longer one does not fit into the pipeline's time for a release."
   }
 }
 
@@ -271,11 +336,12 @@ variable "scaling" {
     cpu_percent         = optional(number, 60)
     requests_per_target = optional(number, 6000)
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
-    condition     = var.scaling.cpu_percent >= 10 && var.scaling.cpu_percent <= 90 && var.scaling.requests_per_target > 0
-    error_message = "`scaling` is out of range: write 10 to 90 percent, and more than 0 requests."
+    condition     = var.scaling.cpu_percent >= 10 && var.scaling.cpu_percent <= 90 && var.scaling.requests_per_target >= 1
+    error_message = "`scaling` is out of range: write 10 to 90 percent, and 1 or more requests."
   }
 }
 
@@ -297,6 +363,24 @@ variable "waf_rule_groups" {
     # The API accepts markup as data, and limits bodies itself.
     { name = "AWSManagedRulesCommonRuleSet", count = ["CrossSiteScripting_BODY", "SizeRestrictions_BODY"] },
   ]
+  nullable = false
+
+  validation {
+    condition     = !var.waf || length(var.waf_rule_groups) > 0 && length(distinct(var.waf_rule_groups[*].name)) == length(var.waf_rule_groups)
+    error_message = "`waf_rule_groups` is empty or names a group twice: name each group once, or set `waf` to false."
+  }
+}
+
+variable "waf_rate_limit" {
+  description = "Requests of one address in five minutes, above which the WAF blocks it; 0 is no limit."
+  type        = number
+  default     = 30000
+  nullable    = false
+
+  validation {
+    condition     = var.waf_rate_limit == 0 || var.waf_rate_limit >= 10 && var.waf_rate_limit <= 2000000000 && floor(var.waf_rate_limit) == var.waf_rate_limit
+    error_message = "`waf_rate_limit` is ${var.waf_rate_limit}: write a whole number from 10 to 2000000000, or 0 for no limit."
+  }
 }
 
 variable "kms_key_arn" {
@@ -322,9 +406,14 @@ variable "log_retention_days" {
 }
 
 variable "access_logs_bucket" {
-  description = "Bucket of the load balancer's access logs; none without it."
+  description = "Bucket of the load balancer's access logs, in this region and with S3's own encryption; none without it."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.access_logs_bucket == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.access_logs_bucket))
+    error_message = "`access_logs_bucket` is `${coalesce(var.access_logs_bucket, "-")}`: write the name of a bucket, not its ARN or address."
+  }
 }
 
 variable "deletion_protection" {

@@ -1,3 +1,13 @@
+locals {
+  rate_rules = var.waf_rate_limit == 0 ? [] : [{
+    Name             = "rate"
+    Priority         = 0
+    Action           = { Block = {} }
+    Statement        = { RateBasedStatement = { Limit = var.waf_rate_limit, AggregateKeyType = "IP" } }
+    VisibilityConfig = { CloudWatchMetricsEnabled = true, SampledRequestsEnabled = true, MetricName = "rate" }
+  }]
+}
+
 resource "aws_wafv2_web_acl" "this" {
   #checkov:skip=CKV_AWS_175: the rules are in `rule_json`, which checkov does not read
   #checkov:skip=CKV_AWS_192: AWSManagedRulesKnownBadInputsRuleSet is among them unless the caller leaves it out
@@ -11,10 +21,10 @@ resource "aws_wafv2_web_acl" "this" {
     allow {}
   }
 
-  rule_json = jsonencode([
+  rule_json = jsonencode(concat(local.rate_rules, [
     for index, group in var.waf_rule_groups : {
       Name           = group.name
-      Priority       = index
+      Priority       = index + 1
       OverrideAction = { None = {} }
       Statement = {
         ManagedRuleGroupStatement = {
@@ -25,7 +35,7 @@ resource "aws_wafv2_web_acl" "this" {
       }
       VisibilityConfig = { CloudWatchMetricsEnabled = true, SampledRequestsEnabled = true, MetricName = group.name }
     }
-  ])
+  ]))
 
   visibility_config {
     cloudwatch_metrics_enabled = true

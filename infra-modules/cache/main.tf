@@ -1,5 +1,7 @@
 # One primary and its replicas, without cluster mode: a value and its generation must be on one node.
 
+data "aws_region" "this" {}
+
 locals {
   port = 6379
 }
@@ -40,4 +42,11 @@ resource "aws_elasticache_replication_group" "this" {
   # Cached values can be read again: no snapshots, and changes apply at once.
   snapshot_retention_limit = 0
   apply_immediately        = true
+
+  lifecycle {
+    precondition {
+      condition     = strcontains(var.kms_key_arn, ":kms:${data.aws_region.this.region}:")
+      error_message = "`kms_key_arn` is ${var.kms_key_arn}, and the cache is in ${data.aws_region.this.region}: name a key of this region."
+    }
+  }
 }

@@ -34,8 +34,8 @@ variable "node_type" {
   default     = "cache.t4g.small"
 
   validation {
-    condition     = startswith(var.node_type, "cache.")
-    error_message = "`node_type` is `${var.node_type}`: ElastiCache's types start with cache., such as cache.t4g.small."
+    condition     = can(regex("^cache\\.[a-z][a-z0-9]*\\.[a-z0-9]+$", var.node_type))
+    error_message = "`node_type` is `${var.node_type}`: ElastiCache's types are cache., a family and a size, such as cache.t4g.small."
   }
 }
 
@@ -62,7 +62,7 @@ variable "engine_version" {
 }
 
 variable "auth_version" {
-  description = "Raise it to generate a new token. The old one stays valid until the next change, so deploy the API in between."
+  description = "Raise it by one to generate a new token. The old one stays valid until the next change, so deploy the API in between."
   type        = number
   default     = 1
 

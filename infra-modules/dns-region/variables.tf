@@ -3,8 +3,8 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
+    error_message = "name must start with a lower-case letter and have 2 to 24 lower-case letters, digits and single hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
@@ -73,8 +73,8 @@ variable "health_check" {
   default = {}
 
   validation {
-    condition     = startswith(var.health_check.path, "/")
-    error_message = "health_check.path must start with a slash, such as /readyz."
+    condition     = can(regex("^/[^ ]*$", var.health_check.path))
+    error_message = "health_check.path must start with a slash and have no space, such as /readyz."
   }
 
   validation {
@@ -83,7 +83,18 @@ variable "health_check" {
   }
 
   validation {
-    condition     = var.health_check.failure_threshold >= 1 && var.health_check.failure_threshold <= 10
-    error_message = "health_check.failure_threshold must be 1 to 10."
+    condition     = var.health_check.failure_threshold >= 1 && var.health_check.failure_threshold <= 10 && floor(var.health_check.failure_threshold) == var.health_check.failure_threshold
+    error_message = "health_check.failure_threshold must be a whole number from 1 to 10."
+  }
+}
+
+variable "alarm_emails" {
+  description = "Addresses that are told when the health check fails. Each confirms once; no alarm without any."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.alarm_emails : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", address))])
+    error_message = "alarm_emails contains no address: write addresses such as oncall@example.com."
   }
 }

@@ -9,4 +9,7 @@ module "api" {
   record_name    = local.names.api_auto
   regional_name  = try("api-${var.vpc_ids[each.key].region}.${var.public_zone_name}", null)
   api            = each.value
+  health_check   = var.health_check
+  # A standby region's API is not ready, as it should be.
+  alarm_emails = each.key == "primary" ? var.alarm_emails : []
 }

@@ -3,8 +3,8 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
+    error_message = "name must start with a lower-case letter and have 2 to 24 lower-case letters, digits and single hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
@@ -81,8 +81,8 @@ variable "ttl_secs" {
   default     = 5
 
   validation {
-    condition     = var.ttl_secs >= 1 && var.ttl_secs <= 60
-    error_message = "ttl_secs must be 1 to 60: clients keep the old primary's address for that long."
+    condition     = var.ttl_secs >= 1 && var.ttl_secs <= 60 && floor(var.ttl_secs) == var.ttl_secs
+    error_message = "ttl_secs must be a whole number from 1 to 60: clients keep the old primary's address for that long."
   }
 }
 
@@ -103,4 +103,20 @@ variable "api" {
     condition     = length(var.api) == 0 || contains(keys(var.api), "primary")
     error_message = "api has a \"secondary\" and no \"primary\": add the primary region's load balancer."
   }
+}
+
+variable "health_check" {
+  description = "Route 53's health check of the API: path, interval in seconds, and failures in a row that count."
+  type = object({
+    path              = optional(string, "/readyz")
+    interval_seconds  = optional(number, 10)
+    failure_threshold = optional(number, 3)
+  })
+  default = {}
+}
+
+variable "alarm_emails" {
+  description = "Addresses that are told when the primary region's API is unhealthy from the internet. Each confirms once, apart from other alarms."
+  type        = list(string)
+  default     = []
 }

@@ -102,8 +102,7 @@ resource "aws_volume_attachment" "scratch" {
   stop_instance_before_detaching = true
 }
 
-# No ingress rule: nothing connects to it. S3's gateway endpoint has public addresses; the data subnets have no
-# route to any other.
+# No ingress rule: nothing connects to it.
 resource "aws_security_group" "this" {
   name        = "${var.name}-restore-drill"
   description = "Drill host of ${var.name}"
@@ -111,9 +110,34 @@ resource "aws_security_group" "this" {
   tags        = { Name = "${var.name}-restore-drill" }
 }
 
-resource "aws_vpc_security_group_egress_rule" "aws" {
+resource "aws_vpc_security_group_egress_rule" "endpoints" {
+  count = var.aws_access == null ? 0 : 1
+
+  security_group_id            = aws_security_group.this.id
+  description                  = "AWS APIs, through endpoints"
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+  referenced_security_group_id = var.aws_access.endpoint_security_group_id
+}
+
+# The gateway endpoint has public addresses.
+resource "aws_vpc_security_group_egress_rule" "s3" {
+  count = var.aws_access == null ? 0 : 1
+
   security_group_id = aws_security_group.this.id
-  description       = "AWS APIs"
+  description       = "S3 of this region"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  prefix_list_id    = var.aws_access.s3_prefix_list_id
+}
+
+resource "aws_vpc_security_group_egress_rule" "internet" {
+  count = var.aws_access == null ? 1 : 0
+
+  security_group_id = aws_security_group.this.id
+  description       = "AWS APIs, without endpoints"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443

@@ -59,6 +59,17 @@ locals {
     }
   }
 
+  # Hosts and tasks read images and secrets; the pipeline, which writes them, is elsewhere.
+  own_images = merge(local.own_callers, {
+    Sid    = "PullImages"
+    Action = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer"]
+  })
+
+  own_secrets = merge(local.own_resources, {
+    Sid    = "ReadSecrets"
+    Action = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+  })
+
   # AWS publishes documents for the SSM agent, and parameters with AMI ids.
   published_by_aws = [
     for it in [
@@ -84,21 +95,35 @@ locals {
     Resource  = "arn:${data.aws_partition.current.partition}:iam::${local.account}:role/*"
   }
 
+  # What the platform's programs and AWS's agents on its hosts call.
   service_statements = {
-    kms            = [local.own_resources]
     logs           = [local.own_resources]
-    secretsmanager = [local.own_resources]
+    secretsmanager = [local.own_secrets]
     ssm            = concat([local.own_resources], local.published_by_aws)
-    sts            = [local.own_resources, local.web_identity]
 
     # AWS's AMIs and prefix lists, and the images of EKS add-ons, are in other accounts.
     ec2       = [local.own_callers]
-    "ecr.api" = [local.own_callers]
-    "ecr.dkr" = [local.own_callers]
+    "ecr.api" = [local.own_images]
+    "ecr.dkr" = [local.own_images]
 
-    # These have no resource-level permissions: a channel or a metric belongs to its caller.
-    ec2messages = [local.own_callers]
-    monitoring  = [local.own_callers]
+    # It has no resource-level permissions: a channel belongs to its caller.
     ssmmessages = [local.own_callers]
   }
+
+  # On request. None of the platform's programs calls them: S3, EBS and Secrets Manager use keys on their own, nodes have
+  # roles by their instance profile, Prometheus collects metrics, and the SSM agent from 3.3.40 on needs no ec2messages.
+  further_statements = {
+    ec2messages = [local.own_callers]
+    kms         = [local.own_resources]
+    monitoring  = [local.own_callers]
+    sts         = [local.own_resources, local.web_identity]
+
+    # Of EKS: its nodes, Pod Identity, and the controllers of load balancers and of autoscaling.
+    autoscaling          = [local.own_callers]
+    eks                  = [local.own_resources]
+    eks-auth             = [local.own_callers]
+    elasticloadbalancing = [local.own_callers]
+  }
+
+  endpoint_statements = merge(local.service_statements, { for service in var.further_endpoints : service => local.further_statements[service] })
 }

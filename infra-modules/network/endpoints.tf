@@ -1,27 +1,30 @@
 locals {
-  # Session Manager, secrets, images, logs, metrics, keys, credentials, and stopping an instance (`promote --stop-instance`).
-  services            = toset(keys(local.service_statements))
+  # Session Manager, secrets, images, logs, and stopping an instance (`promote --stop-instance`).
+  services            = toset(keys(local.endpoint_statements))
   endpoint_zones      = slice(var.zones, 0, { none = 0, one = 1, two = 2, per-zone = 3 }[var.endpoints])
   endpoint_subnet_ids = [for zone in local.endpoint_zones : aws_subnet.private[zone].id]
 }
 
 resource "aws_security_group" "endpoints" {
   name        = "${var.name}-endpoints"
-  description = "Interface endpoints: HTTPS from this VPC"
+  description = "Interface endpoints: HTTPS from hosts and tasks"
   vpc_id      = aws_vpc.this.id
 
   tags = { Name = "${var.name}-endpoints" }
 }
 
+# The load balancer's subnets call no service.
 resource "aws_vpc_security_group_ingress_rule" "endpoints" {
+  for_each = { for tier in ["private", "data"] : tier => cidrsubnet(var.cidr, 2, local.tiers[tier] / 4) }
+
   security_group_id = aws_security_group.endpoints.id
-  description       = "HTTPS from this VPC"
-  cidr_ipv4         = var.cidr
+  description       = "HTTPS from the ${each.key} subnets"
+  cidr_ipv4         = each.value
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
 
-  tags = { Name = "${var.name}-endpoints" }
+  tags = { Name = "${var.name}-endpoints-${each.key}" }
 }
 
 resource "aws_vpc_endpoint" "interface" {
@@ -33,7 +36,7 @@ resource "aws_vpc_endpoint" "interface" {
   private_dns_enabled = true
   subnet_ids          = local.endpoint_subnet_ids
   security_group_ids  = [aws_security_group.endpoints.id]
-  policy              = jsonencode({ Version = "2012-10-17", Statement = local.service_statements[each.key] })
+  policy              = jsonencode({ Version = "2012-10-17", Statement = local.endpoint_statements[each.key] })
 
   tags = { Name = "${var.name}-${each.key}" }
 }

@@ -33,15 +33,18 @@ output "data_cidrs" {
 }
 
 output "route_table_ids" {
-  description = "Every route table by name, for peering."
+  description = "Route tables of the private and the data subnets by name, for peering. The load balancer needs no route to the other region."
   value = merge(
-    { public = aws_route_table.public.id, data = aws_route_table.data.id },
+    { data = aws_route_table.data.id },
     { for zone, table in aws_route_table.private : "private-${zone}" => table.id },
     { for zone, table in aws_route_table.data_nat : "data-${zone}" => table.id },
   )
 }
 
-output "endpoint_security_group_id" {
-  description = "Security group of the interface endpoints."
-  value       = aws_security_group.endpoints.id
+output "aws_access" {
+  description = "How a security group of this network names AWS: the group of the interface endpoints, and the prefix list of S3's gateway endpoint. Null without interface endpoints."
+  value = length(local.endpoint_zones) == 0 ? null : {
+    endpoint_security_group_id = aws_security_group.endpoints.id
+    s3_prefix_list_id          = aws_vpc_endpoint.s3.prefix_list_id
+  }
 }

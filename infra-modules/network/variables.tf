@@ -3,8 +3,8 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,23}$", var.name))
-    error_message = "name must start with a lower-case letter and have at most 24 lower-case letters, digits and hyphens: write <project>-<environment>, such as causeway-production."
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name)) && !strcontains(var.name, "--")
+    error_message = "name must start with a lower-case letter and have 2 to 24 lower-case letters, digits and single hyphens: write <project>-<environment>, such as causeway-production."
   }
 }
 
@@ -43,9 +43,9 @@ variable "zones" {
 }
 
 variable "nat" {
-  description = "NAT gateways for the private subnets: \"one\" in the first zone, \"two\" in the first two, one \"per-zone\", or \"none\" (endpoints only). The data subnets use them only without endpoints."
+  description = "NAT gateways for the private subnets: \"none\" (endpoints only), \"one\" in the first zone, \"two\" in the first two, or one \"per-zone\". The API on ECS needs none, and the data subnets use them only without endpoints."
   type        = string
-  default     = "per-zone"
+  default     = "none"
 
   validation {
     condition     = contains(["one", "two", "per-zone", "none"], var.nat)
@@ -69,6 +69,28 @@ variable "endpoints" {
   }
 }
 
+variable "further_endpoints" {
+  description = "Interface endpoints of services that none of the platform's programs calls: \"ec2messages\" (SSM agents before 3.3.40), \"kms\", \"monitoring\", \"sts\"; for EKS \"autoscaling\", \"eks\", \"eks-auth\", \"elasticloadbalancing\". Each is priced by zone and hour."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"])) == 0
+    error_message = "further_endpoints contains ${join(", ", setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"]))}: it may contain autoscaling, ec2messages, eks, eks-auth, elasticloadbalancing, kms, monitoring and sts. Another service needs a policy in endpoint_policy.tf."
+  }
+}
+
+variable "allowed_domains" {
+  description = "Domains that the VPC's resolver answers besides AWS's: the private zone, and what hosts and tasks reach through NAT. \"example.com\" includes its subdomains, \"*.example.com\" is these alone, \"*\" is every name."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for domain in var.allowed_domains : domain == "*" || can(regex("^(\\*\\.)?([a-z0-9_]([a-z0-9_-]*[a-z0-9])?\\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$", domain))])
+    error_message = "allowed_domains must be domain names in lower case without a scheme, a path or a dot at the end, such as causeway.internal or *.example.com."
+  }
+}
+
 variable "remote_services" {
   description = "AWS services of other regions with an endpoint in the data subnets, by label: the lease's S3, the other region's S3, Route 53."
   type = map(object({
@@ -80,6 +102,11 @@ variable "remote_services" {
   validation {
     condition     = alltrue([for s in var.remote_services : can(regex("^com\\.amazonaws\\.[a-z0-9.-]+$", s.service_name))])
     error_message = "each service_name in remote_services must be an AWS service such as com.amazonaws.eu-north-1.s3 or com.amazonaws.route53."
+  }
+
+  validation {
+    condition     = alltrue([for s in var.remote_services : !endswith(s.service_name, ".s3") || s.service_name == "com.amazonaws.${s.region}.s3"])
+    error_message = "a service_name in remote_services is S3 of another region than its region: write com.amazonaws.<region>.s3 with the same region."
   }
 }
 

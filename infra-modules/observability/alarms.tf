@@ -104,30 +104,3 @@ resource "aws_cloudwatch_metric_alarm" "unanswered" {
   alarm_actions       = local.topic
   ok_actions          = local.topic
 }
-
-locals {
-  target_groups = merge([
-    for label, it in var.load_balancers : {
-      for index, target_group in it.target_group_arn_suffixes :
-      "${label}-${index}" => { label = label, load_balancer = it.arn_suffix, target_group = target_group }
-    }
-  ]...)
-}
-
-resource "aws_cloudwatch_metric_alarm" "unhealthy" {
-  for_each = local.target_groups
-
-  alarm_name          = "${var.name}-${each.key}-unhealthy"
-  alarm_description   = "A target of ${each.value.label} has not been ready for five minutes."
-  namespace           = "AWS/ApplicationELB"
-  metric_name         = "UnHealthyHostCount"
-  dimensions          = { LoadBalancer = each.value.load_balancer, TargetGroup = each.value.target_group }
-  statistic           = "Maximum"
-  period              = 60
-  evaluation_periods  = 5
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = local.topic
-  ok_actions          = local.topic
-}

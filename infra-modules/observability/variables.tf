@@ -79,10 +79,9 @@ variable "replication_latency_seconds" {
 }
 
 variable "load_balancers" {
-  description = "Monitored load balancers with their target groups, by a label of your choice, as ARN suffixes."
+  description = "Monitored load balancers, by a label of your choice, as ARN suffixes. Their targets are monitored by api-ecs, whose alarms roll deployments back."
   type = map(object({
-    arn_suffix                = string
-    target_group_arn_suffixes = optional(list(string), [])
+    arn_suffix = string
   }))
   default = {}
 }

@@ -152,6 +152,14 @@ variable "wal_volume" {
   }
 }
 
+variable "aws_access" {
+  description = "How nodes reach AWS: the security group of the interface endpoints, and S3's prefix list. `null` in a network without endpoints: every address is then allowed at port 443."
+  type = object({
+    endpoint_security_group_id = string
+    s3_prefix_list_id          = string
+  })
+}
+
 variable "kms_key_arn" {
   description = "KMS key of this region, for the volumes and the secrets."
   type        = string

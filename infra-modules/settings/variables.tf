@@ -55,9 +55,10 @@ variable "backup_buckets" {
 variable "dns" {
   description = "Private zone and its record that follows the primary; and the API's record, its zone, and its target in each region."
   type = object({
-    zone_id = string
-    writer  = string
-    api     = optional(object({ name = string, zone_id = string, targets = map(string) }))
+    zone_id  = string
+    writer   = string
+    ttl_secs = optional(number, 5)
+    api      = optional(object({ name = string, zone_id = string, targets = map(string) }))
   })
 
   validation {

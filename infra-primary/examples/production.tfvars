@@ -41,11 +41,10 @@ dns    = { public_zone = "example.com" }
 alarms = { emails = ["oncall@example.com"], monthly_usd = 2800 }
 
 api = {
-  image      = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:0.1.0"
-  cpu        = 1024
-  memory     = 2048
-  tasks      = { min = 3, max = 12, desired = 3 }
-  deployment = "blue-green"
+  image  = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:0.1.0"
+  cpu    = 1024
+  memory = 2048
+  tasks  = { min = 3, max = 12, desired = 3 }
 }
 cache              = { node_type = "cache.m7g.large" }
 log_retention_days = 90

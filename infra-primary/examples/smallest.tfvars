@@ -4,7 +4,7 @@ environment = "staging"
 owner       = "platform-team"
 
 cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
-network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "two", endpoints = "none", flow_log_retention_days = 7 }
+network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "two", endpoints = "none", allowed_domains = ["debian.org", "postgresql.org"], flow_log_retention_days = 7 }
 
 database = {
   nodes = {

@@ -8,7 +8,7 @@ variables {
   vpc_id             = "vpc-0123456789abcdef0"
   public_subnet_ids  = ["subnet-0a", "subnet-0b"]
   private_subnet_ids = ["subnet-1a", "subnet-1b"]
-  image              = "123456789012.dkr.ecr.eu-north-1.amazonaws.com/causeway/api:1.2.3"
+  image              = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/causeway/api:1.2.3"
   tasks              = { min = 2, desired = 2, max = 6 }
   certificate_arn    = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
   database = {
@@ -17,12 +17,14 @@ variables {
     name                = "causeway"
     user                = "api_service"
     password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+    ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
   }
   migration = {
     user                = "api_owner"
     password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-owner-AbCdEf"
   }
   kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  aws_access  = { endpoint_security_group_id = "sg-0e", s3_prefix_list_id = "pl-0a" }
 }
 
 run "the_service_is_closed_and_confined" {
@@ -100,7 +102,7 @@ run "passwords_come_from_secrets" {
 
   assert {
     condition = toset([for it in jsondecode(aws_ecs_task_definition.migration.container_definitions)[0].environment : it.name]) == toset([
-      "LOG_FORMAT", "PGDATABASE", "PGHOST", "PGPORT", "PGSSLMODE", "PGUSER",
+      "LOG_FORMAT", "PGDATABASE", "PGHOST", "PGPORT", "PGSSLMODE", "PGSSLROOTCERT", "PGUSER",
     ])
     error_message = "nor for the migration"
   }
@@ -141,7 +143,7 @@ run "passwords_come_from_secrets" {
   }
 
   assert {
-    condition     = one(local.repositories) == "arn:aws:ecr:eu-north-1:123456789012:repository/causeway/api"
+    condition     = one(local.repositories) == "arn:aws:ecr:eu-west-1:123456789012:repository/causeway/api"
     error_message = "only the image's own repository may be read"
   }
 }
@@ -178,9 +180,11 @@ run "the_service_finds_its_database" {
       PGDATABASE            = "causeway"
       PGUSER                = "api_service"
       PGSSLMODE             = "verify-full"
+      PGSSLROOTCERT         = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
       DB_POOL_MAX           = "5"
       DB_SHARED_CONNECTIONS = "2"
       MIGRATE               = "off"
+      METRICS_LISTEN        = "0.0.0.0:9090"
       PORT                  = "8080"
       SHUTDOWN_DELAY        = "5s"
       SHUTDOWN_TIMEOUT      = "20s"
@@ -261,8 +265,8 @@ run "only_the_load_balancer_reaches_a_task" {
   }
 
   assert {
-    condition     = aws_vpc_security_group_egress_rule.redis[0].referenced_security_group_id == "sg-0c" && aws_vpc_security_group_egress_rule.https.from_port == 443 && aws_vpc_security_group_egress_rule.https.to_port == 443
-    error_message = "beside it a task may reach the cache, and HTTPS"
+    condition     = aws_vpc_security_group_egress_rule.redis[0].referenced_security_group_id == "sg-0c"
+    error_message = "beside it a task may reach the cache"
   }
 }
 
@@ -285,13 +289,21 @@ run "load_balancer_serves_tls_only" {
   }
 
   assert {
-    condition     = length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 3 && length(aws_wafv2_web_acl_logging_configuration.this) == 1
+    condition     = length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 4 && length(aws_wafv2_web_acl_logging_configuration.this) == 1
     error_message = "the firewall must have its rules, and a log"
   }
 
   assert {
-    condition     = one(aws_wafv2_web_acl_association.this).resource_arn == aws_lb.this.arn && alltrue([for it in jsondecode(aws_wafv2_web_acl.this[0].rule_json) : it.OverrideAction == { None = {} }])
+    condition     = one(aws_wafv2_web_acl_association.this).resource_arn == aws_lb.this.arn && alltrue([for it in slice(jsondecode(aws_wafv2_web_acl.this[0].rule_json), 1, 4) : it.OverrideAction == { None = {} }])
     error_message = "the firewall must stand before the load balancer, and refuse"
+  }
+
+  assert {
+    condition = (
+      jsondecode(aws_wafv2_web_acl.this[0].rule_json)[0].Statement.RateBasedStatement == { Limit = 30000, AggregateKeyType = "IP" } && jsondecode(aws_wafv2_web_acl.this[0].rule_json)[0].Action == { Block = {} } &&
+      [for it in jsondecode(aws_wafv2_web_acl.this[0].rule_json) : it.Priority] == [0, 1, 2, 3]
+    )
+    error_message = "the firewall must first block an address that floods the API"
   }
 }
 
@@ -401,5 +413,154 @@ run "each_task_has_its_own_roles" {
       for it in [aws_ecs_task_definition.service, aws_ecs_task_definition.migration] : [for arn in [it.task_role_arn, it.execution_role_arn] : split("/", arn)[1]]
     ] == [["task", "service"], ["task", "migration"]]
     error_message = "what runs must have no rights, and be started by who may read its secrets alone"
+  }
+}
+
+run "metrics_are_for_monitoring_alone" {
+  command = plan
+
+  variables {
+    monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
+  }
+
+  assert {
+    condition     = { for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name => it.value }["METRICS_LISTEN"] == "0.0.0.0:9090"
+    error_message = "the port to which the load balancer forwards must not serve the metrics"
+  }
+
+  assert {
+    condition = (
+      toset([for it in aws_vpc_security_group_ingress_rule.metrics : it.cidr_ipv4]) == toset(var.monitoring_cidrs) &&
+      alltrue([for it in aws_vpc_security_group_ingress_rule.metrics : it.from_port == 9090 && it.to_port == 9090])
+    )
+    error_message = "the networks of Prometheus must reach the metrics, and at that port only"
+  }
+
+  assert {
+    condition = (
+      one(aws_lb_listener_rule.metrics.condition).path_pattern[0].values == toset(["/metrics", "/metrics/*"]) &&
+      one(aws_lb_listener_rule.metrics.action).type == "fixed-response" && one(aws_lb_listener_rule.metrics.action).fixed_response[0].status_code == "404" &&
+      aws_lb_listener_rule.metrics.priority == 1
+    )
+    error_message = "the load balancer must answer /metrics itself, before any rule that forwards"
+  }
+}
+
+run "metrics_without_monitoring" {
+  command = plan
+
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.metrics) == 0
+    error_message = "without a Prometheus nothing reaches the metrics"
+  }
+}
+
+run "tasks_reach_aws_through_endpoints" {
+  command = plan
+
+  assert {
+    condition = (
+      aws_vpc_security_group_egress_rule.endpoints[0].referenced_security_group_id == "sg-0e" && aws_vpc_security_group_egress_rule.endpoints[0].from_port == 443 && aws_vpc_security_group_egress_rule.endpoints[0].to_port == 443 &&
+      aws_vpc_security_group_egress_rule.s3[0].prefix_list_id == "pl-0a" && aws_vpc_security_group_egress_rule.s3[0].from_port == 443 && aws_vpc_security_group_egress_rule.s3[0].to_port == 443 &&
+      length(aws_vpc_security_group_egress_rule.internet) == 0
+    )
+    error_message = "a task must reach the endpoints and S3, and no other address at 443"
+  }
+}
+
+run "tasks_reach_aws_without_endpoints" {
+  command = plan
+
+  variables {
+    aws_access = null
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.internet[0].cidr_ipv4 == "0.0.0.0/0" && aws_vpc_security_group_egress_rule.internet[0].from_port == 443 && length(aws_vpc_security_group_egress_rule.endpoints) == 0
+    error_message = "where a network has no endpoints, AWS is on the internet"
+  }
+}
+
+run "previous_revisions_stay_active" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_task_definition.service.skip_destroy && aws_ecs_task_definition.migration.skip_destroy
+    error_message = "a rollback must find the revision that ran, which Terraform would deregister"
+  }
+}
+
+run "bake_time_is_that_of_the_service" {
+  command = plan
+
+  variables {
+    deployment        = "blue-green"
+    bake_time_minutes = 15
+  }
+
+  assert {
+    condition     = tonumber(aws_ecs_service.this.deployment_configuration[0].bake_time_in_minutes) == 15
+    error_message = "the service must have the bake time, which `roll` adds to its timeout"
+  }
+
+  assert {
+    condition     = aws_lb_listener_rule.blue_green[0].priority > aws_lb_listener_rule.metrics.priority
+    error_message = "the rule that forwards everything must come last"
+  }
+}
+
+run "fargate_sizes_of_8_and_16_vcpu" {
+  command = plan
+
+  variables {
+    cpu    = 16384
+    memory = 122880
+  }
+
+  assert {
+    condition     = tonumber(aws_ecs_task_definition.service.cpu) == 16384
+    error_message = "Fargate has 8 and 16 vCPU"
+  }
+}
+
+run "public_certificates_need_no_ca_certificate" {
+  command = plan
+
+  variables {
+    database = {
+      hosts               = ["a.db.example.com"]
+      cidrs               = ["10.1.128.0/20"]
+      name                = "causeway"
+      user                = "api_service"
+      password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+      public_certificates = true
+    }
+  }
+
+  assert {
+    condition     = !contains([for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name], "PGSSLROOTCERT")
+    error_message = "the system's CA certificates verify servers with public certificates"
+  }
+}
+
+run "settings_are_those_of_the_chart" {
+  command = plan
+
+  assert {
+    condition     = toset(local.further_settings) == toset(jsondecode(file("${path.module}/../../charts/api/values.schema.json")).properties.extraEnv.propertyNames.enum)
+    error_message = "a setting that one platform accepts the other must accept: compare local.further_settings with extraEnv in charts/api/values.schema.json"
+  }
+}
+
+run "firewall_without_a_rate_limit" {
+  command = plan
+
+  variables {
+    waf_rate_limit = 0
+  }
+
+  assert {
+    condition     = !strcontains(aws_wafv2_web_acl.this[0].rule_json, "RateBasedStatement") && length(jsondecode(aws_wafv2_web_acl.this[0].rule_json)) == 3
+    error_message = "a limit of 0 is none"
   }
 }

@@ -79,3 +79,16 @@ run "only_clients_reach_it" {
     error_message = "only the named groups may reach the cache, at its port"
   }
 }
+
+run "raised_auth_version_changes_both_copies_of_the_token" {
+  command = plan
+
+  variables {
+    auth_version = 2
+  }
+
+  assert {
+    condition     = aws_elasticache_replication_group.this.auth_token_wo_version == 2 && aws_secretsmanager_secret_version.token.secret_string_wo_version == 2 && aws_elasticache_replication_group.this.auth_token_update_strategy == "ROTATE"
+    error_message = "the cache must accept the old token beside the new one until the API is deployed"
+  }
+}

@@ -68,3 +68,19 @@ run "a_version_zero" {
   }
   expect_failures = [var.auth_version]
 }
+
+run "a_type_without_a_size" {
+  command = plan
+  variables {
+    node_type = "cache.small"
+  }
+  expect_failures = [var.node_type]
+}
+
+run "a_key_of_another_region" {
+  command = plan
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  }
+  expect_failures = [aws_elasticache_replication_group.this]
+}

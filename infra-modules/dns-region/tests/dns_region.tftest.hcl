@@ -1,4 +1,8 @@
-mock_provider "aws" {}
+mock_provider "aws" {
+  mock_resource "aws_sns_topic" {
+    defaults = { arn = "arn:aws:sns:us-east-1:123456789012:causeway-test-health-check-primary" }
+  }
+}
 
 variables {
   name           = "causeway-test"
@@ -27,10 +31,6 @@ run "region_joins_both_zones" {
       aws_route53_record.this[0].health_check_id == aws_route53_health_check.this[0].id && aws_route53_record.this[0].alias[0].evaluate_target_health
     )
     error_message = "The record must fail over by the health check."
-  }
-  assert {
-    condition     = output.health_check_id == aws_route53_health_check.this[0].id
-    error_message = "The output must be the health check."
   }
 }
 
@@ -130,5 +130,70 @@ run "without_an_api_only_the_vpc_is_added" {
   assert {
     condition     = length(aws_route53_zone_association.this) == 1 && length(aws_route53_record.this) == 0 && length(aws_route53_record.region) == 0 && length(aws_route53_health_check.this) == 0
     error_message = "the nodes see the private zone, and nothing is checked"
+  }
+}
+
+run "failed_health_check_then_a_mail" {
+  command = apply
+
+  variables {
+    role         = "PRIMARY"
+    private_zone = null
+    alarm_emails = ["oncall@example.com"]
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.health_check[0].region == "us-east-1" && aws_cloudwatch_metric_alarm.health_check[0].metric_name == "HealthCheckStatus" &&
+      aws_cloudwatch_metric_alarm.health_check[0].dimensions == tomap({ HealthCheckId = aws_route53_health_check.this[0].id })
+    )
+    error_message = "The alarm must watch this health check, whose metrics are in us-east-1."
+  }
+  assert {
+    condition = (
+      aws_sns_topic.health_check[0].region == "us-east-1" && aws_cloudwatch_metric_alarm.health_check[0].alarm_actions == toset([aws_sns_topic.health_check[0].arn]) &&
+      [for address, subscription in aws_sns_topic_subscription.health_check : "${subscription.region} ${subscription.endpoint}"] == ["us-east-1 oncall@example.com"]
+    )
+    error_message = "The alarm must notify its addresses, through a topic of its own region."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.health_check[0].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.health_check[0].threshold == 1 && aws_cloudwatch_metric_alarm.health_check[0].treat_missing_data == "breaching"
+    error_message = "A failed check, and one that reports nothing, must raise the alarm."
+  }
+}
+
+run "no_address_then_no_alarm" {
+  command = plan
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.health_check) == 0 && length(aws_sns_topic.health_check) == 0
+    error_message = "Without an address there is nobody to tell."
+  }
+}
+
+run "refuses_an_address_that_is_none" {
+  command         = plan
+  expect_failures = [var.alarm_emails]
+
+  variables {
+    alarm_emails = ["oncall"]
+  }
+}
+
+run "refuses_half_a_failure" {
+  command         = plan
+  expect_failures = [var.health_check]
+
+  variables {
+    health_check = { failure_threshold = 2.5 }
+  }
+}
+
+run "refuses_a_name_with_two_hyphens" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway--test"
   }
 }

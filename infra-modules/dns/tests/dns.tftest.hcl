@@ -218,3 +218,21 @@ run "refuses_a_wrong_name" {
     name = "causeway.test"
   }
 }
+
+run "refuses_half_a_second" {
+  command         = plan
+  expect_failures = [var.ttl_secs]
+
+  variables {
+    ttl_secs = 2.5
+  }
+}
+
+run "refuses_a_name_with_two_hyphens" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway--test"
+  }
+}

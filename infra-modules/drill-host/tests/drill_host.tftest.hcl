@@ -7,6 +7,7 @@ variables {
   name           = "causeway-test"
   cluster        = "main"
   vpc_id         = "vpc-0123456789abcdef0"
+  aws_access     = { endpoint_security_group_id = "sg-0e", s3_prefix_list_id = "pl-0a" }
   subnet         = { id = "subnet-0a", zone = "eu-west-1a" }
   instance_type  = "m7g.large"
   scratch_volume = { size_gib = 200, iops = 6000, throughput = 500 }
@@ -40,8 +41,11 @@ run "host_is_closed_and_encrypted" {
   }
 
   assert {
-    condition     = aws_vpc_security_group_egress_rule.aws.from_port == 443 && aws_vpc_security_group_egress_rule.aws.to_port == 443
-    error_message = "the host must reach nothing but HTTPS"
+    condition = (
+      alltrue([for rule in concat(aws_vpc_security_group_egress_rule.endpoints, aws_vpc_security_group_egress_rule.s3, aws_vpc_security_group_egress_rule.internet) : rule.from_port == 443 && rule.to_port == 443 && rule.cidr_ipv4 == null]) &&
+      aws_vpc_security_group_egress_rule.endpoints[0].referenced_security_group_id == "sg-0e" && aws_vpc_security_group_egress_rule.s3[0].prefix_list_id == "pl-0a"
+    )
+    error_message = "the host must reach the endpoints and S3 by HTTPS, and no other address"
   }
 
   assert {

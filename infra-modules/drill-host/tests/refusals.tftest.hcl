@@ -9,6 +9,7 @@ variables {
   name                = "causeway-test"
   cluster             = "main"
   vpc_id              = "vpc-0123456789abcdef0"
+  aws_access          = { endpoint_security_group_id = "sg-0e", s3_prefix_list_id = "pl-0a" }
   subnet              = { id = "subnet-0a", zone = "eu-west-1a" }
   instance_type       = "m7g.large"
   scratch_volume      = { size_gib = 200 }

@@ -8,6 +8,9 @@ mock_provider "aws" {
   mock_data "aws_partition" {
     defaults = { partition = "aws" }
   }
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
+  }
   mock_resource "aws_iam_role" {
     defaults = { arn = "arn:aws:iam::123456789012:role/flow-log" }
   }
@@ -52,6 +55,10 @@ run "tiers_are_apart" {
 run "nothing_gets_a_public_address_by_being_started" {
   command = apply
 
+  variables {
+    nat = "per-zone"
+  }
+
   assert {
     condition = alltrue([
       for subnet in concat(values(aws_subnet.public), values(aws_subnet.private), values(aws_subnet.data)) : !subnet.map_public_ip_on_launch
@@ -66,6 +73,10 @@ run "nothing_gets_a_public_address_by_being_started" {
 
 run "data_subnets_have_no_way_out" {
   command = apply
+
+  variables {
+    nat = "per-zone"
+  }
 
   assert {
     condition     = alltrue([for association in aws_route_table_association.data : association.route_table_id == aws_route_table.data.id])
@@ -100,8 +111,11 @@ run "endpoints_serve_this_vpc_only" {
   }
 
   assert {
-    condition     = aws_vpc_security_group_ingress_rule.endpoints.cidr_ipv4 == "10.1.0.0/16" && aws_vpc_security_group_ingress_rule.endpoints.from_port == 443 && aws_vpc_security_group_ingress_rule.endpoints.to_port == 443
-    error_message = "Endpoints must take HTTPS from the VPC only."
+    condition = (
+      { for tier, rule in aws_vpc_security_group_ingress_rule.endpoints : tier => rule.cidr_ipv4 } == { private = "10.1.64.0/18", data = "10.1.128.0/18" } &&
+      alltrue([for rule in aws_vpc_security_group_ingress_rule.endpoints : rule.from_port == 443 && rule.to_port == 443])
+    )
+    error_message = "Endpoints must take HTTPS from the private and the data subnets only."
   }
   assert {
     condition = alltrue([
@@ -111,8 +125,8 @@ run "endpoints_serve_this_vpc_only" {
     error_message = "Every interface endpoint must be reached by its service's name, through the one security group."
   }
   assert {
-    condition     = length(setsubtract(["ec2", "ssm", "ssmmessages", "ec2messages", "secretsmanager", "ecr.api", "ecr.dkr", "logs", "sts", "kms", "monitoring"], keys(aws_vpc_endpoint.interface))) == 0
-    error_message = "A service that the nodes need has no endpoint."
+    condition     = toset(keys(aws_vpc_endpoint.interface)) == toset(["ec2", "ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssm", "ssmmessages"])
+    error_message = "Every service that nodes and tasks call must have an endpoint, and no other service."
   }
   assert {
     condition     = aws_vpc_endpoint.s3.vpc_endpoint_type == "Gateway" && aws_vpc_endpoint.s3.service_name == "com.amazonaws.eu-west-1.s3" && contains(aws_vpc_endpoint.s3.route_table_ids, aws_route_table.data.id)
@@ -169,6 +183,10 @@ run "nothing_is_carried_away_to_a_bucket_of_others" {
 
 run "nothing_is_carried_away_to_an_account_of_others" {
   command = plan
+
+  variables {
+    further_endpoints = ["ec2messages", "kms", "monitoring", "sts"]
+  }
 
   assert {
     condition = alltrue(flatten([
@@ -240,13 +258,9 @@ run "one_nat_gateway_serves_all_zones" {
 run "without_nat_nothing_leaves" {
   command = plan
 
-  variables {
-    nat = "none"
-  }
-
   assert {
     condition     = length(aws_nat_gateway.this) == 0 && length(aws_eip.nat) == 0 && length(aws_route.private) == 0
-    error_message = "With nat = \"none\" there may be no default route but the public one."
+    error_message = "With nat = \"none\", the default, there may be no default route but the public one."
   }
 }
 
@@ -273,6 +287,10 @@ run "smallest_network" {
   assert {
     condition     = output.public_cidrs[0] == "192.168.16.0/24"
     error_message = "A /20 must give subnets of /24."
+  }
+  assert {
+    condition     = contains(aws_route53_resolver_firewall_domain_list.allowed.domains, "*.168.192.in-addr.arpa.")
+    error_message = "Of reverse names the resolver must answer the private range's only."
   }
 }
 
@@ -475,5 +493,141 @@ run "refuses_a_boundary_that_is_not_a_policy" {
 
   variables {
     permissions_boundary = "arn:aws:iam::123456789012:role/workloads"
+  }
+}
+
+run "names_are_answered_by_a_list" {
+  command = plan
+
+  variables {
+    allowed_domains = ["causeway.internal", "*.example.com"]
+  }
+
+  assert {
+    condition = aws_route53_resolver_firewall_domain_list.allowed.domains == toset([
+      "amazonaws.com.", "*.amazonaws.com.", "*.eu-west-1.compute.internal.", "*.10.in-addr.arpa.", "causeway.internal.", "*.causeway.internal.", "*.example.com.",
+    ])
+    error_message = "The resolver must answer AWS's names, the VPC's own, and those that are allowed."
+  }
+  assert {
+    condition = (
+      aws_route53_resolver_firewall_domain_list.all.domains == toset(["*."]) && aws_route53_resolver_firewall_rule.block.action == "BLOCK" &&
+      aws_route53_resolver_firewall_rule.allow.action == "ALLOW" && aws_route53_resolver_firewall_rule.allow.priority < aws_route53_resolver_firewall_rule.block.priority
+    )
+    error_message = "Every other name must be refused, or a query carries data out of a subnet without a route."
+  }
+  assert {
+    condition     = aws_route53_resolver_firewall_config.this.firewall_fail_open == "ENABLED"
+    error_message = "A failure of the firewall must not cut the nodes off from the lease."
+  }
+}
+
+run "domain_list_applies_to_the_vpc" {
+  command = apply
+
+  assert {
+    condition = (
+      aws_route53_resolver_firewall_rule_group_association.this.vpc_id == aws_vpc.this.id && aws_route53_resolver_firewall_config.this.resource_id == aws_vpc.this.id &&
+      aws_route53_resolver_firewall_rule.block.firewall_domain_list_id == aws_route53_resolver_firewall_domain_list.all.id &&
+      aws_route53_resolver_firewall_rule.allow.firewall_domain_list_id == aws_route53_resolver_firewall_domain_list.allowed.id
+    )
+    error_message = "The rules must be those of this VPC's resolver."
+  }
+  assert {
+    condition     = output.aws_access == { endpoint_security_group_id = aws_security_group.endpoints.id, s3_prefix_list_id = aws_vpc_endpoint.s3.prefix_list_id }
+    error_message = "Security groups of clients must be able to name the endpoints, and nothing else."
+  }
+  assert {
+    condition     = length(setintersection(values(output.route_table_ids), [aws_route_table.public.id])) == 0
+    error_message = "The load balancer's subnets need no route to the other region."
+  }
+}
+
+run "images_and_secrets_are_read_only" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for service in ["ecr.api", "ecr.dkr", "secretsmanager"] : alltrue([
+        for action in jsondecode(aws_vpc_endpoint.interface[service].policy).Statement[0].Action : can(regex(":(BatchCheck|BatchGet|Describe|Get)", action))
+      ])
+    ])
+    error_message = "Nothing in this network may push an image or write a secret, with whatever credentials."
+  }
+}
+
+run "further_endpoints_on_request" {
+  command = plan
+
+  variables {
+    further_endpoints = ["sts", "eks-auth"]
+  }
+
+  assert {
+    condition     = length(setsubtract(["sts", "eks-auth"], keys(aws_vpc_endpoint.interface))) == 0 && length(aws_vpc_endpoint.interface) == 9
+    error_message = "An installation whose programs call another service must be able to have its endpoint."
+  }
+}
+
+run "refuses_an_endpoint_that_it_has_no_policy_for" {
+  command         = plan
+  expect_failures = [var.further_endpoints]
+
+  variables {
+    further_endpoints = ["bedrock"]
+  }
+}
+
+run "refuses_a_domain_with_a_path" {
+  command         = plan
+  expect_failures = [var.allowed_domains]
+
+  variables {
+    allowed_domains = ["https://example.com/packages"]
+  }
+}
+
+run "refuses_a_zone_that_does_not_exist" {
+  command         = plan
+  expect_failures = [aws_vpc.this]
+
+  variables {
+    zones = ["eu-west-1a", "eu-west-1b", "eu-west-1z"]
+  }
+}
+
+run "refuses_a_name_with_a_hyphen_at_its_end" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway-"
+  }
+}
+
+run "refuses_a_name_with_two_hyphens" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway--test"
+  }
+}
+
+run "refuses_s3_of_another_region_than_said" {
+  command         = plan
+  expect_failures = [var.remote_services]
+
+  variables {
+    remote_services = { lease = { service_name = "com.amazonaws.eu-north-1.s3", region = "eu-central-1" } }
+  }
+}
+
+run "warns_of_the_network_of_docker" {
+  command         = plan
+  expect_failures = [check.docker]
+
+  variables {
+    cidr = "172.17.0.0/16"
   }
 }

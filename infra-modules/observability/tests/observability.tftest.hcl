@@ -11,7 +11,7 @@ variables {
   replication  = [{ bucket = "causeway-test-backup-a", destination = "causeway-test-backup-b", rule = "to-eu-central-1" }]
   bucket_sizes = { backup = { bucket = "causeway-test-backup-a", alarm_gib = 60 } }
   load_balancers = {
-    api = { arn_suffix = "app/example/0123456789abcdef", target_group_arn_suffixes = ["targetgroup/example/0123456789abcdef"] }
+    api = { arn_suffix = "app/example/0123456789abcdef" }
   }
   kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
 }
@@ -24,15 +24,15 @@ run "each_alarm_notifies_the_topic" {
       for it in concat(
         values(aws_cloudwatch_metric_alarm.instance), values(aws_cloudwatch_metric_alarm.replication_latency),
         values(aws_cloudwatch_metric_alarm.replication_failed), values(aws_cloudwatch_metric_alarm.unanswered),
-        values(aws_cloudwatch_metric_alarm.unhealthy), values(aws_cloudwatch_metric_alarm.bucket_size)
+        values(aws_cloudwatch_metric_alarm.bucket_size)
       ) : it.alarm_actions == toset([aws_sns_topic.alarms.arn]) && it.ok_actions == toset([aws_sns_topic.alarms.arn])
     ])
     error_message = "every alarm must be told to the topic, and also when it is over"
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.instance) == 2 && length(aws_cloudwatch_metric_alarm.replication_latency) == 1 && length(aws_cloudwatch_metric_alarm.replication_failed) == 1 && length(aws_cloudwatch_metric_alarm.unanswered) == 1 && length(aws_cloudwatch_metric_alarm.unhealthy) == 1
-    error_message = "every node, rule, load balancer and target group must have its alarms"
+    condition     = length(aws_cloudwatch_metric_alarm.instance) == 2 && length(aws_cloudwatch_metric_alarm.replication_latency) == 1 && length(aws_cloudwatch_metric_alarm.replication_failed) == 1 && length(aws_cloudwatch_metric_alarm.unanswered) == 1
+    error_message = "every node, rule and load balancer must have its alarms"
   }
 
   assert {
@@ -41,14 +41,12 @@ run "each_alarm_notifies_the_topic" {
       replication_latency = aws_cloudwatch_metric_alarm.replication_latency["0"]
       replication_failed  = aws_cloudwatch_metric_alarm.replication_failed["0"]
       unanswered          = aws_cloudwatch_metric_alarm.unanswered["api"]
-      unhealthy           = aws_cloudwatch_metric_alarm.unhealthy["api-0"]
       bucket_size         = aws_cloudwatch_metric_alarm.bucket_size["backup"]
       } : name => "${it.metric_name} ${it.comparison_operator} ${it.threshold}, ${it.evaluation_periods} times ${it.period} s" } == {
       instance            = "StatusCheckFailed GreaterThanThreshold 0, 2 times 60 s"
       replication_latency = "ReplicationLatency GreaterThanThreshold ${var.replication_latency_seconds}, 5 times 60 s"
       replication_failed  = "OperationsFailedReplication GreaterThanThreshold 0, 1 times 300 s"
       unanswered          = "HTTPCode_ELB_5XX_Count GreaterThanThreshold 10, 3 times 60 s"
-      unhealthy           = "UnHealthyHostCount GreaterThanThreshold 0, 5 times 60 s"
       bucket_size         = "BucketSizeBytes GreaterThanThreshold 64424509440, 1 times 86400 s"
     }
     error_message = "an alarm must fire as its README states"

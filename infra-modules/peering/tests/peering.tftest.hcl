@@ -117,3 +117,12 @@ run "refuses_a_wrong_name" {
     name = "1causeway"
   }
 }
+
+run "refuses_a_name_with_two_hyphens" {
+  command         = plan
+  expect_failures = [var.name]
+
+  variables {
+    name = "causeway--test"
+  }
+}

@@ -6,9 +6,10 @@ mock_provider "aws" {
 }
 
 variables {
-  name    = "causeway-test"
-  cluster = "main"
-  vpc_id  = "vpc-0123456789abcdef0"
+  name       = "causeway-test"
+  cluster    = "main"
+  vpc_id     = "vpc-0123456789abcdef0"
+  aws_access = { endpoint_security_group_id = "sg-0e", s3_prefix_list_id = "pl-0a" }
   subnet_ids = {
     eu-west-1a = "subnet-0a"
     eu-west-1b = "subnet-0b"

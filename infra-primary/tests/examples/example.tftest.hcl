@@ -47,6 +47,10 @@ override_data {
   values = { account_id = "123456789012" }
 }
 override_data {
+  target = module.network.data.aws_availability_zones.current
+  values = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
+}
+override_data {
   target = module.postgres.data.aws_caller_identity.this
   values = { account_id = "123456789012" }
 }
