@@ -4,6 +4,7 @@ A module's tests see the module alone, and a root's cannot see into modules. A v
 only after the apply is absent from a plan, and passes here; the modules' tests check it.
 """
 
+import csv
 import ipaddress
 import json
 import re
@@ -253,6 +254,35 @@ def judge(plan, expected):
     return [finding for rule in RULES for finding in rule(seen, expected)], len(seen.resources)
 
 
+def quantities(plan):
+    """The hours and GiB of a plan that docs/reference/cost prices: of instances by type, NAT gateways, endpoints, volumes."""
+    found = {"NAT gateway": 730 * len(plan.of("aws_nat_gateway")), "gp3 storage": 0}
+    for _, after in plan.of("aws_instance"):
+        found[after["instance_type"]] = found.get(after["instance_type"], 0) + 730
+        found["gp3 storage"] += after["root_block_device"][0]["volume_size"]
+    found["gp3 storage"] += sum(after["size"] for _, after in plan.of("aws_ebs_volume"))
+    # The subnets, and so the zones, of most endpoints are unknown before the apply.
+    found["interface endpoint"] = 730 * sum(after.get("vpc_endpoint_type") == "Interface" for _, after in plan.of("aws_vpc_endpoint"))
+    return found
+
+
+def costs(plan, tree, root, example):
+    """The quantities of docs/reference/cost are those of the plan."""
+    region = {"infra-primary": "eu-west-1", "infra-dr": "eu-central-1"}.get(root)
+    priced = {}
+    with open(tree / "docs/reference/cost/quantities.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["region"] == region and row.get(example):
+                # scripts/cost admits arithmetic only.
+                priced[row["price"]] = priced.get(row["price"], 0) + eval(row[example], {"__builtins__": {}})
+    for name, found in quantities(plan).items() if region and priced else ():
+        said = priced.get(name, 0)
+        if name == "interface endpoint" and found and said in (found, 2 * found, 3 * found):
+            continue  # in one, two or three zones
+        if said != found:
+            yield f"docs/reference/cost/quantities.csv: `{name}` is {said:g} for {example} in {region}, and the plan has {found}"
+
+
 def expectations(root, example):
     """The tags and regions that an example's variables imply."""
     text = example.read_text()
@@ -274,6 +304,7 @@ def planned(tree, root, example, env):
     for plan in made:
         more, resources = judge(plan, expected)
         wrong += more
+        wrong += costs(Plan(plan), tree, root, example)
     if wrong:
         raise Failed("\n".join(wrong))
     if not found or not resources:
