@@ -52,7 +52,7 @@ FAULTS = [
     Fault("expirer that deletes versions", "infra-modules/backup-storage/expirer.tf", '= "s3:DeleteObject"', '= "s3:DeleteObjectVersion"', "plan", "which is never granted"),
     Fault("volume that is not priced", "infra-primary/examples/production.tfvars", "wal_volume  = { size_gib = 50 }", "wal_volume  = { size_gib = 500 }", "plan", "`gp3 storage` is 1140 for production"),
     Fault("network typed twice", "infra-dr/main.tf", "= local.primary.cidrs.dr", '= "10.3.0.0/16"', "test infra-dr", "must be those of infra-primary"),
-    Fault("image of a lost region", "infra-dr/main.tf", '"${local.image_repository}${local.primary', '"${replace(local.image_repository, var.regions.dr, var.regions.primary)}${local.primary', "test infra-dr", "from the registry of this region"),
+    Fault("image of a lost region", "infra-dr/main.tf", '"${local.image_repository}${local.primary', '"${replace(local.image_repository, var.regions.dr, var.regions.primary)}${local.primary', "test infra-dr", "no task could start without that region"),
     Fault("log that EventBridge cannot open", "infra-modules/observability/health_events.tf", 'actions   = ["logs:PutLogEvents"]', 'actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]', "test infra-modules/observability", "create its log stream"),
     Fault("log without a retention", "infra-modules/api-ecs/main.tf", "  retention_in_days = var.log_retention_days\n", "", "plan", "a log group needs retention_in_days"),
     Fault("bucket destroyed with its content", "infra-modules/backup-storage/main.tf", "  object_lock_enabled = true", "  object_lock_enabled = true\n  force_destroy = true", "plan", "no force_destroy"),
