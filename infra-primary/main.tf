@@ -36,6 +36,9 @@ locals {
     zone_id  = module.api_ecs[0].load_balancer.zone_id
   } : try(var.eks.load_balancer, null)
 
+  # Where the images of EKS's controllers are, and their layers. Their owners alone answer for a name in these domains.
+  registries = var.api_platform != "eks" ? [] : ["cloudfront.net", "external-secrets.io", "ghcr.io", "githubusercontent.com", "pkg.dev", "public.ecr.aws", "registry.k8s.io"]
+
   redis = var.cache == null ? null : {
     host              = module.cache[0].host
     port              = module.cache[0].port
@@ -63,7 +66,7 @@ module "network" {
   nat                     = var.network.nat
   endpoints               = var.network.endpoints
   further_endpoints       = var.network.further_endpoints
-  allowed_domains         = setunion([var.dns.private_zone], var.network.allowed_domains)
+  allowed_domains         = setunion([var.dns.private_zone], var.network.allowed_domains, local.registries)
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
   permissions_boundary    = var.permissions_boundary

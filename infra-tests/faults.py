@@ -83,7 +83,7 @@ FAULTS = [
     Fault("HTTPS to every address", "infra-modules/api-ecs/security.tf", "  referenced_security_group_id = var.aws_access.endpoint_security_group_id", '  cidr_ipv4 = "0.0.0.0/0"', "plan", "allows 443 to every address"),
     Fault("every name resolved", "infra-modules/network/dns_firewall.tf", 'action                  = "BLOCK"', 'action                  = "ALERT"', "test infra-modules/network", "carries data out"),
     Fault("image pushed from a host", "infra-modules/network/endpoint_policy.tf", '"ecr:BatchGetImage", ', '"ecr:BatchGetImage", "ecr:PutImage", ', "test infra-modules/network", "push an image"),
-    Fault("revision deregistered", "infra-modules/api-ecs/task.tf", "  skip_destroy = true\n", "", "test infra-modules/api-ecs", "rollback must find the revision"),
+    Fault("revision deregistered", "infra-modules/api-ecs/task.tf", "  skip_destroy = true\n", "", "test infra-modules/api-ecs", "previous_revisions_stay_active"),
     Fault("public name without an alarm", "infra-modules/dns-region/alarm.tf", "[aws_sns_topic.health_check[0].arn]", "[]", "plan", "the alarm has no action"),
     Fault("input that no root sets", "infra-primary/main.tf", "  ttl_secs           = var.dns.ttl_secs\n", "", "reachable", "no root sets `ttl_secs`"),
     Fault("skip without a reason", "infra-modules/api-ecs/security.tf", ": port 80 only redirects to 443", "", "checkov CKV_AWS_7", "a skip without a reason"),
