@@ -1,7 +1,7 @@
 {{/* Names, labels and selectors. */}}
 
 {{- define "api.name" -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | default .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* Selector of the pods. Immutable in a Deployment, so never changed. */}}

@@ -18,6 +18,7 @@ import yaml
 
 CHART = Path(__file__).resolve().parent.parent
 SETTINGS = CHART.parent.parent / "docs/reference/settings-api.md"
+METRICS = CHART.parent.parent / "docs/reference/metrics.md"
 
 # The oldest release that Chart.yaml admits, and the newest with published schemas.
 KUBERNETES = ("1.27", kubernetes_validate.latest_version())
@@ -28,6 +29,7 @@ REQUIRED_FIELDS = {
                        "spec.refreshInterval", "spec.data.0.secretKey", "spec.data.0.remoteRef.key"],
     "HTTPRoute": ["spec.parentRefs.0.name", "spec.parentRefs.0.sectionName", "spec.hostnames.0",
                   "spec.rules.0.backendRefs.0.name", "spec.rules.0.backendRefs.0.port"],
+    "PrometheusRule": ["spec.groups.0.name", "spec.groups.0.rules.0.expr"],
     "ServiceMonitor": ["spec.selector.matchLabels", "spec.endpoints.0.port", "spec.endpoints.0.path"],
 }
 
@@ -35,9 +37,41 @@ GATEWAY = {"ingress": {"enabled": False},
            "httpRoute": {"enabled": True, "hostnames": ["api.example.com"],
                          "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}]}}
 FIXED = {"autoscaling": {"enabled": False}, "replicaCount": 4, "migration": {"enabled": False}}
-STANDBY_REGION = {"readiness": {"path": "/livez"}, "migration": {"enabled": False}}
+STANDBY_REGION = {"readinessProbe": {"httpGet": {"path": "/livez"}}, "migration": {"enabled": False}}
 IRSA = {"serviceAccount": {"roleArn": "arn:aws:iam::123456789012:role/causeway-api"},
         "networkPolicy": {"https": True}}
+ONE_POD = {"autoscaling": {"enabled": False}, "replicaCount": 1, "podDisruptionBudget": {"enabled": False}}
+
+# Every value that adds to an object: the changes, and by kind the paths that must then have a value.
+QUEUE = {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "10"}}}
+RULE = {"alert": "Own", "expr": "vector(1) > 2"}
+RELABELING = {"action": "labeldrop", "regex": "pod"}
+NODE_AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+    {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"]}]}]}}}
+POD = "spec.template.spec"
+ADDED = [
+    ({"fullnameOverride": "hello"}, "Deployment", "metadata.name", "hello"),
+    ({"fullnameOverride": "hello"}, "Service", "metadata.name", "hello"),
+    ({"fullnameOverride": "hello"}, "Job", "metadata.name", "hello-migrate"),
+    ({"affinity": NODE_AFFINITY}, "Deployment", f"{POD}.affinity", NODE_AFFINITY),
+    ({"affinity": NODE_AFFINITY}, "Job", f"{POD}.affinity", NODE_AFFINITY),
+    ({"podLabels": {"team": "platform"}}, "Deployment", "spec.template.metadata.labels.team", "platform"),
+    ({"podAnnotations": {"reload": "true"}}, "Deployment", "spec.template.metadata.annotations.reload", "true"),
+    ({"extraEnv": {"LIST_MAX": "50"}}, "ConfigMap", "data.LIST_MAX", "50"),
+    ({"startupProbe": {"failureThreshold": 90}}, "Deployment", f"{POD}.containers.0.startupProbe.failureThreshold", 90),
+    ({"livenessProbe": {"timeoutSeconds": 9}}, "Deployment", f"{POD}.containers.0.livenessProbe.timeoutSeconds", 9),
+    ({"readinessProbe": {"periodSeconds": 4}}, "Deployment", f"{POD}.containers.0.readinessProbe.periodSeconds", 4),
+    ({"autoscaling": {"metrics": [QUEUE]}}, "HorizontalPodAutoscaler", "spec.metrics.1", QUEUE),
+    ({"autoscaling": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}}}, "HorizontalPodAutoscaler", "spec.behavior.scaleDown.stabilizationWindowSeconds", 60),
+    ({"metrics": {"serviceMonitor": {"scrapeTimeout": "5s"}}}, "ServiceMonitor", "spec.endpoints.0.scrapeTimeout", "5s"),
+    ({"metrics": {"serviceMonitor": {"interval": "1m", "scrapeTimeout": "45s"}}}, "ServiceMonitor", "spec.endpoints.0.scrapeTimeout", "45s"),
+    ({"metrics": {"serviceMonitor": {"relabelings": [RELABELING]}}}, "ServiceMonitor", "spec.endpoints.0.relabelings", [RELABELING]),
+    ({"metrics": {"serviceMonitor": {"metricRelabelings": [RELABELING]}}}, "ServiceMonitor", "spec.endpoints.0.metricRelabelings", [RELABELING]),
+    ({"metrics": {"serviceMonitor": {"annotations": {"a": "b"}}}}, "ServiceMonitor", "metadata.annotations.a", "b"),
+    ({"metrics": {"prometheusRule": {"defaultRules": False, "additionalRules": [RULE]}}}, "PrometheusRule", "spec.groups.0.rules", [RULE]),
+    ({"metrics": {"prometheusRule": {"additionalRules": [RULE]}}}, "PrometheusRule", "spec.groups.0.rules.4", RULE),
+    ({"metrics": {"prometheusRule": {"annotations": {"a": "b"}}}}, "PrometheusRule", "metadata.annotations.a", "b"),
+]
 
 PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 HOSTS = [{"host": "a.b", "paths": [{"path": "/", "pathType": "Prefix"}]}]
@@ -50,7 +84,12 @@ REJECTED = [
     ({"image": {"digest": "sha256:abc"}}, "'/image/digest'"),
     ({"image": {"tga": "1.4.0"}}, "additional properties 'tga' not allowed"),
     ({"replicas": 4}, "additional properties 'replicas' not allowed"),
-    ({"replicaCount": 1}, "'/replicaCount': minimum: got 1, want 2"),
+    ({"replicaCount": 0}, "'/replicaCount': minimum: got 0, want 1"),
+    ({"readiness": {"path": "/readyz"}}, "additional properties 'readiness' not allowed"),
+    ({"livenessProbe": {"httpGet": {"path": "/readyz"}}}, "additional properties 'httpGet' not allowed"),
+    ({"livenessProbe": {"timeoutSeconds": 0}}, "'/livenessProbe/timeoutSeconds': minimum: got 0, want 1"),
+    ({"podLabels": {"team": 1}}, "'/podLabels/team': got number, want string"),
+    ({"metrics": {"prometheusRule": {"additionalRules": [{"alert": "A"}]}}}, "missing property 'expr'"),
     ({"database": {"port": "5432"}}, "'/database/port': got string, want integer"),
     ({"database": {"port": 70000}}, "'/database/port': maximum: got 70,000, want 65,535"),
     ({"database": {"sslmode": "require"}}, "value must be one of 'verify-full', 'verify-ca'"),
@@ -59,7 +98,7 @@ REJECTED = [
     ({"extraEnv": {"DATABASE_URL": "postgres://a:b@c/d"}}, "invalid propertyName 'DATABASE_URL'"),
     ({"extraEnv": {"MIGRATE": "on"}}, "invalid propertyName 'MIGRATE'"),
     ({"extraEnv": {"LIST_MAX": 100}}, "'/extraEnv/LIST_MAX': got number, want string"),
-    ({"readiness": {"path": "/healthz"}}, "'/readiness/path': value must be one of '/readyz', '/livez'"),
+    ({"readinessProbe": {"httpGet": {"path": "/healthz"}}}, "'/readinessProbe/httpGet/path': value must be one of '/readyz', '/livez'"),
     ({"httpRoute": {"parentRefs": [{"name": "public"}]}}, "missing property 'sectionName'"),
     ({"ingress": {"hosts": ["api.example.com"]}}, "got string, want object"),
     ({"networkPolicy": {"databaseCidrs": ["10.20.64.0"]}}, "'/networkPolicy/databaseCidrs/0'"),
@@ -70,6 +109,8 @@ REJECTED = [
     ({"image": {"tag": ""}}, "set a release, such as image.tag=1.4.0"),
     ({"autoscaling": {"minReplicas": 12}}, "raise maxReplicas or lower minReplicas"),
     ({"autoscaling": {"minReplicas": 2}, "podDisruptionBudget": {"maxUnavailable": 2}}, "add pods or lower it"),
+    ({"autoscaling": {"enabled": False}, "replicaCount": 1}, "set podDisruptionBudget.enabled=false in a cluster of one node"),
+    ({"autoscaling": {"minReplicas": 1}}, "set podDisruptionBudget.enabled=false in a cluster of one node"),
     ({"shutdown": {"delaySeconds": 15}}, "raise it to 35"),
     ({"database": {"hosts": []}}, "set it to every server"),
     ({"database": {"ca": {"configMap": ""}}}, "exactly one of certificate and configMap"),
@@ -91,6 +132,10 @@ REJECTED = [
     ({"networkPolicy": {"databaseCidrs": ["0.0.0.0/0"]}}, "which is every address: set subnets"),
     (GATEWAY, "no client reaches the API"),
     ({"metrics": {"serviceMonitor": {"enabled": True}}}, "Prometheus cannot scrape"),
+    ({"metrics": {"serviceMonitor": {"scrapeTimeout": "20s"}}}, "scrapeTimeout is 20s, and interval 15s"),
+    ({"metrics": {"serviceMonitor": {"scrapeTimeout": "1m"}}}, "lower scrapeTimeout or raise interval"),
+    ({"metrics": {"prometheusRule": {"enabled": True, "defaultRules": False}}}, "set defaultRules=true, or name additionalRules"),
+    ({"podLabels": {"app.kubernetes.io/name": "web"}}, "which is the chart's own"),
     ({"metrics": {"port": 8080}}, "set another, such as 9090"),
 ]
 
@@ -252,13 +297,26 @@ def holds(check, where, manifests, readiness):
     for route in of_kind(manifests, "Ingress") + of_kind(manifests, "HTTPRoute"):
         check.that(f"'name': '{service['metadata']['name']}'" in str(route["spec"]), f"{where}: a route has another backend")
 
+    # Alerts.
+    for rule in (rule for group in of_kind(manifests, "PrometheusRule") for rule in group["spec"]["groups"][0]["rules"]):
+        series = set(re.findall(r"\b([a-z]+(?:_[a-z]+)+)\{", rule["expr"]))
+        series = {re.sub(r"_bucket$", "", name) for name in series}
+        unknown = sorted(name for name in series if f"`{name}`" not in METRICS.read_text())
+        check.that(series and not unknown, f"{where}: {rule['alert']} reads {unknown or 'no series'}")
+        check.that(f'namespace="causeway", service="{service["metadata"]["name"]}"' in rule["expr"], f"{where}: {rule['alert']} is of another release")
+        check.that(readiness == "/readyz" or "db_read_only" not in rule["expr"], f"{where}: {rule['alert']} fires in a standby region, which reaches no primary")
+        for key in ("for", "labels.severity", "annotations.summary", "annotations.description"):
+            check.that(at(rule, key), f"{where}: {rule['alert']} has no {key}")
+
     # Disruptions.
     scaler = of_kind(manifests, "HorizontalPodAutoscaler")
     least = scaler[0]["spec"]["minReplicas"] if scaler else spec["replicas"]
     check.that(bool(scaler) != ("replicas" in spec), f"{where}: the Deployment and the autoscaler both set the number of pods")
-    budget, = of_kind(manifests, "PodDisruptionBudget")
-    check.that(budget["spec"]["maxUnavailable"] < least, f"{where}: a node drain may evict every pod")
-    check.that(budget["spec"]["selector"]["matchLabels"] == selected, f"{where}: the budget selects other pods")
+    budgets = of_kind(manifests, "PodDisruptionBudget")
+    check.that(len(budgets) == (least > 1), f"{where}: {len(budgets)} budgets for {least} pods")
+    for budget in budgets:
+        check.that(budget["spec"]["maxUnavailable"] < least, f"{where}: a node drain may evict every pod")
+        check.that(budget["spec"]["selector"]["matchLabels"] == selected, f"{where}: the budget selects other pods")
 
     # Network policies: one per pod in both directions, without an open rule.
     policies = of_kind(manifests, "NetworkPolicy")
@@ -293,6 +351,16 @@ def holds(check, where, manifests, readiness):
             needed = ("ConfigMap", at(volume, "configMap.name"))
             check.that(needed in made_before or needed not in made_later,
                        f"{where}: the migration needs a ConfigMap that is created later: {needed[1]}")
+
+
+def values_added(check, chart):
+    """Each value that adds to an object reaches it, and the object stays valid."""
+    eks = over(example("eks.yaml"), {"networkPolicy": {"prometheus": PEER}})
+    for changes, kind, path, wanted in ADDED:
+        manifests = of_kind(render(chart, over(eks, changes)), kind)
+        check.that(any(at(manifest, path) == wanted for manifest in manifests), f"{changes}: no {kind} has {path} = {wanted}")
+        for manifest in manifests:
+            valid(check, f"eks.yaml with {changes}", manifest)
 
 
 def contradictions_rejected(check, chart):
@@ -348,6 +416,8 @@ def main():
         "eks.yaml without autoscaling and migration": over(eks, FIXED),
         "eks.yaml with an IRSA role": over(eks, IRSA),
         "eks.yaml in a standby region": over(eks, STANDBY_REGION),
+        "eks.yaml with one pod": over(eks, ONE_POD),
+        "eks.yaml with another name": over(eks, {"fullnameOverride": "hello"}),
     }
     with helm_python.Chart.load(CHART) as chart:
         for name, values in renderings.items():
@@ -360,7 +430,8 @@ def main():
             check.that(len(names) == len(set(names)), f"{name}: two objects have one name")
             for manifest in rendered:
                 valid(check, name, manifest)
-            holds(check, name, rendered, values.get("readiness", {}).get("path", "/readyz"))
+            holds(check, name, rendered, at(values, "readinessProbe.httpGet.path") or "/readyz")
+        values_added(check, chart)
         contradictions_rejected(check, chart)
         unknown_names_rejected(check, chart.schema)
         every_setting_covered(check, chart)
