@@ -31,6 +31,16 @@ output "chart_values" {
   value       = one(module.api_eks[*].chart_values)
 }
 
+output "controller_values" {
+  description = "Values for the charts of the controllers on EKS, by their name; null on another platform."
+  value       = one(module.api_eks[*].controller_values)
+}
+
+output "cluster_secret_store" {
+  description = "Manifest of the store for the External Secrets Operator on EKS; null on another platform."
+  value       = one(module.api_eks[*].cluster_secret_store)
+}
+
 output "api_tasks" {
   description = "Number of API tasks on ECS, standby or `active`; null on another platform."
   value       = local.tasks

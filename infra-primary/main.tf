@@ -232,10 +232,15 @@ module "api_eks" {
 
   name                 = local.name
   private_subnet_ids   = values(module.network.subnet_ids.private)
+  nat                  = var.network.nat
   kubernetes_version   = var.eks.kubernetes_version
+  support_type         = var.eks.support_type
   node                 = var.eks.node
   admin_role_arns      = var.eks.admin_role_arns
+  viewer_role_arns     = var.eks.viewer_role_arns
   public_access_cidrs  = var.eks.public_access_cidrs
+  private_access_cidrs = var.eks.private_access_cidrs
+  settings             = var.eks.settings
   image_repository     = local.image_repository
   database             = local.database
   migration            = local.migration
@@ -244,6 +249,12 @@ module "api_eks" {
   kms_key_arn          = module.kms.arn
   log_retention_days   = var.log_retention_days
   deletion_protection  = var.eks.deletion_protection
+  ingress = {
+    hosts           = [module.dns.names.api, module.dns.names.api_auto, local.regional_name]
+    certificate_arn = module.certificate[0].arn
+    subnet_cidrs    = module.network.public_cidrs
+    waf_acl_arn     = var.eks.waf_acl_arn
+  }
   permissions_boundary = var.permissions_boundary
 }
 

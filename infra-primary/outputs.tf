@@ -32,3 +32,13 @@ output "backup_expirer_role_arn" {
   description = "Role with which operators delete expired backups of this region's bucket; null without `backup.expirer`."
   value       = module.backup_storage.expirer_role_arn
 }
+
+output "controller_values" {
+  description = "Values for the charts of the controllers on EKS, by their name; null on another platform."
+  value       = one(module.api_eks[*].controller_values)
+}
+
+output "cluster_secret_store" {
+  description = "Manifest of the store for the External Secrets Operator on EKS; null on another platform."
+  value       = one(module.api_eks[*].cluster_secret_store)
+}

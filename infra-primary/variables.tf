@@ -251,14 +251,19 @@ variable "api" {
 }
 
 variable "eks" {
-  description = "The API on EKS: the cluster and its nodes, its administrators, and the load balancer of the chart's Ingress, once it exists."
+  description = "The API on EKS: the cluster and its nodes; the roles that administer or view it; the networks that reach the Kubernetes API; settings and WAF of the API; the load balancer of the chart's Ingress, once it exists."
   type = object({
-    kubernetes_version  = string
-    node                = object({ instance_types = list(string), min = number, max = number, desired = number, disk_gib = optional(number, 30), ami_type = optional(string, "AL2023_x86_64_STANDARD") })
-    admin_role_arns     = list(string)
-    public_access_cidrs = optional(list(string), [])
-    load_balancer       = optional(object({ dns_name = string, zone_id = string }))
-    deletion_protection = optional(bool, true)
+    kubernetes_version   = string
+    support_type         = optional(string, "STANDARD")
+    node                 = object({ instance_types = list(string), min = number, max = number, desired = number, disk_gib = optional(number, 30), ami_type = optional(string, "AL2023_x86_64_STANDARD") })
+    admin_role_arns      = list(string)
+    viewer_role_arns     = optional(list(string), [])
+    public_access_cidrs  = optional(list(string), [])
+    private_access_cidrs = optional(list(string), [])
+    settings             = optional(map(string), {})
+    waf_acl_arn          = optional(string, "")
+    load_balancer        = optional(object({ dns_name = string, zone_id = string }))
+    deletion_protection  = optional(bool, true)
   })
   default = null
 }

@@ -55,7 +55,7 @@ run "api_on_kubernetes" {
   variables {
     api_platform = "eks"
     eks = {
-      kubernetes_version = "1.33"
+      kubernetes_version = "1.36"
       node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1, ami_type = "AL2023_ARM_64_STANDARD" }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
       load_balancer      = { dns_name = "k8s-api-0123456789.eu-central-1.elb.amazonaws.com", zone_id = "Z215JYRZR1TBD5" }
@@ -68,7 +68,7 @@ run "api_on_kubernetes" {
   }
 
   assert {
-    condition     = output.chart_values.readiness.path == "/livez" && !output.chart_values.migration.enabled
+    condition     = output.chart_values.readinessProbe.httpGet.path == "/livez" && !output.chart_values.migration.enabled
     error_message = "pods of a standby region must become ready, and not migrate"
   }
 }
@@ -79,7 +79,7 @@ run "api_on_kubernetes_in_an_active_region" {
     active       = true
     api_platform = "eks"
     eks = {
-      kubernetes_version = "1.33"
+      kubernetes_version = "1.36"
       node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1, ami_type = "AL2023_ARM_64_STANDARD" }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
       load_balancer      = { dns_name = "k8s-api-0123456789.eu-central-1.elb.amazonaws.com", zone_id = "Z215JYRZR1TBD5" }
@@ -87,7 +87,7 @@ run "api_on_kubernetes_in_an_active_region" {
   }
 
   assert {
-    condition     = output.chart_values.readiness.path == "/readyz" && output.chart_values.migration.enabled
+    condition     = output.chart_values.readinessProbe.httpGet.path == "/readyz" && output.chart_values.migration.enabled
     error_message = "pods of an active region must be ready only with a primary"
   }
 }

@@ -184,8 +184,8 @@ run "api_without_validation_records" {
   variables {
     api_platform = "eks"
     eks = {
-      kubernetes_version = "1.33"
-      node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1 }
+      kubernetes_version = "1.36"
+      node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1, ami_type = "AL2023_ARM_64_STANDARD" }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
     }
   }

@@ -25,9 +25,12 @@ resource "aws_eks_addon" "before_nodes" {
   }
 }
 
-resource "aws_eks_addon" "coredns" {
+# metrics-server measures the CPU for the chart's autoscaler.
+resource "aws_eks_addon" "after_nodes" {
+  for_each = toset(["coredns", "metrics-server"])
+
   cluster_name                = aws_eks_cluster.this.name
-  addon_name                  = "coredns"
+  addon_name                  = each.key
   resolve_conflicts_on_create = "OVERWRITE"
   resolve_conflicts_on_update = "OVERWRITE"
 

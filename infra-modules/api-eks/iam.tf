@@ -1,5 +1,5 @@
-# Four roles: of the cluster, the nodes, the VPC CNI, and the External Secrets Operator. The API's own pods have
-# none: it calls no AWS service.
+# Roles of the cluster, the nodes and the VPC CNI; those of the controllers have their permissions in controllers.tf.
+# The API's own pods have none: it calls no AWS service.
 
 locals {
   roles = {
@@ -18,8 +18,18 @@ locals {
       service     = "pods.eks.amazonaws.com"
       policies    = ["AmazonEKS_CNI_Policy"]
     }
-    api = {
-      description = "Fetches the secrets of the API in the cluster ${var.name}"
+    secrets = {
+      description = "External Secrets Operator of the cluster ${var.name}: fetches the secrets of the API"
+      service     = "pods.eks.amazonaws.com"
+      policies    = []
+    }
+    load-balancer = {
+      description = "AWS Load Balancer Controller of the cluster ${var.name}"
+      service     = "pods.eks.amazonaws.com"
+      policies    = []
+    }
+    autoscaler = {
+      description = "Cluster autoscaler of the cluster ${var.name}"
       service     = "pods.eks.amazonaws.com"
       policies    = []
     }
@@ -66,36 +76,4 @@ resource "aws_iam_role_policy_attachment" "this" {
 
   role       = aws_iam_role.this[each.value.role].name
   policy_arn = "arn:aws:iam::aws:policy/${each.value.policy}"
-}
-
-data "aws_iam_policy_document" "secrets" {
-  statement {
-    sid       = "ReadSecrets"
-    actions   = ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"]
-    resources = var.secret_arns
-  }
-
-  statement {
-    sid       = "DecryptSecrets"
-    actions   = ["kms:Decrypt"]
-    resources = concat([var.kms_key_arn], var.secret_kms_key_arns)
-    condition {
-      test     = "StringEquals"
-      variable = "kms:ViaService"
-      values   = ["secretsmanager.${data.aws_region.this.region}.amazonaws.com"]
-    }
-  }
-}
-
-resource "aws_iam_role_policy" "secrets" {
-  name   = "secrets"
-  role   = aws_iam_role.this["api"].name
-  policy = data.aws_iam_policy_document.secrets.json
-}
-
-resource "aws_eks_pod_identity_association" "api" {
-  cluster_name    = aws_eks_cluster.this.name
-  namespace       = var.secrets_reader.namespace
-  service_account = var.secrets_reader.service_account
-  role_arn        = aws_iam_role.this["api"].arn
 }

@@ -13,9 +13,9 @@ output "oidc_provider_arn" {
   value       = aws_iam_openid_connect_provider.this.arn
 }
 
-output "api_role_arn" {
-  description = "Role that may read the API's secrets."
-  value       = aws_iam_role.this["api"].arn
+output "controller_role_arns" {
+  description = "Roles of the controllers: `secrets` reads the API's secrets, `load-balancer` and `autoscaler`. Pod Identity gives each to its service account."
+  value       = { for name in keys(local.controllers) : name => aws_iam_role.this[name].arn }
 }
 
 output "security_group_id" {
@@ -25,31 +25,15 @@ output "security_group_id" {
 
 output "chart_values" {
   description = "Values for charts/api, except for the image's version: `helm upgrade --values`."
-  value = {
-    image     = { repository = var.image_repository }
-    readiness = { path = var.health_check_path }
-    database = {
-      hosts    = var.database.hosts
-      port     = var.database.port
-      name     = var.database.name
-      user     = var.database.user
-      ca       = { certificate = var.database.ca_certificate_pem == null ? "" : var.database.ca_certificate_pem }
-      password = { remoteRef = var.database.password_secret_arn }
-    }
-    migration = {
-      enabled  = var.migration.enabled
-      user     = var.migration.user
-      password = { remoteRef = var.migration.password_secret_arn }
-    }
-    redis = {
-      host     = var.redis == null ? "" : var.redis.host
-      port     = var.redis == null ? 6379 : var.redis.port
-      password = { remoteRef = var.redis == null ? "" : var.redis.auth_secret_arn }
-    }
-    externalSecrets = { store = { kind = "ClusterSecretStore", name = "aws-secrets-manager" } }
-    networkPolicy = {
-      databaseCidrs = var.database.cidrs
-      redisCidrs    = var.redis == null ? [] : var.redis.cidrs
-    }
-  }
+  value       = local.chart_values
+}
+
+output "controller_values" {
+  description = "Values for the charts of the controllers, by their name: `helm upgrade --values`."
+  value       = local.controller_values
+}
+
+output "cluster_secret_store" {
+  description = "Manifest of the store that `chart_values` names, for the External Secrets Operator: `kubectl apply`."
+  value       = local.cluster_secret_store
 }

@@ -18,13 +18,34 @@ variable "private_subnet_ids" {
   }
 }
 
+variable "nat" {
+  description = "NAT gateways of the network, as for `network`: nodes need a way out."
+  type        = string
+
+  validation {
+    condition     = contains(["one", "per-zone"], var.nat)
+    error_message = "`nat` is `${var.nat}`: nodes pull the images of the controllers from registries outside of AWS, and reach the APIs of EKS, Auto Scaling and Elastic Load Balancing without an endpoint. Set network.nat to one or per-zone."
+  }
+}
+
 variable "kubernetes_version" {
-  description = "The version of Kubernetes, such as `1.33`."
+  description = "The version of Kubernetes, such as `1.36`. The plan rejects one that EKS does not offer, and warns 60 days before the end of its support."
   type        = string
 
   validation {
     condition     = can(regex("^1\\.[0-9]{2}$", var.kubernetes_version))
-    error_message = "`kubernetes_version` is `${var.kubernetes_version}`: write a minor version such as 1.33."
+    error_message = "`kubernetes_version` is `${var.kubernetes_version}`: write a minor version such as 1.36."
+  }
+}
+
+variable "support_type" {
+  description = "After the standard support of the version, 14 months: `STANDARD` lets AWS upgrade the cluster, `EXTENDED` keeps the version for 12 months more, at a price per hour."
+  type        = string
+  default     = "STANDARD"
+
+  validation {
+    condition     = contains(["STANDARD", "EXTENDED"], var.support_type)
+    error_message = "`support_type` is `${var.support_type}`: write STANDARD or EXTENDED."
   }
 }
 
@@ -76,6 +97,28 @@ variable "admin_role_arns" {
   }
 }
 
+variable "viewer_role_arns" {
+  description = "Roles that read every kind but Secrets, such as of on-call engineers."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.viewer_role_arns : can(regex("^arn:aws:iam::[0-9]{12}:role/", arn)) && !contains(var.admin_role_arns, arn)])
+    error_message = "`viewer_role_arns` contains an ARN that is no role, or one of `admin_role_arns`: name roles, each in one of the two lists."
+  }
+}
+
+variable "private_access_cidrs" {
+  description = "Private networks outside of this VPC that may reach the Kubernetes API, such as a VPN's. They need a route to the VPC."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.private_access_cidrs : can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "`private_access_cidrs` contains a public network: name a /16 or smaller within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, or use `public_access_cidrs`."
+  }
+}
+
 variable "public_access_cidrs" {
   description = "Networks that may reach the Kubernetes API over the internet. Empty: reachable from the VPC only."
   type        = list(string)
@@ -120,8 +163,14 @@ variable "database" {
     name                = string
     user                = string
     password_secret_arn = string
-    ca_certificate_pem  = optional(string)
+    ca_certificate_pem  = string
   })
+
+  # Plans without one would pass, and the chart then refuse the values.
+  validation {
+    condition     = can(regex("^-----BEGIN CERTIFICATE-----\\n", var.database.ca_certificate_pem))
+    error_message = "`database.ca_certificate_pem` is no certificate: pods verify PostgreSQL's certificates. Set it to the PEM of the CA, from `-----BEGIN CERTIFICATE-----` on."
+  }
 
   validation {
     condition     = length(var.database.hosts) > 0 && length(var.database.cidrs) > 0
@@ -163,6 +212,33 @@ variable "redis" {
     cidrs           = list(string)
   })
   default = null
+}
+
+variable "ingress" {
+  description = "The load balancer of the chart's Ingress: host names, their certificate, and the CIDR blocks of its subnets, which the pods admit and trust as proxies. `waf_acl_arn` is optional."
+  type = object({
+    hosts           = list(string)
+    certificate_arn = string
+    subnet_cidrs    = list(string)
+    scheme          = optional(string, "internet-facing")
+    waf_acl_arn     = optional(string, "")
+  })
+
+  validation {
+    condition     = length(var.ingress.hosts) > 0 && length(var.ingress.subnet_cidrs) > 0
+    error_message = "`ingress` has no host or no subnet: name the API's names, and the public subnets, or the private ones of an internal load balancer."
+  }
+
+  validation {
+    condition     = contains(["internal", "internet-facing"], var.ingress.scheme)
+    error_message = "`ingress.scheme` is `${var.ingress.scheme}`: write internet-facing or internal."
+  }
+}
+
+variable "settings" {
+  description = "Further settings of the API, for the chart's `extraEnv`, such as { COMPANY_NAME = \"Example\" }. The chart rejects unknown ones."
+  type        = map(string)
+  default     = {}
 }
 
 variable "log_retention_days" {

@@ -26,11 +26,12 @@ variables {
   cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
   network     = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
   database = {
-    nodes              = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
-    instance_type      = "t4g.medium"
-    data_volume        = { size_gib = 20 }
-    wal_volume         = { size_gib = 10 }
-    ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+    nodes         = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
+    instance_type = "t4g.medium"
+    data_volume   = { size_gib = 20 }
+    wal_volume    = { size_gib = 10 }
+
+    ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
   }
   permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
   dns                  = { public_zone = "example.com" }
@@ -85,7 +86,7 @@ run "api_on_kubernetes" {
   variables {
     api_platform = "eks"
     eks = {
-      kubernetes_version = "1.33"
+      kubernetes_version = "1.36"
       node               = { instance_types = ["m7g.large"], min = 2, max = 6, desired = 3, ami_type = "AL2023_ARM_64_STANDARD" }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
     }
@@ -103,7 +104,7 @@ run "api_on_kubernetes_with_its_load_balancer" {
   variables {
     api_platform = "eks"
     eks = {
-      kubernetes_version = "1.33"
+      kubernetes_version = "1.36"
       node               = { instance_types = ["m7g.large"], min = 2, max = 6, desired = 3, ami_type = "AL2023_ARM_64_STANDARD" }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
       load_balancer      = { dns_name = "k8s-api-0123456789.eu-west-1.elb.amazonaws.com", zone_id = "Z32O12XQLNTSW2" }

@@ -16,7 +16,7 @@ mock_data "aws_iam_policy_document" {
   defaults = { json = "{}" }
 }
 mock_data "aws_ec2_instance_type" {
-  defaults = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 6000, ebs_performance_baseline_throughput = 156.25 }
+  defaults = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 6000, ebs_performance_baseline_throughput = 156.25, maximum_network_interfaces = 3, maximum_ipv4_addresses_per_interface = 10 }
 }
 mock_data "aws_ssm_parameter" {
   defaults = { insecure_value = "ami-0123456789abcdef0" }
@@ -42,6 +42,11 @@ mock_resource "aws_acm_certificate" {
 }
 mock_resource "aws_cloudwatch_log_group" {
   defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:example" }
+}
+mock_data "aws_eks_cluster_versions" {
+  defaults = {
+    cluster_versions = [{ cluster_version = "1.36", version_status = "STANDARD_SUPPORT", end_of_standard_support_date = "2098-08-02T00:00:00Z", end_of_extended_support_date = "2099-08-02T00:00:00Z" }]
+  }
 }
 mock_resource "aws_eks_cluster" {
   defaults = {

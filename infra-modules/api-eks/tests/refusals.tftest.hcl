@@ -8,7 +8,8 @@ mock_provider "aws" {
 variables {
   name               = "causeway-test"
   private_subnet_ids = ["subnet-1a", "subnet-1b"]
-  kubernetes_version = "1.33"
+  kubernetes_version = "1.36"
+  nat                = "one"
   node               = { instance_types = ["m7i.large"], min = 2, desired = 3, max = 6 }
   kms_key_arn        = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
@@ -23,6 +24,12 @@ variables {
     name                = "causeway"
     user                = "api_service"
     password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/api-service-AbCdEf"
+    ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+  }
+  ingress = {
+    hosts           = ["api.example.com", "api-eu-west-1.example.com"]
+    certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+    subnet_cidrs    = ["10.1.0.0/20", "10.1.16.0/20"]
   }
   migration = {
     user                = "api_owner"
@@ -46,12 +53,112 @@ run "a_cluster_in_one_zone" {
   expect_failures = [var.private_subnet_ids]
 }
 
+run "nodes_without_a_way_out" {
+  command = plan
+  variables {
+    nat = "none"
+  }
+  expect_failures = [var.nat]
+}
+
 run "a_patch_version" {
   command = plan
   variables {
     kubernetes_version = "1.33.1"
   }
   expect_failures = [var.kubernetes_version]
+}
+
+run "a_version_that_eks_does_not_offer" {
+  command = plan
+  variables {
+    kubernetes_version = "1.24"
+  }
+  expect_failures = [aws_eks_cluster.this]
+}
+
+run "a_version_past_its_standard_support" {
+  command = plan
+  variables {
+    kubernetes_version = "1.34"
+  }
+  expect_failures = [aws_eks_cluster.this, check.kubernetes_support]
+}
+
+run "unknown_support" {
+  command = plan
+  variables {
+    support_type = "standard"
+  }
+  expect_failures = [var.support_type]
+}
+
+run "nodes_of_another_architecture" {
+  command = plan
+  variables {
+    node = { instance_types = ["m7i.large"], min = 2, desired = 3, max = 6, ami_type = "AL2023_ARM_64_STANDARD" }
+  }
+  expect_failures = [aws_eks_node_group.this]
+}
+
+run "nodes_without_places_for_the_pods" {
+  command = plan
+  variables {
+    node = { instance_types = ["t3.small"], min = 1, desired = 1, max = 2 }
+  }
+  override_data {
+    target = data.aws_ec2_instance_type.node
+    values = { supported_architectures = ["x86_64"], maximum_network_interfaces = 3, maximum_ipv4_addresses_per_interface = 4 }
+  }
+  expect_failures = [aws_eks_node_group.this]
+}
+
+run "a_viewer_who_is_a_user" {
+  command = plan
+  variables {
+    viewer_role_arns = ["arn:aws:iam::123456789012:user/on-call"]
+  }
+  expect_failures = [var.viewer_role_arns]
+}
+
+run "a_viewer_who_administers" {
+  command = plan
+  variables {
+    viewer_role_arns = ["arn:aws:iam::123456789012:role/admin"]
+  }
+  expect_failures = [var.viewer_role_arns]
+}
+
+run "private_access_from_a_public_network" {
+  command = plan
+  variables {
+    private_access_cidrs = ["203.0.113.0/24"]
+  }
+  expect_failures = [var.private_access_cidrs]
+}
+
+run "no_ca_certificate" {
+  command = plan
+  variables {
+    database = { hosts = ["a"], cidrs = ["10.1.128.0/20"], name = "causeway", user = "api_service", password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a", ca_certificate_pem = null }
+  }
+  expect_failures = [var.database]
+}
+
+run "an_ingress_without_hosts" {
+  command = plan
+  variables {
+    ingress = { hosts = [], certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/a", subnet_cidrs = ["10.1.0.0/20"] }
+  }
+  expect_failures = [var.ingress]
+}
+
+run "an_unknown_scheme" {
+  command = plan
+  variables {
+    ingress = { hosts = ["api.example.com"], certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/a", subnet_cidrs = ["10.1.0.0/20"], scheme = "public" }
+  }
+  expect_failures = [var.ingress]
 }
 
 run "no_type" {
@@ -129,7 +236,7 @@ run "every_secret" {
 run "no_host" {
   command = plan
   variables {
-    database = { hosts = [], cidrs = ["10.1.128.0/20"], name = "causeway", user = "api_service", password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a" }
+    database = { hosts = [], cidrs = ["10.1.128.0/20"], name = "causeway", user = "api_service", password_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a", ca_certificate_pem = "-----BEGIN CERTIFICATE-----\n" }
   }
   expect_failures = [var.database]
 }
