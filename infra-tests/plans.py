@@ -21,11 +21,13 @@ ANYWHERE = {"0.0.0.0/0", "::/0"}
 WEB = {80, 443}
 # Expected subnet tier by resource type, and the argument with the subnets.
 STANDS = {
-    "aws_ecs_service": ("subnets", "private"), "aws_elasticache_subnet_group": ("subnet_ids", "data"), "aws_instance": ("subnet_id", "data"),
+    "aws_ecs_service": ("subnets", "private"), "aws_eks_node_group": ("subnet_ids", "private"), "aws_elasticache_subnet_group": ("subnet_ids", "data"), "aws_instance": ("subnet_id", "data"),
     "aws_lb": ("subnets", "public"), "aws_nat_gateway": ("subnet_id", "public"),
 }
 # Allowed managed policies of AWS. All other permissions are policies of this repository.
 MANAGED = {"AmazonSSMManagedInstanceCore"}
+# Of a cluster: EKS extends these with its versions.
+MANAGED_EKS = {"AmazonEC2ContainerRegistryPullOnly", "AmazonEKSClusterPolicy", "AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy"}
 
 
 class Plan:
@@ -204,7 +206,7 @@ def identities(plan, _):
             yield f"{address}: has no permissions boundary"
     for address, after in plan.of("aws_iam_role_policy_attachment"):
         of_aws = re.fullmatch(r"arn:aws:iam::aws:policy/(.+)", after.get("policy_arn") or "")
-        if of_aws and of_aws[1] not in MANAGED:
+        if of_aws and of_aws[1] not in MANAGED | (MANAGED_EKS if address.startswith("module.api_eks[0].") else set()):
             yield f"{address}: attaches {of_aws[1]}: write a policy with the needed permissions"
     for address, type, _ in plan.resources:
         if type in ("aws_iam_user", "aws_iam_access_key"):
@@ -299,6 +301,8 @@ def planned(tree, root, example, env):
     """Plans an example, and checks every resource and policy in the plan."""
     made, passed = terraform.plan(tree, root, example, env)
     wrong, found = policies.judge(made)
+    if root != "infra-bootstrap":
+        wrong += policies.outside(policies.boundary(tree), made)
     expected = expectations(root, tree / root / "examples" / f"{example}.tfvars")
     resources = 0
     for plan in made:

@@ -7,6 +7,7 @@ assembled from its `aws_iam_policy_document`, with `*` for each unknown resource
 import json
 import re
 import warnings
+from fnmatch import fnmatchcase
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports
@@ -17,8 +18,8 @@ IGNORED = {
     "RESOURCE_STAR",  # checkov finds it too, with a reason for each skip
     "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # the apply role writes bucket policies; its boundary limits it
 }
-# Actions whose resource types parliament's table lacks.
-WITH_RESOURCE = {"logs:DescribeLogGroups", "ssm:SendCommand", "ssmmessages:OpenDataChannel"}
+# Actions whose resource types parliament's table lacks, or requires all in one statement.
+WITH_RESOURCE = {"ec2:CreateSecurityGroup", "logs:DescribeLogGroups", "ssm:SendCommand", "ssmmessages:OpenDataChannel"}
 # Actions that bypass object lock or create long-lived keys. Never granted.
 NEVER = {"iam:CreateAccessKey", "iam:CreateUser", "s3:BypassGovernanceRetention", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention"}
 UNKNOWN = "(known after apply)"
@@ -118,6 +119,27 @@ def granted(where, policy):
         principal = statement.get("Principal")
         if (principal == "*" or isinstance(principal, dict) and "*" in listed(principal.get("AWS", []))) and "Condition" not in statement and not without_account:
             yield f"{where}: grants {statement.get('Action')} to every principal"
+
+
+def boundary(tree):
+    """The actions that infra-bootstrap's boundary of the workloads admits, as patterns."""
+    text = (tree / "infra-bootstrap/boundaries.tf").read_text()
+    document = re.search(r'^data "aws_iam_policy_document" "workload_boundary" \{\n(.*?)^\}', text, re.M | re.S)[1]
+    blocks = re.findall(r"^  statement \{\n(.*?)^  \}", document, re.M | re.S)
+    allowed = [re.search(r"actions += \[(.*?)\]", block, re.S)[1] for block in blocks if "Deny" not in block]
+    return {action.lower() for actions in allowed for action in re.findall(r'"([^"]+)"', actions)}
+
+
+def outside(admitted, plans):
+    """Granted actions that the workloads' boundary does not admit: a role with them could do nothing of it."""
+    found = set()
+    for where, policy in (document for plan in plans for document in documents(plan)):
+        for statement in listed(policy["Statement"]):
+            # A policy with principals is of a resource, and limited by the roles of its callers.
+            if statement["Effect"] == "Allow" and "Principal" not in statement:
+                actions = [action for action in listed(statement.get("Action", [])) if not any(fnmatchcase(action.lower(), pattern) for pattern in admitted)]
+                found |= {f"{where}: grants `{action}`, outside of the workloads' boundary: add it to infra-bootstrap/boundaries.tf" for action in actions}
+    return sorted(found)
 
 
 def variables(statement):
