@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import chart_values
 import faults
 import settings
 import static
@@ -57,6 +58,7 @@ def with_providers(tree, env):
         yield f"{directory}: test", lambda path=directory: (terraform.test(tree, path, env), "runs passed")
     for directory in terraform.configurations(tree):
         yield f"{directory}: validate", lambda path=directory: (terraform.validate(tree, path, env), "configuration")
+    yield "chart with the values of Terraform", lambda: (chart_values.check(tree, env), "renderings")
     yield "settings against docs/examples", lambda: (settings.check(tree, env), "files parsed")
 
 

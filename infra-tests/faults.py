@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import chart_values
 import settings
 import static
 import terraform
@@ -92,6 +93,10 @@ FAULTS = [
     Fault("root container, chart", "charts/api/templates/_pod.tpl", "runAsNonRoot: true\nrunAsUser: 65532", "runAsNonRoot: false\nrunAsUser: 0", "chart", "."),
     Fault("privileged container, chart", "charts/api/templates/_pod.tpl", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: false\nprivileged: true", "chart", "securityContext is not"),
     Fault("migration after the release", "charts/api/templates/migration.yaml", "pre-install,pre-upgrade", "post-install,post-upgrade", "chart", "does not run before"),
+    Fault("ineffective value, chart", "charts/api/templates/servicemonitor.yaml", "scrapeTimeout: {{ .scrapeTimeout }}", "scrapeTimeout: 10s", "chart", "no ServiceMonitor has"),
+    Fault("chart values that do not install", "infra-modules/api-eks/chart.tf", 'pathType = "Prefix"', 'pathType = "prefix"', "values", "the chart rejects chart_values.*pathType"),
+    Fault("controller of every cluster", "infra-modules/api-eks/controllers.tf", 'variable = "aws:RequestTag/${local.ownership}"', 'variable = "aws:RequestTag/Name"', "test infra-modules/api-eks", "only what has the tag of its cluster"),
+    Fault("role outside of the boundary", "infra-bootstrap/boundaries.tf", 'actions   = ["iam:CreateServiceLinkedRole"]', 'actions   = ["iam:GetRole"]', "plan infra-primary eks", "grants `iam:CreateServiceLinkedRole`, outside"),
     Fault("unpinned action", ".github/workflows/pull-request.yml", r"actions/checkout@[0-9a-f]{40}", "actions/checkout@v4", "zizmor", "unpinned-uses"),
     Fault("all permissions for a workflow", ".github/workflows/deploy.yml", "permissions: {}", "permissions: write-all", "zizmor", "excessive-permissions"),
     Fault("apply without an approval", ".github/workflows/infrastructure-apply.yml", r"    environment: \$\{\{ inputs.environment }}\n    permissions", "    permissions", "pipelines", "outside an environment, without an approval"),
@@ -115,6 +120,8 @@ def caught(fault, tree, env):
                 terraform.test(tree, argument, env)
             case "validate":
                 terraform.validate(tree, argument, env)
+            case "values":
+                chart_values.check(tree, env)
             case "settings":
                 settings.check(tree, env)
             case "fmt":

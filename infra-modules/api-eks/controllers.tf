@@ -96,6 +96,18 @@ data "aws_iam_policy_document" "load_balancer" {
     resources = ["arn:aws:wafv2:${local.region}:${local.account}:regional/webacl/*/*", "${local.balancer}:loadbalancer/app/k8s-*/*"]
   }
 
+  # Has no resource-level permissions: wafv2:AssociateWebACL limits it.
+  statement {
+    sid       = "FirewallOfTheBalancer"
+    actions   = ["elasticloadbalancing:SetWebAcl"]
+    resources = ["*"]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = [local.region]
+    }
+  }
+
   # The load balancer's group is admitted to the pods.
   statement {
     sid       = "GroupOfThePods"
@@ -116,7 +128,18 @@ data "aws_iam_policy_document" "load_balancer" {
 
   statement {
     sid       = "NewGroup"
-    actions   = ["ec2:CreateSecurityGroup", "ec2:CreateTags"]
+    actions   = ["ec2:CreateSecurityGroup"]
+    resources = ["arn:aws:ec2:${local.region}:${local.account}:security-group/*"]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/${local.ownership}"
+      values   = [var.name]
+    }
+  }
+
+  statement {
+    sid       = "TagsOfNewGroup"
+    actions   = ["ec2:CreateTags"]
     resources = ["arn:aws:ec2:${local.region}:${local.account}:security-group/*"]
     condition {
       test     = "StringEquals"
@@ -124,7 +147,7 @@ data "aws_iam_policy_document" "load_balancer" {
       values   = [var.name]
     }
     condition {
-      test     = "StringEqualsIfExists"
+      test     = "StringEquals"
       variable = "ec2:CreateAction"
       values   = ["CreateSecurityGroup"]
     }
@@ -157,7 +180,7 @@ data "aws_iam_policy_document" "load_balancer" {
     actions = [
       "elasticloadbalancing:DeleteLoadBalancer", "elasticloadbalancing:DeleteTargetGroup", "elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:ModifyLoadBalancerAttributes",
       "elasticloadbalancing:ModifyTargetGroup", "elasticloadbalancing:ModifyTargetGroupAttributes", "elasticloadbalancing:RegisterTargets", "elasticloadbalancing:SetIpAddressType",
-      "elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets", "elasticloadbalancing:SetWebACL",
+      "elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets",
     ]
     resources = ["${local.balancer}:loadbalancer/app/k8s-*/*", "${local.balancer}:targetgroup/k8s-*/*"]
     condition {
@@ -176,7 +199,7 @@ data "aws_iam_policy_document" "load_balancer" {
     ]
     resources = [
       "${local.balancer}:loadbalancer/app/k8s-*/*", "${local.balancer}:targetgroup/k8s-*/*",
-      "${local.balancer}:listener/app/k8s-*/*/*", "${local.balancer}:listener-rule/app/k8s-*/*/*/*",
+      "${local.balancer}:listener/*/k8s-*/*/*", "${local.balancer}:listener-rule/*/k8s-*/*/*/*",
     ]
   }
 }

@@ -143,7 +143,7 @@ run "controllers_have_their_roles" {
   assert {
     condition = alltrue([
       for statement in concat(data.aws_iam_policy_document.load_balancer.statement, data.aws_iam_policy_document.autoscaler.statement) :
-      alltrue([for action in statement.actions : !strcontains(action, "*")]) && (!contains(statement.resources, "*") || alltrue([for action in statement.actions : can(regex(":(Describe|Get)", action))]))
+      alltrue([for action in statement.actions : !strcontains(action, "*")]) && (!contains(statement.resources, "*") || alltrue([for action in statement.actions : can(regex(":(Describe|Get|SetWebAcl)", action))]))
     ])
     error_message = "no action may be a wildcard, and only reading may be of every resource"
   }
@@ -152,7 +152,7 @@ run "controllers_have_their_roles" {
     condition = alltrue([
       for statement in data.aws_iam_policy_document.load_balancer.statement :
       anytrue([for condition in statement.condition : endswith(condition.variable, "elbv2.k8s.aws/cluster") && contains(condition.values, var.name)])
-      if contains(["NewBalancer", "NewGroup", "OwnBalancer", "OwnGroups"], statement.sid)
+      if contains(["NewBalancer", "NewGroup", "OwnBalancer", "OwnGroups", "TagsOfNewGroup"], statement.sid)
     ])
     error_message = "the controller of the load balancer must change only what has the tag of its cluster"
   }
