@@ -51,7 +51,7 @@ mock_data "aws_eks_cluster_versions" {
 mock_resource "aws_eks_cluster" {
   defaults = {
     identity   = [{ oidc = [{ issuer = "https://oidc.eks.eu-central-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF" }] }]
-    vpc_config = [{ cluster_security_group_id = "sg-0123456789abcdef1" }]
+    vpc_config = { cluster_security_group_id = "sg-0123456789abcdef1", vpc_id = "vpc-0a1b2c3d4e5f60001" }
   }
 }
 mock_resource "aws_iam_openid_connect_provider" {
