@@ -40,6 +40,7 @@ FIXED = {"autoscaling": {"enabled": False}, "replicaCount": 4, "migration": {"en
 STANDBY_REGION = {"readinessProbe": {"httpGet": {"path": "/livez"}}, "migration": {"enabled": False}}
 IRSA = {"serviceAccount": {"roleArn": "arn:aws:iam::123456789012:role/causeway-api"},
         "networkPolicy": {"https": True}}
+NGINX = {"ingress": {"className": "nginx", "certificateArn": "", "wafAclArn": "", "tls": [{"secretName": "api-tls", "hosts": ["api.example.com"]}]}}
 ONE_POD = {"autoscaling": {"enabled": False}, "replicaCount": 1, "podDisruptionBudget": {"enabled": False}}
 
 # Every value that adds to an object: the changes, and by kind the paths that must then have a value.
@@ -55,6 +56,7 @@ ADDED = [
     ({"fullnameOverride": "hello"}, "Job", "metadata.name", "hello-migrate"),
     ({"affinity": NODE_AFFINITY}, "Deployment", f"{POD}.affinity", NODE_AFFINITY),
     ({"affinity": NODE_AFFINITY}, "Job", f"{POD}.affinity", NODE_AFFINITY),
+    ({"serviceAccount": {"annotations": {"a": "b"}}}, "ServiceAccount", "metadata.annotations.a", "b"),
     ({"podLabels": {"team": "platform"}}, "Deployment", "spec.template.metadata.labels.team", "platform"),
     ({"podAnnotations": {"reload": "true"}}, "Deployment", "spec.template.metadata.annotations.reload", "true"),
     ({"extraEnv": {"LIST_MAX": "50"}}, "ConfigMap", "data.LIST_MAX", "50"),
@@ -125,6 +127,9 @@ REJECTED = [
     ({"ingress": {"enabled": True}, "httpRoute": {"enabled": True}}, "are both true: enable one"),
     ({"ingress": {"enabled": True}}, "ingress.hosts is empty"),
     ({"ingress": {"enabled": True, "hosts": HOSTS}}, "a certificate in ACM"),
+    ({"ingress": {"enabled": True, "hosts": HOSTS, "className": "nginx"}}, "name the Secret of a certificate"),
+    ({"ingress": NGINX["ingress"] | {"enabled": True, "hosts": HOSTS, "certificateArn": "arn:aws:acm:a"}}, "which ignores ingress.certificateArn"),
+    ({"ingress": {"enabled": True, "hosts": HOSTS, "tls": NGINX["ingress"]["tls"]}}, "which the AWS Load Balancer Controller ignores"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.hostnames is empty"),
     ({"httpRoute": {"enabled": True, "hostnames": ["a.b"]}}, "name the Gateway that the route is attached to"),
     ({"networkPolicy": {"databaseCidrs": []}}, "the data subnets of both regions"),
@@ -269,6 +274,11 @@ def holds(check, where, manifests, readiness):
     for probe, path in {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": readiness}.items():
         check.that(at(container, f"{probe}.httpGet.path") == path, f"{where}: {probe} does not request {path}")
     for ingress in of_kind(manifests, "Ingress"):
+        if ingress["spec"]["ingressClassName"] != "alb":
+            served = {host for entry in ingress["spec"].get("tls", []) for host in entry["hosts"]}
+            check.that({rule["host"] for rule in ingress["spec"]["rules"]} <= served, f"{where}: a host has no certificate")
+            check.that("alb." not in str(ingress["metadata"].get("annotations")), f"{where}: annotations of another controller")
+            continue
         asked = ingress["metadata"]["annotations"]["alb.ingress.kubernetes.io/healthcheck-path"]
         check.that(asked == readiness, f"{where}: the load balancer requests {asked}, the probe {readiness}")
         annotations = {key.rpartition("/")[2]: value for key, value in ingress["metadata"]["annotations"].items()}
@@ -416,6 +426,7 @@ def main():
         "eks.yaml without autoscaling and migration": over(eks, FIXED),
         "eks.yaml with an IRSA role": over(eks, IRSA),
         "eks.yaml in a standby region": over(eks, STANDBY_REGION),
+        "eks.yaml with nginx": over(eks, NGINX),
         "eks.yaml with one pod": over(eks, ONE_POD),
         "eks.yaml with another name": over(eks, {"fullnameOverride": "hello"}),
     }
