@@ -2,34 +2,14 @@
 environment = "staging"
 owner       = "platform-team"
 
-cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
-network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one", endpoints = "one", flow_log_retention_days = 7 }
+network = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one", endpoints = "none", allowed_domains = ["debian.org", "postgresql.org"], flow_log_retention_days = 7 }
 
 database = {
   nodes = {
     eu-central-1a-1 = { zone = "eu-central-1a" }
   }
-  instance_type = "t4g.medium"
-  data_volume   = { size_gib = 20 }
-  wal_volume    = { size_gib = 10 }
-
-  # An example; its private key was deleted.
-  ca_certificate_pem = <<-EOT
-    -----BEGIN CERTIFICATE-----
-    MIIBjDCCATOgAwIBAgIUYmC/UYTm0AmDB4yFNP4x4pcijbowCgYIKoZIzj0EAwIw
-    HDEaMBgGA1UEAwwRRXhhbXBsZSBhdXRob3JpdHkwHhcNMjYxMTIxMTY1MDE2WhcN
-    MzYxMTE4MTY1MDE2WjAcMRowGAYDVQQDDBFFeGFtcGxlIGF1dGhvcml0eTBZMBMG
-    ByqGSM49AgEGCCqGSM49AwEHA0IABEEKWencd0bcCNznCJrPTmGt3GLgogxAAdHM
-    IYJisqiJ2X7qg2fMuN2gTO08wdn7zDKIA/kbi8aQedYkG0fS2U+jUzBRMB0GA1Ud
-    DgQWBBTBD7gSX3tDFSomA5qPQCN4ygLBtTAfBgNVHSMEGDAWgBTBD7gSX3tDFSom
-    A5qPQCN4ygLBtTAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0cAMEQCIBUh
-    CvSdTwSJFkh/aLG1xgWlW/Kmw67qa65O6J25NlRZAiBIDsSNEphHLIlkFG0slKNC
-    qEm3LVcmdEhZ613IN4u4+g==
-    -----END CERTIFICATE-----
-  EOT
 }
 
-backup        = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }
 restore_drill = null
 alarms        = { emails = ["platform-team@example.com"] }
 
@@ -44,5 +24,3 @@ eks = {
   # load_balancer = { dns_name = "k8s-causeway-….eu-central-1.elb.amazonaws.com", zone_id = "…" }
 }
 log_retention_days = 7
-
-permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"

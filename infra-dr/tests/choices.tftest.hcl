@@ -53,6 +53,7 @@ run "no_api" {
 run "api_on_kubernetes" {
   command = plan
   variables {
+    network      = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one" }
     api_platform = "eks"
     eks = {
       kubernetes_version = "1.36"
@@ -77,6 +78,7 @@ run "api_on_kubernetes_in_an_active_region" {
   command = plan
   variables {
     active       = true
+    network      = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one" }
     api_platform = "eks"
     eks = {
       kubernetes_version = "1.36"

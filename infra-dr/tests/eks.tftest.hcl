@@ -26,15 +26,9 @@ mock_provider "aws" {
 variables {
   environment = "test"
   owner       = "platform-team"
-  cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
-  network     = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"] }
+  network     = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one" }
   database = {
-    nodes         = { eu-central-1a-1 = { zone = "eu-central-1a" } }
-    instance_type = "t4g.medium"
-    data_volume   = { size_gib = 20 }
-    wal_volume    = { size_gib = 10 }
-
-    ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+    nodes = { eu-central-1a-1 = { zone = "eu-central-1a" } }
   }
   alarms       = { emails = ["platform-team@example.com"] }
   api_platform = "eks"

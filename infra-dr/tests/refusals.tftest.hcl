@@ -182,6 +182,7 @@ run "primary_not_applied" {
 run "api_without_validation_records" {
   command = plan
   variables {
+    network      = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one" }
     api_platform = "eks"
     eks = {
       kubernetes_version = "1.36"

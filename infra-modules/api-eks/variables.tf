@@ -23,8 +23,8 @@ variable "nat" {
   type        = string
 
   validation {
-    condition     = contains(["one", "per-zone"], var.nat)
-    error_message = "`nat` is `${var.nat}`: nodes pull the images of the controllers from registries outside of AWS, and reach the APIs of EKS, Auto Scaling and Elastic Load Balancing without an endpoint. Set network.nat to one or per-zone."
+    condition     = contains(["one", "two", "per-zone"], var.nat)
+    error_message = "`nat` is `${var.nat}`: nodes pull the images of the controllers from registries outside of AWS, and reach the APIs of EKS, Auto Scaling and Elastic Load Balancing without an endpoint. Set network.nat to one, two or per-zone."
   }
 }
 

@@ -3,34 +3,33 @@ environment = "staging"
 owner       = "platform-team"
 
 cidrs   = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
-network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one", endpoints = "one", flow_log_retention_days = 7 }
+network = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "two", endpoints = "none", allowed_domains = ["debian.org", "postgresql.org"], flow_log_retention_days = 7 }
 
 database = {
   nodes = {
     eu-west-1a-1 = { zone = "eu-west-1a" }
     eu-west-1b-1 = { zone = "eu-west-1b" }
   }
-  instance_type = "t4g.medium"
+  instance_type = "t4g.small"
   data_volume   = { size_gib = 20 }
   wal_volume    = { size_gib = 10 }
-
-  # An example; its private key was deleted.
+  # Replace it with the certificate that signs your nodes': nobody has this one's private key.
   ca_certificate_pem = <<-EOT
     -----BEGIN CERTIFICATE-----
-    MIIBjDCCATOgAwIBAgIUYmC/UYTm0AmDB4yFNP4x4pcijbowCgYIKoZIzj0EAwIw
-    HDEaMBgGA1UEAwwRRXhhbXBsZSBhdXRob3JpdHkwHhcNMjYxMTIxMTY1MDE2WhcN
-    MzYxMTE4MTY1MDE2WjAcMRowGAYDVQQDDBFFeGFtcGxlIGF1dGhvcml0eTBZMBMG
-    ByqGSM49AgEGCCqGSM49AwEHA0IABEEKWencd0bcCNznCJrPTmGt3GLgogxAAdHM
-    IYJisqiJ2X7qg2fMuN2gTO08wdn7zDKIA/kbi8aQedYkG0fS2U+jUzBRMB0GA1Ud
-    DgQWBBTBD7gSX3tDFSomA5qPQCN4ygLBtTAfBgNVHSMEGDAWgBTBD7gSX3tDFSom
-    A5qPQCN4ygLBtTAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0cAMEQCIBUh
-    CvSdTwSJFkh/aLG1xgWlW/Kmw67qa65O6J25NlRZAiBIDsSNEphHLIlkFG0slKNC
-    qEm3LVcmdEhZ613IN4u4+g==
+    MIIBmDCCAT2gAwIBAgIUTQcfYimM7Ld6d7UgL7Hh/h0frYQwCgYIKoZIzj0EAwIw
+    ITEfMB0GA1UEAwwWRXhhbXBsZSBDQSwgcmVwbGFjZSBpdDAeFw0yNjExMzAxMDEw
+    NTlaFw0zNjExMjcxMDEwNTlaMCExHzAdBgNVBAMMFkV4YW1wbGUgQ0EsIHJlcGxh
+    Y2UgaXQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQ0ik6eWDCP+0LCsf2zmgLc
+    0ow3RoJOlivdKm3uGTN39QuBwUKDnSUpig+JTuUbcW9aAn+r6JMYtFLACrc7igaY
+    o1MwUTAdBgNVHQ4EFgQUYpFYI192EpHYTacuT3vZk6lZyOkwHwYDVR0jBBgwFoAU
+    YpFYI192EpHYTacuT3vZk6lZyOkwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD
+    AgNJADBGAiEAmh4r+9YcqvQxaIWzNPI4xWjMuQnPON8C7zrRF4SaEo8CIQDSCfN/
+    YY9IcfvO24X+wcCTW8zYl78Gxu2lcpPdLvsMCA==
     -----END CERTIFICATE-----
   EOT
 }
 
-backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 } }
+backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 }, size_alarm_gib = 60 }
 dns    = { public_zone = "staging.example.com" }
 alarms = { emails = ["platform-team@example.com"], monthly_usd = 1000 }
 cache  = { node_type = "cache.t4g.small", replicas = 0 }
@@ -46,5 +45,8 @@ eks = {
   # load_balancer = { dns_name = "k8s-causeway-….eu-west-1.elb.amazonaws.com", zone_id = "…" }
 }
 log_retention_days = 7
+
+# The names of deleted secrets are free at once, so that it can be created again.
+secrets_recovery_days = 0
 
 permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"

@@ -84,6 +84,7 @@ run "endpoints_in_one_zone_without_automatic_failover" {
 run "api_on_kubernetes" {
   command = plan
   variables {
+    network      = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one" }
     api_platform = "eks"
     eks = {
       kubernetes_version = "1.36"
@@ -102,6 +103,7 @@ run "api_on_kubernetes" {
 run "api_on_kubernetes_with_its_load_balancer" {
   command = plan
   variables {
+    network      = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one" }
     api_platform = "eks"
     eks = {
       kubernetes_version = "1.36"

@@ -37,7 +37,7 @@ variables {
   environment = "test"
   owner       = "platform-team"
   cidrs       = { primary = "10.1.0.0/16", dr = "10.2.0.0/16" }
-  network     = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
+  network     = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one" }
   database = {
     nodes         = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
     instance_type = "t4g.medium"
@@ -46,9 +46,10 @@ variables {
 
     ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
   }
-  dns          = { public_zone = "example.com" }
-  alarms       = { emails = ["platform-team@example.com"] }
-  api_platform = "eks"
+  dns                  = { public_zone = "example.com" }
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+  alarms               = { emails = ["platform-team@example.com"] }
+  api_platform         = "eks"
   eks = {
     kubernetes_version = "1.36"
     node               = { instance_types = ["m7g.large"], min = 2, max = 6, desired = 3, ami_type = "AL2023_ARM_64_STANDARD" }

@@ -191,9 +191,10 @@ run "node_name_without_its_zone" {
 run "api_without_a_ca_certificate" {
   command = plan
   variables {
+    network      = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one" }
     api_platform = "eks"
     eks = {
-      kubernetes_version = "1.33"
+      kubernetes_version = "1.36"
       node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1 }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
     }
