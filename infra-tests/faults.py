@@ -76,6 +76,7 @@ FAULTS = [
     Fault("container that writes", "infra-modules/api-ecs/task.tf", "readonlyRootFilesystem = true", "readonlyRootFilesystem = false", "test infra-modules/api-ecs", "."),
     Fault("volume that may be destroyed", f"{POSTGRES}/volumes.tf", "prevent_destroy = true", "prevent_destroy = false", "lifecycles", "aws_ebs_volume.this has prevent_destroy = false, expected"),
     Fault("tasks counted by two", "infra-modules/api-ecs/service.tf", "[desired_count, task_definition]", "[task_definition]", "lifecycles", "aws_ecs_service.this has ignore_changes"),
+    Fault("lock files ignored", ".gitignore", ".terraform/\n", ".terraform/\n.terraform.lock.hcl\n", "backends", "excludes the lock files"),
     Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),
     Fault("bad argument", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotate = true", "validate infra-modules/kms", "Unsupported argument"),
     Fault("no rotation of a key", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = false", "checkov CKV_AWS_7", "CKV_AWS_7"),

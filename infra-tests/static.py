@@ -73,7 +73,9 @@ def lifecycles(tree):
 
 
 def backends(tree):
-    """Terraform's state is locked and encrypted."""
+    """Terraform's state is locked and encrypted, and Git keeps the versions of its providers."""
+    if "terraform.lock" in (tree / ".gitignore").read_text():
+        raise Failed(".gitignore excludes the lock files: each plan would take the newest providers of that hour")
     blocks = re.findall(r'^  backend "(\w+)" \{\n(.*?)^  \}', "\n".join(path.read_text() for path in sorted(tree.glob("infra-*/*.tf"))), re.M | re.S)
     for kind, body in blocks:
         said = dict(re.findall(r"^ +(\w+) += (.*)", body, re.M))

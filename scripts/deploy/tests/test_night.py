@@ -86,10 +86,12 @@ class Infra(Commands):
         self.repository = self.directory / "repository"
         (self.repository / "infra-dr/environments").mkdir(parents=True)
         (self.repository / "infra-dr/environments/test.tfvars").touch()
+        (self.repository / "infra-dr/.terraform.lock.hcl").touch()
         (self.repository / "scripts/deploy").mkdir(parents=True)
         for name in ("infra", "ecs.bash", "ansible"):
             shutil.copy(SCRIPTS / name, self.repository / "scripts/deploy" / name)
-        self.command("terraform", 'case "$2" in show) echo "Plan: 1 to add" ;; plan) exit "${PLANNED:-0}" ;; esac')
+        # Like Terraform, it makes no directory for the plan.
+        self.command("terraform", 'case "$2" in show) echo "Plan: 1 to add" ;; plan) for word; do case $word in -out=*) : > "${word#-out=}" || exit 1 ;; esac; done; exit "${PLANNED:-0}" ;; esac')
 
     def infra(self, *arguments, state=STATE, **more):
         return self.run_script(self.repository / "scripts/deploy/infra", *arguments, **(state | more))
@@ -100,6 +102,21 @@ class Infra(Commands):
         called = self.called.read_text()
         self.assertIn("-backend-config=key=test/dr.tfstate", called)
         self.assertRegex(called, rf"plan .*-lock=false -var-file=environments/test.tfvars -out={self.directory}/tfplan")
+
+    def test_plan_into_a_directory_that_is_not_there(self):
+        result = self.infra("plan", "--root", "infra-dr", "--environment", "test", "--plan", "approved/tfplan")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertTrue((self.directory / "approved/tfplan").exists())
+
+    def test_providers_are_those_of_the_lock_file(self):
+        asked = ("--root", "infra-dr", "--environment", "test")
+        self.assertEqual(self.infra("drift", *asked).returncode, 0)
+        self.assertIn("init -no-color -lockfile=readonly ", self.called.read_text())
+        (self.repository / "infra-dr/.terraform.lock.hcl").unlink()
+        self.refused(self.infra("drift", *asked), "infra lock --root infra-dr` once and commit it")
+        result = self.infra("lock", "--root", "infra-dr", state={})
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("providers lock -platform=linux_amd64", self.called.read_text())
 
     def test_apply_takes_the_plan_and_nothing_else(self):
         self.assertEqual(self.infra("apply", "--root", "infra-dr", "--environment", "test", "--plan", "tfplan").returncode, 0)
@@ -114,6 +131,7 @@ class Infra(Commands):
     def test_refused(self):
         asked = ("--root", "infra-dr", "--environment", "test")
         self.refused(self.infra("plan", *asked), "--plan is missing")
+        self.refused(self.infra("destroy", *asked), "name an action: plan, apply, drift or lock")
         self.refused(self.infra("drift", *asked, state={}), "STATE_BUCKET is not set")
         self.refused(self.infra("drift", "--root", "infra-d", "--environment", "test"), "there is no root `infra-d`")
         self.refused(self.infra("drift", "--root", "infra-dr", "--environment", "prod"),
