@@ -4,7 +4,19 @@ locals {
   regions = values(var.regions)
   names   = { for e in var.environments : e => "${var.project}-${e}" }
 
-  boundary_arns = { for it in ["pipeline", "workload"] : it => "${local.arn}:iam::${local.account}:policy/boundary/${var.project}-${it}" }
+  boundary_arn           = "${local.arn}:iam::${local.account}:policy/boundary"
+  workload_boundary_arns = { for e, name in local.names : e => "${local.boundary_arn}/${name}-workload" }
+
+  # Names in an environment's zones; and those of other environments, unless they are above its own.
+  record_names = { for e, zones in var.dns_zones : e => sort(flatten([for zone in zones : [zone, "*.${zone}"]])) }
+  foreign_record_names = {
+    for e, zones in var.dns_zones : e => sort(flatten([
+      for other, theirs in var.dns_zones : [
+        for zone in theirs : [zone, "*.${zone}"] if !anytrue([for own in zones : endswith(own, ".${zone}")])
+      ] if other != e
+    ]))
+  }
+  foreign_names = { for e in var.environments : e => [for other in var.environments : local.names[other] if other != e] }
 }
 
 # Boundary of the pipelines' own roles.
@@ -33,7 +45,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
       "iam:AttachRolePolicy", "iam:CreatePolicyVersion", "iam:CreateRole", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy",
       "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy", "iam:SetDefaultPolicyVersion", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole",
     ]
-    resources = concat(values(local.boundary_arns), [for kind in ["policy", "role"] : "${local.arn}:iam::${local.account}:${kind}/pipeline/*"])
+    resources = concat(["${local.boundary_arn}/*"], [for kind in ["policy", "role"] : "${local.arn}:iam::${local.account}:${kind}/pipeline/*"])
   }
 
   statement {
@@ -87,7 +99,8 @@ resource "aws_iam_policy" "pipeline_boundary" {
   policy      = data.aws_iam_policy_document.pipeline_boundary.json
 }
 
-# Boundary of the workload roles: hosts, tasks, pods, and the services that act for them.
+# Boundary of an environment's workload roles: hosts, tasks, pods, and the services that act for them. `apply` writes
+# their policies, so what it cannot reach itself they must not reach either.
 
 data "aws_iam_policy_document" "workload_boundary" {
   # checkov:skip=CKV_AWS_107: a boundary grants nothing
@@ -96,6 +109,8 @@ data "aws_iam_policy_document" "workload_boundary" {
   # checkov:skip=CKV_AWS_110: as above
   # checkov:skip=CKV_AWS_111: as above
   # checkov:skip=CKV_AWS_356: as above
+  for_each = local.names
+
   statement {
     sid = "MaximumPermissions"
     actions = [
@@ -138,6 +153,59 @@ data "aws_iam_policy_document" "workload_boundary" {
     actions   = ["sts:AssumeRole"]
     resources = ["${local.arn}:iam::${local.account}:role/pipeline/*"]
   }
+
+  statement {
+    sid       = "NothingTaggedForAnother"
+    effect    = "Deny"
+    actions   = ["ec2:*", "elasticloadbalancing:*", "kms:*", "ssm:*", "ssmmessages:*"]
+    resources = ["*"]
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/environment"
+      values   = ["false"]
+    }
+
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:ResourceTag/environment"
+      values   = [each.key, "shared"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.foreign_names[each.key]) == 0 ? [] : [local.foreign_names[each.key]]
+
+    content {
+      sid     = "NothingNamedForAnother"
+      effect  = "Deny"
+      actions = ["ecs:*", "eks:*", "logs:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*"]
+      resources = flatten([
+        for name in statement.value : [
+          "${local.arn}:ecs:*:${local.account}:*/${name}*", "${local.arn}:eks:*:${local.account}:*/${name}*", "${local.arn}:logs:*:${local.account}:log-group:*${name}*",
+          "${local.arn}:s3:::${name}*", "${local.arn}:secretsmanager:*:${local.account}:secret:${name}*", "${local.arn}:sns:*:${local.account}:${name}*",
+          "${local.arn}:ssm:*:${local.account}:parameter/${name}*",
+        ]
+      ])
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(local.foreign_record_names[each.key]) == 0 ? [] : [local.foreign_record_names[each.key]]
+
+    content {
+      sid       = "NoRecordOfAnother"
+      effect    = "Deny"
+      actions   = ["route53:ChangeResourceRecordSets"]
+      resources = ["*"]
+
+      condition {
+        test     = "ForAnyValue:StringLike"
+        variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+        values   = statement.value
+      }
+    }
+  }
 }
 
 resource "aws_iam_policy" "workload_boundary" {
@@ -147,8 +215,10 @@ resource "aws_iam_policy" "workload_boundary" {
   # checkov:skip=CKV_AWS_289: as above
   # checkov:skip=CKV_AWS_290: as above
   # checkov:skip=CKV_AWS_355: as above
-  name        = "${var.project}-workload"
+  for_each = local.names
+
+  name        = "${each.value}-workload"
   path        = "/boundary/"
-  description = "Maximum permissions of workload roles"
-  policy      = data.aws_iam_policy_document.workload_boundary.json
+  description = "Maximum permissions of the workload roles of ${each.key}"
+  policy      = data.aws_iam_policy_document.workload_boundary[each.key].json
 }

@@ -19,7 +19,7 @@ data "aws_iam_policy_document" "read" {
       "kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListAliases", "kms:ListResourceTags",
       "logs:DescribeLogGroups", "logs:DescribeMetricFilters", "logs:DescribeResourcePolicies", "logs:ListTagsForResource",
       "route53resolver:GetFirewall*", "route53resolver:ListFirewall*", "route53resolver:ListTagsForResource",
-      "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy", "secretsmanager:ListSecretVersionIds", "secretsmanager:ListSecretVersionIds",
+      "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy", "secretsmanager:ListSecretVersionIds",
       "sns:GetSubscriptionAttributes", "sns:GetTopicAttributes", "sns:ListTagsForResource",
       "ssm:DescribeParameters",
       "wafv2:GetLoggingConfiguration", "wafv2:GetWebACL", "wafv2:GetWebACLForResource", "wafv2:ListTagsForResource",
@@ -111,8 +111,7 @@ data "aws_iam_policy_document" "apply_compute" {
       "ec2:UpdateSecurityGroupRuleDescriptions*",
       "elasticloadbalancing:AddTags", "elasticloadbalancing:Create*", "elasticloadbalancing:Delete*", "elasticloadbalancing:Modify*", "elasticloadbalancing:RemoveTags",
       "elasticloadbalancing:SetIpAddressType", "elasticloadbalancing:SetRulePriorities", "elasticloadbalancing:SetSecurityGroups", "elasticloadbalancing:SetSubnets", "elasticloadbalancing:SetWebACL",
-      "ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition", "eks:CreateCluster",
-      "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DeleteResourcePolicy", "logs:PutResourcePolicy",
+      "ecs:DeregisterTaskDefinition", "eks:CreateCluster",
       "logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DeleteResourcePolicy", "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:UpdateLogDelivery",
       "ec2:ModifyLaunchTemplate", "ec2:MonitorInstances", "ec2:UnmonitorInstances",
       "sns:SetSubscriptionAttributes", "sns:Unsubscribe", "vpce:AllowMultiRegion",
@@ -130,7 +129,7 @@ data "aws_iam_policy_document" "apply_compute" {
   statement {
     sid       = "NotAnotherEnvironment"
     effect    = "Deny"
-    actions   = ["acm:*", "ec2:*", "elasticloadbalancing:*", "kms:CreateGrant", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"]
+    actions   = ["acm:*", "ec2:*", "elasticloadbalancing:*"]
     resources = ["*"]
 
     condition {
@@ -149,7 +148,7 @@ data "aws_iam_policy_document" "apply_compute" {
   statement {
     sid = "Clusters"
     actions = [
-      "ecs:CreateCluster", "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders", "ecs:TagResource", "ecs:UntagResource",
+      "ecs:CreateCluster", "ecs:CreateService", "ecs:DeleteCluster", "ecs:DeleteService", "ecs:PutClusterCapacityProviders", "ecs:RegisterTaskDefinition", "ecs:TagResource", "ecs:UntagResource",
       "ecs:UpdateCluster", "ecs:UpdateClusterSettings", "ecs:UpdateService",
       "eks:AssociateAccessPolicy", "eks:CreateAccessEntry", "eks:CreateAddon", "eks:CreateNodegroup", "eks:CreatePodIdentityAssociation",
       "eks:DeleteAccessEntry", "eks:DeleteAddon", "eks:DeleteCluster", "eks:DeleteNodegroup", "eks:DeletePodIdentityAssociation", "eks:DisassociateAccessPolicy",
@@ -157,7 +156,7 @@ data "aws_iam_policy_document" "apply_compute" {
       "eks:UpdateNodegroupConfig", "eks:UpdateNodegroupVersion", "eks:UpdatePodIdentityAssociation",
     ]
     resources = concat(
-      [for it in ["cluster/${each.value}*", "service/${each.value}*/*", "task-definition/${each.value}*:*"] : "${local.arn}:ecs:*:${local.account}:${it}"],
+      [for it in ["cluster/${each.value}*", "service/${each.value}*/*", "task-definition/${each.value}*"] : "${local.arn}:ecs:*:${local.account}:${it}"],
       [
         for it in ["access-entry/${each.value}*/*/*/*/*", "addon/${each.value}*/*/*", "cluster/${each.value}*", "nodegroup/${each.value}*/*/*", "podidentityassociation/${each.value}*/*"] :
         "${local.arn}:eks:*:${local.account}:${it}"
@@ -223,8 +222,8 @@ data "aws_iam_policy_document" "apply_storage" {
     sid = "Keys"
     actions = [
       "acm:AddTagsToCertificate", "acm:DeleteCertificate", "acm:RequestCertificate", "acm:UpdateCertificateOptions",
-      "kms:CreateAlias", "kms:CreateGrant", "kms:CreateKey", "kms:Decrypt", "kms:DeleteAlias", "kms:EnableKeyRotation", "kms:Encrypt", "kms:GenerateDataKey*", "kms:PutKeyPolicy",
-      "kms:ReEncrypt*", "kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias", "kms:UpdateKeyDescription",
+      "kms:CreateAlias", "kms:CreateKey", "kms:DeleteAlias", "kms:EnableKeyRotation", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource",
+      "kms:UpdateAlias", "kms:UpdateKeyDescription",
     ]
     resources = ["*"]
 
@@ -235,10 +234,74 @@ data "aws_iam_policy_document" "apply_storage" {
     }
   }
 
+  # With the environment's keys, and only through the services that encrypt what the apply creates: secrets and
+  # volumes. `apply` can decrypt nothing itself.
+  statement {
+    sid       = "KeysThroughServices"
+    actions   = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
+    resources = [for region in local.database_regions : "${local.arn}:kms:${region}:${local.account}:key/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/environment"
+      values   = [each.key]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = flatten([for region in local.database_regions : ["ec2.${region}.amazonaws.com", "secretsmanager.${region}.amazonaws.com"]])
+    }
+  }
+
+  # A grant for a service that keeps using the key: volumes, the cache, Kubernetes' secrets.
+  statement {
+    sid       = "GrantsForServices"
+    actions   = ["kms:CreateGrant"]
+    resources = [for region in local.database_regions : "${local.arn}:kms:${region}:${local.account}:key/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/environment"
+      values   = [each.key]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "kms:GrantIsForAWSResource"
+      values   = ["true"]
+    }
+  }
+
+  # Of another environment, or of infra-bootstrap. Their use is not granted either.
+  statement {
+    sid    = "NoKeyOfAnother"
+    effect = "Deny"
+    actions = [
+      "kms:CreateAlias", "kms:CreateGrant", "kms:DeleteAlias", "kms:DisableKey*", "kms:EnableKeyRotation", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion",
+      "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias", "kms:UpdateKeyDescription",
+    ]
+    resources = ["*"]
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/environment"
+      values   = ["false"]
+    }
+
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:ResourceTag/environment"
+      values   = [each.key]
+    }
+  }
+
+  # A zone that is created has no id before, and Route 53 compares no tags. A zone with records cannot be deleted,
+  # and records are limited to the environment's names.
   statement {
     sid = "Zones"
     actions = [
-      "route53:AssociateVPCWithHostedZone", "route53:ChangeResourceRecordSets", "route53:ChangeTagsForResource", "route53:CreateHealthCheck", "route53:CreateHostedZone",
+      "route53:AssociateVPCWithHostedZone", "route53:ChangeTagsForResource", "route53:CreateHealthCheck", "route53:CreateHostedZone",
       "route53:DeleteHealthCheck", "route53:DeleteHostedZone", "route53:DisassociateVPCFromHostedZone", "route53:UpdateHealthCheck", "route53:UpdateHostedZoneComment",
     ]
     resources = ["*"]
@@ -278,11 +341,47 @@ data "aws_iam_policy_document" "apply_storage" {
   }
 
   statement {
+    sid       = "Records"
+    actions   = ["route53:ChangeResourceRecordSets"]
+    resources = ["${local.arn}:route53:::hostedzone/*"]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+      values   = local.record_names[each.key]
+    }
+
+    # A list without names would satisfy the condition above.
+    condition {
+      test     = "Null"
+      variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+      values   = ["false"]
+    }
+  }
+
+  # Zones of another environment below this one's, such as staging.example.com below example.com.
+  dynamic "statement" {
+    for_each = length(local.foreign_record_names[each.key]) == 0 ? [] : [local.foreign_record_names[each.key]]
+
+    content {
+      sid       = "NoRecordOfAnother"
+      effect    = "Deny"
+      actions   = ["route53:ChangeResourceRecordSets"]
+      resources = ["*"]
+
+      condition {
+        test     = "ForAnyValue:StringLike"
+        variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+        values   = statement.value
+      }
+    }
+  }
+
+  statement {
     sid = "Named"
     actions = [
       "budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource",
       "cloudwatch:DeleteAlarms", "cloudwatch:PutCompositeAlarm", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
-      "events:DeleteRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets", "events:TagResource", "events:UntagResource",
       "events:DeleteRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets", "events:TagResource", "events:UntagResource",
       "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
       "secretsmanager:CreateSecret", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:PutSecretValue",
@@ -293,7 +392,6 @@ data "aws_iam_policy_document" "apply_storage" {
     resources = [
       "${local.arn}:budgets::${local.account}:budget/${each.value}*",
       "${local.arn}:cloudwatch:*:${local.account}:alarm:${each.value}*",
-      "${local.arn}:events:*:${local.account}:rule/${each.value}*",
       "${local.arn}:events:*:${local.account}:rule/${each.value}*",
       "${local.arn}:logs:*:${local.account}:log-group:*${each.value}*",
       "${local.arn}:secretsmanager:*:${local.account}:secret:${each.value}*",
@@ -319,7 +417,7 @@ data "aws_iam_policy_document" "apply_identity" {
     condition {
       test     = "ArnEquals"
       variable = "iam:PermissionsBoundary"
-      values   = [local.boundary_arns.workload]
+      values   = [local.workload_boundary_arns[each.key]]
     }
   }
 
@@ -364,22 +462,20 @@ data "aws_iam_policy_document" "apply_identity" {
   }
 }
 
-# Permissions of `deploy`: push an image, and deploy it to the service.
+# Permissions of `push`: the release workflow pushes the image and its build cache, and starts nothing.
 
-data "aws_iam_policy_document" "deploy" {
-  # checkov:skip=CKV_AWS_111: ecs:RegisterTaskDefinition and ecr:GetAuthorizationToken have no resource; the region limits them
+data "aws_iam_policy_document" "push" {
+  # checkov:skip=CKV_AWS_111: ecr:GetAuthorizationToken has no resource; the region limits it
   # checkov:skip=CKV_AWS_356: as above
-  for_each = local.names
-
   statement {
     sid       = "WithoutResource"
-    actions   = ["ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"]
+    actions   = ["ecr:GetAuthorizationToken"]
     resources = ["*"]
 
     condition {
       test     = "StringEquals"
       variable = "aws:RequestedRegion"
-      values   = [var.regions.primary, var.regions.dr]
+      values   = [var.regions.primary]
     }
   }
 
@@ -389,14 +485,42 @@ data "aws_iam_policy_document" "deploy" {
       "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:DescribeImages", "ecr:DescribeImageScanFindings",
       "ecr:GetDownloadUrlForLayer", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart",
     ]
-    resources = concat([for r in aws_ecr_repository.api : r.arn], [aws_ecr_repository.cache.arn])
+    resources = [aws_ecr_repository.api[var.regions.primary].arn, aws_ecr_repository.cache.arn]
+  }
+}
+
+# Permissions of `deploy`: find a pushed image, and deploy it to the environment's service.
+
+data "aws_iam_policy_document" "deploy" {
+  # checkov:skip=CKV_AWS_356: ecs:DescribeTaskDefinition has no resource; the region limits it
+  for_each = local.names
+
+  statement {
+    sid       = "WithoutResource"
+    actions   = ["ecs:DescribeTaskDefinition"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = local.database_regions
+    }
   }
 
   statement {
-    sid     = "Service"
-    actions = ["ecs:DescribeServices", "ecs:DescribeTasks", "ecs:RunTask", "ecs:StopTask", "ecs:TagResource", "ecs:UpdateService"]
+    sid       = "Images"
+    actions   = ["ecr:DescribeImages"]
+    resources = [for r in aws_ecr_repository.api : r.arn]
+  }
+
+  statement {
+    sid = "Service"
+    actions = [
+      "ecs:DescribeServiceDeployments", "ecs:DescribeServices", "ecs:DescribeTasks", "ecs:ListServiceDeployments", "ecs:RegisterTaskDefinition", "ecs:RunTask",
+      "ecs:StopTask", "ecs:TagResource", "ecs:UpdateService",
+    ]
     resources = [
-      for kind in ["service", "task", "task-definition"] : "${local.arn}:ecs:*:${local.account}:${kind}/${each.value}*"
+      for kind in ["service", "service-deployment", "task", "task-definition"] : "${local.arn}:ecs:*:${local.account}:${kind}/${each.value}*"
     ]
   }
 
@@ -433,6 +557,7 @@ locals {
     { for e in var.environments : "apply-${e}-identity" => { document = data.aws_iam_policy_document.apply_identity[e].json, roles = ["apply-${e}"] } },
     { for e in var.environments : "deploy-${e}" => { document = data.aws_iam_policy_document.deploy[e].json, roles = ["deploy-${e}"] } },
     { for e in var.environments : "operate-${e}" => { document = data.aws_iam_policy_document.operate[e].json, roles = ["operate-${e}"] } },
+    { push = { document = data.aws_iam_policy_document.push.json, roles = ["push"] } },
     { drill = { document = data.aws_iam_policy_document.drill.json, roles = ["drill"] } },
   )
 

@@ -23,6 +23,7 @@ import terraform
 from pipelines import pipelines
 from plans import planned
 from terraform import ROOT, Failed, formatted
+from workflow_runs import executed
 
 ROOTS = ("infra-bootstrap", "infra-primary", "infra-dr")
 
@@ -44,6 +45,7 @@ def checks(tree, env):
     yield "actionlint", lambda: (static.actionlint(tree), "workflows")
     yield "zizmor", lambda: (static.zizmor(tree), "workflows")
     yield "pipelines", lambda: (pipelines(tree), "workflows")
+    yield "workflow runs", lambda: (executed(tree), "steps executed")
     yield "shellcheck", lambda: (static.shellcheck(), "scripts")
     yield "cost, diagram, inputs", lambda: (static.generated(), "pages up to date")
 

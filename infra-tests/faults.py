@@ -21,6 +21,7 @@ import terraform
 from pipelines import pipelines
 from plans import planned
 from terraform import ROOT, Failed
+from workflow_runs import executed
 
 POSTGRES = "infra-modules/postgres"
 
@@ -58,7 +59,7 @@ FAULTS = [
     Fault("log without a retention", "infra-modules/api-ecs/main.tf", "  retention_in_days = var.log_retention_days\n", "", "plan", "a log group needs retention_in_days"),
     Fault("bucket destroyed with its content", "infra-modules/backup-storage/main.tf", "  object_lock_enabled = true", "  object_lock_enabled = true\n  force_destroy = true", "plan", "no force_destroy"),
     Fault("bucket without TLS", "infra-modules/lease-storage/policy.tf", '"aws:SecureTransport" = "false"', '"aws:SecureTransport" = "true"', "plan", "admits requests without TLS"),
-    Fault("token of any job", "infra-bootstrap/github.tf", ":environment:${e}\" }", ":*\" }", "plan infra-bootstrap account", "all of its `sub`"),
+    Fault("token of any job", "infra-bootstrap/github.tf", ":${context}\"", ":*\"", "plan infra-bootstrap account", "all of its `sub`"),
     Fault("any role passed", "infra-bootstrap/policies.tf", r'(actions   = \["iam:PassRole"\]\n    resources = )\[[^\n]+', r'\1["*"]', "plan infra-bootstrap account", "passes any role"),
     Fault("public database", f"{POSTGRES}/instances.tf", r"associate_public_ip_address( +)= false", "associate_public_ip_address = true", "plan", "public address"),
     Fault("IMDSv1", f"{POSTGRES}/instances.tf", 'http_tokens                 = "required"', 'http_tokens = "optional"', "plan", "IMDSv1"),
@@ -100,8 +101,14 @@ FAULTS = [
     Fault("role outside of the boundary", "infra-bootstrap/boundaries.tf", 'actions   = ["iam:CreateServiceLinkedRole"]', 'actions   = ["iam:GetRole"]', "plan infra-primary eks", "grants `iam:CreateServiceLinkedRole`, outside"),
     Fault("unpinned action", ".github/workflows/pull-request.yml", r"actions/checkout@[0-9a-f]{40}", "actions/checkout@v4", "zizmor", "unpinned-uses"),
     Fault("all permissions for a workflow", ".github/workflows/deploy.yml", "permissions: {}", "permissions: write-all", "zizmor", "excessive-permissions"),
-    Fault("apply without an approval", ".github/workflows/infrastructure-apply.yml", r"    environment: \$\{\{ inputs.environment }}\n    permissions", "    permissions", "pipelines", "outside an environment, without an approval"),
-    Fault("production before staging", ".github/workflows/deploy.yml", "    needs: staging\n", "", "pipelines", "does not wait for staging"),
+    Fault("apply without an approval", ".github/workflows/infrastructure-apply.yml", r"    environment: \$\{\{ inputs.environment }}-infra\n    permissions", "    permissions", "pipelines", "outside an environment, without an approval"),
+    Fault("production before staging", ".github/workflows/deploy.yml", "    needs: first\n", "", "pipelines", "does not wait for the first"),
+    Fault("one environment for two roles", ".github/workflows/ansible.yml", "inputs.environment }}-hosts", "inputs.environment }}", "pipelines", "takes OPERATE_ROLE in"),
+    Fault("an environment by name", ".github/workflows/drift.yml", r"environment: \$\{\{ fromJSON\(vars.ENVIRONMENTS\) }}", "environment: [staging, production]", "pipelines", "are in the variable ENVIRONMENTS"),
+    Fault("plan into a directory that nothing makes", "scripts/deploy/infra", """        mkdir -p "$(dirname "$plan")"\n""", "", "executed", "Failed to write plan file"),
+    Fault("primary region not applied again", ".github/workflows/infrastructure-environment.yml", r"  primary-again:(.|\n)*", "", "executed", "infrastructure.yml on push applies"),
+    Fault("two artifacts of one name", ".github/workflows/infrastructure-environment.yml", ", round: second", "", "executed", "GitHub refuses a second"),
+    Fault("role without its environment", ".github/workflows/release.yml", "    environment: release\n", "    environment: restore-drill\n", "executed", "no role or no region"),
     Fault("shell in the image", "Dockerfile", "FROM scratch\nARG VERSION", "FROM debian:12\nARG VERSION", "image", "begins as scratch"),
     Fault("mistyped expression", ".github/workflows/pull-request.yml", r"matrix\.target }}", "matrix.targets }}", "actionlint", 'property "targets" is not defined'),
 ]
@@ -129,6 +136,8 @@ def caught(fault, tree, env):
                 terraform.formatted(tree)
             case "pipelines":
                 pipelines(tree)
+            case "executed":
+                executed(tree)
             case "checkov":
                 static.checkov(tree, argument.split())
             case _:

@@ -9,8 +9,13 @@ from policies import listed
 from static import workflows
 from terraform import Failed
 
-# Roles that change something. GitHub lets a job have them in an environment only, where it waits for who approves.
-ACTING = {"APPLY_ROLE", "DEPLOY_ROLE", "DRILL_ROLE", "OPERATE_ROLE"}
+# Roles that change something, and the only GitHub environment in which a job has them. The trust policies of
+# infra-bootstrap name the same.
+ACTING = {
+    "APPLY_ROLE": "${{ inputs.environment }}-infra", "DEPLOY_ROLE": "${{ inputs.environment }}", "DRILL_ROLE": "restore-drill",
+    "OPERATE_ROLE": "${{ inputs.environment }}-hosts", "PUSH_ROLE": "release",
+}
+FIRST, SECOND = ("${{ fromJSON(vars.ENVIRONMENTS)[%d] }}" % number for number in range(2))
 # What may be written besides a token for AWS, and by which job.
 WRITES = {("release.yml", "image", "attestations"), ("release.yml", "publish", "attestations"), ("release.yml", "publish", "contents"), ("drift.yml", "report", "issues")}
 # What has to be there, as it is written.
@@ -47,6 +52,8 @@ def workflow(name, text):
         yield "a job that changes something must not be cancelled: cancel-in-progress is for pull requests"
     for line in re.findall(r"continue-on-error.*|.*\|\| (?:true|:)\s*$|.*\|\s*(?:ba)?sh\b.*|.*auto-approve.*|.*\bsecrets\..*", text, re.M):
         yield f"`{line.strip()}`: a failure must fail, downloads are not executed, and secrets are not used: credentials come from OIDC"
+    for literal in re.findall(r"^[^#\n]*\b(?:staging|production)\b.*", re.sub(r"description: .*|--profile production|approved/", "", text), re.M):
+        yield f"`{literal.strip()}`: the environments' names are in the variable ENVIRONMENTS: an account may have others, or one"
     for step in STEPS.get(name, []):
         if step not in text:
             yield f"`{step.strip()}` is missing"
@@ -75,15 +82,18 @@ def job_says(name, label, job, jobs, triggers):
     roles = set(re.findall(r"role-to-assume: \$\{\{ vars\.(\w+) \}\}", text))
     if text.count("aws-actions/configure-aws-credentials@") != text.count("role-to-assume:"):
         yield "AWS credentials without a role"
-    if roles & ACTING and not job.get("environment"):
-        yield f"takes {', '.join(sorted(roles & ACTING))} outside an environment, without an approval"
+    if roles & ACTING.keys() and not job.get("environment"):
+        yield f"takes {', '.join(sorted(roles & ACTING.keys()))} outside an environment, without an approval"
+    for role in sorted(roles & ACTING.keys()):
+        if job.get("environment") not in (None, ACTING[role]):
+            yield f"takes {role} in {job['environment']}, and its trust policy names {ACTING[role]}"
     if "pull_request" in triggers and "id-token" in writes:
         own = "github.event.pull_request.head.repo.full_name == github.repository" in str(job.get("if"))
         if not (own and roles == {"PLAN_ROLE"}) and not any(only_merged(jobs[earlier]) for earlier in before(jobs, label)):
             yield "gives a pull request credentials: only those of this repository may plan, and only merged code is applied"
-    of_production = job.get("with", {}).get("environment") == "production"
-    if calls and of_production and not any(jobs[earlier].get("with", {}).get("environment") == "staging" for earlier in before(jobs, label)):
-        yield "production does not wait for staging"
+    of_second = job.get("with", {}).get("environment") == SECOND
+    if calls and of_second and not any(jobs[earlier].get("with", {}).get("environment") == FIRST for earlier in before(jobs, label)):
+        yield "the second environment, such as production, does not wait for the first"
 
 
 def pipelines(tree):

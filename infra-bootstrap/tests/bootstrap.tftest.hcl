@@ -6,8 +6,12 @@ mock_provider "aws" {
 variables {
   project      = "causeway"
   owner        = "platform-team"
-  repository   = "example/causeway"
+  repository   = "octo-org@123456/octo-repo@456789"
   environments = ["staging", "production"]
+  dns_zones = {
+    staging    = ["staging.example.com", "staging.causeway.internal"]
+    production = ["example.com", "causeway.internal"]
+  }
 }
 
 run "state_is_kept_safely" {
@@ -48,21 +52,24 @@ run "each_role_is_bound_to_its_own_jobs" {
   command = plan
 
   assert {
-    condition     = toset(keys(aws_iam_role.pipeline)) == toset(["plan", "drift", "drill", "apply-staging", "apply-production", "deploy-staging", "deploy-production", "operate-staging", "operate-production"])
-    error_message = "plan, drift and drill, and apply, deploy and operate of each environment"
+    condition     = toset(keys(aws_iam_role.pipeline)) == toset(["plan", "drift", "drill", "push", "apply-staging", "apply-production", "deploy-staging", "deploy-production", "operate-staging", "operate-production"])
+    error_message = "plan, drift, drill and push, and apply, deploy and operate of each environment"
   }
 
   assert {
-    condition = { for k, d in data.aws_iam_policy_document.trust : k => one([for c in d.statement[0].condition : one(c.values) if endswith(c.variable, ":sub")]) } == {
-      plan               = "repo:example/causeway:pull_request"
-      drift              = "repo:example/causeway:ref:refs/heads/main"
-      drill              = "repo:example/causeway:environment:restore-drill"
-      apply-staging      = "repo:example/causeway:environment:staging"
-      apply-production   = "repo:example/causeway:environment:production"
-      deploy-staging     = "repo:example/causeway:environment:staging"
-      deploy-production  = "repo:example/causeway:environment:production"
-      operate-staging    = "repo:example/causeway:environment:staging"
-      operate-production = "repo:example/causeway:environment:production"
+    condition = { for k, d in data.aws_iam_policy_document.trust : k => one([for c in d.statement[0].condition : toset(c.values) if endswith(c.variable, ":sub")]) } == {
+      for k, context in {
+        plan               = "pull_request"
+        drift              = "ref:refs/heads/main"
+        drill              = "environment:restore-drill"
+        push               = "environment:release"
+        apply-staging      = "environment:staging-infra"
+        deploy-staging     = "environment:staging"
+        operate-staging    = "environment:staging-hosts"
+        apply-production   = "environment:production-infra"
+        deploy-production  = "environment:production"
+        operate-production = "environment:production-hosts"
+      } : k => toset(["repo:octo-org/octo-repo:${context}", "repo:octo-org@123456/octo-repo@456789:${context}"])
     }
     error_message = "a token of another job, branch or repository is rejected"
   }
@@ -74,19 +81,238 @@ run "each_role_is_bound_to_its_own_jobs" {
 
   assert {
     condition = aws_iam_openid_connect_provider.github.client_id_list == toset(["sts.amazonaws.com"]) && alltrue([
-      for d in data.aws_iam_policy_document.trust : contains([for c in d.statement[0].condition : "${c.variable} ${one(c.values)}"], "token.actions.githubusercontent.com:aud sts.amazonaws.com")
+      for d in data.aws_iam_policy_document.trust : contains([for c in d.statement[0].condition : "${c.variable} ${join(" ", c.values)}"], "token.actions.githubusercontent.com:aud sts.amazonaws.com")
     ])
     error_message = "a token for another audience is rejected"
   }
 
   assert {
-    condition     = alltrue([for r in aws_iam_role.pipeline : r.max_session_duration == 3600 && r.path == "/pipeline/"])
-    error_message = "credentials are good for an hour, and no role may change these"
+    condition     = alltrue([for k, r in aws_iam_role.pipeline : r.max_session_duration == (startswith(k, "deploy-") ? 7200 : 3600) && r.path == "/pipeline/"])
+    error_message = "credentials are good for an hour, and a release's for two; no role may change these"
   }
 
   assert {
     condition     = alltrue([for r in aws_iam_role.pipeline : r.permissions_boundary == aws_iam_policy.pipeline_boundary.arn])
     error_message = "each role has the permissions boundary"
+  }
+}
+
+run "ids_beside_the_name_are_the_same" {
+  command = plan
+
+  variables {
+    repository     = "octo-org/octo-repo"
+    repository_ids = { owner = 123456, repository = 456789 }
+  }
+
+  assert {
+    condition     = local.subjects["plan"] == ["repo:octo-org/octo-repo:pull_request", "repo:octo-org@123456/octo-repo@456789:pull_request"]
+    error_message = "both forms of the subject are trusted, however the ids are given"
+  }
+}
+
+run "one_job_reaches_one_role" {
+  command = plan
+
+  assert {
+    condition     = length(distinct(values(local.contexts))) == length(local.contexts)
+    error_message = "each role has a GitHub environment of its own: a job that is let into one gets no other role"
+  }
+
+  assert {
+    condition = length(setintersection(
+      flatten([for d in data.aws_iam_policy_document.deploy : [for s in d.statement : s.actions]]), ["ecr:GetAuthorizationToken", "ecr:PutImage", "ecr:UploadLayerPart"],
+    )) == 0
+    error_message = "deploy starts an image and pushes none"
+  }
+
+  assert {
+    condition     = alltrue([for s in data.aws_iam_policy_document.push.statement : alltrue([for a in s.actions : startswith(a, "ecr:")])])
+    error_message = "push pushes an image and starts none"
+  }
+
+  assert {
+    condition = toset(keys(output.github_variables.environments)) == toset([
+      "release", "restore-drill", "staging", "staging-infra", "staging-hosts", "production", "production-infra", "production-hosts",
+    ])
+    error_message = "the variables of each GitHub environment are an output"
+  }
+}
+
+run "repository_without_ids" {
+  command = plan
+  variables {
+    repository = "octo-org/octo-repo"
+  }
+  expect_failures = [var.repository]
+}
+
+run "repository_with_half_of_the_ids" {
+  command = plan
+  variables {
+    repository = "octo-org@123456/octo-repo"
+  }
+  expect_failures = [var.repository]
+}
+
+run "repository_with_ids_twice" {
+  command = plan
+  variables {
+    repository_ids = { owner = 123456, repository = 456789 }
+  }
+  expect_failures = [var.repository]
+}
+
+run "repository_of_the_example" {
+  command = plan
+  variables {
+    repository     = "Example/causeway"
+    repository_ids = { owner = 1, repository = 1 }
+  }
+  expect_failures = [var.repository]
+}
+
+run "ids_with_a_wildcard" {
+  command = plan
+  variables {
+    repository = "octo-org@*/octo-repo@*"
+  }
+  expect_failures = [var.repository]
+}
+
+run "ids_that_are_none" {
+  command = plan
+  variables {
+    repository     = "octo-org/octo-repo"
+    repository_ids = { owner = 0, repository = 1.5 }
+  }
+  expect_failures = [var.repository_ids]
+}
+
+run "environments_that_reach_each_other" {
+  command = plan
+  variables {
+    environments = ["prod", "prod-eu"]
+    dns_zones    = { prod = ["example.com"], prod-eu = ["eu.example.com"] }
+  }
+  expect_failures = [var.environments]
+}
+
+run "environment_named_like_a_role_s" {
+  command = plan
+  variables {
+    environments = ["test-infra"]
+    dns_zones    = { test-infra = ["example.com"] }
+  }
+  expect_failures = [var.environments]
+}
+
+run "three_environments" {
+  command = plan
+  variables {
+    environments = ["a", "b", "c"]
+    dns_zones    = { a = ["a.example.com"], b = ["b.example.com"], c = ["c.example.com"] }
+  }
+  expect_failures = [var.environments]
+}
+
+run "environment_without_zones" {
+  command = plan
+  variables {
+    dns_zones = { production = ["example.com"] }
+  }
+  expect_failures = [var.dns_zones]
+}
+
+run "zone_of_two_environments" {
+  command = plan
+  variables {
+    dns_zones = { production = ["example.com", "causeway.internal"], staging = ["staging.example.com", "causeway.internal"] }
+  }
+  expect_failures = [var.dns_zones]
+}
+
+run "zone_with_a_wildcard" {
+  command = plan
+  variables {
+    dns_zones = { production = ["*.example.com"], staging = ["staging.example.com"] }
+  }
+  expect_failures = [var.dns_zones]
+}
+
+run "environments_are_apart" {
+  command = plan
+
+  assert {
+    condition = { for e, names in local.record_names : e => join(" ", names) } == {
+      production = "*.causeway.internal *.example.com causeway.internal example.com"
+      staging    = "*.staging.causeway.internal *.staging.example.com staging.causeway.internal staging.example.com"
+    }
+    error_message = "an environment's records are those of its zones"
+  }
+
+  assert {
+    condition     = local.foreign_record_names.production == local.record_names.staging && length(local.foreign_record_names.staging) == 0
+    error_message = "a zone of another environment below one's own is denied, and one above is not"
+  }
+
+  assert {
+    condition = alltrue([
+      for e, d in data.aws_iam_policy_document.apply_storage : alltrue([
+        for s in d.statement : s.resources == toset(["arn:aws:route53:::hostedzone/*"]) && { for c in s.condition : c.test => toset(c.values) } == {
+          "ForAllValues:StringLike" = toset(local.record_names[e]), Null = toset(["false"])
+        } if s.effect != "Deny" && contains(s.actions, "route53:ChangeResourceRecordSets")
+      ])
+    ])
+    error_message = "apply changes records of its environment only"
+  }
+
+  assert {
+    condition = alltrue([
+      for e, d in data.aws_iam_policy_document.apply_storage : alltrue([
+        for s in d.statement : contains([for c in s.condition : "${c.variable} ${one(c.values)}" if length(c.values) == 1], "aws:ResourceTag/environment ${e}")
+        if s.effect != "Deny" && s.sid != "StateKey" && length(setintersection(s.actions, ["kms:CreateGrant", "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"])) > 0
+      ])
+    ])
+    error_message = "apply uses keys of its environment only"
+  }
+
+  assert {
+    condition = alltrue([
+      for d in data.aws_iam_policy_document.apply_storage : alltrue([
+        for s in d.statement : contains(s.condition[*].variable, "kms:ViaService") if s.effect != "Deny" && s.sid != "StateKey" && contains(s.actions, "kms:Decrypt")
+      ])
+    ])
+    error_message = "apply decrypts nothing itself"
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.deploy] : [
+        for e, d in documents : [for s in d.statement : strcontains(join(" ", s.resources), ":task-definition/causeway-${e}") && !contains(s.resources, "*") if contains(s.actions, "ecs:RegisterTaskDefinition")]
+      ]
+    ]))
+    error_message = "a task definition is registered in a family of the environment only"
+  }
+
+  # What apply may not do, it could otherwise let a role of its own making do.
+  assert {
+    condition = alltrue([
+      for e, d in data.aws_iam_policy_document.workload_boundary :
+      anytrue([for s in d.statement : contains(s.resources, "arn:aws:s3:::causeway-${e == "staging" ? "production" : "staging"}*") if s.effect == "Deny"]) &&
+      !anytrue(flatten([for s in d.statement : [for r in s.resources : strcontains(r, "causeway-${e}")] if s.effect == "Deny"])) &&
+      anytrue([for s in d.statement : anytrue([for c in s.condition : c.variable == "aws:ResourceTag/environment" && contains(c.values, e)]) if s.effect == "Deny" && contains(s.actions, "kms:*")])
+    ])
+    error_message = "a workload role reaches nothing of another environment"
+  }
+
+  assert {
+    condition = alltrue([
+      for e, d in data.aws_iam_policy_document.apply_identity : alltrue([
+        for s in d.statement : alltrue([for c in s.condition : one(c.values) == "arn:aws:iam::123456789012:policy/boundary/causeway-${e}-workload" if c.variable == "iam:PermissionsBoundary"])
+      ])
+    ])
+    error_message = "apply makes roles with the boundary of its environment"
   }
 }
 
@@ -133,7 +359,7 @@ run "grants_stay_within_the_boundary" {
 
   assert {
     condition = alltrue(flatten([
-      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, [data.aws_iam_policy_document.drill]] : [
+      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, [data.aws_iam_policy_document.drill, data.aws_iam_policy_document.push]] : [
         for d in documents : [for s in d.statement : [for a in s.actions : !endswith(a, ":*") && a != "*"] if s.effect != "Deny"]
       ]
     ]))
@@ -146,6 +372,7 @@ run "roles_are_limited_to_an_environment" {
 
   variables {
     environments = ["production"]
+    dns_zones    = { production = ["example.com", "causeway.internal"] }
   }
 
   assert {
@@ -154,7 +381,7 @@ run "roles_are_limited_to_an_environment" {
         for d in [
           data.aws_iam_policy_document.read, data.aws_iam_policy_document.apply_compute["production"], data.aws_iam_policy_document.apply_storage["production"],
           data.aws_iam_policy_document.apply_identity["production"], data.aws_iam_policy_document.deploy["production"], data.aws_iam_policy_document.operate["production"],
-          data.aws_iam_policy_document.drill,
+          data.aws_iam_policy_document.drill, data.aws_iam_policy_document.push,
         ] : d.statement
       ]) : contains(s.condition[*].variable, "aws:RequestedRegion") if s.effect != "Deny" && contains(s.resources, "*") && !contains(["GlobalSettings", "Zones"], s.sid)
     ])
@@ -165,7 +392,7 @@ run "roles_are_limited_to_an_environment" {
     condition = one([
       for s in data.aws_iam_policy_document.apply_compute["production"].statement :
       "${join(" ", sort(s.actions))}, ${join(" ", sort([for c in s.condition : "${c.test} ${c.variable} ${one(c.values)}"]))}" if s.effect == "Deny"
-    ]) == "acm:* ec2:* elasticloadbalancing:* kms:CreateGrant kms:PutKeyPolicy kms:ScheduleKeyDeletion, Null aws:ResourceTag/environment false StringNotEquals aws:ResourceTag/environment production"
+    ]) == "acm:* ec2:* elasticloadbalancing:*, Null aws:ResourceTag/environment false StringNotEquals aws:ResourceTag/environment production"
     error_message = "what another environment has is not touched"
   }
 
@@ -201,8 +428,8 @@ run "roles_are_limited_to_an_environment" {
   }
 
   assert {
-    condition = toset([for s in data.aws_iam_policy_document.workload_boundary.statement : s.sid if s.effect == "Deny"]) == toset([
-      "NoBucketIsChanged", "NoOtherRole", "NotTheState",
+    condition = toset([for s in data.aws_iam_policy_document.workload_boundary["production"].statement : s.sid if s.effect == "Deny"]) == toset([
+      "NoBucketIsChanged", "NoOtherRole", "NothingTaggedForAnother", "NotTheState",
     ])
     error_message = "the workload boundary excludes the state, the buckets' settings and the pipelines' roles"
   }
@@ -214,6 +441,7 @@ run "apply_may_make_what_the_roots_hold" {
 
   variables {
     environments = ["production"]
+    dns_zones    = { production = ["example.com", "causeway.internal"] }
   }
 
   assert {
@@ -403,6 +631,7 @@ run "no_environment" {
   command = plan
   variables {
     environments = []
+    dns_zones    = {}
   }
   expect_failures = [var.environments]
 }
@@ -411,6 +640,7 @@ run "environment_too_long" {
   command = plan
   variables {
     environments = ["an-environment-with-a-long-name"]
+    dns_zones    = { an-environment-with-a-long-name = ["example.com"] }
   }
   expect_failures = [var.environments]
 }

@@ -6,6 +6,12 @@ override_data {
   values = { account_id = "123456789012" }
 }
 
+# In place of the example's, which is refused.
+variables {
+  repository     = "octo-org/octo-repo"
+  repository_ids = { owner = 123456, repository = 456789 }
+}
+
 run "planned" {
   command = plan
 

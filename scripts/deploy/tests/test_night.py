@@ -77,6 +77,33 @@ class DriftIssue(Commands):
         self.assertLess(len(self.found(2, plan="x" * 200_000)[0]), 65_536)
 
 
+class GitHubVariables(Commands):
+    PRINTED = {"repository": {"PROJECT": "causeway", "ENVIRONMENTS": '["staging","production"]'},
+               "environments": {"release": {"PUSH_ROLE": "arn:push"}, "production-infra": {"APPLY_ROLE": "arn:apply"}}}
+
+    def set_variables(self, present, printed=PRINTED):
+        self.command("gh", f'[ "$1" != api ] || printf "%s\\n" {present}')
+        return subprocess.run([SCRIPTS / "github-variables", "--repository", "octo-org/octo-repo"], input=json.dumps(printed), text=True, capture_output=True,
+                              env={"PATH": f"{self.directory}:{os.environ['PATH']}"}, timeout=60)
+
+    def test_each_in_its_place(self):
+        result = self.set_variables("release production-infra staging")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.called.read_text().splitlines()[1:], [
+            "gh variable set PROJECT --repo octo-org/octo-repo --body causeway",
+            'gh variable set ENVIRONMENTS --repo octo-org/octo-repo --body ["staging","production"]',
+            "gh variable set PUSH_ROLE --repo octo-org/octo-repo --env release --body arn:push",
+            "gh variable set APPLY_ROLE --repo octo-org/octo-repo --env production-infra --body arn:apply",
+        ])
+
+    def test_an_environment_that_is_not_there(self):
+        self.refused(self.set_variables("staging"), "create and protect these environments first (https://github.com/octo-org/octo-repo/settings/environments): production-infra release")
+        self.assertNotIn("variable set", self.called.read_text())
+
+    def test_another_input(self):
+        self.refused(self.set_variables("release", {}), "pipe `terraform output -json github_variables` into it")
+
+
 class Infra(Commands):
     STATE = {"STATE_BUCKET": "state", "STATE_REGION": "eu-north-1", "STATE_KMS_KEY": "arn:aws:kms:eu-north-1:1:key/a"}
 
