@@ -108,6 +108,8 @@ FAULTS = [
     Fault("plan into a directory that nothing makes", "scripts/deploy/infra", """        mkdir -p "$(dirname "$plan")"\n""", "", "executed", "Failed to write plan file"),
     Fault("primary region not applied again", ".github/workflows/infrastructure-environment.yml", r"  primary-again:(.|\n)*", "", "executed", "infrastructure.yml on push applies"),
     Fault("two artifacts of one name", ".github/workflows/infrastructure-environment.yml", ", round: second", "", "executed", "GitHub refuses a second"),
+    Fault("call that its role may not make", "infra-bootstrap/policies.tf", '"ecs:DescribeServiceDeployments", ', "", "executed", "deploy-staging calls ecs:DescribeServiceDeployments"),
+    Fault("release that outlives its credentials", ".github/workflows/deploy-environment.yml", "DEPLOY_TIMEOUT: 480", "DEPLOY_TIMEOUT: 1700", "pipelines", "bake_time_minutes, DEPLOY_TIMEOUT and the session must fit"),
     Fault("role without its environment", ".github/workflows/release.yml", "    environment: release\n", "    environment: restore-drill\n", "executed", "no role or no region"),
     Fault("shell in the image", "Dockerfile", "FROM scratch\nARG VERSION", "FROM debian:12\nARG VERSION", "image", "begins as scratch"),
     Fault("mistyped expression", ".github/workflows/pull-request.yml", r"matrix\.target }}", "matrix.targets }}", "actionlint", 'property "targets" is not defined'),

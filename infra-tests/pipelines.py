@@ -96,12 +96,26 @@ def job_says(name, label, job, jobs, triggers):
         yield "the second environment, such as production, does not wait for the first"
 
 
+def times(tree):
+    """A release's waits fit into its role's session, and the session into the job."""
+    text = (tree / ".github/workflows/deploy-environment.yml").read_text()
+    wait, session, job = (int(re.search(rf"{key}: (\d+)", text)[1]) for key in ("DEPLOY_TIMEOUT", "role-duration-seconds", "timeout-minutes"))
+    allowed = int(re.search(r"deploy_session = (\d+)", (tree / "infra-bootstrap/github.tf").read_text())[1])
+    declared = re.search(r'^variable "bake_time_minutes" \{\n(.*?)^\}', (tree / "infra-modules/api-ecs/variables.tf").read_text(), re.M | re.S)[1]
+    bake = max(int(value) for value in re.findall(r"(?:default += |bake_time_minutes <= )(\d+)", declared))
+    if session != allowed:
+        yield f"deploy-environment.yml asks for credentials for {session} s, and its role gives them for {allowed} s"
+    if 4 * wait + 3 * bake * 60 > session or session > job * 60:
+        yield f"a release waits up to 4 * {wait} s and 3 * {bake} min, and has credentials for {session} s and {job} min: bake_time_minutes, DEPLOY_TIMEOUT and the session must fit"
+
+
 def pipelines(tree):
     found = workflows(tree)
     missing = set(STEPS) - {path.name for path in found}
     wrong = [f"{file_name} is missing" for file_name in sorted(missing)]
     for path in found:
         wrong += [f"{path.name}: {finding}" for finding in workflow(path.name, path.read_text())]
+    wrong += times(tree)
     if wrong:
         raise Failed("\n".join(wrong))
     return len(found)

@@ -278,6 +278,25 @@ def applied(run):
     return [re.search(r"apply of (\S+)", line)[1] for line in run.calls("terraform") if "apply of" in line]
 
 
+def documents(tree):
+    """Actions that each policy document of infra-bootstrap lists in its Allow statements, by its name."""
+    found = {}
+    for path in sorted((tree / "infra-bootstrap").glob("*.tf")):
+        for name, body in re.findall(r'^data "aws_iam_policy_document" "(\w+)" \{\n(.*?)^\}', path.read_text(), re.M | re.S):
+            allowed = [statement for statement in re.split(r"^  (?:dynamic \")?statement", body, flags=re.M) if '"Deny"' not in statement]
+            found[name] = set(re.findall(r'"([a-z0-9-]+:[A-Za-z*]+)"', "".join(allowed)))
+    return found
+
+
+def granted(run, policies):
+    """The role of each AWS call of the scripts has its action."""
+    for line in sorted(set(run.calls("call by "))):
+        role, action = re.fullmatch(r"call by (\S+) of (\S+)", line).groups()
+        document = role.partition("-")[0]
+        if action not in policies.get(document, ()):
+            raise Failed(f"the role {role} calls {action}, which infra-bootstrap does not grant it")
+
+
 def expect(what, found, wanted):
     if found != wanted:
         raise Failed(f"{what}: {found}, expected {wanted}")
@@ -329,12 +348,13 @@ def executed(tree):
     simulated, roles = variables(BOTH)
     expect("variables that infra-bootstrap prints", repository - own, set(simulated))
     expect("roles that infra-bootstrap prints", own, {name for values in roles.values() for name in values})
-    done = set()
+    done, policies = set(), documents(tree)
     for name, event, environments, inputs in EVENTS:
         with tempfile.TemporaryDirectory() as scratch:
             run = Run(tree, Path(scratch), environments, event)
             run.workflow(name, inputs)
             outcomes(name, event, environments, run)
+            granted(run, policies)
             done |= run.steps
     everything = {(path.name, label, number) for path in workflows(tree) for label, job in yaml.safe_load(path.read_text())["jobs"].items()
                   for number, step in enumerate(job.get("steps", [])) if "run" in step}

@@ -78,13 +78,16 @@ def service(cluster):
     revision = remembered(f"{os.environ['AWS_REGION']} {cluster}") or f"{TASK}/{cluster}:1"
     return {
         "status": "ACTIVE", "taskDefinition": revision, "desiredCount": 1, "launchType": "FARGATE",
-        "deploymentConfiguration": {"strategy": "ROLLING"}, "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
+        "deploymentConfiguration": {"strategy": "ROLLING"}, "runningCount": 1, "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
         "deployments": [{"taskDefinition": revision, "rolloutState": "COMPLETED", "runningCount": 1, "createdAt": "2026-01-01T00:00:00Z"}],
     }
 
 
 def aws(arguments):
     act = " ".join(arguments[:2])
+    # `get-login-password` is the command's own; the others are named after their actions.
+    action = "GetAuthorizationToken" if act == "ecr get-login-password" else "".join(word.capitalize() for word in arguments[1].split("-"))
+    note(f"call by {os.environ.get('ROLE', 'nobody')} of {arguments[0]}:{action}")
     cluster = option(arguments, "--cluster")
     region = os.environ.get("AWS_REGION")
     match act:

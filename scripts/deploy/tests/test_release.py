@@ -19,7 +19,9 @@ from pathlib import Path
 import boto3
 from client import client as command_line
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.responses import ActionResult
 from moto.ecs.models import EC2ContainerServiceBackend, Task, ecs_backends
+from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.moto_api import state_manager
 from moto.server import ThreadedMotoServer
 
@@ -39,6 +41,10 @@ class Played:
         # How the rollout of an image ends; of every other, well.
         self.rollouts = {}
         self.after_update = None
+        # Answers of ECS during which both revisions of a blue/green deployment run after the traffic has shifted.
+        self.baking = 0
+        # Each service's deployments, as ECS keeps them apart from the service.
+        self.deployments = []
         self.tasks = []
         self.updates = []
 
@@ -65,9 +71,10 @@ def play():
         service = update(backend, dict(properties))
         definition = backend.describe_task_definition(service.task_definition)
         image = definition.container_definitions[0]["image"]
-        before = [deployment for deployment in service.deployments if deployment["rolloutState"] == "COMPLETED"]
+        before = [deployment for deployment in service.deployments if deployment.get("rolloutState", "COMPLETED") == "COMPLETED"]
         outcome = played.rollouts.get(image, "COMPLETED")
         now = datetime.now(timezone.utc)
+        requested = service.deployments[0]["taskDefinition"]  # without a change, ECS starts no deployment
         own = dict(service.deployments[0], taskDefinition=definition.arn, createdAt=now, updatedAt=now,
                    id=f"ecs-svc/{len(played.updates)}", status="PRIMARY", rolloutState=outcome)
         service.task_definition = definition.arn
@@ -79,11 +86,41 @@ def play():
             service.task_definition = before[0]["taskDefinition"]
             service.deployments = [dict(before[0], status="PRIMARY"), own]
         played.updates.append(image)
+        state = {"COMPLETED": "SUCCESSFUL", "FAILED": "ROLLBACK_FAILED", "CIRCUIT_BREAKER": "ROLLBACK_SUCCESSFUL"}.get(outcome, outcome)
+        if requested != definition.arn:
+            played.deployments.append({
+                "serviceDeploymentArn": f"arn:aws:ecs:{backend.region_name}:{DEFAULT_ACCOUNT_ID}:service-deployment/{NAME}-api/{NAME}-api/{len(played.deployments)}",
+                "serviceArn": f"{backend.region_name} {service.name}", "createdAt": now, "status": state, "statusReason": f"played as {outcome}", "baking": played.baking,
+            })
+        if played.baking:
+            # Blue/green: ECS reports no rolloutState, and both deployments, until the bake time is over.
+            own.pop("rolloutState")
+            service.deployments = [own, *before]
         if played.after_update:
             played.after_update(service)
         return service
 
     EC2ContainerServiceBackend.update_service = roll
+    EC2ContainerServiceResponse.list_service_deployments = listed
+    EC2ContainerServiceResponse.describe_service_deployments = described
+
+
+def listed(response):
+    where = f"{response.region} {response._get_param('service').split('/')[-1]}"
+    return ActionResult({"serviceDeployments": [deployment for deployment in played.deployments if deployment["serviceArn"] == where]})
+
+
+def described(response):
+    wanted = response._get_param("serviceDeploymentArns")
+    found = []
+    for deployment in played.deployments:
+        if deployment["serviceDeploymentArn"] not in wanted:
+            continue
+        # The bake time is part of the deployment.
+        baking = deployment["status"] == "SUCCESSFUL" and deployment["baking"] > 0
+        deployment["baking"] -= 1
+        found.append(deployment | {"status": "IN_PROGRESS", "lifecycleStage": "BAKE_TIME"} if baking else deployment)
+    return ActionResult({"serviceDeployments": found})
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -248,16 +285,39 @@ class Deployment(unittest.TestCase):
         self.assertEqual(played.updates, [NEW, OLD])
         self.assertEqual(self.runs(), OLD)
 
+    def blue_green(self, bake_minutes):
+        running = ecs_backends[DEFAULT_ACCOUNT_ID][REGION].services[f"{NAME}-api:{NAME}-api"]
+        running.deployment_configuration = {"strategy": "BLUE_GREEN", "bakeTimeInMinutes": bake_minutes}
+
+    def test_a_bake_time_is_waited_for(self):
+        self.blue_green(1)
+        played.baking = 2
+        outcome = self.roll(timeout="0")
+        self.assertEqual(outcome.returncode, 0, outcome.stderr)
+        self.assertIn("IN_PROGRESS BAKE_TIME", outcome.stderr)
+        self.assertEqual(played.updates, [NEW])
+
+    def test_a_bake_time_is_part_of_the_timeout(self):
+        played.baking = 2
+        self.blue_green(0)
+        self.failed(self.roll(timeout="0"), "not stable within 0 s")
+
+    def test_running_tasks_of_an_unfinished_deployment_are_not_enough(self):
+        played.rollouts[NEW] = "COMPLETED"
+        played.after_update = lambda service: played.deployments[-1].update(status="IN_PROGRESS")
+        self.failed(self.roll(timeout="1"), "not stable within 1 s")
+
     def test_what_ecs_gives_up_is_taken_back(self):
         played.rollouts[NEW] = "FAILED"
         outcome = self.roll()
-        self.failed(outcome, "ECS aborted the deployment", f"the service runs {self.before} again")
+        self.failed(outcome, "ECS aborted the deployment: played as FAILED", f"the service runs {self.before} again")
         self.assertEqual(self.runs(), OLD)
 
     def test_what_ecs_took_back_by_itself_is_a_failed_release(self):
         played.rollouts[NEW] = "CIRCUIT_BREAKER"
         outcome = self.roll()
-        self.failed(outcome, "ECS aborted the deployment", f"the service runs {self.before} again")
+        self.failed(outcome, "ECS aborted the deployment, and has rolled it back: played as CIRCUIT_BREAKER", f"the service runs {self.before} again")
+        self.assertEqual(played.updates, [NEW], "ECS's rollback is not repeated")
         self.assertEqual(self.runs(), OLD)
 
     def test_a_way_back_that_fails_is_said(self):
