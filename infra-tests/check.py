@@ -17,6 +17,8 @@ from pathlib import Path
 
 import chart_values
 import faults
+import infra_script
+import policies
 import settings
 import static
 import terraform
@@ -39,6 +41,7 @@ def checks(tree, env):
     yield "chart", lambda: (static.chart(tree), "chart linted, rendered and validated")
     yield "lifecycles", lambda: (static.lifecycles(tree), "resources")
     yield "reachable inputs", lambda: (static.reachable(tree), "inputs")
+    yield "policy for the organisation", lambda: (policies.organization(tree), "statements")
     yield "backends", lambda: (static.backends(tree), "of the state")
     yield "hadolint", lambda: (static.hadolint(tree), "Dockerfile")
     yield "image", lambda: (static.image(tree), "Dockerfile")
@@ -52,6 +55,8 @@ def checks(tree, env):
 
 def with_providers(tree, env):
     """Checks by Terraform itself."""
+    if "TF_CLI_CONFIG_FILE" in env:  # the real providers would need an account to apply
+        yield "scripts/deploy/infra with Terraform", lambda: (infra_script.script(tree, env), "calls, from a plan to a comparison")
     yield "injected faults, a sample", lambda: (faults.sample(env), "faults caught")
     for root in ROOTS:
         for example in sorted((tree / root / "examples").glob("*.tfvars")):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import chart_values
+import policies
 import settings
 import static
 import terraform
@@ -78,6 +79,9 @@ FAULTS = [
     Fault("volume that may be destroyed", f"{POSTGRES}/volumes.tf", "prevent_destroy = true", "prevent_destroy = false", "lifecycles", "aws_ebs_volume.this has prevent_destroy = false, expected"),
     Fault("tasks counted by two", "infra-modules/api-ecs/service.tf", "[desired_count, task_definition]", "[task_definition]", "lifecycles", "aws_ecs_service.this has ignore_changes"),
     Fault("lock files ignored", ".gitignore", ".terraform/\n", ".terraform/\n.terraform.lock.hcl\n", "backends", "excludes the lock files"),
+    Fault("another account's buckets", "infra-bootstrap/organization/resource-control-policy.json", '"s3:*"', '"s3:GetObject"', "organization", "lacks .'s3:"),
+    Fault("example's repository", "infra-bootstrap/variables.tf", '"^example(@[0-9]+)?/"', '"^exemple/"', "test infra-bootstrap", "repository_of_the_example"),
+    Fault("records of another environment", "infra-bootstrap/policies.tf", "ForAllValues:StringLike", "ForAnyValue:StringLike", "test infra-bootstrap", "records of its environment only"),
     Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),
     Fault("bad argument", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotate = true", "validate infra-modules/kms", "Unsupported argument"),
     Fault("no rotation of a key", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotation = false", "checkov CKV_AWS_7", "CKV_AWS_7"),
@@ -108,7 +112,7 @@ FAULTS = [
     Fault("plan into a directory that nothing makes", "scripts/deploy/infra", """        mkdir -p "$(dirname "$plan")"\n""", "", "executed", "Failed to write plan file"),
     Fault("primary region not applied again", ".github/workflows/infrastructure-environment.yml", r"  primary-again:(.|\n)*", "", "executed", "infrastructure.yml on push applies"),
     Fault("two artifacts of one name", ".github/workflows/infrastructure-environment.yml", ", round: second", "", "executed", "GitHub refuses a second"),
-    Fault("call that its role may not make", "infra-bootstrap/policies.tf", '"ecs:DescribeServiceDeployments", ', "", "executed", "deploy-staging calls ecs:DescribeServiceDeployments"),
+    Fault("call that its role may not make", "infra-bootstrap/policies.tf", '"ecs:DescribeServiceDeployments", ', "", "executed", "calls ecs:DescribeServiceDeployments, which"),
     Fault("release that outlives its credentials", ".github/workflows/deploy-environment.yml", "DEPLOY_TIMEOUT: 480", "DEPLOY_TIMEOUT: 1700", "pipelines", "bake_time_minutes, DEPLOY_TIMEOUT and the session must fit"),
     Fault("role without its environment", ".github/workflows/release.yml", "    environment: release\n", "    environment: restore-drill\n", "executed", "no role or no region"),
     Fault("shell in the image", "Dockerfile", "FROM scratch\nARG VERSION", "FROM debian:12\nARG VERSION", "image", "begins as scratch"),
@@ -138,6 +142,8 @@ def caught(fault, tree, env):
                 terraform.formatted(tree)
             case "pipelines":
                 pipelines(tree)
+            case "organization":
+                policies.organization(tree)
             case "executed":
                 executed(tree)
             case "checkov":

@@ -9,6 +9,8 @@ import re
 import warnings
 from fnmatch import fnmatchcase
 
+from terraform import Failed
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports
     import parliament
@@ -178,6 +180,23 @@ def judged(where, policy):
             continue
         if finding.issue not in IGNORED:
             yield f"{where}: {finding.issue} {finding.detail}"
+
+
+def organization(tree):
+    """The policy for the organisation is a valid one: it only denies, and covers what `apply` writes policies of."""
+    path = tree / "infra-bootstrap/organization/resource-control-policy.json"
+    text = path.read_text()
+    statements = json.loads(text)["Statement"]
+    denied = {action for statement in statements for action in listed(statement["Action"])}
+    for statement in statements:
+        if statement["Effect"] != "Deny" or statement["Principal"] != "*" or "aws:PrincipalOrgID" not in statement["Condition"].get("StringNotEqualsIfExists", {}):
+            raise Failed(f"{path.name}: a resource control policy denies to everybody outside of the organisation: {statement}")
+        if statement["Condition"].get("BoolIfExists") != {"aws:PrincipalIsAWSService": "false"}:
+            raise Failed(f"{path.name}: AWS's own services are outside of the organisation, and must be admitted")
+    missing = {"kms:*", "s3:*", "secretsmanager:*", "sts:AssumeRole"} - denied
+    if missing or "sts:AssumeRoleWithWebIdentity" in denied or len(text) > 5120:
+        raise Failed(f"{path.name}: lacks {sorted(missing)}, denies GitHub's jobs, or is longer than 5,120 characters")
+    return len(statements)
 
 
 def judge(plans):
