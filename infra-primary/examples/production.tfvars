@@ -49,4 +49,4 @@ api = {
 cache              = { node_type = "cache.m7g.large" }
 log_retention_days = 90
 
-permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-production-workload"
