@@ -182,11 +182,11 @@ data "aws_iam_policy_document" "apply_compute" {
   }
 }
 
-# Data, keys and DNS names.
+# Data and keys.
 
 data "aws_iam_policy_document" "apply_storage" {
   # checkov:skip=CKV_AWS_109: policies of keys and buckets are part of the apply; the names limit them
-  # checkov:skip=CKV_AWS_111: a key, a certificate and a zone have no ARN before they are created
+  # checkov:skip=CKV_AWS_111: a key and a certificate have no ARN before they are created
   # checkov:skip=CKV_AWS_356: as above
   for_each = local.names
 
@@ -296,6 +296,37 @@ data "aws_iam_policy_document" "apply_storage" {
     }
   }
 
+  statement {
+    sid = "Named"
+    actions = [
+      "budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource",
+      "cloudwatch:DeleteAlarms", "cloudwatch:PutCompositeAlarm", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
+      "events:DeleteRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets", "events:TagResource", "events:UntagResource",
+      "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
+      "secretsmanager:CreateSecret", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:PutSecretValue",
+      "secretsmanager:RemoveRegionsFromReplication", "secretsmanager:ReplicateSecretToRegions", "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret", "secretsmanager:UpdateSecretVersionStage",
+      "sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:UntagResource",
+      "ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource",
+    ]
+    resources = [
+      "${local.arn}:budgets::${local.account}:budget/${each.value}*",
+      "${local.arn}:cloudwatch:*:${local.account}:alarm:${each.value}*",
+      "${local.arn}:events:*:${local.account}:rule/${each.value}*",
+      "${local.arn}:logs:*:${local.account}:log-group:*${each.value}*",
+      "${local.arn}:secretsmanager:*:${local.account}:secret:${each.value}*",
+      "${local.arn}:sns:*:${local.account}:${each.value}*",
+      "${local.arn}:ssm:*:${local.account}:parameter/${each.value}/*",
+    ]
+  }
+}
+
+# DNS names.
+
+data "aws_iam_policy_document" "apply_dns" {
+  # checkov:skip=CKV_AWS_111: a zone and a health check have no ARN before they are created
+  # checkov:skip=CKV_AWS_356: as above
+  for_each = local.names
+
   # A zone that is created has no id before, and Route 53 compares no tags. A zone with records cannot be deleted,
   # and records are limited to the environment's names.
   statement {
@@ -375,29 +406,6 @@ data "aws_iam_policy_document" "apply_storage" {
         values   = statement.value
       }
     }
-  }
-
-  statement {
-    sid = "Named"
-    actions = [
-      "budgets:ModifyBudget", "budgets:TagResource", "budgets:UntagResource",
-      "cloudwatch:DeleteAlarms", "cloudwatch:PutCompositeAlarm", "cloudwatch:PutMetricAlarm", "cloudwatch:TagResource", "cloudwatch:UntagResource",
-      "events:DeleteRule", "events:PutRule", "events:PutTargets", "events:RemoveTargets", "events:TagResource", "events:UntagResource",
-      "logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteMetricFilter", "logs:DeleteRetentionPolicy", "logs:DisassociateKmsKey", "logs:PutMetricFilter", "logs:PutRetentionPolicy", "logs:TagResource", "logs:UntagResource",
-      "secretsmanager:CreateSecret", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:PutSecretValue",
-      "secretsmanager:RemoveRegionsFromReplication", "secretsmanager:ReplicateSecretToRegions", "secretsmanager:TagResource", "secretsmanager:UntagResource", "secretsmanager:UpdateSecret", "secretsmanager:UpdateSecretVersionStage",
-      "sns:CreateTopic", "sns:DeleteTopic", "sns:SetTopicAttributes", "sns:Subscribe", "sns:TagResource", "sns:UntagResource",
-      "ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource",
-    ]
-    resources = [
-      "${local.arn}:budgets::${local.account}:budget/${each.value}*",
-      "${local.arn}:cloudwatch:*:${local.account}:alarm:${each.value}*",
-      "${local.arn}:events:*:${local.account}:rule/${each.value}*",
-      "${local.arn}:logs:*:${local.account}:log-group:*${each.value}*",
-      "${local.arn}:secretsmanager:*:${local.account}:secret:${each.value}*",
-      "${local.arn}:sns:*:${local.account}:${each.value}*",
-      "${local.arn}:ssm:*:${local.account}:parameter/${each.value}/*",
-    ]
   }
 }
 
@@ -554,6 +562,7 @@ locals {
     { read = { document = data.aws_iam_policy_document.read.json, roles = concat(["plan", "drift"], [for e in var.environments : "apply-${e}"]) } },
     { for e in var.environments : "apply-${e}-compute" => { document = data.aws_iam_policy_document.apply_compute[e].json, roles = ["apply-${e}"] } },
     { for e in var.environments : "apply-${e}-storage" => { document = data.aws_iam_policy_document.apply_storage[e].json, roles = ["apply-${e}"] } },
+    { for e in var.environments : "apply-${e}-dns" => { document = data.aws_iam_policy_document.apply_dns[e].json, roles = ["apply-${e}"] } },
     { for e in var.environments : "apply-${e}-identity" => { document = data.aws_iam_policy_document.apply_identity[e].json, roles = ["apply-${e}"] } },
     { for e in var.environments : "deploy-${e}" => { document = data.aws_iam_policy_document.deploy[e].json, roles = ["deploy-${e}"] } },
     { for e in var.environments : "operate-${e}" => { document = data.aws_iam_policy_document.operate[e].json, roles = ["operate-${e}"] } },

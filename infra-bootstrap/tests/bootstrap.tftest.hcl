@@ -258,7 +258,7 @@ run "environments_are_apart" {
 
   assert {
     condition = alltrue([
-      for e, d in data.aws_iam_policy_document.apply_storage : alltrue([
+      for e, d in data.aws_iam_policy_document.apply_dns : alltrue([
         for s in d.statement : s.resources == toset(["arn:aws:route53:::hostedzone/*"]) && { for c in s.condition : c.test => toset(c.values) } == {
           "ForAllValues:StringLike" = toset(local.record_names[e]), Null = toset(["false"])
         } if s.effect != "Deny" && contains(s.actions, "route53:ChangeResourceRecordSets")
@@ -359,7 +359,7 @@ run "grants_stay_within_the_boundary" {
 
   assert {
     condition = alltrue(flatten([
-      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, [data.aws_iam_policy_document.drill, data.aws_iam_policy_document.push]] : [
+      for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_dns, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, [data.aws_iam_policy_document.drill, data.aws_iam_policy_document.push]] : [
         for d in documents : [for s in d.statement : [for a in s.actions : !endswith(a, ":*") && a != "*"] if s.effect != "Deny"]
       ]
     ]))
@@ -379,7 +379,7 @@ run "roles_are_limited_to_an_environment" {
     condition = alltrue([
       for s in flatten([
         for d in [
-          data.aws_iam_policy_document.read, data.aws_iam_policy_document.apply_compute["production"], data.aws_iam_policy_document.apply_storage["production"],
+          data.aws_iam_policy_document.read, data.aws_iam_policy_document.apply_compute["production"], data.aws_iam_policy_document.apply_storage["production"], data.aws_iam_policy_document.apply_dns["production"],
           data.aws_iam_policy_document.apply_identity["production"], data.aws_iam_policy_document.deploy["production"], data.aws_iam_policy_document.operate["production"],
           data.aws_iam_policy_document.drill, data.aws_iam_policy_document.push,
         ] : d.statement
@@ -398,7 +398,7 @@ run "roles_are_limited_to_an_environment" {
 
   assert {
     condition = alltrue([
-      for s in flatten([for d in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity] : d["production"].statement]) :
+      for s in flatten([for d in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_dns, data.aws_iam_policy_document.apply_identity] : d["production"].statement]) :
       length(setintersection(s.actions, ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"])) == 0 if !contains(["StateLock", "StateObjects"], s.sid)
     ])
     error_message = "who applies makes buckets, and reads, writes and deletes nothing in them but the state"
@@ -453,7 +453,7 @@ run "apply_may_make_what_the_roots_hold" {
       "s3:PutBucketObjectLockConfiguration", "s3:PutReplicationConfiguration", "secretsmanager:ReplicateSecretToRegions", "sns:CreateTopic", "ssm:PutParameter", "vpce:AllowMultiRegion",
       "wafv2:CreateWebACL", "wafv2:PutLoggingConfiguration",
       ], flatten([
-        for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity] : [
+        for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_dns, data.aws_iam_policy_document.apply_identity] : [
           for it in documents["production"].statement : it.actions if it.effect != "Deny"
         ]
     ]))) == 0
@@ -464,7 +464,7 @@ run "apply_may_make_what_the_roots_hold" {
     condition = length(setsubtract(
       distinct([
         for action in flatten([
-          for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, { production = data.aws_iam_policy_document.drill }] : [
+          for documents in [data.aws_iam_policy_document.apply_compute, data.aws_iam_policy_document.apply_storage, data.aws_iam_policy_document.apply_dns, data.aws_iam_policy_document.apply_identity, data.aws_iam_policy_document.deploy, data.aws_iam_policy_document.operate, { production = data.aws_iam_policy_document.drill }] : [
             for it in documents["production"].statement : it.actions
           ]
         ]) : split(":", action)[0]
