@@ -41,6 +41,7 @@ def checks(tree, env):
     yield "chart", lambda: (static.chart(tree), "chart linted, rendered and validated")
     yield "lifecycles", lambda: (static.lifecycles(tree), "resources")
     yield "reachable inputs", lambda: (static.reachable(tree), "inputs")
+    yield "commands", lambda: (static.commands(tree), "pages of documentation")
     yield "policy for the organisation", lambda: (policies.organization(tree), "statements")
     yield "backends", lambda: (static.backends(tree), "of the state")
     yield "hadolint", lambda: (static.hadolint(tree), "Dockerfile")

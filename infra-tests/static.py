@@ -84,6 +84,16 @@ def backends(tree):
     return len(blocks)
 
 
+def commands(tree):
+    """Commands in the documentation apply a copy of an example: an example's names belong to somebody else."""
+    pages = [*tree.rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    wrong = [f"{page.relative_to(tree if page.is_relative_to(tree) else ROOT)}: `{line.strip()}` applies an example: copy it to environments/ first"
+             for page in pages for line in page.read_text().splitlines() if "var-file=examples/" in line.replace(" ", "")]
+    if wrong:
+        raise Failed("\n".join(wrong))
+    return len(pages)
+
+
 def image(tree):
     """Not covered by hadolint: the image contains the program alone, runs unprivileged, and has a health check."""
     text = (tree / "Dockerfile").read_text()
