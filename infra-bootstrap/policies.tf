@@ -129,7 +129,7 @@ data "aws_iam_policy_document" "apply_compute" {
   statement {
     sid       = "NotAnotherEnvironment"
     effect    = "Deny"
-    actions   = ["acm:*", "ec2:*", "elasticloadbalancing:*"]
+    actions   = ["acm:*", "application-autoscaling:*", "ec2:*", "elasticloadbalancing:*"]
     resources = ["*"]
 
     condition {

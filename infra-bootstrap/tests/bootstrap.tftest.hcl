@@ -392,7 +392,7 @@ run "roles_are_limited_to_an_environment" {
     condition = one([
       for s in data.aws_iam_policy_document.apply_compute["production"].statement :
       "${join(" ", sort(s.actions))}, ${join(" ", sort([for c in s.condition : "${c.test} ${c.variable} ${one(c.values)}"]))}" if s.effect == "Deny"
-    ]) == "acm:* ec2:* elasticloadbalancing:*, Null aws:ResourceTag/environment false StringNotEquals aws:ResourceTag/environment production"
+    ]) == "acm:* application-autoscaling:* ec2:* elasticloadbalancing:*, Null aws:ResourceTag/environment false StringNotEquals aws:ResourceTag/environment production"
     error_message = "what another environment has is not touched"
   }
 
