@@ -18,6 +18,7 @@ class ActivateRegion(Commands):
         shutil.copytree(SCRIPTS, self.scripts, ignore=shutil.ignore_patterns("tests", "__pycache__"))
         environments = self.directory / "infra-dr/environments"
         environments.mkdir(parents=True)
+        (self.directory / "infra-dr/.terraform.lock.hcl").touch()
         self.variables = environments / "production.tfvars"
         self.variables.write_text('owner = "platform-team"\n')
 
