@@ -296,11 +296,11 @@ variable "log_retention_days" {
 }
 
 variable "permissions_boundary" {
-  description = "Permissions boundary of every role of both roots: `workload_boundary_arn` of infra-bootstrap. The apply role can create none without it."
+  description = "Permissions boundary of every role of both roots: the environment's of `workload_boundary_arns` of infra-bootstrap. The apply role can create none without it."
   type        = string
 
   validation {
     condition     = can(regex("^arn:aws[a-z-]*:iam::${data.aws_caller_identity.this.account_id}:policy/.+$", var.permissions_boundary))
-    error_message = "permissions_boundary is `${coalesce(var.permissions_boundary, "null")}`, and no policy of the account ${data.aws_caller_identity.this.account_id}: write the output workload_boundary_arn of infra-bootstrap in this account."
+    error_message = "permissions_boundary is `${coalesce(var.permissions_boundary, "null")}`, and no policy of the account ${data.aws_caller_identity.this.account_id}: write the environment's of the output workload_boundary_arns of infra-bootstrap in this account."
   }
 }

@@ -30,7 +30,7 @@ database = {
 }
 
 backup = { retention_days = 7, noncurrent_days = 3, object_lock = { days = 3 }, size_alarm_gib = 60 }
-dns    = { public_zone = "staging.example.com" }
+dns    = { public_zone = "staging.example.com", private_zone = "staging.causeway.internal" }
 alarms = { emails = ["platform-team@example.com"], monthly_usd = 1000 }
 cache  = { node_type = "cache.t4g.small", replicas = 0 }
 
@@ -49,4 +49,4 @@ log_retention_days = 7
 # The names of deleted secrets are free at once, so that it can be created again.
 secrets_recovery_days = 0
 
-permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-staging-workload"

@@ -33,7 +33,7 @@ variables {
 
     ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
   }
-  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-test-workload"
   dns                  = { public_zone = "example.com" }
   alarms               = { emails = ["platform-team@example.com"] }
   api_platform         = "none"

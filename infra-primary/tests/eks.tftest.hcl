@@ -47,7 +47,7 @@ variables {
     ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
   }
   dns                  = { public_zone = "example.com" }
-  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-test-workload"
   alarms               = { emails = ["platform-team@example.com"] }
   api_platform         = "eks"
   eks = {

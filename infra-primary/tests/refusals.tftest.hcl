@@ -33,7 +33,7 @@ variables {
     wal_volume         = { size_gib = 10 }
     ca_certificate_pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
   }
-  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-workload"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary/causeway-test-workload"
   dns                  = { public_zone = "example.com" }
   alarms               = { emails = ["platform-team@example.com"] }
   api_platform         = "none"
@@ -211,7 +211,7 @@ run "api_without_a_ca_certificate" {
 run "boundary_of_another_account" {
   command = plan
   variables {
-    permissions_boundary  = "arn:aws:iam::210987654321:policy/boundary/causeway-workload"
+    permissions_boundary  = "arn:aws:iam::210987654321:policy/boundary/causeway-test-workload"
     secrets_recovery_days = 3
   }
   expect_failures = [var.permissions_boundary, var.secrets_recovery_days]
