@@ -195,7 +195,7 @@ run "api_without_a_ca_certificate" {
     api_platform = "eks"
     eks = {
       kubernetes_version = "1.36"
-      node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1 }
+      node               = { instance_types = ["m7g.large"], min = 1, max = 6, desired = 1, ami_type = "AL2023_ARM_64_STANDARD" }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
     }
     database = {
