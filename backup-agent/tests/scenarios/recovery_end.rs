@@ -172,7 +172,7 @@ async fn host_not_usable_then_recovery_stopped() {
     for (args, expected) in [
         (
             vec!["wal", "fetch", "--recovery", THIRD, &nowhere],
-            "could not write",
+            "nowhere",
         ),
         (
             vec!["wal", "fetch", "--recovery", "--unknown", THIRD, &nowhere],
