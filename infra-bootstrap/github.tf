@@ -9,7 +9,7 @@ resource "aws_iam_openid_connect_provider" "github" {
 locals {
   # `owner/name` and `owner@<id>/name@<id>`: a repository created, renamed or transferred since 15 July 2026 has the
   # second in its tokens, and an older one the first until it opts in. GitHub gives the first to no new repository,
-  # so whoever takes a name that has become free gets no token with it.
+  # so the next owner of a free name gets no token with it.
   repository = replace(var.repository, "/@[0-9]+/", "")
   with_ids = var.repository_ids == null ? var.repository : format(
     "%s@%d/%s@%d", split("/", local.repository)[0], var.repository_ids.owner, split("/", local.repository)[1], var.repository_ids.repository,

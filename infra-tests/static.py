@@ -85,7 +85,7 @@ def backends(tree):
 
 
 def commands(tree):
-    """Commands in the documentation apply a copy of an example: an example's names belong to somebody else."""
+    """Commands in the documentation apply a copy of an example: the names in an example belong to other accounts."""
     pages = [*tree.rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
     wrong = [f"{page.relative_to(tree if page.is_relative_to(tree) else ROOT)}: `{line.strip()}` applies an example: copy it to environments/ first"
              for page in pages for line in page.read_text().splitlines() if "var-file=examples/" in line.replace(" ", "")]
