@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{self, Instant};
+use tokio::time::Instant;
 
 use super::{RetryBackoff, RetryPolicy};
 
@@ -34,12 +34,7 @@ impl ProgressBudget {
     /// Waits for the backoff before the next attempt, and returns whether there is one: not if the pause would reach
     /// the end of the budget.
     pub async fn wait_for_attempt(&mut self) -> bool {
-        let pause = self.backoff.next_pause();
-        if Instant::now() + pause >= self.ends_at {
-            return false;
-        }
-        time::sleep(pause).await;
-        true
+        self.backoff.pause_before(self.ends_at).await
     }
 }
 
