@@ -1,0 +1,275 @@
+"""What must hold before anything is changed: pure functions of the inventory and of what was read on the hosts."""
+
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+# A clock that is further away than this from the controller's is wrong, and not only the network slow.
+CLOCK_AHEAD_SECS = 5.0
+CLOCK_BEHIND_SECS = 1.0
+
+SECRETS = ["command-signing-key", "replicator", "rewinder", "monitoring", "api-owner", "api-service"]
+
+HOST_VARIABLES = ["region", "zone", "address", "private_ip"]
+
+
+def cluster_findings(variables, names):
+    """Returns what is wrong with the variables that all hosts share."""
+    found = []
+    try:
+        settings = tomllib.loads(variables.get("failover_ctl_settings") or "")
+    except tomllib.TOMLDecodeError as error:
+        return [f"`failover_ctl_settings` is no TOML ({error}): use the text of Terraform's parameter `failover-ctl`"]
+    nodes = {node.get("name"): node for node in settings.get("nodes", [])}
+    if not nodes:
+        return ["`failover_ctl_settings` has no [[nodes]]: use the text of Terraform's parameter `failover-ctl`, or of docs/examples/failover-ctl.toml"]
+    for name in sorted(set(names) - set(nodes)):
+        found.append(f"{name} is in the inventory and not in [[nodes]] of `failover_ctl_settings`: apply infra-primary once more, or remove the host from the inventory")
+    for name in sorted(set(nodes) - set(names)):
+        found.append(f"{name} is in [[nodes]] of `failover_ctl_settings` and not in the inventory: start its instance, or remove the node")
+    if not any(node.get("region") == settings.get("primary-region") for node in nodes.values()):
+        found.append(f"no node is in `primary-region`, {settings.get('primary-region')}: none would take the lease")
+    try:
+        tomllib.loads(variables.get("backup_agent_settings") or "")
+    except tomllib.TOMLDecodeError as error:
+        found.append(f"`backup_agent_settings` is no TOML ({error}): use the text of Terraform's parameter `backup-agent`")
+    found += recipient_findings(variables.get("backup_agent_recipients") or [])
+    found += secret_findings(variables.get("causeway_secrets") or {})
+    return found
+
+
+def recipient_findings(recipients):
+    if not recipients:
+        return ["`backup_agent_recipients` is empty, so no backup could be encrypted: run `backup-agent keygen --output identity.txt` on a safe machine, and write the public key that it prints"]
+    found = []
+    for number, recipient in enumerate(recipients, 1):
+        if "AGE-SECRET-KEY" in recipient.upper():
+            found.append(f"number {number} of `backup_agent_recipients` is a private key: every host would hold what decrypts the backups. Write the public key, age1…, and consider the private key exposed")
+        elif not re.fullmatch(r"age1[0-9a-z]{58}", recipient):
+            found.append(f"number {number} of `backup_agent_recipients` is no public key of age: it starts with age1 and has 62 characters")
+    return found
+
+
+def secret_findings(secrets):
+    found = []
+    for name in SECRETS:
+        value = str(secrets.get(name) or "").strip()
+        if not value:
+            found.append(f"`causeway_secrets` has no `{name}`: name its lookup, as in inventories/example/group_vars/all.yml")
+        elif name == "command-signing-key" and len(value) < 32:
+            found.append("the command signing key has less than 32 bytes: make one with `openssl rand -hex 32`")
+        elif len(value) < 16:
+            found.append(f"the secret `{name}` has less than 16 characters: make a longer one")
+    return found
+
+
+def certificate_findings(host, variables):
+    """Returns what is wrong with the certificates of a host."""
+    authorities = variables.get("tls_ca_certificates") or []
+    if not authorities:
+        return ["`tls_ca_certificates` is empty: write the PEM certificate of the CA that signs the nodes' certificates"]
+    loaded = []
+    for number, text in enumerate(authorities, 1):
+        try:
+            loaded.append(x509.load_pem_x509_certificate(text.encode()))
+        except ValueError:
+            return [f"number {number} of `tls_ca_certificates` is no PEM certificate: paste it from -----BEGIN CERTIFICATE----- on"]
+    if variables.get("tls_certificate"):
+        return [] if variables.get("tls_private_key") else [f"{host}: `tls_certificate` is set and `tls_private_key` is not: name its lookup"]
+    key = variables.get("tls_ca_key") or ""
+    if not key:
+        return ["`tls_ca_key` is empty, so no certificate can be signed: name the lookup of the CA's private key, or give each host `tls_certificate` and `tls_private_key`"]
+    passphrase = str(variables.get("tls_ca_key_passphrase") or "").encode() or None
+    try:
+        private = serialization.load_pem_private_key(key.encode(), passphrase)
+    except (ValueError, TypeError):
+        return ["`tls_ca_key` cannot be read: check that it is PEM, and `tls_ca_key_passphrase`"]
+    spki = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if private.public_key().public_bytes(*spki) != loaded[0].public_key().public_bytes(*spki):
+        return ["`tls_ca_key` is not the key of the first of `tls_ca_certificates`: put the CA that signs first"]
+    return []
+
+
+def address_findings(hosts):
+    """Returns addresses that are missing, wrong, or given twice."""
+    found, owners = [], {}
+    for name, host in sorted(hosts.items()):
+        for variable in HOST_VARIABLES:
+            if not host["variables"].get(variable):
+                found.append(f"{name} has no `{variable}`: the inventory gives it, from Terraform's parameter `inventory` or by hand")
+        address = host["variables"].get("private_ip")
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            if address:
+                found.append(f"{name}: `private_ip` is {address}, which is no IP address")
+            continue
+        for kind in ("private_ip", "address"):
+            value = host["variables"].get(kind)
+            other = owners.setdefault((kind, value), name)
+            if value and other != name:
+                found.append(f"{name} and {other} both have the {kind.replace('_', ' ')} {value}: correct one of them")
+        node = host["node"]
+        if node and node.get("agent", "").rsplit(":", 1)[0].strip("[]") != address:
+            found.append(f"{name}: `private_ip` is {address}, and its `agent` in [[nodes]] is {node.get('agent')}: correct one of them")
+    return found
+
+
+def volume_findings(name, volumes):
+    found = []
+    devices = [volume["device"] for volume in volumes.values() if volume["device"]]
+    if len(devices) != len(set(devices)):
+        found.append(f"{name}: data and WAL have one volume, {devices[0]}: give each its own")
+    for point, volume in volumes.items():
+        device = volume["device"]
+        if not device:
+            continue
+        if not volume["exists"]:
+            found.append(f"{name}: the volume of {point}, {device}, is not attached: attach it, or correct its id in the inventory")
+        elif not volume.get("block"):
+            found.append(f"{name}: {device} is no block device")
+        elif volume["filesystem"] not in ("", "ext4"):
+            found.append(f"{name}: {device} has {volume['filesystem'] or 'unknown data'} and not ext4: attach the right volume. Nothing is formatted over it")
+        if volume.get("elsewhere"):
+            found.append(f"{name}: {device} is mounted at {', '.join(volume['elsewhere'])}: unmount it, since it belongs at {point}")
+        if volume.get("other"):
+            found.append(f"{name}: {volume['other']} is mounted at {point}, where {device} belongs: unmount it")
+    return found
+
+
+def database_findings(name, database, release, wal):
+    if database["state"] == "foreign":
+        return [f"{name}: `{database['directory']}` is not empty and has no PG_VERSION: move its contents away"]
+    if database["state"] == "database" and database["release"] != release:
+        return [
+            f"{name}: `{database['directory']}` is of PostgreSQL {database['release']}, and `causeway_postgres_release` is {release}: set `causeway_postgres_release`, or upgrade with pg_upgrade first"
+        ]
+    if database["wal"] and database["wal"] != wal:
+        return [f"{name}: its pg_wal is a link to `{database['wal']}`, and `causeway_wal_directory` is `{wal}`: correct the variable"]
+    return []
+
+
+def listener_findings(name, listeners):
+    ours = ("failover-ctl-guard.service", "failover-ctl-agent.service", "pgbouncer.service")
+    return [
+        f"{name}: `{one['program']}` of {one['unit'] or 'no unit'} listens on port {port}: stop it, and disable it"
+        for port, one in sorted(listeners.items())
+        if not any(unit in one["unit"] for unit in ours)
+    ]
+
+
+def package_findings(name, survey, directory, packages):
+    if not directory:
+        return []
+    found = []
+    for package in packages:
+        if not list(Path(directory).glob(f"{package}_*_{survey['architecture']}.deb")):
+            found.append(f"{name}: `causeway_packages` ({directory}) has no {package} for {survey['architecture']}: run `make package` on that architecture, or leave it empty if the image has the packages")
+    return sorted(set(found))
+
+
+def clock_findings(name, offset):
+    if -CLOCK_BEHIND_SECS <= offset <= CLOCK_AHEAD_SECS:
+        return []
+    return [f"{name}: its clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the controller's: synchronise both (chronyc tracking, chronyc makestep)"]
+
+
+def identifier_findings(hosts):
+    """Returns databases that are not copies of one another."""
+    owners = {}
+    for name, host in sorted(hosts.items()):
+        database = host["survey"]["database"] if host["survey"] else {"system_id": ""}
+        if database["system_id"]:
+            owners.setdefault(database["system_id"], []).append(name)
+    if len(owners) < 2:
+        return []
+    stated = "; ".join(f"{', '.join(names)}: {identifier}" for identifier, names in owners.items())
+    return [f"the hosts have databases of different clusters (system identifiers: {stated}): move the data directory away that does not belong here"]
+
+
+def size_findings(hosts):
+    """Returns standbys whose volume is smaller than another's, which would fill first."""
+    sizes = {
+        (point, name): volume["size"]
+        for name, host in hosts.items()
+        if host["survey"]
+        for point, volume in host["survey"]["volumes"].items()
+        if volume["device"] and volume["exists"]
+    }
+    found = []
+    for point in sorted({point for point, _ in sizes}):
+        at = {name: size for (where, name), size in sizes.items() if where == point}
+        largest = max(at, key=at.get)
+        for name in sorted(at):
+            if at[name] < at[largest] * 0.99:
+                found.append(
+                    f"{name}: the volume of {point} has {at[name] >> 30} GiB, and that of {largest} {at[largest] >> 30}: the smaller one fills first. Enlarge it"
+                )
+    return found
+
+
+def preflight_findings(hosts, variables, has_lease):
+    """Returns a sentence for each thing that is wrong. `hosts` has `variables` and `survey`, or none, by name."""
+    names = sorted(hosts)
+    found = cluster_findings(variables, variables["inventory"])
+    if not has_lease:
+        found += [
+            f"{name} does not answer, and a new cluster needs every node: start it, or correct `ansible_host`. `ansible -m ping {name}` shows the reason"
+            for name in names
+            if not hosts[name]["survey"]
+        ]
+    try:
+        nodes = {node.get("name"): node for node in tomllib.loads(variables.get("failover_ctl_settings") or "").get("nodes", [])}
+    except tomllib.TOMLDecodeError:
+        nodes = {}
+    for name in names:
+        hosts[name]["node"] = nodes.get(name)
+    found += address_findings(hosts)
+    for name in names:
+        host = hosts[name]
+        found += certificate_findings(name, host["variables"])
+        survey = host["survey"]
+        if not survey:
+            continue
+        if survey["distribution"] not in ("debian 12", "debian 13"):
+            found.append(f"{name} runs {survey['distribution']}: the packages are for Debian 12. Use its AMI")
+        found += volume_findings(name, survey["volumes"])
+        found += database_findings(name, survey["database"], str(variables["release"]), variables["wal_directory"])
+        found += listener_findings(name, survey["listeners"])
+        found += package_findings(name, survey, variables.get("causeway_packages") or "", ["failover-ctl", "backup-agent"])
+        found += clock_findings(name, survey["clock_offset"])
+    found += identifier_findings(hosts)
+    found += size_findings(hosts)
+    return list(dict.fromkeys(found))
+
+
+def preflight_host(variables):
+    """Returns what the checks read of a host's variables, evaluated."""
+    wanted = HOST_VARIABLES + ["tls_ca_certificates", "tls_ca_key", "tls_ca_key_passphrase", "tls_certificate", "tls_private_key"]
+    read = variables.get("preflight_host") or {}
+    return {"variables": {name: variables.get(name) for name in wanted}, "survey": read.get("survey")}
+
+
+def preflight_notes(hosts):
+    """Returns what is no reason to stop, and worth a look."""
+    libraries = {}
+    for name, host in sorted(hosts.items()):
+        if host["survey"]:
+            libraries.setdefault(host["survey"]["libc"], []).append(name)
+    notes = [f"{name} does not answer: start it, or remove it. The others are configured" for name, host in sorted(hosts.items()) if not host["survey"]]
+    if len(libraries) > 1:
+        stated = "; ".join(f"{', '.join(names)}: {version}" for version, names in libraries.items())
+        notes.append(f"the hosts have different C libraries ({stated}): text may sort differently after a failover. Upgrade the older ones, and reindex")
+    notes += [f"{name}: guard runs an older program than the installed one: the playbook minor-upgrade restarts it" for name, host in sorted(hosts.items()) if host["survey"] and host["survey"]["guard"]["outdated"]]
+    return notes
+
+
+class FilterModule:
+    """Filters of the playbook `preflight`."""
+
+    def filters(self):
+        return {"preflight_host": preflight_host, "preflight_findings": preflight_findings, "preflight_notes": preflight_notes}

@@ -1,0 +1,226 @@
+#!/usr/bin/python3
+"""Reads what a database host has, and changes nothing."""
+
+import os
+import platform
+import stat
+import struct
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: host_survey
+short_description: Reads what a database host has
+description:
+  - Reads volumes, mounts, data directory, packages, ports and clock of a host, in one call and without a change.
+  - The data directory is not visible before its volume is mounted.
+options:
+  data_directory:
+    description: Data directory of PostgreSQL.
+    type: path
+    required: true
+  devices:
+    description: Devices by the directory that they are mounted at; an empty name is a directory without a volume of its own.
+    type: dict
+    default: {}
+  packages:
+    description: Debian packages whose version is read.
+    type: list
+    elements: str
+    default: []
+  ports:
+    description: Ports that only the platform may listen on.
+    type: list
+    elements: int
+    default: []
+  time:
+    description: The controller's clock when the task was sent, in seconds since 1970.
+    type: float
+    default: 0
+author: Causeway
+"""
+
+EXAMPLES = r"""
+- name: What the host has is known
+  host_survey:
+    data_directory: /var/lib/postgresql/15/main
+    devices: { /var/lib/postgresql: /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0a }
+    packages: [postgresql-15, failover-ctl]
+    ports: [5432, 8009]
+"""
+
+RETURN = r"""
+survey:
+  description: What the host has.
+  returned: always
+  type: dict
+"""
+
+GUARD = "failover-ctl-guard.service"
+
+
+def output(*command):
+    """Returns what a program prints, or nothing if the program fails or is missing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env={**os.environ, "LC_ALL": "C"})
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def mounts():
+    """Returns the device and type of each mount point."""
+    found = {}
+    for line in read("/proc/self/mounts").splitlines():
+        device, point, kind = line.split()[:3]
+        found[point] = {"device": device, "type": kind}
+    return found
+
+
+def volume(device, point, mounted):
+    """Describes a device, and what is mounted where it belongs."""
+    described = {"device": device, "mounted": point in mounted, "exists": True, "size": 0, "filesystem": ""}
+    if device:
+        described["exists"] = os.path.exists(device)
+        if described["exists"]:
+            real = os.path.realpath(device)
+            described["block"] = stat.S_ISBLK(os.stat(real).st_mode)
+            described["filesystem"] = output("/usr/sbin/blkid", "-p", "-s", "TYPE", "-o", "value", real)
+            described["size"] = int(output("/usr/sbin/blockdev", "--getsize64", real) or 0)
+            described["elsewhere"] = sorted(at for at, by in mounted.items() if os.path.realpath(by["device"]) == real and at != point)
+            if described["mounted"]:
+                described["other"] = os.path.realpath(mounted[point]["device"]) != real and mounted[point]["device"] or ""
+    place = point
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    room = os.statvfs(place)
+    described["free"] = room.f_bavail * room.f_frsize
+    described["size"] = described["size"] or room.f_blocks * room.f_frsize
+    return described
+
+
+def database(directory):
+    """Describes a data directory: `absent`, `empty` (perhaps with a link for the WAL), `database` or `foreign`."""
+    described = {"directory": directory, "state": "absent", "release": "", "system_id": "", "wal": ""}
+    if not os.path.isdir(directory):
+        return described
+    names = set(os.listdir(directory))
+    link = os.path.join(directory, "pg_wal")
+    if os.path.islink(link):
+        described["wal"] = os.readlink(link)
+    if names <= {"pg_wal"} and not (os.path.isdir(link) and os.listdir(link)):
+        described["state"] = "empty"
+        return described
+    described["release"] = read(os.path.join(directory, "PG_VERSION")).strip()
+    described["state"] = "database" if described["release"] else "foreign"
+    try:
+        # The first field of ControlFileData.
+        with open(os.path.join(directory, "global/pg_control"), "rb") as file:
+            described["system_id"] = str(struct.unpack("<Q" if os.sys.byteorder == "little" else ">Q", file.read(8))[0])
+    except (OSError, struct.error):
+        described["system_id"] = ""
+    return described
+
+
+def listeners(ports):
+    """Returns the programs that listen on these ports, by port."""
+    inodes = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in read(table).splitlines()[1:]:
+            fields = line.split()
+            port = int(fields[1].rsplit(":", 1)[1], 16)
+            if fields[3] == "0A" and port in ports:
+                inodes[f"socket:[{fields[9]}]"] = port
+    found = {}
+    if not inodes:
+        return found
+    for process in (name for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            descriptors = os.listdir(f"/proc/{process}/fd")
+        except OSError:
+            continue
+        for descriptor in descriptors:
+            try:
+                port = inodes.get(os.readlink(f"/proc/{process}/fd/{descriptor}"))
+            except OSError:
+                continue
+            if port:
+                found[str(port)] = {"program": read(f"/proc/{process}/comm").strip(), "unit": read(f"/proc/{process}/cgroup").strip().rsplit("/", 1)[-1]}
+    return found
+
+
+def versions(packages):
+    found = {}
+    for line in output("/usr/bin/dpkg-query", "-W", "-f", "${Package} ${db:Status-Status} ${Version}\n", *packages).splitlines() if packages else []:
+        name, state, version = line.split()
+        if state == "installed":
+            found[name] = version
+    # dpkg-query fails as a whole when one package is unknown.
+    if packages and not found:
+        for package in packages:
+            state, _, version = output("/usr/bin/dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package).partition(" ")
+            if state == "installed":
+                found[package] = version
+    return found
+
+
+def guard():
+    """Returns whether the guard runs, and whether its program was replaced since it started."""
+    process = output("/usr/bin/systemctl", "show", "--property=MainPID", "--value", GUARD)
+    if process in ("", "0"):
+        return {"running": False, "outdated": False}
+    try:
+        program = os.readlink(f"/proc/{process}/exe")
+    except OSError:
+        program = ""
+    return {"running": True, "outdated": program.endswith(" (deleted)")}
+
+
+def main():
+    started = time.time()
+    module = AnsibleModule(
+        argument_spec={
+            "data_directory": {"type": "path", "required": True},
+            "devices": {"type": "dict", "default": {}},
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "time": {"type": "float", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    mounted = mounts()
+    memory = next((int(line.split()[1]) for line in read("/proc/meminfo").splitlines() if line.startswith("MemTotal:")), 0)
+    release = platform.freedesktop_os_release()
+    module.exit_json(
+        changed=False,
+        survey={
+            "distribution": f"{release.get('ID', '')} {release.get('VERSION_ID', '')}",
+            "architecture": output("/usr/bin/dpkg", "--print-architecture"),
+            "memory_mib": memory // 1024,
+            "libc": os.confstr("CS_GNU_LIBC_VERSION"),
+            "volumes": {point: volume(device, point, mounted) for point, device in wanted["devices"].items()},
+            "database": database(wanted["data_directory"]),
+            "marked_first": read("/var/lib/causeway/first-database").strip(),
+            "packages": versions(wanted["packages"]),
+            "listeners": listeners(set(wanted["ports"])),
+            "guard": guard(),
+            "restoring": os.path.exists(os.path.join(wanted["data_directory"], "backup-agent.restore")) or os.path.exists("/run/causeway-restore"),
+            "configured": os.path.exists("/etc/causeway/failover-ctl.toml"),
+            "clock_offset": started - wanted["time"] if wanted["time"] else 0.0,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
