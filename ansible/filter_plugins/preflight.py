@@ -8,9 +8,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-# A clock that is further away than this from the controller's is wrong, and not only the network slow.
-CLOCK_AHEAD_SECS = 5.0
-CLOCK_BEHIND_SECS = 1.0
+# Beyond what a synchronised clock is off by.
+CLOCK_TOLERANCE_SECS = 1.0
 
 SECRETS = ["command-signing-key", "replicator", "rewinder", "monitoring", "api-owner", "api-service"]
 
@@ -172,10 +171,13 @@ def package_findings(name, survey, directory, packages):
     return sorted(set(found))
 
 
-def clock_findings(name, offset):
-    if -CLOCK_BEHIND_SECS <= offset <= CLOCK_AHEAD_SECS:
+def clock_findings(name, read, asked_at, answered_at):
+    """Returns whether a clock, read at an unknown time between the two, cannot be right."""
+    ahead, behind = read - answered_at, asked_at - read
+    if max(ahead, behind) <= CLOCK_TOLERANCE_SECS:
         return []
-    return [f"{name}: its clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the controller's: synchronise both (chronyc tracking, chronyc makestep)"]
+    stated = f"{ahead:.0f} s ahead of" if ahead > behind else f"{behind:.0f} s behind"
+    return [f"{name}: its clock is at least {stated} the controller's: synchronise both (chronyc tracking, chronyc makestep)"]
 
 
 def identifier_findings(hosts):
@@ -241,7 +243,7 @@ def preflight_findings(hosts, variables, has_lease):
         found += database_findings(name, survey["database"], str(variables["release"]), variables["wal_directory"])
         found += listener_findings(name, survey["listeners"])
         found += package_findings(name, survey, variables.get("causeway_packages") or "", ["failover-ctl", "backup-agent"])
-        found += clock_findings(name, survey["clock_offset"])
+        found += clock_findings(name, survey["time"], float(variables["asked_at"]), float(variables["answered_at"]))
     found += identifier_findings(hosts)
     found += size_findings(hosts)
     return list(dict.fromkeys(found))

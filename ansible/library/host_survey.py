@@ -35,10 +35,6 @@ options:
     type: list
     elements: int
     default: []
-  time:
-    description: The controller's clock when the task was sent, in seconds since 1970.
-    type: float
-    default: 0
 author: Causeway
 """
 
@@ -187,14 +183,12 @@ def guard():
 
 
 def main():
-    started = time.time()
     module = AnsibleModule(
         argument_spec={
             "data_directory": {"type": "path", "required": True},
             "devices": {"type": "dict", "default": {}},
             "packages": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
-            "time": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -213,11 +207,12 @@ def main():
             "database": database(wanted["data_directory"]),
             "marked_first": read("/var/lib/causeway/first-database").strip(),
             "packages": versions(wanted["packages"]),
+            "package_lists": any(name.endswith(("_Packages", "_Packages.lz4")) for name in os.listdir("/var/lib/apt/lists")),
             "listeners": listeners(set(wanted["ports"])),
             "guard": guard(),
             "restoring": os.path.exists(os.path.join(wanted["data_directory"], "backup-agent.restore")) or os.path.exists("/run/causeway-restore"),
             "configured": os.path.exists("/etc/causeway/failover-ctl.toml"),
-            "clock_offset": started - wanted["time"] if wanted["time"] else 0.0,
+            "time": time.time(),
         },
     )
 

@@ -71,7 +71,8 @@ class Inventory:
             "failover_ctl_settings": self.failover_ctl(nodes),
             "backup_agent_settings": self.backup_agent(PRIMARY_REGION),
             "causeway_secrets": {name: lookup(self.secrets / name) for name in SECRETS},
-            "aws_credentials": lookup(self.aws.credentials_file()),
+            "backup_agent_recipients": [self.recipient()],
+            "causeway_aws_credentials": lookup(self.aws.credentials_file()),
             "tls_ca_certificates": [lookup(self.secrets / "ca.crt")],
             "tls_ca_key": lookup(self.secrets / "ca.key"),
             "tls_extra_names": [WRITER],
@@ -129,7 +130,7 @@ endpoint = "{self.topology.moto()}"
 
     def backup_agent(self, region):
         """The nearest bucket first."""
-        text = f'cluster = "main"\nrecipients = ["{self.recipient()}"]\n'
+        text = 'cluster = "main"\n'
         for there in sorted((each for each in REGIONS if each != LEASE_REGION), key=lambda each: each != region):
             text += f"""
 [[buckets]]

@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+"""Makes running services read files that changed after they had read them."""
+
+import os
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: services_current
+short_description: Makes running services read changed files
+description:
+  - Runs a service's command if one of its files is newer than its start and than the last run of the command. Unlike a
+    handler, this does what an earlier run was interrupted before.
+  - A service that does not run is left alone. It reads its files when it starts.
+options:
+  services:
+    description: Services, in this order. C(unit), C(files), and C(command), by default C(systemctl try-restart) of the unit.
+      C(name) tells several commands of one unit apart.
+    type: list
+    elements: dict
+    required: true
+author: Causeway
+"""
+
+EXAMPLES = r"""
+- name: The agent has its present settings
+  services_current:
+    services:
+      - unit: failover-ctl-agent.service
+        files: [/etc/causeway/failover-ctl.toml]
+"""
+
+RETURN = r"""
+units:
+  description: Names of the services that read their files again.
+  returned: always
+  type: list
+  elements: str
+"""
+
+STAMPS = "/var/lib/causeway/services"
+
+
+def properties(unit):
+    """Returns what systemd knows of a unit."""
+    wanted = "ActiveState,NeedDaemonReload,ExecMainStartTimestampMonotonic"
+    shown = subprocess.run(["systemctl", "show", f"--property={wanted}", unit], capture_output=True, text=True, check=True)
+    return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
+
+
+def started(known):
+    """Returns when the main process started, by the clock of the files."""
+    with open("/proc/uptime", encoding="ascii") as file:
+        uptime = float(file.read().split()[0])
+    return time.time() - uptime + int(known.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+
+
+def modified(path):
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "services": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "unit": {"type": "str", "required": True},
+                    "name": {"type": "str"},
+                    "files": {"type": "list", "elements": "path", "required": True},
+                    "command": {"type": "str"},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    units = []
+    for service in module.params["services"]:
+        unit = service["unit"]
+        known = properties(unit)
+        if known.get("NeedDaemonReload") == "yes" and not module.check_mode:
+            module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+        if known.get("ActiveState") not in ("active", "activating", "reloading"):
+            continue
+        stamp = os.path.join(STAMPS, service["name"] or unit)
+        newest = max((modified(path) for path in service["files"]), default=0.0)
+        # A process reads its files a moment after its start.
+        if newest <= max(started(known) - 1, modified(stamp)):
+            continue
+        units.append(service["name"] or unit)
+        if module.check_mode:
+            continue
+        # A file that is written meanwhile is newer than this.
+        os.makedirs(STAMPS, 0o755, exist_ok=True)
+        with open(stamp + ".new", "w", encoding="ascii"):
+            pass
+        code, out, err = module.run_command(service["command"] or f"systemctl try-restart {unit}")
+        if code != 0:
+            module.fail_json(msg=f"`{service['name'] or unit}` did not take its new settings: {(err or out).strip()}. `journalctl --unit={unit}` says more", units=units)
+        os.replace(stamp + ".new", stamp)
+    module.exit_json(changed=bool(units), units=units)
+
+
+if __name__ == "__main__":
+    main()
