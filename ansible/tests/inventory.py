@@ -81,8 +81,7 @@ class Inventory:
             "postgres_shared_buffers_mib": 128,
             "postgres_effective_cache_mib": 512,
             "common_ssh_listen": ["0.0.0.0"],
-            "common_ntp_servers": [self.topology.gateway(LEASE_REGION)],
-            "volumes_reserve_mib": 16,
+                        "volumes_reserve_mib": 16,
         }
 
     def failover_ctl(self, nodes):

@@ -4,7 +4,7 @@ import subprocess
 
 from topology import REGIONS, S3_PORT
 
-DNS_PORT = 53
+DNS_PORT, NTP_PORT = 53, 123
 
 
 class Network:
@@ -38,17 +38,14 @@ class Network:
         self.cut()
 
     def cut(self, *regions):
-        """Separates regions from all others, and from this machine apart from the region's own S3 and DNS."""
+        """Separates regions from all others, and from this machine apart from the region's own S3, DNS and NTP."""
         rules = []
         for region in regions:
             inside, gateway = self.topology.subnet(region), self.topology.gateway(region)
             rules += [
                 (self.chain, "-s", inside, "!", "-d", inside, "-j", "DROP"),
                 (self.chain, "-d", inside, "!", "-s", inside, "-j", "DROP"),
-                (f"{self.chain}-SELF", "-s", inside, "-d", gateway, "-p", "tcp", "--dport", str(S3_PORT), "-j", "RETURN"),
-                (f"{self.chain}-SELF", "-s", inside, "-d", gateway, "-p", "udp", "--dport", str(DNS_PORT), "-j", "RETURN"),
-                (f"{self.chain}-SELF", "-s", gateway, "-d", inside, "-p", "tcp", "--sport", str(S3_PORT), "-j", "RETURN"),
-                (f"{self.chain}-SELF", "-s", gateway, "-d", inside, "-p", "udp", "--sport", str(DNS_PORT), "-j", "RETURN"),
+                *self._own_services(inside, gateway),
                 # Loopback of this machine, such as its own requests to the S3 of the region.
                 (f"{self.chain}-SELF", "-s", gateway, "-d", gateway, "-j", "RETURN"),
                 (f"{self.chain}-SELF", "-s", inside, "-j", "DROP"),
@@ -60,6 +57,11 @@ class Network:
             _iptables("-F", chain)
         for rule in rules:
             _iptables("-A", *rule)
+
+    def _own_services(self, inside, gateway):
+        for protocol, port in (("tcp", S3_PORT), ("udp", DNS_PORT), ("udp", NTP_PORT)):
+            yield (f"{self.chain}-SELF", "-s", inside, "-d", gateway, "-p", protocol, "--dport", str(port), "-j", "RETURN")
+            yield (f"{self.chain}-SELF", "-s", gateway, "-d", inside, "-p", protocol, "--sport", str(port), "-j", "RETURN")
 
     def down(self):
         self._jump("-D", "DOCKER-USER", self.chain)
