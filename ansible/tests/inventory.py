@@ -37,7 +37,7 @@ class Inventory:
         (variables / "all.yml").write_text(_yaml(self._variables(nodes)))
         for region in {HOSTS[name].region for name in nodes}:
             file = variables / f"{region.replace('-', '_')}.yml"
-            file.write_text(_yaml({"backup_agent_settings": self.backup_agent(region)}))
+            file.write_text(_yaml(self._region_variables(region)))
         return self.directory
 
     def _hosts(self, names):
@@ -71,7 +71,8 @@ class Inventory:
             "failover_ctl_settings": self.failover_ctl(nodes),
             "backup_agent_settings": self.backup_agent(PRIMARY_REGION),
             "causeway_secrets": {name: lookup(self.secrets / name) for name in SECRETS},
-            "aws_credentials": lookup(self.aws.credentials_file()),
+            "backup_agent_recipients": [self.recipient()],
+            "causeway_aws_credentials": lookup(self.aws.credentials_file()),
             "tls_ca_certificates": [lookup(self.secrets / "ca.crt")],
             "tls_ca_key": lookup(self.secrets / "ca.key"),
             "tls_extra_names": [WRITER],
@@ -81,8 +82,11 @@ class Inventory:
             "postgres_shared_buffers_mib": 128,
             "postgres_effective_cache_mib": 512,
             "common_ssh_listen": ["0.0.0.0"],
-                        "volumes_reserve_mib": 16,
+            "volumes_reserve_mib": 16,
         }
+
+    def _region_variables(self, region):
+        return {"backup_agent_settings": self.backup_agent(region), "common_ntp_servers": [self.topology.gateway(region)]}
 
     def failover_ctl(self, nodes):
         """As infra-modules/settings renders the file, with the endpoints of this machine."""
@@ -128,7 +132,7 @@ endpoint = "{self.topology.moto()}"
 
     def backup_agent(self, region):
         """The nearest bucket first."""
-        text = f'cluster = "main"\nrecipients = ["{self.recipient()}"]\n'
+        text = 'cluster = "main"\n'
         for there in sorted((each for each in REGIONS if each != LEASE_REGION), key=lambda each: each != region):
             text += f"""
 [[buckets]]
