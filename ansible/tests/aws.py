@@ -60,17 +60,18 @@ class Aws:
         """Returns the ids of the private and the public zone."""
         return json.loads((self.directory / "zones.json").read_text())
 
-    def client(self, service, region="us-east-1", **options):
+    def client(self, service, region="us-east-1", endpoint=None):
         import boto3  # only in ansible's environment
+        from botocore.config import Config
 
         environment = self.environment()
         return boto3.client(
             service,
             region_name=region,
-            endpoint_url=self.topology.s3(region) if service == "s3" else self.topology.moto(),
+            endpoint_url=endpoint or (self.topology.s3(region) if service == "s3" else self.topology.moto()),
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            **options,
+            config=Config(s3={"addressing_style": "path"}),
         )
 
     def down(self):

@@ -21,7 +21,7 @@ import urllib.parse
 from pathlib import Path
 
 from aws import Aws
-from topology import CACHE, DOMAIN, HOSTS, PROXY_PORT, REGIONS, Topology
+from topology import CACHE, DOMAIN, HOSTS, LEASE_REGION, MOTO_PORT, PROXY_PORT, REGIONS, UNCONDITIONAL_PORT, Topology
 
 A, CNAME, TXT = 1, 5, 16
 TYPES = {"A": A, "CNAME": CNAME, "TXT": TXT}
@@ -189,6 +189,34 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Unconditional(http.server.BaseHTTPRequestHandler):
+    """An S3 that ignores the condition of a write: moto's, which checks no signature, without the header."""
+
+    protocol_version = "HTTP/1.1"
+    moto = None
+
+    def _pass_on(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("if-match", "if-none-match")}
+        upstream = http.client.HTTPConnection(*self.moto, timeout=10)
+        upstream.request(self.command, self.path, body=body, headers=headers)
+        response = upstream.getresponse()
+        content = response.read()
+        self.send_response(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass_on
+
+    def log_message(self, *_):
+        pass
+
+
 def _keep(content, file):
     file.parent.mkdir(parents=True, exist_ok=True)
     content.seek(0)
@@ -215,6 +243,9 @@ def main():
         gateway = topology.gateway(region)
         for server in (Udp((gateway, 53), Dns), Udp((gateway, 123), Ntp), Http((gateway, PROXY_PORT), Proxy)):
             threading.Thread(target=server.serve_forever, daemon=True).start()
+    gateway = topology.gateway(LEASE_REGION)
+    Unconditional.moto = (gateway, MOTO_PORT)
+    threading.Thread(target=Http((gateway, UNCONDITIONAL_PORT), Unconditional).serve_forever, daemon=True).start()
     threading.Event().wait()
 
 
