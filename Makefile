@@ -87,7 +87,7 @@ test-infra-faults:  ## mutation testing of the infrastructure's checks
 	@./scripts/setup infra
 	target/infra-tests/venv/bin/python infra-tests/faults.py
 
-test-ansible:   ## playbooks on systemd hosts in containers, with a table; SAMPLE=1 for ten minutes, ONLY="site kills" for steps, KILLS=20
+test-ansible: setup  ## playbooks on systemd hosts in containers, with a table; SAMPLE=1 for ten minutes, ONLY="site kills" for steps, KILLS=20
 	@./scripts/setup ansible
 	cargo build --workspace --bins
 	target/ansible/bin/python ansible/tests/run.py $(if $(SAMPLE),--sample) $(if $(WHERE_POSSIBLE),--where-possible) \
