@@ -37,6 +37,8 @@ class Aws:
             self._start(f"s3-{region}", [str(lab), "s3", "--atomic", "--root", str(root), "--listen", listen], environment)
         moto = os.environ.get("CAUSEWAY_MOTO", str(ROOT / ".venv" / "bin" / "moto_server"))
         # The lab's moto, which keeps the rules of Route 53 that moto's own lacks.
+        if not Path(moto).exists():
+            raise SystemExit(f"error: `{moto}` does not exist\nhint: run `make setup`, or name moto_server in CAUSEWAY_MOTO")
         python, rules = Path(moto).parent / "python", ROOT / "lab" / "src" / "aws" / "moto_server.py"
         gateway = self.topology.gateway(LEASE_REGION)
         self._start("moto", [str(python), str(rules), "--host", gateway, "--port", str(MOTO_PORT)], environment)

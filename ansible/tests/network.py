@@ -32,6 +32,8 @@ class Network:
         self._jump("-I", "DOCKER-USER", self.chain)
         for direction in ("INPUT", "OUTPUT"):
             self._jump("-I", direction, f"{self.chain}-SELF")
+        # And it gives them this machine's address.
+        self._keep_addresses("-I")
         self.heal()
 
     def heal(self):
@@ -67,11 +69,19 @@ class Network:
         self._jump("-D", "DOCKER-USER", self.chain)
         for direction in ("INPUT", "OUTPUT"):
             self._jump("-D", direction, f"{self.chain}-SELF")
+        self._keep_addresses("-D")
         for chain in (self.chain, f"{self.chain}-SELF"):
             _iptables("-F", chain, check=False)
             _iptables("-X", chain, check=False)
         for region in REGIONS:
             self.engine.run("network", "rm", self.topology.network(region), check=False)
+
+    def _keep_addresses(self, action):
+        everything = self.topology.everything
+        rule = ("POSTROUTING", "-t", "nat", "-s", everything, "-d", everything, "-j", "ACCEPT")
+        there = _iptables("-C", *rule, check=False).returncode == 0
+        if there != (action == "-I"):
+            _iptables(action, *rule)
 
     def _jump(self, action, source, target):
         there = _iptables("-C", source, "-j", target, check=False).returncode == 0
