@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults test-ansible lint-ansible diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -86,6 +86,16 @@ test-infra:     ## Terraform, policies, chart, image and pipelines, without an a
 test-infra-faults:  ## mutation testing of the infrastructure's checks
 	@./scripts/setup infra
 	target/infra-tests/venv/bin/python infra-tests/faults.py
+
+test-ansible: setup  ## playbooks on systemd hosts in containers, with a table; SAMPLE=1 for ten minutes, ONLY="site kills" for steps, KILLS=20
+	@./scripts/setup ansible
+	cargo build --workspace --bins
+	target/ansible/bin/python ansible/tests/run.py $(if $(SAMPLE),--sample) $(if $(WHERE_POSSIBLE),--where-possible) \
+		$(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(foreach step,$(ONLY),--only $(step))
+
+lint-ansible:   ## ansible-lint at the production profile and yamllint, without skips
+	@./scripts/setup ansible
+	cd ansible && PATH="$(CURDIR)/target/ansible/bin:$$PATH" && ansible-lint --offline --strict && yamllint --strict .
 
 diagram:        ## draw docs/architecture.svg
 	scripts/diagram

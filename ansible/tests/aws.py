@@ -10,16 +10,18 @@ import sys
 import time
 from pathlib import Path
 
-from topology import API, DOMAIN, LEASE_REGION, MOTO_PORT, NODES, PRIMARY_REGION, REGIONS, ROOT, S3_PORT, WRITER, bucket
+from topology import (
+    API, DOMAIN, LEASE_REGION, MOTO_PORT, NODES, PRIMARY_REGION, PROXY_PORT, REGIONS, ROOT, S3_PORT, WRITER, bucket,
+)
 
 START_TIMEOUT_SECS = 60
 TTL_SECS = 5
 
 
 class Aws:
-    def __init__(self, topology, directory):
+    def __init__(self, topology):
         self.topology = topology
-        self.directory = directory / "aws"
+        self.directory = topology.directory / "aws"
 
     def up(self):
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -32,9 +34,11 @@ class Aws:
             root = self.directory / region
             (root / bucket(region)).mkdir(parents=True, exist_ok=True)
             listen = f"{self.topology.gateway(region)}:{S3_PORT}"
-            self._start(f"s3-{region}", [str(lab), "s3", "--root", str(root), "--listen", listen], environment)
+            self._start(f"s3-{region}", [str(lab), "s3", "--atomic", "--root", str(root), "--listen", listen], environment)
         moto = os.environ.get("CAUSEWAY_MOTO", str(ROOT / ".venv" / "bin" / "moto_server"))
         # The lab's moto, which keeps the rules of Route 53 that moto's own lacks.
+        if not Path(moto).exists():
+            raise SystemExit(f"error: `{moto}` does not exist\nhint: run `make setup`, or name moto_server in CAUSEWAY_MOTO")
         python, rules = Path(moto).parent / "python", ROOT / "lab" / "src" / "aws" / "moto_server.py"
         gateway = self.topology.gateway(LEASE_REGION)
         self._start("moto", [str(python), str(rules), "--host", gateway, "--port", str(MOTO_PORT)], environment)
@@ -42,6 +46,9 @@ class Aws:
             _wait_for_port(self.topology.gateway(region), S3_PORT)
         _wait_for_port(gateway, MOTO_PORT)
         self._make_zones()
+        servers = [sys.executable, str(Path(__file__).resolve().parent / "servers.py"), str(self.topology.number)]
+        self._start("servers", servers, environment)
+        _wait_for_port(gateway, PROXY_PORT)
 
     def environment(self):
         """Environment of a client on this machine."""
@@ -55,21 +62,19 @@ class Aws:
         """Returns the ids of the private and the public zone."""
         return json.loads((self.directory / "zones.json").read_text())
 
-    def client(self, service, region="us-east-1", **options):
+    def client(self, service, region="us-east-1", endpoint=None):
         import boto3  # only in ansible's environment
+        from botocore.config import Config
 
         environment = self.environment()
         return boto3.client(
             service,
             region_name=region,
-            endpoint_url=self.topology.s3(region) if service == "s3" else self.topology.moto(),
+            endpoint_url=endpoint or (self.topology.s3(region) if service == "s3" else self.topology.moto()),
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            **options,
+            config=Config(s3={"addressing_style": "path"}),
         )
-
-    def stop_s3(self, region):
-        self._stop(f"s3-{region}")
 
     def down(self):
         for pid_file in self.directory.glob("*.pid"):
@@ -170,7 +175,3 @@ def write_secret(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-
-
-if __name__ == "__main__":
-    sys.exit("run by hosts.py")

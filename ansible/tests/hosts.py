@@ -26,7 +26,7 @@ from aws import Aws
 from engine import Engine
 from inventory import Inventory
 from network import Network
-from topology import HOSTS, NODES, REGIONS, Topology, volume_id
+from topology import HOSTS, NODES, PROXY_PORT, REGIONS, Topology, volume_id
 
 BOOT_TIMEOUT_SECS = 90
 VOLUME_MIB = {"data": 1536, "wal": 1024}
@@ -44,7 +44,7 @@ class Hosts:
         self.directory = self.topology.directory
         self.engine = engine or Engine("docker")
         self.network = Network(self.topology, self.engine)
-        self.aws = Aws(self.topology, self.directory)
+        self.aws = Aws(self.topology)
         self.inventory = Inventory(self.topology, self.aws)
 
     def up(self, names=NODES):
@@ -96,7 +96,7 @@ class Hosts:
             f"--hostname={name}",
             f"--network={topology.network(host.region)}",
             f"--ip={topology.address(name)}",
-            *(f"--add-host={each}.causeway.test:{topology.address(each)}" for each in HOSTS),
+            f"--dns={topology.gateway(host.region)}",
             "--cap-add=SYS_ADMIN",
             "--cap-add=NET_ADMIN",
             "--security-opt=seccomp=unconfined",
@@ -114,6 +114,8 @@ class Hosts:
         )
         links = "".join(f"{volume_id(name, kind).replace('-', '')} {device}\n" for kind, device in volumes.items())
         self._put(name, "/etc/ebs-stand-in", links)
+        proxy = f'Acquire::http::Proxy "http://{topology.gateway(host.region)}:{PROXY_PORT}";\n'
+        self._put(name, "/etc/apt/apt.conf.d/90proxy", proxy)
         self._put(name, "/home/admin/.ssh/authorized_keys", self._key().with_suffix(".pub").read_text(), owner=1000)
         key = self.directory / "ssh" / name
         self._put(name, "/etc/ssh/ssh_host_ed25519_key", key.read_text(), mode=0o600)

@@ -1,18 +1,15 @@
 """Inventory of a run: what Terraform writes for a cluster on AWS, and an operator's secrets and CA."""
 
-import json
 import secrets
 import subprocess
-from pathlib import Path
 
 import yaml
 from aws import write_secret
 from topology import (
-    API, HOSTS, LEASE_REGION, MOTO_PORT, NODES, PRIMARY_REGION, REGIONS, ROOT, WRITER, bucket, instance_id, volume_id,
+    API, DOMAIN, HOSTS, LEASE_REGION, PRIMARY_REGION, REGIONS, ROOT, WRITER, bucket, instance_id, volume_id,
 )
 
 SECRETS = ("replicator", "rewinder", "command-signing-key", "api-owner", "api-service", "monitoring")
-DOMAIN_OF_NODES = "causeway.test"
 
 
 class Inventory:
@@ -22,6 +19,24 @@ class Inventory:
         self.directory = topology.directory / "inventory"
         self.secrets = topology.directory / "secrets"
         self.ssh = topology.directory / "ssh"
+
+    @property
+    def authorities(self):
+        """CAs that the nodes trust, by file name; the first signs."""
+        file = self.secrets / "authorities"
+        return file.read_text().split() if file.exists() else ["ca"]
+
+    def set_authorities(self, names):
+        (self.secrets / "authorities").write_text(" ".join(names))
+        variables = self.directory / "group_vars" / "all.yml"
+        variables.write_text(_yaml(yaml.safe_load(variables.read_text()) | self._tls()))
+
+    def _tls(self):
+        names = self.authorities
+        return {
+            "tls_ca_certificates": [_lookup(self.secrets / f"{name}.crt") for name in names],
+            "tls_ca_key": _lookup(self.secrets / f"{names[0]}.key"),
+        }
 
     def write(self, names, nodes=None):
         """Writes the inventory of these hosts. `nodes` are those in the settings of the cluster."""
@@ -37,7 +52,7 @@ class Inventory:
         (variables / "all.yml").write_text(_yaml(self._variables(nodes)))
         for region in {HOSTS[name].region for name in nodes}:
             file = variables / f"{region.replace('-', '_')}.yml"
-            file.write_text(_yaml({"backup_agent_settings": self.backup_agent(region)}))
+            file.write_text(_yaml(self._region_variables(region)))
         return self.directory
 
     def _hosts(self, names):
@@ -51,7 +66,7 @@ class Inventory:
                 "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.ssh / 'known_hosts'} -o StrictHostKeyChecking=yes",
                 "region": host.region,
                 "zone": host.zone,
-                "address": f"{name}.{DOMAIN_OF_NODES}",
+                "address": f"{name}.{DOMAIN}",
                 "private_ip": self.topology.address(name),
             }
             if host.is_node:
@@ -64,17 +79,13 @@ class Inventory:
         return {"all": {"children": groups}}
 
     def _variables(self, nodes):
-        def lookup(file):
-            return f"{{{{ lookup('ansible.builtin.file', '{file}') }}}}"
-
         return {
             "failover_ctl_settings": self.failover_ctl(nodes),
             "backup_agent_settings": self.backup_agent(PRIMARY_REGION),
-            "causeway_secrets": {name: lookup(self.secrets / name) for name in SECRETS},
+            "causeway_secrets": {name: _lookup(self.secrets / name) for name in SECRETS},
             "backup_agent_recipients": [self.recipient()],
-            "causeway_aws_credentials": lookup(self.aws.credentials_file()),
-            "tls_ca_certificates": [lookup(self.secrets / "ca.crt")],
-            "tls_ca_key": lookup(self.secrets / "ca.key"),
+            "causeway_aws_credentials": _lookup(self.aws.credentials_file()),
+            **self._tls(),
             "tls_extra_names": [WRITER],
             "causeway_packages": str(ROOT / "target" / "package"),
             "postgres_client_cidrs": [self.topology.everything],
@@ -82,9 +93,11 @@ class Inventory:
             "postgres_shared_buffers_mib": 128,
             "postgres_effective_cache_mib": 512,
             "common_ssh_listen": ["0.0.0.0"],
-            "common_ntp_servers": [self.topology.gateway(LEASE_REGION)],
             "volumes_reserve_mib": 16,
         }
+
+    def _region_variables(self, region):
+        return {"backup_agent_settings": self.backup_agent(region), "common_ntp_servers": [self.topology.gateway(region)]}
 
     def failover_ctl(self, nodes):
         """As infra-modules/settings renders the file, with the endpoints of this machine."""
@@ -97,7 +110,7 @@ class Inventory:
 name = "{name}"
 region = "{host.region}"
 zone = "{host.zone}"
-address = "{name}.{DOMAIN_OF_NODES}"
+address = "{name}.{DOMAIN}"
 port = 5432
 agent = "{self.topology.address(name)}:8009"
 instance-id = "{instance_id(name)}"
@@ -151,6 +164,10 @@ endpoint = "{self.topology.s3(there)}"
                 raise SystemExit(f"error: `{agent} keygen` ended with {done.returncode}: {done.stderr.strip()}")
             file.write_text(next(word for word in done.stdout.split() if word.startswith("age1")))
         return file.read_text().strip()
+
+
+def _lookup(file):
+    return f"{{{{ lookup('ansible.builtin.file', '{file}') }}}}"
 
 
 def make_ca(directory, name="ca"):

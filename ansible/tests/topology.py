@@ -13,6 +13,8 @@ LEASE_REGION = "eu-north-1"
 REGIONS = {"eu-west-1": 1, "eu-central-1": 2, LEASE_REGION: 3}
 S3_PORT = 9000
 MOTO_PORT = 5000
+PROXY_PORT = 3142
+UNCONDITIONAL_PORT = 9001
 CACHE = Path.home() / ".cache" / "causeway"
 
 

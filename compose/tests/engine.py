@@ -56,23 +56,23 @@ class Engine:
 
 
 @contextlib.contextmanager
-def an_engine():
-    """Provides an engine, and stops it afterwards if it was started for that."""
+def an_engine(compose=True):
+    """Provides an engine, with compose if wanted, and stops it afterwards if it was started for that."""
     running = Engine("docker")
     if running.answers():
-        if not running.compose:
+        if compose and not running.compose:
             raise NoEngine("a Docker engine runs, but docker compose is not installed")
         yield running
         return
-    with _own_engine() as engine:
+    with _own_engine(compose) as engine:
         yield engine
 
 
 @contextlib.contextmanager
-def _own_engine():
+def _own_engine(compose):
     if os.geteuid() != 0:
         raise NoEngine("no Docker engine runs, and only root can start one")
-    install(dockerd="docker.io", **{"docker-compose": "docker-compose"})
+    install(dockerd="docker.io", **({"docker-compose": "docker-compose"} if compose else {}))
     STATE.mkdir(parents=True, exist_ok=True)
     socket = f"unix://{STATE}/docker.sock"
     log = STATE / "log"

@@ -29,6 +29,14 @@ impl Credentials {
         }
     }
 
+    /// Returns the credentials of this access key.
+    pub fn new(access_key: &str, secret_key: Secret) -> Self {
+        Self {
+            access_key: access_key.to_owned(),
+            secret_key,
+        }
+    }
+
     /// Returns the environment variables of the credentials.
     pub fn environment(&self) -> Vec<(String, String)> {
         let secret = self.secret_key.reveal();

@@ -72,7 +72,7 @@ pub(crate) enum Command {
         #[arg(long)]
         own_disks: bool,
     },
-    /// Serve S3 without a lab, for `make bench-backup`
+    /// Serve S3 without a lab, for `make bench-backup` and `make test-ansible`
     #[command(hide = true)]
     S3(S3Args),
     /// Write this program's reference, man pages and completions
@@ -107,6 +107,9 @@ pub(crate) struct S3Args {
     /// Address to listen on, without TLS
     #[arg(long)]
     pub(crate) listen: SocketAddr,
+    /// Evaluate the condition of a write and store the object in one step, as a lease needs
+    #[arg(long)]
+    pub(crate) atomic: bool,
     /// Access key of the clients
     #[arg(long, env = "AWS_ACCESS_KEY_ID")]
     pub(crate) access_key: String,

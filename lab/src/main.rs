@@ -20,6 +20,8 @@ use causeway_runtime::shutdown::Tasks;
 use causeway_runtime::telemetry::{self, LogFormat};
 use clap::{CommandFactory as _, Parser as _};
 use lab::Lab;
+use lab::aws::Credentials;
+use lab::aws::s3::S3Server;
 use lab::backup_faults::BackupFaultsOptions;
 use lab::backup_faults::schedule::BackupSchedule;
 use lab::chaos::ChaosOptions;
@@ -260,7 +262,13 @@ async fn serve(lab: &LabArgs, own_disks: bool) -> anyhow::Result<ExitCode> {
 
 async fn serve_s3(s3: &S3Args) -> anyhow::Result<ExitCode> {
     start_log("info,s3s=warn,s3s_fs=warn")?;
-    lab::aws::plain_s3::serve(&s3.root, s3.listen, &s3.access_key, &s3.secret_key).await?;
+    if s3.atomic {
+        let credentials = Credentials::new(&s3.access_key, s3.secret_key.clone());
+        let server = S3Server::new(&s3.root, &[], s3.listen, &credentials)?;
+        server.serve_until_signalled().await?;
+    } else {
+        lab::aws::plain_s3::serve(&s3.root, s3.listen, &s3.access_key, &s3.secret_key).await?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

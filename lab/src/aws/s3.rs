@@ -139,6 +139,18 @@ impl S3Server {
         Ok(())
     }
 
+    /// Serves until SIGTERM.
+    ///
+    /// # Errors
+    ///
+    /// When the address is in use, or signals cannot be received.
+    pub async fn serve_until_signalled(&self) -> anyhow::Result<()> {
+        self.start().await?;
+        Tasks::new().run_until_signalled(Duration::ZERO).await?;
+        self.stop().await;
+        Ok(())
+    }
+
     /// Changes the mode.
     pub fn set_mode(&self, service: ServiceMode) {
         self.objects.serves.send_replace(service);
