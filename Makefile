@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults test-ansible lint-ansible diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults test-ansible lint-ansible diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -75,6 +75,15 @@ nightly-mutants: setup  ## mutation testing of the decisions, one eighth a day; 
 	cargo mutants --package causeway-core --test-tool nextest --output $(TARGET) \
 		--shard $(or $(SHARD),$$(($$(date +%s) / 86400 % 8))/8) \
 		$(foreach part,agent failover guard lease rejoin,--file 'causeway-core/src/$(part).rs' --file 'causeway-core/src/$(part)/**')
+
+package:        ## Debian packages and their checksums, in target/package; PROFILE=dev for the tests' programs
+	@./scripts/setup package
+	scripts/package --profile $(or $(PROFILE),release) $(if $(VERSION),--version $(VERSION))
+
+test-packages:  ## install the packages on bare Debian 12 hosts with systemd, in a container engine
+	@./scripts/setup package
+	cargo build --workspace --bins
+	python3 packages/tests $(if $(WHERE_POSSIBLE),--where-possible)
 
 test-image:     ## image of the API and docker-compose.yml, in a container engine
 	python3 compose/tests

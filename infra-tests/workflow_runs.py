@@ -24,7 +24,7 @@ from terraform import ROOT, Failed
 STAND_INS = Path(__file__).resolve().parent / "workflow_stand_ins.py"
 COMMANDS = ("aws", "docker", "gh", "git", "make", "pipx", "python3", "rustup", "session-manager-plugin", "terraform")
 # Files of the repository that the workflows' scripts read, beside those of the tested copy.
-READ = ("Makefile", "LICENSE", "CHANGELOG.md", "api/roles.sql")
+READ = ("Makefile", "LICENSE", "CHANGELOG.md", "api/roles.sql", "scripts/setup")
 
 
 def variables(environments):

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Check the settings, the buckets and the server
     Check(CheckArgs),
+    /// Print `primary` or `standby`, as the server is; a schedule skips the standbys
+    Role,
     /// Generate a key pair: an identity file for hosts that restore, and a recipient for the settings
     Keygen(KeygenArgs),
     /// Write this program's reference, man pages and completions

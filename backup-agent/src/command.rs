@@ -5,6 +5,7 @@ mod check;
 mod keygen;
 mod list;
 mod restore;
+mod role;
 mod wal;
 
 use causeway_runtime::reference::Reference;
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Wal(args) => one_thread()?.block_on(wal::run(&settings()?, args)),
         Command::List(args) => one_thread()?.block_on(list::run(&settings()?, &args)),
         Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
+        Command::Role => one_thread()?.block_on(role::run(&settings()?)),
         Command::Keygen(args) => keygen::run(&args),
         Command::Reference { directory } => {
             let written = reference().write(&directory);

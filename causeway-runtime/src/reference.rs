@@ -3,9 +3,10 @@
 mod environment;
 mod settings_file;
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::{fs, io};
+use std::{env, fs, io};
 
 use clap::{Command, ValueEnum as _};
 use clap_complete::Shell;
@@ -27,8 +28,19 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Creates a reference that has the command line only.
+    /// Creates a reference that has the command line only. The program has the name of its file: a package
+    /// installs `api` as `causeway-api`.
     pub fn new(command: Command) -> Self {
+        let file = env::current_exe().ok();
+        let name = file.as_deref().and_then(Path::file_name);
+        // clap keeps names for as long as the program runs.
+        let name = name
+            .and_then(OsStr::to_str)
+            .map(|name| &*name.to_owned().leak());
+        let command = match name {
+            Some(name) => command.name(name),
+            None => command,
+        };
         Self {
             command: without_help_command(command),
             pages: Vec::new(),

@@ -7,6 +7,5 @@ pub(crate) mod child;
 mod command_execution;
 mod config_file;
 mod lock_files;
-mod notify;
 mod shutdown;
 pub(crate) mod supervisor;

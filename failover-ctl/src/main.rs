@@ -17,6 +17,7 @@ mod operator;
 mod output;
 mod process_lock;
 mod protocol;
+mod service_manager;
 #[cfg(test)]
 mod test_lease;
 #[cfg(test)]

@@ -126,6 +126,12 @@ impl Session {
         &self.client
     }
 
+    /// Queries whether the server is a standby.
+    pub(crate) async fn is_standby(&self) -> anyhow::Result<bool> {
+        let row = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
+        Ok(row.await?.try_get(0)?)
+    }
+
     /// Returns the value of a setting, or `None` if it does not exist or this user may not read it.
     pub(super) async fn visible_setting(&self, name: &str) -> anyhow::Result<Option<String>> {
         let sql = "SELECT setting FROM pg_settings WHERE name = $1";
@@ -194,8 +200,7 @@ impl Session {
                 continue;
             }
             asked_at = time::Instant::now();
-            let asked = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
-            match asked.await.and_then(|row| Ok(row.try_get::<_, bool>(0)?)) {
+            match self.is_standby().await {
                 Ok(is_standby) if is_standby == server.is_standby => {}
                 Ok(_) => return timeline::promoted_error(),
                 Err(error) => return Error::Postgres(error),

@@ -13,6 +13,7 @@ use causeway_runtime::shutdown::Tasks;
 use nix::sys::prctl;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::event_loop::{AgentConnections, AgentLoop};
@@ -31,6 +32,7 @@ use crate::highest_record;
 use crate::process_lock;
 use crate::protocol::node_status::HighestRecord;
 use crate::protocol::signed_command::CommandSigningKey;
+use crate::service_manager::ServiceManager;
 
 /// Time for the tasks to end. None of them holds anything that PostgreSQL or its clients need.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,6 +48,7 @@ const COMMAND_QUEUE_LENGTH: usize = 8;
 pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), Error> {
     // PostgreSQL runs as the same user, and a role that reads files through it must not read this memory.
     prctl::set_dumpable(false).context("could not close `/proc/self` to other processes")?;
+    let service_manager = ServiceManager::from_env()?;
     let host = settings.this_host()?.clone();
     let key = if key_from_stdin {
         CommandSigningKey::read_stdin()?
@@ -108,12 +111,27 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         serve(listener, routes, limits, evicted, http_tasks, stop)
     });
     info!(node = %host.node.name, version = env!("CARGO_PKG_VERSION"), "agent started");
+    if let Some(service_manager) = service_manager {
+        tasks.start("service manager", |stop| {
+            notify_service_manager(service_manager, stop)
+        });
+    }
     tasks
         .run_until_signalled(STOP_TIMEOUT)
         .await
         .context("could not handle signals")?;
     info!("agent stopped, PostgreSQL running until the guard's deadline");
     Ok(())
+}
+
+/// Notifies the service manager that the agent has started, and later that it stops.
+async fn notify_service_manager(service_manager: ServiceManager, stop: CancellationToken) {
+    let ready = service_manager.notify_ready();
+    stop.cancelled().await;
+    let stopping = service_manager.notify_stopping();
+    if let Err(error) = ready.and(stopping) {
+        warn!(%error, "service manager not notified");
+    }
 }
 
 /// Binds the address at which the agent answers HTTP.

@@ -10,6 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{getpid, getppid};
 
 use crate::config::HostSettings;
+use crate::service_manager;
 
 /// Starts PostgreSQL on its data directory, as a child of the guard.
 pub(super) fn spawn_postgres(host: &HostSettings) -> io::Result<Child> {
@@ -30,6 +31,7 @@ pub(super) fn spawn_postgres(host: &HostSettings) -> io::Result<Child> {
         // The guard is exempt from the OOM killer; backends are not.
         .env("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj")
         .env("PG_OOM_ADJUST_VALUE", "0")
+        .env_remove(service_manager::SOCKET_VARIABLE)
         .spawn()
 }
 

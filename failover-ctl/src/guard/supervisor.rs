@@ -26,9 +26,9 @@ use super::config_file;
 use crate::config::HostSettings;
 use crate::data_directory;
 use crate::datagram_socket::DatagramSocket;
-use crate::guard::notify::ServiceManager;
 use crate::process_lock;
 use crate::protocol::guard::{GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES};
+use crate::service_manager::ServiceManager;
 
 /// Time to wait for a message, in milliseconds: half of the 0.1 s that the lease timing allows for a wake-up.
 const POLL_TIMEOUT_MILLIS: u16 = 50;
@@ -138,8 +138,7 @@ impl<'a> Supervisor<'a> {
             kill_at: None,
             fast_shutdown_requested: false,
             watchdog: open_watchdog(host.guard.watchdog_device.as_deref()),
-            service_manager: ServiceManager::from_env()
-                .context("could not use the address in `NOTIFY_SOCKET`")?,
+            service_manager: ServiceManager::from_env()?,
             watchdog_extended_at: None,
             starts: 0,
             commits: Commits::HeldBack,

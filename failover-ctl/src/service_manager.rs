@@ -9,6 +9,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use anyhow::Context as _;
+
+/// Variable with the address of the service manager. PostgreSQL does not inherit it: it would notify too, as a
+/// service of its own.
+pub(crate) const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
+
 /// Socket of the service manager that supervises this process.
 #[derive(Debug)]
 pub(crate) struct ServiceManager {
@@ -22,11 +28,11 @@ impl ServiceManager {
     /// # Errors
     ///
     /// When the value is not an address, or no socket can be created.
-    pub(crate) fn from_env() -> io::Result<Option<Self>> {
-        match std::env::var_os("NOTIFY_SOCKET") {
-            Some(name) => Self::at(name).map(Some),
-            None => Ok(None),
-        }
+    pub(crate) fn from_env() -> anyhow::Result<Option<Self>> {
+        let address = std::env::var_os(SOCKET_VARIABLE).map(Self::at);
+        address
+            .transpose()
+            .with_context(|| format!("could not use the address in `{SOCKET_VARIABLE}`"))
     }
 
     fn at(name: OsString) -> io::Result<Self> {
