@@ -32,6 +32,10 @@ options:
     type: list
     elements: path
     default: []
+  only_if_active:
+    description: Whether an inactive unit stays as it is, neither enabled nor started, because another unit starts it.
+    type: bool
+    default: false
   listens:
     description: Addresses with ports that accept connections within 30 s, such as C(127.0.0.1:9090), or URLs that answer with 200.
     type: list
@@ -186,6 +190,7 @@ def main():
             "name": {"type": "str", "required": True},
             "restart": {"type": "list", "elements": "path", "default": []},
             "reload": {"type": "list", "elements": "path", "default": []},
+            "only_if_active": {"type": "bool", "default": False},
             "listens": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -201,23 +206,29 @@ def main():
         module.fail_json(msg=f"`{service.name}` is masked: run `systemctl unmask {service.name}` on the host, or leave its role out")
     if state.get("LoadState") == "not-found":
         module.fail_json(msg=f"`{service.name}` does not exist: install its package first")
-    enable = state.get("UnitFileState") not in ("enabled", "static", "generated", "indirect")
+    follows = module.params["only_if_active"]
+    # A unit that another one starts does not start at boot.
+    verb, wanted = ("disable", ("disabled", "static")) if follows else ("enable", ("enabled", "static", "generated", "indirect"))
+    change_at_boot = state.get("UnitFileState") not in wanted
     now = time.time()
     action, newer = decide(service, state)
+    if follows and action == "start":
+        action = "none"
+    idle = follows and state.get("ActiveState") in ("inactive", "failed")
     if not module.check_mode:
-        if enable:
-            service.systemctl("enable", service.name)
+        if change_at_boot:
+            service.systemctl(verb, service.name)
         if action != "none":
             service.systemctl("reset-failed", service.name, check=False)
             service.systemctl(action, service.name)
             state = service.state()
-        for listener in module.params["listens"]:
+        for listener in [] if idle else module.params["listens"]:
             service.wait_for(listener)
         if action == "reload":
             service.mark(state, now)
-        if service.state().get("ActiveState") not in ("active", "reloading"):
+        if not idle and service.state().get("ActiveState") not in ("active", "reloading"):
             module.fail_json(msg=f"`{service.name}` does not stay active: read `journalctl --unit {service.name}` on the host")
-    module.exit_json(changed=enable or action != "none", action=action, newer=newer)
+    module.exit_json(changed=change_at_boot or action != "none", action=action, newer=newer)
 
 
 if __name__ == "__main__":
