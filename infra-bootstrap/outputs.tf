@@ -57,10 +57,3 @@ output "cache_url" {
   description = "Repository URL of the build cache: `cache-to` and `cache-from` of buildx."
   value       = aws_ecr_repository.cache.repository_url
 }
-
-output "transfer_buckets" {
-  description = "Buckets for Ansible's file transfers, by environment and region: `ansible_aws_ssm_bucket_name` of the hosts there."
-  value = {
-    for e in var.environments : e => { for region in local.database_regions : region => aws_s3_bucket.transfer["${e} ${region}"].bucket }
-  }
-}

@@ -104,7 +104,6 @@ def encryption(plan, _):
 def buckets(plan, _):
     """Each bucket is closed, versioned and encrypted."""
     made = {address.replace("aws_s3_bucket.", "") for address, _ in plan.of("aws_s3_bucket")}
-    passing = {bucket for bucket in made if bucket.startswith("transfer[")}  # Ansible's transfers, without versions
     for type, holds in (
         ("aws_s3_bucket_public_access_block", lambda block: all(block.get(key) for key in ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"))),
         ("aws_s3_bucket_versioning", lambda block: block["versioning_configuration"][0]["status"] == "Enabled"),
@@ -113,10 +112,10 @@ def buckets(plan, _):
         ("aws_s3_bucket_policy", lambda block: True),  # its content is checked by policies.py
     ):
         good = {address.replace(f"{type}.", "") for address, after in plan.of(type) if holds(after)}
-        for bucket in sorted(made - good - (passing if type == "aws_s3_bucket_versioning" else set())):
+        for bucket in sorted(made - good):
             yield f"the bucket {bucket} has no sufficient {type}"
     for address, after in plan.of("aws_s3_bucket"):
-        if after.get("force_destroy") and address.replace("aws_s3_bucket.", "") not in passing:
+        if after.get("force_destroy"):
             yield f"{address}: is destroyed with its content: no force_destroy"
 
 

@@ -170,7 +170,7 @@ def chart(tree):
 
 def shellcheck():
     """Every shell script, by its shebang."""
-    listed = run("git", "ls-files", "--", "scripts", ".ci", "compose", cwd=ROOT).splitlines() if (ROOT / ".git").exists() else []
+    listed = run("git", "ls-files", "--", "scripts", ".ci", "compose", "ansible", cwd=ROOT).splitlines() if (ROOT / ".git").exists() else []
     scripts = [path for path in listed if (ROOT / path).read_bytes()[:24].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh")) or path.endswith(".bash")]
     run(TOOLS / "shellcheck", "--external-sources", "--shell=bash", *scripts, cwd=ROOT)
     return len(scripts)
