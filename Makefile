@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra lint-ansible test-infra-faults diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -82,6 +82,10 @@ test-image:     ## image of the API and docker-compose.yml, in a container engin
 test-infra:     ## Terraform, policies, chart, image and pipelines, without an account
 	@./scripts/setup infra
 	target/infra-tests/venv/bin/python infra-tests/check.py $(if $(WHERE_POSSIBLE),--where-possible)
+
+lint-ansible:   ## ansible-lint, at its production profile
+	@./scripts/setup ansible-lint
+	cd ansible && ANSIBLE_HOME=$(CURDIR)/target/ansible-lint/home PATH="$(CURDIR)/target/ansible-lint/bin:$$PATH" ansible-lint --offline --strict --profile production
 
 test-infra-faults:  ## mutation testing of the infrastructure's checks
 	@./scripts/setup infra

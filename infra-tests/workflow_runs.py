@@ -242,7 +242,7 @@ class Run:
         return {}
 
     def check_out(self, checkout):
-        """The repository, with what an operator adds to it: variables, lock files, and Ansible as long as there is none."""
+        """The repository, with what an operator adds to it: variables, lock files and inventories."""
         shutil.copytree(self.tree, checkout, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terraform", "charts", "offline_override.tf"))
         for file in READ:
             (checkout / file).parent.mkdir(parents=True, exist_ok=True)
@@ -252,11 +252,11 @@ class Run:
             (checkout / root / "environments").mkdir(exist_ok=True)
             for environment in self.environments:
                 shutil.copy(checkout / root / "examples/production.tfvars", checkout / root / f"environments/{environment}.tfvars")
-        ansible = checkout / "ansible"
-        if not ansible.exists():
-            for file in ("site.yml", "preflight.yml", "requirements.txt", "requirements.yml", *(f"inventories/{environment}" for environment in self.environments)):
-                (ansible / file).parent.mkdir(parents=True, exist_ok=True)
-                (ansible / file).touch()
+        # An operator's inventory of each environment, and the playbooks, as long as a commit lacks them.
+        for environment in self.environments:
+            shutil.copytree(checkout / "ansible/inventories/example", checkout / f"ansible/inventories/{environment}", dirs_exist_ok=True)
+        for playbook in PLAYBOOKS:
+            (checkout / f"ansible/{playbook}.yml").touch()
 
 
 def needs(job):
@@ -303,6 +303,7 @@ def expect(what, found, wanted):
 
 
 BOTH = ["staging", "production"]
+PLAYBOOKS = ("failover", "preflight", "site")
 # Workflow, event, environments, inputs.
 EVENTS = (
     ("pull-request.yml", "pull_request", BOTH, {}),
@@ -320,6 +321,7 @@ EVENTS = (
     ("deploy.yml", "workflow_dispatch", ["test"], {"version": "1.4.0"}),
     ("ansible.yml", "workflow_dispatch", BOTH, {"playbook": "preflight", "environment": "production", "check": True}),
     ("ansible.yml", "workflow_dispatch", ["test"], {"playbook": "site", "environment": "test", "check": False}),
+    ("ansible.yml", "workflow_dispatch", ["test"], {"playbook": "failover", "environment": "test", "check": False, "without": "eu-west-1", "limit": "eu_central_1", "set": "to=eu-central-1;accept_loss=4MiB"}),
 )
 
 
@@ -339,7 +341,11 @@ def outcomes(name, event, environments, run):
     if name == "restore-drill.yml":
         expect(f"{name} reads", [f"/causeway-{environments[-1]}/dr/restore-drill" in line for line in run.calls("aws ssm get-parameter")], [True])
     if name == "ansible.yml":
-        expect(f"{name} runs in check mode", "--check" in run.calls("ansible-playbook")[0], "preflight" in run.calls("ansible-playbook")[0])
+        call = run.calls("ansible-playbook")[0]
+        expect(f"{name} runs in check mode", "--check" in call, "preflight" in call)
+        lost = "failover" in call
+        expect(f"{name} leaves out the lost region", (lost, "/eu-west-1.aws_ec2.yml" in call, "/eu-central-1.aws_ec2.yml" in call), (lost, False, lost))
+        expect(f"{name} hands over variables", '--extra-vars {"to":"eu-central-1","accept_loss":"4MiB"}' in call and "--limit=eu_central_1" in call, lost)
 
 
 def executed(tree):

@@ -171,7 +171,7 @@ def python3(arguments):
         os.execv(sys.executable, [sys.executable, *arguments])
     programs = Path(arguments[2], "bin")
     programs.mkdir(parents=True)
-    for name in ("pip", "ansible-galaxy", "ansible-playbook"):
+    for name in ("pip", "ansible-playbook"):
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$CALLS"\nfor word; do :; done\n[ -f "$word" ]\n')
         (programs / name).chmod(0o755)
 

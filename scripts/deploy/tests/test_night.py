@@ -164,13 +164,6 @@ class Infra(Commands):
         self.refused(self.infra("drift", "--root", "infra-dr", "--environment", "prod"),
                      "there is no infra-dr/environments/prod.tfvars: copy one of infra-dr/examples")
 
-    def test_a_playbook_that_is_not_there(self):
-        ansible = self.repository / "scripts/deploy/ansible"
-        self.refused(self.run_script(ansible, "site", "--environment", "test"), "there is no ansible/ in this commit yet")
-        (self.repository / "ansible").mkdir()
-        self.refused(self.run_script(ansible, "site", "--environment", "test"), "there is no ansible/site.yml")
-        self.refused(self.run_script(ansible, "../site", "--environment", "test"), "is no playbook")
-
 
 class RestoreDrill(Commands):
     HOST = json.dumps({"region": "eu-central-1", "instance_id": "i-0123456789abcdef0", "scratch_volume_id": "vol-0a1b2c3d4e5f60001"})
