@@ -32,7 +32,7 @@ data "aws_iam_policy_document" "pipeline_boundary" {
   statement {
     sid = "MaximumPermissions"
     actions = [
-      "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ec2-instance-connect:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*",
+      "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ec2-instance-connect:*", "ec2messages:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*",
       "elasticloadbalancing:*", "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "route53resolver:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "vpce:*", "wafv2:*",
     ]
     resources = ["*"]

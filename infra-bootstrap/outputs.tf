@@ -57,3 +57,8 @@ output "cache_url" {
   description = "Repository URL of the build cache: `cache-to` and `cache-from` of buildx."
   value       = aws_ecr_repository.cache.repository_url
 }
+
+output "image_builder_profile" {
+  description = "Instance profile of the nodes' image builder: `--profile` of scripts/node/image."
+  value       = aws_iam_instance_profile.image_builder.name
+}

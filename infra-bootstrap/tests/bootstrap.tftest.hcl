@@ -578,6 +578,20 @@ run "ansible_reaches_the_hosts_of_its_environment" {
   }
 }
 
+run "image_builder_reaches_nothing_of_the_platform" {
+  command = plan
+
+  assert {
+    condition     = aws_iam_role.image_builder.path == "/pipeline/" && endswith(aws_iam_role_policy_attachment.image_builder.policy_arn, "AmazonSSMManagedInstanceCore")
+    error_message = "no role of an environment changes it, and Systems Manager reaches it"
+  }
+
+  assert {
+    condition     = alltrue([for s in data.aws_iam_policy_document.image_builder.statement : s.effect == "Deny"])
+    error_message = "it has no permission of its own"
+  }
+}
+
 run "images_are_scanned_immutable_and_in_both_regions" {
   command = plan
 
