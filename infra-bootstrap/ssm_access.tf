@@ -4,7 +4,7 @@
 # A command on the drill hosts, and its result.
 data "aws_iam_policy_document" "drill" {
   # checkov:skip=CKV_AWS_111: ssm:CancelCommand has no resource; the region limits it
-  # checkov:skip=CKV_AWS_356: ssm:GetCommandInvocation has none either
+  # checkov:skip=CKV_AWS_356: ssm:GetCommandInvocation and what describes instances have none either
   statement {
     sid       = "Parameter"
     actions   = ["ssm:GetParameter"]
@@ -35,9 +35,53 @@ data "aws_iam_policy_document" "drill" {
     }
   }
 
+  # It runs for the drill only.
+  statement {
+    sid       = "StartAndStop"
+    actions   = ["ec2:StartInstances", "ec2:StopInstances"]
+    resources = ["${local.arn}:ec2:${var.regions.dr}:${local.account}:instance/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/project"
+      values   = [var.project]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Role"
+      values   = ["restore-drill"]
+    }
+  }
+
+  # EC2 uses the volumes' key by a grant of the caller that starts the instance.
+  statement {
+    sid       = "GrantForItsVolumes"
+    actions   = ["kms:CreateGrant"]
+    resources = ["${local.arn}:kms:${var.regions.dr}:${local.account}:key/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/project"
+      values   = [var.project]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["ec2.${var.regions.dr}.amazonaws.com"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "kms:GrantIsForAWSResource"
+      values   = ["true"]
+    }
+  }
+
   statement {
     sid       = "Outcome"
-    actions   = ["ssm:CancelCommand", "ssm:GetCommandInvocation"]
+    actions   = ["ec2:DescribeInstances", "ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation"]
     resources = ["*"]
 
     condition {

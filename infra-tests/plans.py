@@ -17,6 +17,8 @@ from terraform import Failed
 # Overridden in tests/examples, so that their ARNs are known; the modules' tests check their tags.
 # So are the ids of subnets and route tables.
 OVERRIDDEN = ("module.kms.aws_kms_key.this", "module.network.aws_subnet.", "module.network.aws_route_table.data")
+# Of a drill host in a month: scripts/deploy/restore-drill stops the host, and a drill is to end within an hour.
+DRILL_HOURS = 31
 ANYWHERE = {"0.0.0.0/0", "::/0"}
 WEB = {80, 443}
 # Expected subnet tier by resource type, and the argument with the subnets.
@@ -259,7 +261,8 @@ def quantities(plan):
     """The hours and GiB of a plan that docs/reference/cost prices: of instances by type, NAT gateways, endpoints, volumes."""
     found = {"NAT gateway": 730 * len(plan.of("aws_nat_gateway")), "gp3 storage": 0}
     for _, after in plan.of("aws_instance"):
-        found[after["instance_type"]] = found.get(after["instance_type"], 0) + 730
+        hours = DRILL_HOURS if after["tags"]["Role"] == "restore-drill" else 730
+        found[after["instance_type"]] = found.get(after["instance_type"], 0) + hours
         found["gp3 storage"] += after["root_block_device"][0]["volume_size"]
     found["gp3 storage"] += sum(after["size"] for _, after in plan.of("aws_ebs_volume"))
     # The subnets, and so the zones, of most endpoints are unknown before the apply.

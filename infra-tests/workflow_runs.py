@@ -340,6 +340,7 @@ def outcomes(name, event, environments, run):
         expect(f"{name} assumes", run.roles, ["push"])
     if name == "restore-drill.yml":
         expect(f"{name} reads", [f"/causeway-{environments[-1]}/dr/restore-drill" in line for line in run.calls("aws ssm get-parameter")], [True])
+        expect(f"{name} starts and stops the host", [line.split()[2] for line in run.calls("aws ec2") if "describe" not in line], ["start-instances", "stop-instances"])
     if name == "ansible.yml":
         call = run.calls("ansible-playbook")[0]
         expect(f"{name} runs in check mode", "--check" in call, "preflight" in call)

@@ -125,7 +125,15 @@ def aws(arguments):
                               + ([{"serviceDeploymentArn": "arn:2", "createdAt": "2026-01-02T00:00:00Z", "status": "SUCCESSFUL"}] if revision else [])}))
         case "ecs describe-service-deployments":
             print(json.dumps({"serviceDeployments": [{"serviceDeploymentArn": option(arguments, "--service-deployment-arns"), "status": "SUCCESSFUL"}]}))
+        case "ec2 describe-instances":
+            print(remembered("drill host") or "stopped")
+        case "ec2 start-instances" | "ec2 stop-instances":
+            remembered("drill host", {"start": "running", "stop": "stopped"}[act.split()[1].partition("-")[0]])
+        case "ssm describe-instance-information":
+            print("Online" if remembered("drill host") == "running" else "None")
         case "ssm send-command":
+            if remembered("drill host") != "running":
+                stop("An error occurred (InvalidInstanceId) when calling the SendCommand operation: Instances not in a valid state for account")
             print("command-1")
         case "ssm get-command-invocation":
             print(json.dumps({"Status": "Success", "StandardOutputContent": "restored"}))

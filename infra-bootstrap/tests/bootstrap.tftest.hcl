@@ -501,6 +501,20 @@ run "a_drill_reaches_the_hosts_for_drills" {
 
   assert {
     condition = [
+      for s in data.aws_iam_policy_document.drill.statement : { for c in s.condition : c.variable => one(c.values) } if contains(s.actions, "ec2:StopInstances")
+    ] == [{ "aws:ResourceTag/project" = "causeway", "aws:ResourceTag/Role" = "restore-drill" }]
+    error_message = "it starts and stops hosts for drills only, and no database node"
+  }
+
+  assert {
+    condition = [
+      for s in data.aws_iam_policy_document.drill.statement : { for c in s.condition : c.variable => one(c.values) } if contains(s.actions, "kms:CreateGrant")
+    ] == [{ "aws:ResourceTag/project" = "causeway", "kms:ViaService" = "ec2.eu-central-1.amazonaws.com", "kms:GrantIsForAWSResource" = "true" }]
+    error_message = "a host with encrypted volumes starts, and the key is granted to EC2 alone"
+  }
+
+  assert {
+    condition = [
       for s in data.aws_iam_policy_document.drill.statement : one(s.resources) if s.sid == "Document"
     ] == ["arn:aws:ssm:eu-central-1::document/AWS-RunShellScript"]
     error_message = "what is run is a shell script, in the DR region"
@@ -508,7 +522,7 @@ run "a_drill_reaches_the_hosts_for_drills" {
 
   assert {
     condition = alltrue(flatten([
-      for s in data.aws_iam_policy_document.drill.statement : [for it in s.resources : it != "*" || toset(s.actions) == toset(["ssm:CancelCommand", "ssm:GetCommandInvocation"])]
+      for s in data.aws_iam_policy_document.drill.statement : [for it in s.resources : it != "*" || toset(s.actions) == toset(["ec2:DescribeInstances", "ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation"])]
     ]))
     error_message = "only what has no resource has none"
   }
