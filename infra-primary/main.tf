@@ -1,6 +1,13 @@
 data "aws_caller_identity" "this" {}
 
 locals {
+  # By name, since the other region's are not made yet at the first apply.
+  bucket_names = {
+    backup       = "${local.name}-backup-${local.region}-${data.aws_caller_identity.this.account_id}"
+    other_backup = "${local.name}-backup-${var.regions.dr}-${data.aws_caller_identity.this.account_id}"
+    lease        = "${local.name}-lease-${data.aws_caller_identity.this.account_id}"
+  }
+
   # Nodes of both regions, by name prefix: adding a node changes no bucket policy, even while the other region is
   # lost.
   node_role_arns = [for region in [var.regions.primary, var.regions.dr] : "arn:aws:iam::${data.aws_caller_identity.this.account_id}:role/${local.name}-postgres-${region}*"]
@@ -70,6 +77,7 @@ module "network" {
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
   permissions_boundary    = var.permissions_boundary
+  bucket_names            = values(local.bucket_names)
   remote_services = {
     lease  = { service_name = "com.amazonaws.${var.regions.lease}.s3", region = var.regions.lease }
     backup = { service_name = "com.amazonaws.${var.regions.dr}.s3", region = var.regions.dr }
@@ -109,7 +117,7 @@ module "backup_storage" {
   source = "../infra-modules/backup-storage"
 
   name                  = local.name
-  bucket                = "${local.name}-backup-${local.region}-${data.aws_caller_identity.this.account_id}"
+  bucket                = local.bucket_names.backup
   kms_key_arn           = module.kms.arn
   backup_interval_hours = var.backup.interval_hours
   retention_days        = var.backup.retention_days
@@ -126,7 +134,7 @@ module "lease_storage" {
   providers = { aws = aws.lease }
 
   name               = local.name
-  bucket             = "${local.name}-lease-${data.aws_caller_identity.this.account_id}"
+  bucket             = local.bucket_names.lease
   cluster            = var.database.cluster
   database_regions   = [var.regions.primary, var.regions.dr]
   node_role_arns     = local.node_role_arns

@@ -103,6 +103,11 @@ variable "database" {
 
   # Without it clients verify the nodes' certificates against public authorities, and refuse them.
   validation {
+    condition     = var.api_platform != "eks" || !var.database.public_certificates
+    error_message = "database.public_certificates is true, and the API on EKS verifies its servers with the certificates in its chart's values alone: set public_certificates to false, and ca_certificate_pem to the root certificate of the public CA."
+  }
+
+  validation {
     condition     = var.api_platform == "none" || var.database.public_certificates || try(startswith(trimspace(var.database.ca_certificate_pem), "-----BEGIN CERTIFICATE-----"), false)
     error_message = "database.ca_certificate_pem is no PEM certificate: the API could not verify the nodes' certificates, and would reject them. Paste the CA certificate that signs them, from -----BEGIN CERTIFICATE----- on; its private key stays with you. Or set public_certificates to true if a public CA signs them."
   }

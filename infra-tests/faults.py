@@ -104,6 +104,8 @@ FAULTS = [
     Fault("ineffective value, chart", "charts/api/templates/servicemonitor.yaml", "scrapeTimeout: {{ .scrapeTimeout }}", "scrapeTimeout: 10s", "chart", "no ServiceMonitor has"),
     Fault("chart values that do not install", "infra-modules/api-eks/chart.tf", 'pathType = "Prefix"', 'pathType = "prefix"', "values", "the chart rejects chart_values.*pathType"),
     Fault("controller of every cluster", "infra-modules/api-eks/controllers.tf", 'variable = "aws:RequestTag/${local.ownership}"', 'variable = "aws:RequestTag/Name"', "test infra-modules/api-eks", "only what has the tag of its cluster"),
+    Fault("tag of another spelling", "infra-modules/postgres/volumes.tf", "    Purpose = each", "    purpose = each", "plan", "has the tag `purpose`"),
+    Fault("every bucket of the account", "infra-modules/network/endpoint_policy.tf", 'for bucket in sort(var.bucket_names)', 'for bucket in ["*"]', "plan", "admits every bucket|does not admit the bucket"),
     Fault("drill host left running", "scripts/deploy/restore-drill", r"trap 'aws ec2 stop-instances[^\n]*", "", "executed", "starts and stops the host"),
     Fault("SSH on every address", "infra-modules/postgres/cloud-init.yaml", "      ListenAddress 127.0.0.1\n", "", "test infra-modules/postgres", "must listen on loopback"),
     Fault("key of another user", "infra-bootstrap/ssm_access.tf", "values   = [local.host_user]", 'values   = ["*"]', "test infra-bootstrap", "for the administrator"),

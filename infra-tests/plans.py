@@ -55,6 +55,19 @@ def tags(plan, expected):
                 yield f"{address}: its tag `{key}` is {found.get(key)!r}, expected {wanted!r}: add it to its provider's default_tags"
 
 
+# Keys of tags: those of `default_tags`, by which costs are divided, in lower case; and those that identify a resource, as AWS
+# writes `Name`. IAM and the inventory compare them, so that another spelling is another tag.
+TAGS = {"project", "environment", "owner", "region_role"} | {"Name", "Address", "Cluster", "Node", "Purpose", "Role"}
+
+
+def tag_names(plan, _):
+    """No tag has a key that infra-modules/README.md does not name. EKS's own conventions have a `/`."""
+    for address, _, after in plan.resources:
+        for key in sorted(set(after.get("tags_all") or {}) - TAGS):
+            if "/" not in key:
+                yield f"{address}: has the tag `{key}`: use one of {sorted(TAGS)}, or add the key to TAGS of plans.py and to infra-modules/README.md"
+
+
 def regions(plan, expected):
     """No resource is in an unexpected region. The metrics of Route 53's health checks are in us-east-1, and their alarms."""
     for address, _, after in plan.resources:
@@ -119,6 +132,19 @@ def buckets(plan, _):
     for address, after in plan.of("aws_s3_bucket"):
         if after.get("force_destroy"):
             yield f"{address}: is destroyed with its content: no force_destroy"
+
+
+def reached(plan, _):
+    """The endpoints of S3 admit the buckets of their plan, and no pattern of buckets."""
+    made = {after["bucket"] for _, after in plan.of("aws_s3_bucket") if after.get("bucket")}
+    for address, after in plan.of("aws_vpc_endpoint"):
+        if not (after.get("service_name") or "").endswith(".s3") or not after.get("policy"):
+            continue
+        named = {resource.rpartition(":")[2].partition("/")[0] for statement in json.loads(after["policy"])["Statement"] for resource in policies.listed(statement["Resource"])}
+        for bucket in sorted(made - named):
+            yield f"{address}: does not admit the bucket {bucket}: add it to `bucket_names` of the module network"
+        for bucket in sorted(bucket for bucket in named if "*" in bucket):
+            yield f"{address}: admits every bucket {bucket}: name them"
 
 
 def writers(plan, _):
@@ -248,7 +274,7 @@ def containers(plan, _):
             yield f"{address}: a container runs as root"
 
 
-RULES = (tags, regions, hosts, encryption, buckets, writers, exposure, places, identities, records, secrets, containers)
+RULES = (tags, tag_names, regions, hosts, encryption, buckets, reached, writers, exposure, places, identities, records, secrets, containers)
 
 
 def judge(plan, expected):

@@ -42,6 +42,16 @@ variable "zones" {
   }
 }
 
+variable "bucket_names" {
+  description = "Buckets that the hosts use, of every region: the endpoints of S3 admit no other, neither of this account nor of another."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.bucket_names) > 0 && alltrue([for bucket in var.bucket_names : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", bucket))])
+    error_message = "bucket_names is ${jsonencode(var.bucket_names)}: name the buckets of the lease and of both regions' backups, without wildcards."
+  }
+}
+
 variable "nat" {
   description = "NAT gateways for the private subnets: \"none\" (endpoints only), \"one\" in the first zone, \"two\" in the first two, or one \"per-zone\". The API on ECS needs none, and the data subnets use them only without endpoints."
   type        = string
