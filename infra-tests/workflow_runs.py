@@ -22,7 +22,7 @@ from static import workflows
 from terraform import ROOT, Failed
 
 STAND_INS = Path(__file__).resolve().parent / "workflow_stand_ins.py"
-COMMANDS = ("aws", "docker", "gh", "git", "make", "pipx", "python3", "rustup", "session-manager-plugin", "terraform")
+COMMANDS = ("aws", "docker", "gh", "git", "helm", "make", "pipx", "python3", "rustup", "session-manager-plugin", "terraform")
 # Files of the repository that the workflows' scripts read, beside those of the tested copy.
 READ = ("Makefile", "LICENSE", "CHANGELOG.md", "api/roles.sql")
 
@@ -109,8 +109,8 @@ class Run:
         self.tree, self.scratch = tree, scratch
         self.repository_variables, self.own_variables = variables(environments)
         self.github = {
-            "event_name": event, "ref": "refs/heads/main", "ref_name": "v1.4.0" if event == "tag" else "main", "repository": "octo-org/octo-repo",
-            "workflow": "simulated", "token": "token", "event": {"pull_request": {"head": {"repo": {"full_name": "octo-org/octo-repo"}}}},
+            "event_name": event, "ref": "refs/heads/main", "ref_name": "v1.4.0" if event == "tag" else "main", "repository": "Octo-Org/octo-repo", "actor": "octocat",
+            "workflow": "simulated", "token": "token", "event": {"pull_request": {"head": {"repo": {"full_name": "Octo-Org/octo-repo"}}}},
         }
         if event == "pull_request":
             self.github["ref"] = "refs/pull/1/merge"
@@ -243,7 +243,7 @@ class Run:
 
     def check_out(self, checkout):
         """The repository, with what an operator adds to it: variables, lock files and inventories."""
-        shutil.copytree(self.tree, checkout, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terraform", "charts", "offline_override.tf"))
+        shutil.copytree(self.tree, checkout, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terraform", "offline_override.tf"))
         for file in READ:
             (checkout / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, checkout / file)
@@ -338,6 +338,8 @@ def outcomes(name, event, environments, run):
         expect(f"{name} updates", updates, [f"causeway-{environment}-api" for environment in environments for _ in range(2)])
     if name == "release.yml":
         expect(f"{name} assumes", run.roles, ["push"])
+        expect(f"{name} pushes the chart", [line for line in run.calls("helm push")], ["helm push target/chart/api-1.4.0.tgz oci://ghcr.io/octo-org/octo-repo/charts"])
+        expect(f"{name} publishes the chart", [line.split().count("api-1.4.0.tgz") for line in run.calls("gh release create")], [1])
     if name == "restore-drill.yml":
         expect(f"{name} reads", [f"/causeway-{environments[-1]}/dr/restore-drill" in line for line in run.calls("aws ssm get-parameter")], [True])
         expect(f"{name} starts and stops the host", [line.split()[2] for line in run.calls("aws ec2") if "describe" not in line], ["start-instances", "stop-instances"])
