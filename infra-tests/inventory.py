@@ -40,7 +40,7 @@ def planned_hosts(tree, env):
             own = {volumes[label]["tags"]["Purpose"]: device for label, device in devices.items() if label in volumes and volumes[label]["tags"].get("Node") == tags.get("Node")
                    and volumes[label]["tags"].get("Role") in (None, tags["Role"])}
             zones = [volumes[label]["availability_zone"] for label in volumes if volumes[label]["tags"].get("Node") == tags.get("Node")]
-            yield region, tags, zones[0], own
+            yield region, tags, (*zones, f"{region}a")[0], own
 
 
 class Account:
@@ -61,7 +61,7 @@ class Account:
         for purpose, device in (devices or {}).items():
             ids[purpose] = ec2.create_volume(AvailabilityZone=zone, Size=20)["VolumeId"]
             ec2.attach_volume(VolumeId=ids[purpose], InstanceId=made["InstanceId"], Device=device)
-        return {"ansible_host": made["InstanceId"], "region": region, "zone": zone, "address": tags.get("Address", ""), "private_ip": made["PrivateIpAddress"],
+        return {"ansible_host": made["InstanceId"], "region": region, "zone": zone, "address": tags.get("Address", made["PrivateIpAddress"]), "private_ip": made["PrivateIpAddress"],
                 "data_volume_id": ids.get("data") or ids.get("scratch", ""), "wal_volume_id": ids.get("wal", ""), "causeway_name": f"{tags['project']}-{tags['environment']}"}
 
     def values(self, region):
@@ -126,7 +126,7 @@ def populated(account, hosts):
 def against(account, hosts, example, scratch):
     started(account)
     wanted, groups = populated(account, hosts)
-    if not groups.get("postgres") or not groups.get("restore_drill"):
+    if not all(groups.get(role) for role in ("postgres", "restore_drill", "monitoring")):
         raise Failed(f"the plans have no hosts for the inventory: {groups}")
     env = {"PATH": os.environ["PATH"], "HOME": str(scratch), "LC_ALL": "C.UTF-8", "AWS_ENDPOINT_URL": account.endpoint, "ANSIBLE_LOCALHOST_WARNING": "False", "ANSIBLE_DEPRECATION_WARNINGS": "False",
            "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True"} | CREDENTIALS

@@ -168,7 +168,7 @@ def exposure(plan, _):
         ports = (after.get("from_port"), after.get("to_port"))
         if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and not (ports[0] == ports[1] and ports[0] in WEB and "api_ecs" in address):
             yield f"{address}: is open to the internet at {ports}"
-        if address.startswith("module.drill_host") or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
+        if address.startswith(("module.drill_host", "module.monitoring_host")) or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
             yield f"{address}: admits connections at {ports}; hosts are reached over Systems Manager"
         if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 8009, 9100, 9187)):
             yield f"{address}: opens {ports}; the database's ports are 5432, 8009, 9100 and 9187"

@@ -118,6 +118,10 @@ locals {
     monitoring  = [local.own_callers]
     sts         = [local.own_resources, local.web_identity]
 
+    # Of a host of Prometheus and Alertmanager: the tasks that it scrapes, and the topic of alarms.
+    ecs = [local.own_resources]
+    sns = [local.own_resources]
+
     # Of EKS: its nodes, Pod Identity, and the controllers of load balancers and of autoscaling.
     autoscaling          = [local.own_callers]
     eks                  = [local.own_resources]

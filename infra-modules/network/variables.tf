@@ -80,13 +80,13 @@ variable "endpoints" {
 }
 
 variable "further_endpoints" {
-  description = "Interface endpoints of services that none of the platform's programs calls: \"ec2messages\" (SSM agents before 3.3.40), \"kms\", \"monitoring\", \"sts\"; for EKS \"autoscaling\", \"eks\", \"eks-auth\", \"elasticloadbalancing\". Each is priced by zone and hour."
+  description = "Interface endpoints of services that none of the platform's programs calls: \"ec2messages\" (SSM agents before 3.3.40), \"kms\", \"monitoring\", \"sts\"; for EKS \"autoscaling\", \"eks\", \"eks-auth\", \"elasticloadbalancing\"; for a monitoring host \"ecs\" and \"sns\", which the roots add. Each is priced by zone and hour."
   type        = set(string)
   default     = []
 
   validation {
-    condition     = length(setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"])) == 0
-    error_message = "further_endpoints contains ${join(", ", setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"]))}: it may contain autoscaling, ec2messages, eks, eks-auth, elasticloadbalancing, kms, monitoring and sts. Another service needs a policy in endpoint_policy.tf."
+    condition     = length(setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "ecs", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sns", "sts"])) == 0
+    error_message = "further_endpoints contains ${join(", ", setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "ecs", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sns", "sts"]))}: it may contain autoscaling, ec2messages, ecs, eks, eks-auth, elasticloadbalancing, kms, monitoring, sns and sts. Another service needs a policy in endpoint_policy.tf."
   }
 }
 
