@@ -32,8 +32,8 @@ data "aws_iam_policy_document" "pipeline_boundary" {
   statement {
     sid = "MaximumPermissions"
     actions = [
-      "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*", "elasticloadbalancing:*",
-      "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "route53resolver:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "vpce:*", "wafv2:*",
+      "acm:*", "application-autoscaling:*", "budgets:*", "cloudwatch:*", "ec2:*", "ec2-instance-connect:*", "ec2messages:*", "ecr:*", "ecs:*", "eks:*", "elasticache:*",
+      "elasticloadbalancing:*", "events:*", "iam:*", "kms:*", "logs:*", "route53:*", "route53resolver:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*", "ssmmessages:*", "vpce:*", "wafv2:*",
     ]
     resources = ["*"]
   }
@@ -77,12 +77,18 @@ data "aws_iam_policy_document" "pipeline_boundary" {
     resources = ["*"]
   }
 
-  # The pipelines write secret values and never read them; hosts and tasks do.
+  # The pipelines write secret values and never read them; hosts and tasks do, and Ansible for the hosts.
   statement {
     sid       = "NoSecretIsRead"
     effect    = "Deny"
     actions   = ["secretsmanager:BatchGetSecretValue", "secretsmanager:GetSecretValue"]
     resources = ["*"]
+
+    condition {
+      test     = "ArnNotEquals"
+      variable = "aws:PrincipalArn"
+      values   = [for e in var.environments : "${local.arn}:iam::${local.account}:role/pipeline/${var.project}-operate-${e}"]
+    }
   }
 }
 

@@ -58,9 +58,7 @@ output "cache_url" {
   value       = aws_ecr_repository.cache.repository_url
 }
 
-output "transfer_buckets" {
-  description = "Buckets for Ansible's file transfers, by environment and region: `ansible_aws_ssm_bucket_name` of the hosts there."
-  value = {
-    for e in var.environments : e => { for region in local.database_regions : region => aws_s3_bucket.transfer["${e} ${region}"].bucket }
-  }
+output "image_builder_profile" {
+  description = "Instance profile of the nodes' image builder: `--profile` of scripts/node/image."
+  value       = aws_iam_instance_profile.image_builder.name
 }

@@ -98,6 +98,16 @@ variable "database" {
   }
 }
 
+variable "monitoring" {
+  description = "Host of Prometheus and Alertmanager in this region. Without it, monitor from elsewhere: set `monitoring_cidrs`."
+  type = object({
+    instance_type   = string
+    ami_id          = optional(string)
+    volume_size_gib = optional(number, 30)
+  })
+  default = null
+}
+
 variable "monitoring_cidrs" {
   description = "Networks that may reach the agent's port and the exporters of the database hosts."
   type        = list(string)

@@ -1,6 +1,13 @@
 data "aws_caller_identity" "this" {}
 
 locals {
+  # By name, since the other region's are not made yet at the first apply.
+  bucket_names = {
+    backup       = "${local.name}-backup-${local.region}-${data.aws_caller_identity.this.account_id}"
+    other_backup = "${local.name}-backup-${var.regions.dr}-${data.aws_caller_identity.this.account_id}"
+    lease        = "${local.name}-lease-${data.aws_caller_identity.this.account_id}"
+  }
+
   # Nodes of both regions, by name prefix: adding a node changes no bucket policy, even while the other region is
   # lost.
   node_role_arns = [for region in [var.regions.primary, var.regions.dr] : "arn:aws:iam::${data.aws_caller_identity.this.account_id}:role/${local.name}-postgres-${region}*"]
@@ -46,7 +53,11 @@ locals {
     security_group_id = module.cache[0].security_group_id
     cidrs             = module.network.data_cidrs
   }
-  regional_name = "api-${local.region}.${var.dns.public_zone}"
+
+  # A monitoring host is in a data subnet, and scrapes both regions.
+  monitoring_cidrs  = distinct(concat(var.monitoring_cidrs, var.monitoring == null ? [] : concat(module.network.data_cidrs, local.dr.data_cidrs)))
+  further_endpoints = setunion(var.network.further_endpoints, var.monitoring == null ? [] : ["ecs", "sns"])
+  regional_name     = "api-${local.region}.${var.dns.public_zone}"
 }
 
 module "kms" {
@@ -65,11 +76,12 @@ module "network" {
   zones                   = var.network.zones
   nat                     = var.network.nat
   endpoints               = var.network.endpoints
-  further_endpoints       = var.network.further_endpoints
+  further_endpoints       = local.further_endpoints
   allowed_domains         = setunion([var.dns.private_zone], var.network.allowed_domains, local.registries)
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
   permissions_boundary    = var.permissions_boundary
+  bucket_names            = values(local.bucket_names)
   remote_services = {
     lease  = { service_name = "com.amazonaws.${var.regions.lease}.s3", region = var.regions.lease }
     backup = { service_name = "com.amazonaws.${var.regions.dr}.s3", region = var.regions.dr }
@@ -109,7 +121,7 @@ module "backup_storage" {
   source = "../infra-modules/backup-storage"
 
   name                  = local.name
-  bucket                = "${local.name}-backup-${local.region}-${data.aws_caller_identity.this.account_id}"
+  bucket                = local.bucket_names.backup
   kms_key_arn           = module.kms.arn
   backup_interval_hours = var.backup.interval_hours
   retention_days        = var.backup.retention_days
@@ -126,7 +138,7 @@ module "lease_storage" {
   providers = { aws = aws.lease }
 
   name               = local.name
-  bucket             = "${local.name}-lease-${data.aws_caller_identity.this.account_id}"
+  bucket             = local.bucket_names.lease
   cluster            = var.database.cluster
   database_regions   = [var.regions.primary, var.regions.dr]
   node_role_arns     = local.node_role_arns
@@ -151,7 +163,7 @@ module "postgres" {
   kms_key_arn            = module.kms.arn
   api_security_group_ids = local.api_security_group_ids
   peer_cidrs             = local.dr.data_cidrs
-  monitoring_cidrs       = var.monitoring_cidrs
+  monitoring_cidrs       = local.monitoring_cidrs
   private_zone_id        = module.dns.private_zone_id
   private_zone_name      = var.dns.private_zone
   lease                  = { bucket_arn = module.lease_storage.arn }
@@ -211,7 +223,7 @@ module "api_ecs" {
   waf_rule_groups      = var.api.waf_rule_groups
   waf_rate_limit       = var.api.waf_rate_limit
   access_logs_bucket   = var.api.access_logs_bucket
-  monitoring_cidrs     = var.monitoring_cidrs
+  monitoring_cidrs     = local.monitoring_cidrs
   aws_access           = module.network.aws_access
   connection_limit     = var.api.connection_limit
   settings             = merge({ TRUSTED_PROXIES = join(",", module.network.public_cidrs) }, var.api.settings)
@@ -271,6 +283,24 @@ module "cache" {
   engine_version            = var.cache.engine_version
   auth_version              = var.cache.auth_version
   kms_key_arn               = module.kms.arn
+}
+
+module "monitoring_host" {
+  source = "../infra-modules/monitoring-host"
+  count  = var.monitoring == null ? 0 : 1
+
+  name                 = local.name
+  vpc_id               = module.network.vpc_id
+  subnet_id            = module.network.subnet_ids.data[var.network.zones[0]]
+  instance_type        = var.monitoring.instance_type
+  ami_id               = var.monitoring.ami_id
+  volume_size_gib      = var.monitoring.volume_size_gib
+  kms_key_arn          = module.kms.arn
+  aws_access           = module.network.aws_access
+  target_cidrs         = [var.cidrs.primary, var.cidrs.dr]
+  ecs_cluster_name     = one(module.api_ecs[*].cluster_name)
+  alarm_topic_arn      = module.observability.topic_arn
+  permissions_boundary = var.permissions_boundary
 }
 
 module "observability" {

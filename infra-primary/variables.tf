@@ -103,6 +103,11 @@ variable "database" {
 
   # Without it clients verify the nodes' certificates against public authorities, and refuse them.
   validation {
+    condition     = var.api_platform != "eks" || !var.database.public_certificates
+    error_message = "database.public_certificates is true, and the API on EKS verifies its servers with the certificates in its chart's values alone: set public_certificates to false, and ca_certificate_pem to the root certificate of the public CA."
+  }
+
+  validation {
     condition     = var.api_platform == "none" || var.database.public_certificates || try(startswith(trimspace(var.database.ca_certificate_pem), "-----BEGIN CERTIFICATE-----"), false)
     error_message = "database.ca_certificate_pem is no PEM certificate: the API could not verify the nodes' certificates, and would reject them. Paste the CA certificate that signs them, from -----BEGIN CERTIFICATE----- on; its private key stays with you. Or set public_certificates to true if a public CA signs them."
   }
@@ -131,6 +136,16 @@ variable "database" {
     condition     = alltrue([for name, node in var.database.nodes : contains(var.network.zones, node.zone) && startswith(name, node.zone)])
     error_message = "A node of database.nodes is in no zone of network.zones, or its name does not start with its zone: name it ${var.network.zones[0]}-1, so that names are unique across regions."
   }
+}
+
+variable "monitoring" {
+  description = "Host of Prometheus and Alertmanager in this region. Without it, monitor from elsewhere: set `monitoring_cidrs`."
+  type = object({
+    instance_type   = string
+    ami_id          = optional(string)
+    volume_size_gib = optional(number, 30)
+  })
+  default = null
 }
 
 variable "monitoring_cidrs" {

@@ -18,6 +18,7 @@ from pathlib import Path
 import chart_values
 import faults
 import infra_script
+import inventory
 import policies
 import settings
 import static
@@ -67,6 +68,7 @@ def with_providers(tree, env):
     for directory in terraform.configurations(tree):
         yield f"{directory}: validate", lambda path=directory: (terraform.validate(tree, path, env), "configuration")
     yield "chart with the values of Terraform", lambda: (chart_values.check(tree, env), "renderings")
+    yield "dynamic inventory", lambda: (inventory.check(tree, env), "hosts found by their tags")
     yield "settings against docs/examples", lambda: (settings.check(tree, env), "files parsed")
 
 

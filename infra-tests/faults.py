@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import chart_values
+import inventory
 import policies
 import settings
 import static
@@ -103,6 +104,15 @@ FAULTS = [
     Fault("ineffective value, chart", "charts/api/templates/servicemonitor.yaml", "scrapeTimeout: {{ .scrapeTimeout }}", "scrapeTimeout: 10s", "chart", "no ServiceMonitor has"),
     Fault("chart values that do not install", "infra-modules/api-eks/chart.tf", 'pathType = "Prefix"', 'pathType = "prefix"', "values", "the chart rejects chart_values.*pathType"),
     Fault("controller of every cluster", "infra-modules/api-eks/controllers.tf", 'variable = "aws:RequestTag/${local.ownership}"', 'variable = "aws:RequestTag/Name"', "test infra-modules/api-eks", "only what has the tag of its cluster"),
+    Fault("tag of another spelling", "infra-modules/postgres/volumes.tf", "    Purpose = each", "    purpose = each", "plan", "has the tag `purpose`"),
+    Fault("every bucket of the account", "infra-modules/network/endpoint_policy.tf", 'for bucket in sort(var.bucket_names)', 'for bucket in ["*"]', "plan", "admits every bucket|does not admit the bucket"),
+    Fault("drill host left running", "scripts/deploy/restore-drill", r"trap 'aws ec2 stop-instances[^\n]*", "", "executed", "starts and stops the host"),
+    Fault("SSH on every address", "infra-modules/postgres/cloud-init.yaml", "      ListenAddress 127.0.0.1\n", "", "test infra-modules/postgres", "must listen on loopback"),
+    Fault("key of another user", "infra-bootstrap/ssm_access.tf", "values   = [local.host_user]", 'values   = ["*"]', "test infra-bootstrap", "for the administrator"),
+    Fault("renamed tag", "infra-modules/postgres/instances.tf", '    Role    = "postgres"', '    Role    = "database"', "inventory", "no hosts for the inventory|hosts of the inventory"),
+    Fault("renamed address", "infra-modules/postgres/instances.tf", "    Address = ", "    Fqdn = ", "inventory", "variables of eu-"),
+    Fault("other device of the WAL", "infra-modules/postgres/volumes.tf", "/dev/sdg", "/dev/sdh", "inventory", "'wal_volume_id': ''"),
+    Fault("hosts of every environment", "ansible/inventories/example/eu-west-1.aws_ec2.yml", "  tag:environment: production\n", "", "inventory", "hosts of the inventory"),
     Fault("role outside of the boundary", "infra-bootstrap/boundaries.tf", 'actions   = ["iam:CreateServiceLinkedRole"]', 'actions   = ["iam:GetRole"]', "plan infra-primary eks", "grants `iam:CreateServiceLinkedRole`, outside"),
     Fault("unpinned action", ".github/workflows/pull-request.yml", r"actions/checkout@[0-9a-f]{40}", "actions/checkout@v4", "zizmor", "unpinned-uses"),
     Fault("all permissions for a workflow", ".github/workflows/deploy.yml", "permissions: {}", "permissions: write-all", "zizmor", "excessive-permissions"),
@@ -137,6 +147,8 @@ def caught(fault, tree, env):
                 terraform.validate(tree, argument, env)
             case "values":
                 chart_values.check(tree, env)
+            case "inventory":
+                inventory.check(tree, env)
             case "settings":
                 settings.check(tree, env)
             case "fmt":

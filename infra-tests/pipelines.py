@@ -17,7 +17,7 @@ ACTING = {
 }
 FIRST, SECOND = ("${{ fromJSON(vars.ENVIRONMENTS)[%d] }}" % number for number in range(2))
 # What may be written besides a token for AWS, and by which job.
-WRITES = {("release.yml", "image", "attestations"), ("release.yml", "publish", "attestations"), ("release.yml", "publish", "contents"), ("drift.yml", "report", "issues")}
+WRITES = {("release.yml", "image", "attestations"), ("release.yml", "chart", "attestations"), ("release.yml", "chart", "packages"), ("release.yml", "publish", "attestations"), ("release.yml", "publish", "contents"), ("drift.yml", "report", "issues")}
 # What has to be there, as it is written.
 STEPS = {
     "pull-request.yml": ["target: [check, test, test-infra, advisories]", 'run: make "$TARGET"\n'],
@@ -27,7 +27,7 @@ STEPS = {
     "nightly.yml": ["schedule:", "target: nightly-simulation", 'run: make "$TARGET"\n'],
     "restore-drill.yml": ["schedule:", "scripts/deploy/restore-drill --name"],
     "deploy-environment.yml": ["scripts/deploy/environment --name"],
-    "release.yml": ["scripts/release/image --repository", "uses: actions/attest@"],
+    "release.yml": ["scripts/release/image --repository", "scripts/release/chart --repository", "uses: actions/attest@"],
 }
 
 

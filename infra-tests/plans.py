@@ -17,6 +17,8 @@ from terraform import Failed
 # Overridden in tests/examples, so that their ARNs are known; the modules' tests check their tags.
 # So are the ids of subnets and route tables.
 OVERRIDDEN = ("module.kms.aws_kms_key.this", "module.network.aws_subnet.", "module.network.aws_route_table.data")
+# Of a drill host in a month: scripts/deploy/restore-drill stops the host, and a drill is to end within an hour.
+DRILL_HOURS = 31
 ANYWHERE = {"0.0.0.0/0", "::/0"}
 WEB = {80, 443}
 # Expected subnet tier by resource type, and the argument with the subnets.
@@ -51,6 +53,19 @@ def tags(plan, expected):
             wanted = expected.get(key) or region
             if key not in found or wanted and found[key] != wanted:
                 yield f"{address}: its tag `{key}` is {found.get(key)!r}, expected {wanted!r}: add it to its provider's default_tags"
+
+
+# Keys of tags: those of `default_tags`, by which costs are divided, in lower case; and those that identify a resource, as AWS
+# writes `Name`. IAM and the inventory compare them, so that another spelling is another tag.
+TAGS = {"project", "environment", "owner", "region_role"} | {"Name", "Address", "Cluster", "Node", "Purpose", "Role"}
+
+
+def tag_names(plan, _):
+    """No tag has a key that infra-modules/README.md does not name. EKS's own conventions have a `/`."""
+    for address, _, after in plan.resources:
+        for key in sorted(set(after.get("tags_all") or {}) - TAGS):
+            if "/" not in key:
+                yield f"{address}: has the tag `{key}`: use one of {sorted(TAGS)}, or add the key to TAGS of plans.py and to infra-modules/README.md"
 
 
 def regions(plan, expected):
@@ -104,7 +119,6 @@ def encryption(plan, _):
 def buckets(plan, _):
     """Each bucket is closed, versioned and encrypted."""
     made = {address.replace("aws_s3_bucket.", "") for address, _ in plan.of("aws_s3_bucket")}
-    passing = {bucket for bucket in made if bucket.startswith("transfer[")}  # Ansible's transfers, without versions
     for type, holds in (
         ("aws_s3_bucket_public_access_block", lambda block: all(block.get(key) for key in ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"))),
         ("aws_s3_bucket_versioning", lambda block: block["versioning_configuration"][0]["status"] == "Enabled"),
@@ -113,11 +127,24 @@ def buckets(plan, _):
         ("aws_s3_bucket_policy", lambda block: True),  # its content is checked by policies.py
     ):
         good = {address.replace(f"{type}.", "") for address, after in plan.of(type) if holds(after)}
-        for bucket in sorted(made - good - (passing if type == "aws_s3_bucket_versioning" else set())):
+        for bucket in sorted(made - good):
             yield f"the bucket {bucket} has no sufficient {type}"
     for address, after in plan.of("aws_s3_bucket"):
-        if after.get("force_destroy") and address.replace("aws_s3_bucket.", "") not in passing:
+        if after.get("force_destroy"):
             yield f"{address}: is destroyed with its content: no force_destroy"
+
+
+def reached(plan, _):
+    """The endpoints of S3 admit the buckets of their plan, and no pattern of buckets."""
+    made = {after["bucket"] for _, after in plan.of("aws_s3_bucket") if after.get("bucket")}
+    for address, after in plan.of("aws_vpc_endpoint"):
+        if not (after.get("service_name") or "").endswith(".s3") or not after.get("policy"):
+            continue
+        named = {resource.rpartition(":")[2].partition("/")[0] for statement in json.loads(after["policy"])["Statement"] for resource in policies.listed(statement["Resource"])}
+        for bucket in sorted(made - named):
+            yield f"{address}: does not admit the bucket {bucket}: add it to `bucket_names` of the module network"
+        for bucket in sorted(bucket for bucket in named if "*" in bucket):
+            yield f"{address}: admits every bucket {bucket}: name them"
 
 
 def writers(plan, _):
@@ -141,7 +168,7 @@ def exposure(plan, _):
         ports = (after.get("from_port"), after.get("to_port"))
         if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and not (ports[0] == ports[1] and ports[0] in WEB and "api_ecs" in address):
             yield f"{address}: is open to the internet at {ports}"
-        if address.startswith("module.drill_host") or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
+        if address.startswith(("module.drill_host", "module.monitoring_host")) or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
             yield f"{address}: admits connections at {ports}; hosts are reached over Systems Manager"
         if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 8009, 9100, 9187)):
             yield f"{address}: opens {ports}; the database's ports are 5432, 8009, 9100 and 9187"
@@ -247,7 +274,7 @@ def containers(plan, _):
             yield f"{address}: a container runs as root"
 
 
-RULES = (tags, regions, hosts, encryption, buckets, writers, exposure, places, identities, records, secrets, containers)
+RULES = (tags, tag_names, regions, hosts, encryption, buckets, reached, writers, exposure, places, identities, records, secrets, containers)
 
 
 def judge(plan, expected):
@@ -260,7 +287,8 @@ def quantities(plan):
     """The hours and GiB of a plan that docs/reference/cost prices: of instances by type, NAT gateways, endpoints, volumes."""
     found = {"NAT gateway": 730 * len(plan.of("aws_nat_gateway")), "gp3 storage": 0}
     for _, after in plan.of("aws_instance"):
-        found[after["instance_type"]] = found.get(after["instance_type"], 0) + 730
+        hours = DRILL_HOURS if after["tags"]["Role"] == "restore-drill" else 730
+        found[after["instance_type"]] = found.get(after["instance_type"], 0) + hours
         found["gp3 storage"] += after["root_block_device"][0]["volume_size"]
     found["gp3 storage"] += sum(after["size"] for _, after in plan.of("aws_ebs_volume"))
     # The subnets, and so the zones, of most endpoints are unknown before the apply.

@@ -51,6 +51,7 @@ LIFECYCLES = {
         "aws_route53_zone.private": "ignore_changes = [vpc]",
     },
     "infra-modules/drill-host": {"aws_instance.this": "ignore_changes = [ami, user_data]"},
+    "infra-modules/monitoring-host": {"aws_instance.this": "ignore_changes = [ami, user_data]"},
     "infra-modules/postgres": {"aws_ebs_volume.this": "prevent_destroy = true", "aws_instance.node": "ignore_changes = [ami, user_data]"},
 }
 
@@ -116,6 +117,7 @@ FIXED = {
     "api-eks": {"secrets_reader": "the name of the service account is that of charts/api"},
     "kms": {"deletion_window_days": "the longest window, which plans.py requires"},
     "lease-storage": {"noncurrent_days": "versions of a lease are small, and old ones serve only to look back"},
+    "monitoring-host": {"ports": "as in postgres, api-ecs and Ansible's roles"},
     "observability": {"log_retention_days": "a year of AWS's announcements costs nothing", "replication_latency_seconds": "what S3 guarantees"},
     "postgres": {name: "other modules and the hosts' settings have the same port" for name in ("agent_port", "exporter_ports", "postgres_port")},
     "settings": {"ports": "as in postgres"},
@@ -170,7 +172,7 @@ def chart(tree):
 
 def shellcheck():
     """Every shell script, by its shebang."""
-    listed = run("git", "ls-files", "--", "scripts", ".ci", "compose", "packages", cwd=ROOT).splitlines() if (ROOT / ".git").exists() else []
+    listed = run("git", "ls-files", "--", "scripts", ".ci", "compose", "packages", "ansible", cwd=ROOT).splitlines() if (ROOT / ".git").exists() else []
     scripts = [path for path in listed if (ROOT / path).read_bytes()[:24].startswith((b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh")) or path.endswith(".bash")]
     run(TOOLS / "shellcheck", "--external-sources", "--shell=bash", *scripts, cwd=ROOT)
     return len(scripts)

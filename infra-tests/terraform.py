@@ -74,7 +74,7 @@ def copy(source, target):
     """Copies the tested files; the checkout is never written. Stand-ins have other checksums than the lock files."""
     locks = [] if _real else [".terraform.lock.hcl"]
     ignore = shutil.ignore_patterns(".terraform", *locks, "*.tfstate*", "*_override.tf", "__pycache__")
-    for name in (*DIRECTORIES, "charts", ".github", "docs/examples", "docs/reference", "scripts/deploy", "scripts/release"):
+    for name in (*DIRECTORIES, "ansible", "charts", ".github", "docs/examples", "docs/reference", "scripts/deploy", "scripts/release"):
         if (source / name).exists():
             shutil.copytree(source / name, target / name, ignore=ignore)
     for name in ("Dockerfile", ".dockerignore", ".gitignore"):

@@ -22,7 +22,7 @@ from static import workflows
 from terraform import ROOT, Failed
 
 STAND_INS = Path(__file__).resolve().parent / "workflow_stand_ins.py"
-COMMANDS = ("aws", "docker", "gh", "git", "make", "pipx", "python3", "rustup", "session-manager-plugin", "terraform")
+COMMANDS = ("aws", "docker", "gh", "git", "helm", "make", "pipx", "python3", "rustup", "session-manager-plugin", "terraform")
 # Files of the repository that the workflows' scripts read, beside those of the tested copy.
 READ = ("Makefile", "LICENSE", "CHANGELOG.md", "api/roles.sql", "scripts/setup")
 
@@ -109,8 +109,8 @@ class Run:
         self.tree, self.scratch = tree, scratch
         self.repository_variables, self.own_variables = variables(environments)
         self.github = {
-            "event_name": event, "ref": "refs/heads/main", "ref_name": "v1.4.0" if event == "tag" else "main", "repository": "octo-org/octo-repo",
-            "workflow": "simulated", "token": "token", "event": {"pull_request": {"head": {"repo": {"full_name": "octo-org/octo-repo"}}}},
+            "event_name": event, "ref": "refs/heads/main", "ref_name": "v1.4.0" if event == "tag" else "main", "repository": "Octo-Org/octo-repo", "actor": "octocat",
+            "workflow": "simulated", "token": "token", "event": {"pull_request": {"head": {"repo": {"full_name": "Octo-Org/octo-repo"}}}},
         }
         if event == "pull_request":
             self.github["ref"] = "refs/pull/1/merge"
@@ -242,8 +242,8 @@ class Run:
         return {}
 
     def check_out(self, checkout):
-        """The repository, with what an operator adds to it: variables, lock files, and Ansible as long as there is none."""
-        shutil.copytree(self.tree, checkout, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terraform", "charts", "offline_override.tf"))
+        """The repository, with what an operator adds to it: variables, lock files and inventories."""
+        shutil.copytree(self.tree, checkout, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terraform", "offline_override.tf"))
         for file in READ:
             (checkout / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, checkout / file)
@@ -252,11 +252,11 @@ class Run:
             (checkout / root / "environments").mkdir(exist_ok=True)
             for environment in self.environments:
                 shutil.copy(checkout / root / "examples/production.tfvars", checkout / root / f"environments/{environment}.tfvars")
-        ansible = checkout / "ansible"
-        if not ansible.exists():
-            for file in ("site.yml", "preflight.yml", "requirements.txt", "requirements.yml", *(f"inventories/{environment}" for environment in self.environments)):
-                (ansible / file).parent.mkdir(parents=True, exist_ok=True)
-                (ansible / file).touch()
+        # An operator's inventory of each environment, and the playbooks, as long as a commit lacks them.
+        for environment in self.environments:
+            shutil.copytree(checkout / "ansible/inventories/example", checkout / f"ansible/inventories/{environment}", dirs_exist_ok=True)
+        for playbook in PLAYBOOKS:
+            (checkout / f"ansible/{playbook}.yml").touch()
 
 
 def needs(job):
@@ -303,6 +303,7 @@ def expect(what, found, wanted):
 
 
 BOTH = ["staging", "production"]
+PLAYBOOKS = ("failover", "preflight", "site")
 # Workflow, event, environments, inputs.
 EVENTS = (
     ("pull-request.yml", "pull_request", BOTH, {}),
@@ -320,6 +321,7 @@ EVENTS = (
     ("deploy.yml", "workflow_dispatch", ["test"], {"version": "1.4.0"}),
     ("ansible.yml", "workflow_dispatch", BOTH, {"playbook": "preflight", "environment": "production", "check": True}),
     ("ansible.yml", "workflow_dispatch", ["test"], {"playbook": "site", "environment": "test", "check": False}),
+    ("ansible.yml", "workflow_dispatch", ["test"], {"playbook": "failover", "environment": "test", "check": False, "without": "eu-west-1", "limit": "eu_central_1", "set": "to=eu-central-1;accept_loss=4MiB"}),
 )
 
 
@@ -336,10 +338,17 @@ def outcomes(name, event, environments, run):
         expect(f"{name} updates", updates, [f"causeway-{environment}-api" for environment in environments for _ in range(2)])
     if name == "release.yml":
         expect(f"{name} assumes", run.roles, ["push"])
+        expect(f"{name} pushes the chart", [line for line in run.calls("helm push")], ["helm push target/chart/api-1.4.0.tgz oci://ghcr.io/octo-org/octo-repo/charts"])
+        expect(f"{name} publishes the chart", [line.split().count("api-1.4.0.tgz") for line in run.calls("gh release create")], [1])
     if name == "restore-drill.yml":
         expect(f"{name} reads", [f"/causeway-{environments[-1]}/dr/restore-drill" in line for line in run.calls("aws ssm get-parameter")], [True])
+        expect(f"{name} starts and stops the host", [line.split()[2] for line in run.calls("aws ec2") if "describe" not in line], ["start-instances", "stop-instances"])
     if name == "ansible.yml":
-        expect(f"{name} runs in check mode", "--check" in run.calls("ansible-playbook")[0], "preflight" in run.calls("ansible-playbook")[0])
+        call = run.calls("ansible-playbook")[0]
+        expect(f"{name} runs in check mode", "--check" in call, "preflight" in call)
+        lost = "failover" in call
+        expect(f"{name} leaves out the lost region", (lost, "/eu-west-1.aws_ec2.yml" in call, "/eu-central-1.aws_ec2.yml" in call), (lost, False, lost))
+        expect(f"{name} hands over variables", '--extra-vars {"to":"eu-central-1","accept_loss":"4MiB"}' in call and "--limit=eu_central_1" in call, lost)
 
 
 def executed(tree):

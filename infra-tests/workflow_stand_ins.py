@@ -125,7 +125,15 @@ def aws(arguments):
                               + ([{"serviceDeploymentArn": "arn:2", "createdAt": "2026-01-02T00:00:00Z", "status": "SUCCESSFUL"}] if revision else [])}))
         case "ecs describe-service-deployments":
             print(json.dumps({"serviceDeployments": [{"serviceDeploymentArn": option(arguments, "--service-deployment-arns"), "status": "SUCCESSFUL"}]}))
+        case "ec2 describe-instances":
+            print(remembered("drill host") or "stopped")
+        case "ec2 start-instances" | "ec2 stop-instances":
+            remembered("drill host", {"start": "running", "stop": "stopped"}[act.split()[1].partition("-")[0]])
+        case "ssm describe-instance-information":
+            print("Online" if remembered("drill host") == "running" else "None")
         case "ssm send-command":
+            if remembered("drill host") != "running":
+                stop("An error occurred (InvalidInstanceId) when calling the SendCommand operation: Instances not in a valid state for account")
             print("command-1")
         case "ssm get-command-invocation":
             print(json.dumps({"Status": "Success", "StandardOutputContent": "restored"}))
@@ -152,6 +160,21 @@ def docker(arguments):
             Path("target/release-files/failover-ctl_1.4.0-1_amd64.deb").touch()
 
 
+def helm(arguments):
+    match arguments[0]:
+        case "package":
+            if not Path(arguments[1], "Chart.yaml").exists():
+                stop(f"{arguments[1]} is no chart")
+            Path(option(arguments, "--destination"), f"api-{option(arguments, '--version')}.tgz").touch()
+        case "push":
+            if not Path(arguments[1]).exists() or not remembered("helm"):
+                stop("no such chart, or no login")
+            # As Helm does, on standard error.
+            print(f"Pushed: {arguments[2].removeprefix('oci://')}/api:1.4.0\nDigest: sha256:{'2' * 64}", file=sys.stderr)
+        case "registry":
+            remembered("helm", sys.stdin.read().strip())
+
+
 def gh(arguments):
     if arguments[:2] == ["release", "create"]:
         for file in arguments[arguments.index("--") + 1:]:
@@ -176,7 +199,7 @@ def python3(arguments):
         os.execv(sys.executable, [sys.executable, *arguments])
     programs = Path(arguments[2], "bin")
     programs.mkdir(parents=True)
-    for name in ("pip", "ansible-galaxy", "ansible-playbook"):
+    for name in ("pip", "ansible-playbook"):
         (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$CALLS"\nfor word; do :; done\n[ -f "$word" ]\n')
         (programs / name).chmod(0o755)
 

@@ -501,6 +501,20 @@ run "a_drill_reaches_the_hosts_for_drills" {
 
   assert {
     condition = [
+      for s in data.aws_iam_policy_document.drill.statement : { for c in s.condition : c.variable => one(c.values) } if contains(s.actions, "ec2:StopInstances")
+    ] == [{ "aws:ResourceTag/project" = "causeway", "aws:ResourceTag/Role" = "restore-drill" }]
+    error_message = "it starts and stops hosts for drills only, and no database node"
+  }
+
+  assert {
+    condition = [
+      for s in data.aws_iam_policy_document.drill.statement : { for c in s.condition : c.variable => one(c.values) } if contains(s.actions, "kms:CreateGrant")
+    ] == [{ "aws:ResourceTag/project" = "causeway", "kms:ViaService" = "ec2.eu-central-1.amazonaws.com", "kms:GrantIsForAWSResource" = "true" }]
+    error_message = "a host with encrypted volumes starts, and the key is granted to EC2 alone"
+  }
+
+  assert {
+    condition = [
       for s in data.aws_iam_policy_document.drill.statement : one(s.resources) if s.sid == "Document"
     ] == ["arn:aws:ssm:eu-central-1::document/AWS-RunShellScript"]
     error_message = "what is run is a shell script, in the DR region"
@@ -508,7 +522,7 @@ run "a_drill_reaches_the_hosts_for_drills" {
 
   assert {
     condition = alltrue(flatten([
-      for s in data.aws_iam_policy_document.drill.statement : [for it in s.resources : it != "*" || toset(s.actions) == toset(["ssm:CancelCommand", "ssm:GetCommandInvocation"])]
+      for s in data.aws_iam_policy_document.drill.statement : [for it in s.resources : it != "*" || toset(s.actions) == toset(["ec2:DescribeInstances", "ssm:CancelCommand", "ssm:DescribeInstanceInformation", "ssm:GetCommandInvocation"])]
     ]))
     error_message = "only what has no resource has none"
   }
@@ -522,10 +536,31 @@ run "ansible_reaches_the_hosts_of_its_environment" {
       for e in var.environments : e => {
         "ssm:resourceTag/project"     = toset(["causeway"])
         "ssm:resourceTag/environment" = toset([e])
-        "ssm:resourceTag/Role"        = toset(["postgres", "restore-drill"])
+        "ssm:resourceTag/Role"        = toset(["postgres", "restore-drill", "monitoring"])
       }
     }
     error_message = "a session is on a host of the environment, and on no node of Kubernetes"
+  }
+
+  assert {
+    condition = { for e, d in data.aws_iam_policy_document.operate : e => one([for s in d.statement : { for c in s.condition : c.variable => toset(c.values) } if s.sid == "Keys"]) } == {
+      for e in var.environments : e => {
+        "ec2:osuser"                  = toset(["admin"])
+        "aws:ResourceTag/project"     = toset(["causeway"])
+        "aws:ResourceTag/environment" = toset([e])
+        "aws:ResourceTag/Role"        = toset(["postgres", "restore-drill", "monitoring"])
+      }
+    }
+    error_message = "a key is for the administrator of a host of the environment, and for no other user: as root or postgres, sudo would log nothing"
+  }
+
+  assert {
+    condition = alltrue([
+      for e, d in data.aws_iam_policy_document.operate : toset(flatten([for s in d.statement : s.resources if contains(s.actions, "ssm:StartSession") && s.sid != "Hosts"])) == toset([
+        "arn:aws:ssm:eu-west-1::document/AWS-StartSSHSession", "arn:aws:ssm:eu-central-1::document/AWS-StartSSHSession",
+      ])
+    ])
+    error_message = "a session is SSH: no shell of Systems Manager, and no other port"
   }
 
   assert {
@@ -534,44 +569,40 @@ run "ansible_reaches_the_hosts_of_its_environment" {
   }
 
   assert {
-    condition     = alltrue([for e, d in data.aws_iam_policy_document.operate : !contains(flatten([for s in d.statement : s.actions]), "ssm:SendCommand")])
-    error_message = "it acts in sessions, and sends no commands beside them"
-  }
-}
-
-run "ansible_transfers_expire" {
-  command = plan
-
-  assert {
-    condition = { for k, b in aws_s3_bucket.transfer : k => "${b.region} ${b.bucket}" } == {
-      "staging eu-west-1"       = "eu-west-1 causeway-staging-ansible-eu-west-1-123456789012"
-      "staging eu-central-1"    = "eu-central-1 causeway-staging-ansible-eu-central-1-123456789012"
-      "production eu-west-1"    = "eu-west-1 causeway-production-ansible-eu-west-1-123456789012"
-      "production eu-central-1" = "eu-central-1 causeway-production-ansible-eu-central-1-123456789012"
-    }
-    error_message = "a bucket for each environment in each database region"
-  }
-
-  assert {
-    condition     = alltrue([for c in aws_s3_bucket_lifecycle_configuration.transfer : c.rule[0].expiration[0].days == 1])
-    error_message = "leftovers expire after a day"
+    condition     = alltrue([for e, d in data.aws_iam_policy_document.operate : length(setintersection(flatten([for s in d.statement : s.actions]), ["ssm:SendCommand", "s3:PutObject", "s3:GetObject"])) == 0])
+    error_message = "it acts in sessions: it sends no commands beside them, and leaves no file in a bucket"
   }
 
   assert {
     condition = alltrue([
-      for b in aws_s3_bucket_public_access_block.transfer : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets
+      for e, d in data.aws_iam_policy_document.operate : alltrue(flatten([
+        for s in d.statement : [for it in s.resources : strcontains(it, ":secret:causeway-${e}/") && endswith(it, "-??????") && !strcontains(it, "restore-drill")] if contains(s.actions, "secretsmanager:GetSecretValue")
+      ]))
     ])
-    error_message = "the bucket is not public"
+    error_message = "it reads the secrets of its own hosts, and not the identity that decrypts backups"
   }
 
   assert {
-    condition     = alltrue(flatten([for c in aws_s3_bucket_server_side_encryption_configuration.transfer : [for r in c.rule : r.apply_server_side_encryption_by_default[0].sse_algorithm == "aws:kms"]]))
-    error_message = "it is encrypted"
+    condition = toset(flatten([
+      for s in data.aws_iam_policy_document.pipeline_boundary.statement : [for c in s.condition : c.values] if s.sid == "NoSecretIsRead"
+      ])) == toset([
+      for e in var.environments : "arn:aws:iam::123456789012:role/pipeline/causeway-operate-${e}"
+    ])
+    error_message = "no other pipeline reads a secret"
+  }
+}
+
+run "image_builder_reaches_nothing_of_the_platform" {
+  command = plan
+
+  assert {
+    condition     = aws_iam_role.image_builder.path == "/pipeline/" && endswith(aws_iam_role_policy_attachment.image_builder.policy_arn, "AmazonSSMManagedInstanceCore")
+    error_message = "no role of an environment changes it, and Systems Manager reaches it"
   }
 
   assert {
-    condition     = alltrue([for d in data.aws_iam_policy_document.transfer : one(d.statement).effect == "Deny" && one(d.statement).actions == toset(["s3:*"]) && one(one(d.statement).condition).variable == "aws:SecureTransport"])
-    error_message = "it answers over TLS only"
+    condition     = alltrue([for s in data.aws_iam_policy_document.image_builder.statement : s.effect == "Deny"])
+    error_message = "it has no permission of its own"
   }
 }
 

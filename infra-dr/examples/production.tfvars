@@ -9,7 +9,7 @@ database = {
     eu-central-1a-1 = { zone = "eu-central-1a" }
   }
 }
-monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
+monitoring = { instance_type = "t4g.small" }
 
 restore_drill = { instance_type = "m7g.large", scratch_volume = { size_gib = 500 } }
 alarms        = { emails = ["oncall@example.com"] }

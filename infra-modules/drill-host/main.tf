@@ -34,7 +34,8 @@ resource "aws_instance" "this" {
   iam_instance_profile = aws_iam_instance_profile.this.name
   # Like a node, it needs the SSM agent at first boot.
   user_data = templatefile("${path.module}/../postgres/cloud-init.yaml", {
-    region = data.aws_region.this.region
+    region          = data.aws_region.this.region
+    authorized_keys = file("${path.module}/../postgres/authorized-keys")
   })
 
   subnet_id                   = var.subnet.id

@@ -5,7 +5,7 @@
 locals {
   account = data.aws_caller_identity.current.account_id
 
-  # S3: this account's principals on this account's buckets.
+  # S3: this account's principals on the cluster's buckets.
   s3_arn = "arn:${data.aws_partition.current.partition}:s3:::"
 
   own_buckets = {
@@ -13,7 +13,7 @@ locals {
     Effect    = "Allow"
     Principal = "*"
     Action    = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket", "s3:PutObject"]
-    Resource  = "${local.s3_arn}*"
+    Resource  = flatten([for bucket in sort(var.bucket_names) : ["${local.s3_arn}${bucket}", "${local.s3_arn}${bucket}/*"]])
     Condition = {
       StringEquals = {
         "aws:PrincipalAccount" = local.account
@@ -117,6 +117,10 @@ locals {
     kms         = [local.own_resources]
     monitoring  = [local.own_callers]
     sts         = [local.own_resources, local.web_identity]
+
+    # Of a host of Prometheus and Alertmanager: the tasks that it scrapes, and the topic of alarms.
+    ecs = [local.own_resources]
+    sns = [local.own_resources]
 
     # Of EKS: its nodes, Pod Identity, and the controllers of load balancers and of autoscaling.
     autoscaling          = [local.own_callers]

@@ -42,6 +42,16 @@ variable "zones" {
   }
 }
 
+variable "bucket_names" {
+  description = "Buckets that the hosts use, of every region: the endpoints of S3 admit no other, neither of this account nor of another."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.bucket_names) > 0 && alltrue([for bucket in var.bucket_names : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", bucket))])
+    error_message = "bucket_names is ${jsonencode(var.bucket_names)}: name the buckets of the lease and of both regions' backups, without wildcards."
+  }
+}
+
 variable "nat" {
   description = "NAT gateways for the private subnets: \"none\" (endpoints only), \"one\" in the first zone, \"two\" in the first two, or one \"per-zone\". The API on ECS needs none, and the data subnets use them only without endpoints."
   type        = string
@@ -70,13 +80,13 @@ variable "endpoints" {
 }
 
 variable "further_endpoints" {
-  description = "Interface endpoints of services that none of the platform's programs calls: \"ec2messages\" (SSM agents before 3.3.40), \"kms\", \"monitoring\", \"sts\"; for EKS \"autoscaling\", \"eks\", \"eks-auth\", \"elasticloadbalancing\". Each is priced by zone and hour."
+  description = "Interface endpoints of services that none of the platform's programs calls: \"ec2messages\" (SSM agents before 3.3.40), \"kms\", \"monitoring\", \"sts\"; for EKS \"autoscaling\", \"eks\", \"eks-auth\", \"elasticloadbalancing\"; for a monitoring host \"ecs\" and \"sns\", which the roots add. Each is priced by zone and hour."
   type        = set(string)
   default     = []
 
   validation {
-    condition     = length(setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"])) == 0
-    error_message = "further_endpoints contains ${join(", ", setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sts"]))}: it may contain autoscaling, ec2messages, eks, eks-auth, elasticloadbalancing, kms, monitoring and sts. Another service needs a policy in endpoint_policy.tf."
+    condition     = length(setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "ecs", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sns", "sts"])) == 0
+    error_message = "further_endpoints contains ${join(", ", setsubtract(var.further_endpoints, ["autoscaling", "ec2messages", "ecs", "eks", "eks-auth", "elasticloadbalancing", "kms", "monitoring", "sns", "sts"]))}: it may contain autoscaling, ec2messages, ecs, eks, eks-auth, elasticloadbalancing, kms, monitoring, sns and sts. Another service needs a policy in endpoint_policy.tf."
   }
 }
 

@@ -59,7 +59,8 @@ resource "aws_instance" "node" {
   instance_type        = var.instance_type
   iam_instance_profile = aws_iam_instance_profile.node[each.key].name
   user_data = templatefile("${path.module}/cloud-init.yaml", {
-    region = data.aws_region.this.region
+    region          = data.aws_region.this.region
+    authorized_keys = file("${path.module}/authorized-keys")
   })
 
   subnet_id                   = var.subnet_ids[each.value.zone]
@@ -94,6 +95,7 @@ resource "aws_instance" "node" {
     Cluster = local.cluster_tag
     Role    = "postgres"
     Node    = each.key
+    Address = "${each.key}.${var.private_zone_name}" # for Ansible's inventory
   }
 
   # A newer AMI replaces no node automatically; `terraform apply -replace` does, one node at a time.

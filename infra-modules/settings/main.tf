@@ -9,7 +9,7 @@ locals {
     dns            = var.dns
   }
 
-  # One group per region. Connections go over Systems Manager to the instance.
+  # One group per region, as in ansible/inventories/static-example.
   inventory = {
     all = {
       children = {
@@ -18,14 +18,13 @@ locals {
             for region in distinct([for node in var.nodes : node.region]) : replace(region, "-", "_") => {
               hosts = {
                 for name, node in var.nodes : name => {
-                  ansible_host           = node.instance_id
-                  ansible_aws_ssm_region = node.region
-                  region                 = node.region
-                  zone                   = node.zone
-                  address                = node.address
-                  private_ip             = node.private_ip
-                  data_volume_id         = node.data_volume_id
-                  wal_volume_id          = node.wal_volume_id
+                  ansible_host   = node.instance_id
+                  region         = node.region
+                  zone           = node.zone
+                  address        = node.address
+                  private_ip     = node.private_ip
+                  data_volume_id = node.data_volume_id
+                  wal_volume_id  = node.wal_volume_id
                 } if node.region == region
               }
             }

@@ -29,7 +29,7 @@ database = {
     -----END CERTIFICATE-----
   EOT
 }
-monitoring_cidrs = ["10.1.0.0/16", "10.2.0.0/16"]
+monitoring = { instance_type = "t4g.small" }
 
 backup = {
   retention_days = 35

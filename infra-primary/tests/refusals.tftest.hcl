@@ -242,3 +242,25 @@ run "no_api_while_infra_dr_has_one" {
   }
   expect_failures = [data.aws_ssm_parameters_by_path.dr]
 }
+
+run "public_certificates_on_eks" {
+  command = plan
+  variables {
+    api_platform = "eks"
+    network      = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one" }
+    eks = {
+      kubernetes_version = "1.35"
+      node               = { instance_types = ["m7g.large"], min = 3, max = 6 }
+      admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
+    }
+    database = {
+      nodes               = { eu-west-1a-1 = { zone = "eu-west-1a" }, eu-west-1b-1 = { zone = "eu-west-1b" } }
+      instance_type       = "t4g.medium"
+      data_volume         = { size_gib = 20 }
+      wal_volume          = { size_gib = 10 }
+      ca_certificate_pem  = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+      public_certificates = true
+    }
+  }
+  expect_failures = [var.database]
+}

@@ -25,6 +25,7 @@ variables {
   cidr                 = "10.1.0.0/16"
   zones                = ["eu-west-1a", "eu-west-1b", "eu-west-1c"]
   kms_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  bucket_names         = ["causeway-test-backup-eu-west-1-123456789012", "causeway-test-lease-123456789012"]
   remote_services = {
     lease = { service_name = "com.amazonaws.eu-north-1.s3", region = "eu-north-1" }
     dns   = { service_name = "com.amazonaws.route53", region = "us-east-1" }
@@ -168,6 +169,13 @@ run "nothing_is_carried_away_to_a_bucket_of_others" {
       length(setsubtract(["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListBucket", "s3:PutObject"], jsondecode(endpoint.policy).Statement[0].Action)) == 0
     ])
     error_message = "Nodes must be able to do in the account's buckets what their role may."
+  }
+  assert {
+    condition = alltrue([
+      for endpoint in [aws_vpc_endpoint.s3, aws_vpc_endpoint.remote["lease"]] :
+      jsondecode(endpoint.policy).Statement[0].Resource == flatten([for bucket in var.bucket_names : ["arn:aws:s3:::${bucket}", "arn:aws:s3:::${bucket}/*"]])
+    ])
+    error_message = "Of the account's buckets only the cluster's may be used: another, such as a website's, would carry rows away."
   }
   assert {
     condition = jsondecode(aws_vpc_endpoint.s3.policy).Statement[1].Resource == [
@@ -630,4 +638,12 @@ run "warns_of_the_network_of_docker" {
   variables {
     cidr = "172.17.0.0/16"
   }
+}
+
+run "bucket_by_a_pattern" {
+  command = plan
+  variables {
+    bucket_names = ["causeway-*"]
+  }
+  expect_failures = [var.bucket_names]
 }

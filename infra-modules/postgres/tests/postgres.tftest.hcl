@@ -84,6 +84,14 @@ run "nodes_are_closed_and_encrypted" {
   }
 
   assert {
+    condition = (
+      strcontains(aws_instance.node["eu-west-1a-1"].user_data, "ListenAddress 127.0.0.1\n") && strcontains(aws_instance.node["eu-west-1a-1"].user_data, "AllowUsers admin\n") &&
+      yamldecode(aws_instance.node["eu-west-1a-1"].user_data).write_files[1].content == file("authorized-keys")
+    )
+    error_message = "sshd must listen on loopback, for the administrator alone, and ask the metadata service for keys"
+  }
+
+  assert {
     condition     = aws_placement_group.this.strategy == "spread" && alltrue([for it in aws_instance.node : it.placement_group == "placement-group"])
     error_message = "nodes must not share a rack"
   }

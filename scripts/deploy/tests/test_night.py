@@ -164,22 +164,40 @@ class Infra(Commands):
         self.refused(self.infra("drift", "--root", "infra-dr", "--environment", "prod"),
                      "there is no infra-dr/environments/prod.tfvars: copy one of infra-dr/examples")
 
-    def test_a_playbook_that_is_not_there(self):
-        ansible = self.repository / "scripts/deploy/ansible"
-        self.refused(self.run_script(ansible, "site", "--environment", "test"), "there is no ansible/ in this commit yet")
-        (self.repository / "ansible").mkdir()
-        self.refused(self.run_script(ansible, "site", "--environment", "test"), "there is no ansible/site.yml")
-        self.refused(self.run_script(ansible, "../site", "--environment", "test"), "is no playbook")
-
 
 class RestoreDrill(Commands):
     HOST = json.dumps({"region": "eu-central-1", "instance_id": "i-0123456789abcdef0", "scratch_volume_id": "vol-0a1b2c3d4e5f60001"})
 
-    def drill(self, *more, status="Success", parameter=f"echo '{HOST}'"):
+    def drill(self, *more, status="Success", parameter=f"echo '{HOST}'", before="stopped", ping="Online"):
+        (self.directory / "state").write_text(before)
         answer = json.dumps({"Status": status, "StandardOutputContent": "restored in 1 s", "StandardErrorContent": "and a warning"})
         self.command("aws", f"""printf '%s\\n' "in $AWS_REGION" >> "{self.called}"
-            case "$2" in get-parameter) {parameter} ;; send-command) echo 11111111-2222 ;; *) echo '{answer}' ;; esac""")
-        return self.run_script("restore-drill", "--name", "causeway-test", "--parameters-region", "eu-north-1", *more, DEPLOY_POLL="0.1")
+            case "$2" in get-parameter) {parameter} ;; send-command) echo 11111111-2222 ;;
+                describe-instances) cat {self.directory}/state; sed -i s/stopping/stopped/ {self.directory}/state ;;
+                start-instances) [ "$(cat {self.directory}/state)" != stopping ] || exit 254; echo running > {self.directory}/state ;;
+                stop-instances) echo stopped > {self.directory}/state ;;
+                describe-instance-information) echo {ping} ;;
+                *) echo '{answer}' ;; esac""")
+        return self.run_script("restore-drill", "--name", "causeway-test", "--parameters-region", "eu-north-1", *more, DEPLOY_POLL="0.1", DRILL_START_TIMEOUT="1")
+
+    def instances(self):
+        return [line.split()[2] for line in self.called.read_text().splitlines() if line.startswith("aws ec2 st")]
+
+    def test_host_runs_for_the_drill_only(self):
+        for before in ("stopped", "stopping", "running"):
+            self.called.write_text("")
+            self.assertEqual(self.drill(before=before).returncode, 0)
+            self.assertEqual(self.instances(), ["start-instances", "stop-instances"], before)
+            called = self.called.read_text()
+            self.assertLess(called.index("describe-instance-information"), called.index("send-command"), "its agent answers first")
+            self.assertLess(called.index("get-command-invocation"), called.index("stop-instances"))
+
+    def test_host_is_stopped_however_the_drill_ends(self):
+        self.refused(self.drill(ping="ConnectionLost"), "Systems Manager's agent on i-0123456789abcdef0 is `ConnectionLost` after 1 s")
+        self.refused(self.drill(status="Failed"), "the drill ended as Failed")
+        self.assertEqual(self.instances(), ["start-instances", "stop-instances"] * 2)
+        self.refused(self.drill(before="terminated"), "the host i-0123456789abcdef0 is gone: apply infra-dr again")
+        self.assertEqual(len(self.instances()), 4)
 
     def test_what_is_sent(self):
         result = self.drill("--from", "eu-central-1", "--max-age", "600")
@@ -197,7 +215,7 @@ class RestoreDrill(Commands):
         called = self.called.read_text()
         self.assertIn("get-parameter --region eu-north-1 --name /causeway-test/dr/restore-drill ", called)
         self.assertIn("--instance-ids i-0123456789abcdef0 ", called)
-        self.assertEqual(called.split("send-command")[1].count("in eu-central-1\n"), 2, "in the region of the host")
+        self.assertEqual(called.split("send-command")[1].count("in eu-central-1\n"), 3, "in the region of the host")
 
     def test_no_host(self):
         missing = "echo 'An error occurred (ParameterNotFound) when calling GetParameter' >&2; exit 254"
