@@ -207,7 +207,6 @@ def main():
             "database": database(wanted["data_directory"]),
             "marked_first": read("/var/lib/causeway/first-database").strip(),
             "packages": versions(wanted["packages"]),
-            "package_lists": any(name.endswith(("_Packages", "_Packages.lz4")) for name in os.listdir("/var/lib/apt/lists")),
             "listeners": listeners(set(wanted["ports"])),
             "guard": guard(),
             "restoring": os.path.exists(os.path.join(wanted["data_directory"], "backup-agent.restore")) or os.path.exists("/run/causeway-restore"),

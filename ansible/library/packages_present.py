@@ -20,7 +20,12 @@ options:
     description: Packages.
     type: list
     elements: str
-    required: true
+    default: []
+  files:
+    description: Package files on the host, which are installed, also over another version. Their dependencies come from apt.
+    type: list
+    elements: path
+    default: []
   cache_valid_secs:
     description: Age of the package lists above which they are updated before an installation.
     type: int
@@ -59,6 +64,18 @@ def states(names):
         env={**os.environ, "LC_ALL": "C"},
     )
     return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+
+
+def stated(path, field):
+    """Returns a field of a package file."""
+    return subprocess.run(["/usr/bin/dpkg-deb", "--field", path, field], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def installed_version(package):
+    """Returns the installed version of a package, or an empty text."""
+    done = subprocess.run(["/usr/bin/dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", package], capture_output=True, text=True, check=False)
+    state, _, version = done.stdout.partition(" ")
+    return version if done.returncode == 0 and state == "installed" else ""
 
 
 def lists_are_older_than(seconds):
@@ -107,14 +124,17 @@ def remove_leftover():
 def main():
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "list", "elements": "str", "required": True},
+            "name": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "list", "elements": "path", "default": []},
             "cache_valid_secs": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
     )
     names = module.params["name"]
-    found = states(names)
+    files = module.params["files"]
+    found = states([*names, *(stated(path, "Package") for path in files)])
     missing = [name for name in names if found.get(name) != "installed"]
+    missing += [path for path in files if installed_version(stated(path, "Package")) != stated(path, "Version")]
     if not module.check_mode:
         remove_leftover()
     if not missing:
@@ -136,8 +156,9 @@ def main():
             run("/usr/bin/dpkg", "--configure", "--pending", failure="Packages that an interrupted run left unpacked cannot be configured: run `dpkg --configure -a` on the host")
         if lists_are_older_than(module.params["cache_valid_secs"]):
             run(*apt, "update", "--error-on=any", failure="The package lists cannot be updated: check the host's way to its apt repositories")
-        run(*apt, "install", *missing, failure=f"{wanted} cannot be installed")
+        run(*apt, "install", "--allow-downgrades", *missing, failure=f"{wanted} cannot be installed")
     left = [name for name in names if states(names).get(name) != "installed"]
+    left += [path for path in files if installed_version(stated(path, "Package")) != stated(path, "Version")]
     if left:
         module.fail_json(msg=f"{', '.join(left)} not installed, although apt-get reported success")
     module.exit_json(changed=True, missing=missing)
