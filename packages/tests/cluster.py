@@ -255,7 +255,7 @@ class Cluster(unittest.TestCase):
         guard, agent = self.host.property(GUARD, "MainPID"), self.host.property(AGENT, "MainPID")
         members = self.host.pids(GUARD)
         frozen = self.host.run(
-            f"kill -STOP {guard} {agent}; stat --format=%.Y $(find /var/lib/s3/lease -type f -name '*lease*' | head -n 1);"
+            f"kill -STOP {guard} {agent}; find /var/lib/s3/lease -type f -printf '%T@\\n' | sort -n | tail -n 1;"
             f" for pid in {' '.join(members)}; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done;"
             " date +%s.%N"
         ).split()

@@ -13,7 +13,6 @@ use causeway_runtime::shutdown::Tasks;
 use nix::sys::prctl;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::agent::event_loop::{AgentConnections, AgentLoop};
@@ -48,7 +47,6 @@ const COMMAND_QUEUE_LENGTH: usize = 8;
 pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), Error> {
     // PostgreSQL runs as the same user, and a role that reads files through it must not read this memory.
     prctl::set_dumpable(false).context("could not close `/proc/self` to other processes")?;
-    let service_manager = ServiceManager::from_env()?;
     let host = settings.this_host()?.clone();
     let key = if key_from_stdin {
         CommandSigningKey::read_stdin()?
@@ -111,11 +109,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         serve(listener, routes, limits, evicted, http_tasks, stop)
     });
     info!(node = %host.node.name, version = env!("CARGO_PKG_VERSION"), "agent started");
-    if let Some(service_manager) = service_manager {
-        tasks.start("service manager", |stop| {
-            notify_service_manager(service_manager, stop)
-        });
-    }
+    notify_service_manager(&tasks)?;
     tasks
         .run_until_signalled(STOP_TIMEOUT)
         .await
@@ -124,14 +118,20 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     Ok(())
 }
 
-/// Notifies the service manager that the agent has started, and later that it stops.
-async fn notify_service_manager(service_manager: ServiceManager, stop: CancellationToken) {
-    let ready = service_manager.notify_ready();
-    stop.cancelled().await;
-    let stopping = service_manager.notify_stopping();
-    if let Err(error) = ready.and(stopping) {
-        warn!(%error, "service manager not notified");
-    }
+/// Notifies the service manager, if there is one, that the agent has started, and later that it stops.
+fn notify_service_manager(tasks: &Tasks) -> anyhow::Result<()> {
+    let Some(service_manager) = ServiceManager::from_env()? else {
+        return Ok(());
+    };
+    tasks.start("service manager", |stop| async move {
+        let ready = service_manager.notify_ready();
+        stop.cancelled().await;
+        let stopping = service_manager.notify_stopping();
+        if let Err(error) = ready.and(stopping) {
+            warn!(%error, "service manager not notified");
+        }
+    });
+    Ok(())
 }
 
 /// Binds the address at which the agent answers HTTP.
