@@ -30,6 +30,7 @@ mod restore_choice;
 mod restore_resumed;
 mod restore_settings;
 mod restore_tablespaces;
+mod restore_wal_volume;
 mod retries;
 mod server_hangs;
 mod silent_bucket;
