@@ -22,6 +22,7 @@ mod clocks;
 mod faults;
 mod forks;
 mod gate;
+mod planted_objects;
 mod postgres;
 mod push;
 mod reach;
