@@ -143,7 +143,7 @@ pub(crate) struct WalBackfillArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
-    /// Directory to restore into: empty, missing, or with an interrupted restore
+    /// Directory to restore into: empty but for a link `pg_wal`, missing, or with an interrupted restore
     #[arg(long)]
     pub(crate) target_directory: PathBuf,
     #[command(flatten)]

@@ -18,6 +18,7 @@ pub(crate) mod tablespace_guard;
 pub(crate) mod tablespaces;
 mod target_check;
 pub(crate) mod target_directories;
+mod wal_link;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -257,12 +257,38 @@ pub enum ConnectError {
     OutOfTime(Duration),
 }
 
-/// Connects within `timeout`. The connection is a task of `tasks`, and ends with the client.
+/// Option of every connection that inspects or administers a server: names in its statements are those of PostgreSQL.
+/// A role's or database's own `search_path` could put an operator or a function of another schema in their place.
+/// `pg_temp` is last, where it would otherwise be first for tables.
+const SEARCH_PATH: &str = "-c search_path=pg_catalog,pg_temp";
+
+/// Connects within `timeout`, with the `search_path` `pg_catalog, pg_temp` whatever the role's is. The connection is a
+/// task of `tasks`, and ends with the client.
 ///
 /// # Errors
 ///
 /// [`ConnectError`], which never contains a password.
 pub async fn connect(
+    config: &Config,
+    tls: Tls,
+    timeout: Duration,
+    tasks: &Tasks,
+) -> Result<Client, ConnectError> {
+    let mut config = config.clone();
+    let options = match config.get_options() {
+        Some(options) => format!("{options} {SEARCH_PATH}"),
+        None => SEARCH_PATH.to_owned(),
+    };
+    config.options(options);
+    connect_as_client(&config, tls, timeout, tasks).await
+}
+
+/// Connects as [`connect`], with the `search_path` of the role, as a client of the database has it.
+///
+/// # Errors
+///
+/// [`ConnectError`], which never contains a password.
+pub async fn connect_as_client(
     config: &Config,
     tls: Tls,
     timeout: Duration,

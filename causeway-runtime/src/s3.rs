@@ -7,6 +7,7 @@ mod error_kind;
 mod listing;
 mod multipart;
 mod object;
+mod probe;
 mod put;
 
 pub use client::{S3Client, S3Usage, StaticCredentials};
@@ -15,6 +16,7 @@ pub use error_kind::S3ErrorKind;
 pub use listing::{ListRequest, ListedObject, ListedPage};
 pub use multipart::{StartedUpload, UploadedPart};
 pub use object::{ByteRange, ObjectRequest, S3Body, S3Object, ServiceChecksum, WholeObject};
+pub use probe::ObjectHeaders;
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check the settings, and what this host needs, before anything is changed.
+    Check(CheckArgs),
     /// Print the plan of a command without executing it.
     #[command(subcommand)]
     Plan(PlanCommand),
@@ -97,6 +99,18 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Skip what an installation brings while it is missing: keys and passwords, `postgresql.conf`, PostgreSQL's
+    /// programs, and agents and servers of other nodes.
+    #[arg(long)]
+    pub(crate) before_install: bool,
+    /// Print the result of each check as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `rejoin`.

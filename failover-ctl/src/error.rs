@@ -112,6 +112,14 @@ pub(crate) enum Error {
         /// Reason, as far as it is known.
         why: String,
     },
+    /// Some checks of `check` failed; each is in its output.
+    #[error("{failed} of {all} checks failed")]
+    ChecksFailed {
+        /// Number of failed checks.
+        failed: usize,
+        /// Number of checks.
+        all: usize,
+    },
     /// The lease cannot be replaced safely.
     #[error("the lease was not replaced: {0}")]
     LeaseNotReplaced(String),
@@ -157,6 +165,7 @@ impl Error {
             Self::Overtaken { .. } => FailoverExitCode::Overtaken,
             Self::NotRejoined { .. } => FailoverExitCode::NotRejoined,
             Self::LeaseNotReplaced(_) => FailoverExitCode::LeaseNotReplaced,
+            Self::ChecksFailed { .. } => FailoverExitCode::ChecksFailed,
         };
         code as u8
     }
@@ -164,9 +173,11 @@ impl Error {
     /// Returns the remedy, unless the message contains it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Other(_) | Self::Settings(_) | Self::Foreign(_) | Self::LeaseNotReplaced(_) => {
-                None
-            }
+            Self::Other(_)
+            | Self::Settings(_)
+            | Self::Foreign(_)
+            | Self::LeaseNotReplaced(_)
+            | Self::ChecksFailed { .. } => None,
             Self::Store(_) => Some("nothing was changed; retry when the lease bucket responds"),
             Self::LeaseExists(_) => Some(
                 "`failover-ctl status` shows the lease; use `replace-lease` to replace it, `init` only for a new cluster",

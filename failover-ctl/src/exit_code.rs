@@ -79,5 +79,8 @@ declare_exit_codes! {
         LeaseNotReplaced = 40,
             "`replace-lease`: the lease was not replaced; each reason is a line",
             "Remove each reason, or accept it with its flag: [Replace the lease](../guides/replace-the-lease.md)";
+        ChecksFailed = 50,
+            "`check`: some checks failed",
+            "Each is listed with its remedy";
     }
 }

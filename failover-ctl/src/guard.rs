@@ -5,7 +5,7 @@
 
 pub(crate) mod child;
 mod command_execution;
-mod config_file;
+pub(crate) mod config_file;
 mod lock_files;
 mod shutdown;
 pub(crate) mod supervisor;

@@ -1,6 +1,7 @@
 //! `failover-ctl`: keeps exactly one node of a PostgreSQL cluster writable.
 
 mod agent;
+mod check;
 mod cli;
 mod clients;
 mod config;
@@ -102,6 +103,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             Command::Plan(PlanCommand::ReplaceLease(asked)) => {
                 operator::replace_lease::plan(&settings, &asked).await
             }
+            Command::Check(args) => check::run(&settings, &args).await,
             Command::Status { json } => operator::status::run(&settings, json).await,
             Command::Plan(PlanCommand::Promote(asked)) => {
                 operator::promote::plan(&settings, &asked).await

@@ -15,6 +15,7 @@ use crate::restore::marker;
 use crate::restore::plan::RestorePlan;
 use crate::restore::request::Purpose;
 use crate::restore::tablespaces::PlacedTablespace;
+use crate::restore::wal_link;
 
 /// Directory with all directories and links of a backup, and the modes that PostgreSQL requires.
 #[derive(Clone, Debug)]
@@ -139,6 +140,11 @@ impl TargetDirectory {
             } else {
                 format!("{below}/{name}")
             };
+            // The volume of `pg_wal`.
+            if kind.is_symlink() && path == wal_link::NAME && entry.path().is_dir() {
+                self.remove_others_in(&path, &entry.path(), plan)?;
+                continue;
+            }
             if kind.is_dir() {
                 if name_of(&path) != "lost+found" {
                     self.remove_others_in(&path, &entry.path(), plan)?;
@@ -216,7 +222,8 @@ impl TargetDirectory {
             .tablespaces
             .iter()
             .map(|tablespace| &tablespace.directory);
-        for place in std::iter::once(&self.root).chain(tablespaces) {
+        let wal = wal_link::target(&self.root)?;
+        for place in std::iter::once(&self.root).chain(tablespaces).chain(&wal) {
             let synced = File::open(place)
                 .and_then(|directory| nix::unistd::syncfs(directory).map_err(io::Error::from));
             synced.map_err(Error::io("make durable", place))?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::restore::wal_link;
 
 const FORMAT: u32 = 1;
 
@@ -56,14 +57,15 @@ impl Marker {
     }
 
     /// Returns the marker of an interrupted restore in `directory`, or `None` if the directory is
-    /// empty or does not exist.
+    /// empty but for a link `pg_wal` to an empty directory, or does not exist.
     ///
     /// # Errors
     ///
     /// [`Error::NotEmpty`] if it has other content, and [`Error::Restored`] if the restore was
     /// complete except for its marker.
     pub(crate) fn find(directory: &Path) -> Result<Option<Self>, Error> {
-        if is_free(directory, &[])? {
+        if is_free(directory, &[wal_link::NAME])? {
+            wal_link::check(directory)?;
             return Ok(None);
         }
         let path = directory.join(MARKER);
@@ -80,10 +82,16 @@ impl Marker {
             Ok(text) => match serde_json::from_slice::<Self>(&text) {
                 Ok(marker) if marker.format == FORMAT => Ok(Some(marker)),
                 // A run that ended before it had written its marker has written nothing else.
-                Ok(_) | Err(_) if is_free(directory, &[MARKER])? => Ok(None),
+                Ok(_) | Err(_) if is_free(directory, &[MARKER, wal_link::NAME])? => {
+                    wal_link::check(directory)?;
+                    Ok(None)
+                }
                 Ok(_) | Err(_) => Err(not_empty()),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_empty()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                wal_link::refuse_mount_root(directory)?;
+                Err(not_empty())
+            }
             Err(error) => Err(Error::io("read", &path)(error)),
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
 use crate::restore::request::RestoreRequest;
+use crate::restore::wal_link;
 
 /// Returns the absolute form of a path, without `.` and without following its last component.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
@@ -18,6 +19,9 @@ pub(crate) fn check(request: &RestoreRequest) -> Result<(), Error> {
     let directory = &request.directory;
     check_foreign(directory)?;
     let mut taken = vec![resolved(directory)?];
+    if let Some(wal) = wal_link::target(directory)? {
+        take(&mut taken, &wal)?;
+    }
     for (number, (old, new)) in request.tablespaces.iter().enumerate() {
         for path in [old, new] {
             if !path.is_absolute() {
@@ -59,8 +63,8 @@ pub(crate) fn take(taken: &mut Vec<PathBuf>, path: &Path) -> Result<(), Error> {
     let overlaps = |other: &&PathBuf| other.starts_with(&real) || real.starts_with(other);
     if let Some(other) = taken.iter().find(overlaps) {
         let text = format!(
-            "`{}` and `{}` overlap: each tablespace needs a directory of its own, apart from the \
-             target directory",
+            "`{}` and `{}` overlap: each tablespace and the target of a link `pg_wal` need a directory of \
+             their own, apart from the target directory",
             path.display(),
             other.display()
         );

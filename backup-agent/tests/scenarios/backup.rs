@@ -334,8 +334,33 @@ async fn bucket_away_then_check_names_the_bucket() {
     world.run(&["check"]).await.ok();
 
     world.far.stop().await;
-    let checked = world.run(&["check"]).await.fails_with(22, "8 of 19 checks");
+    let checked = world.run(&["check"]).await.fails_with(22, "9 of 20 checks");
     assert!(checked.stdout.contains("FAILED bucket far"), "{checked:?}");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prefix_of_another_cluster_then_check_names_both_identifiers() {
+    let world = World::new().await;
+    let server = Server::create(&world).await;
+    world.run(&["check"]).await.ok();
+    let objects = world.near.objects();
+    let written = objects.iter().find(|(key, _)| key.ends_with("write-check"));
+    let prefix = written.unwrap().1.parent().unwrap();
+    fs::create_dir_all(prefix.join("7/wal")).unwrap();
+    fs::write(prefix.join("7/wal/x"), "of another cluster").unwrap();
+
+    let sql = "SELECT system_identifier FROM pg_control_system()";
+    let own = server.sql(sql).await;
+    let says = format!("holds objects of system identifier 7, and none of {own}");
+    let checked = world.run(&["check"]).await.fails_with(22, "1 of 20 checks");
+    assert!(checked.stdout.contains(&says), "{checked:?}");
+
+    server.archive_all().await;
+    world.run(&["backup"]).await.ok();
+    let checked = world.run(&["check"]).await.ok();
+    let note = "ok     system identifiers below `main/`: also 7: ";
+    assert!(checked.stdout.contains(note), "{checked:?}");
     server.stop();
 }
 

@@ -6,14 +6,14 @@ use crate::agent::{World, wait_for};
 use crate::backup_source::{pg_basebackup, with_wal_senders};
 use crate::postgres::Server;
 
-/// Makes the clock that a backup reads from the server an hour slower than that of the commits: a
-/// function with the same name precedes it.
-const FALL_BEHIND: &str = "CREATE SCHEMA behind; \
-     CREATE FUNCTION behind.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
-     $$ SELECT pg_catalog.clock_timestamp() - interval '1 hour' $$; \
-     ALTER ROLE postgres SET search_path = behind, pg_catalog, public";
+/// Makes the clock that a backup reads from the server an hour slower than that of the commits: another function
+/// takes its name.
+const FALL_BEHIND: &str = "SET allow_system_table_mods = on; \
+     ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO own_clock_timestamp; \
+     CREATE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
+     $$ SELECT pg_catalog.own_clock_timestamp() - interval '1 hour' $$";
 
-const TIME: &str = "SELECT to_json(pg_catalog.clock_timestamp()) #>> '{}'";
+const TIME: &str = "SELECT to_json(pg_catalog.statement_timestamp()) #>> '{}'";
 
 const ROWS: &str = "SELECT string_agg(n::text, ',' ORDER BY n) FROM t";
 

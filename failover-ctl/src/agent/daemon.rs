@@ -20,6 +20,7 @@ use crate::agent::host_id;
 use crate::agent::http::{self, HttpState};
 use crate::agent::http_server::{ConnectionLimits, serve};
 use crate::agent::metrics::Metrics;
+use crate::agent::preconditions;
 use crate::agent::status_snapshot::StatusSnapshot;
 use crate::clients::guard_client::GuardClient;
 use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
@@ -53,7 +54,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     } else {
         CommandSigningKey::read(&settings.command_signing_key_file)?
     };
-    check_data_directory(&host)?;
+    preconditions::check_data_directory(&host)?;
     let state = &host.agent.state_directory;
     fs::create_dir_all(state).with_context(|| format!("could not create `{}`", state.display()))?;
     let _process_lock = process_lock::lock(&state.join("agent.lock"), "agent")?;
@@ -191,49 +192,6 @@ async fn check_store(
         LeaseReadResult::Unusable(why) => Err(LeaseStoreError::from(why).into()),
         LeaseReadResult::Missing | LeaseReadResult::Failed => Ok(()),
     }
-}
-
-/// Checks that `postgres.bin-directory` has the release of the data directory.
-fn check_data_directory(host: &HostSettings) -> Result<(), Error> {
-    let data = &host.postgres.data_directory;
-    let version = fs::read_to_string(data.join("PG_VERSION"));
-    let entries = fs::read_dir(data).map_or(0, Iterator::count);
-    match version {
-        Ok(version) => check_release(host, version.trim()),
-        Err(_) if entries == 0 || host.rewinding_marker().exists() => Ok(()),
-        Err(_) => {
-            let why = format!(
-                "is `{}`, which has files but is not a data directory: set the right one, or an empty one",
-                data.display()
-            );
-            Err(SettingsError::setting("postgres.data-directory", why).into())
-        }
-    }
-}
-
-/// Checks that the configured `postgres` is of the major release `release`.
-fn check_release(host: &HostSettings, release: &str) -> Result<(), Error> {
-    let program = host.program("postgres");
-    let output = std::process::Command::new(&program)
-        .arg("--version")
-        .output()
-        .with_context(|| {
-            let program = program.display();
-            format!("could not run `{program}`: check `postgres.bin-directory`")
-        })?;
-    let version = String::from_utf8_lossy(&output.stdout).into_owned();
-    // Such as `postgres (PostgreSQL) 17.2 (Debian 17.2-1)`.
-    let suffix = format!(" {release}");
-    let matches = version
-        .split(['.', '\n', '\r'])
-        .next()
-        .is_some_and(|major| major.ends_with(&suffix));
-    if matches {
-        return Ok(());
-    }
-    let version = version.trim();
-    let why = format!("has `{version}`, and the data directory is of release {release}");
-    Err(SettingsError::setting("postgres.bin-directory", why).into())
 }
 
 fn address_in_use(address: SocketAddr, error: &io::Error) -> Error {

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use axum::http::{Request, StatusCode};
+use axum::body::Bytes;
+use axum::http::header::DATE;
+use axum::http::{Request, Response, StatusCode};
 use causeway_runtime::http_client::HttpClient;
 use futures_util::future::join_all;
 
@@ -84,10 +86,25 @@ impl AgentClient {
         Ok(status)
     }
 
-    async fn fetch(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
+    /// Returns the time of a node, as in the header `Date` of its agent's response.
+    ///
+    /// # Errors
+    ///
+    /// When it does not respond within a second.
+    pub(crate) async fn read_date(&self, node: &NodeSettings) -> anyhow::Result<Option<String>> {
+        let response = self.request_status(node).await?;
+        let date = response.headers().get(DATE);
+        Ok(date.and_then(|date| date.to_str().ok()).map(str::to_owned))
+    }
+
+    async fn request_status(&self, node: &NodeSettings) -> anyhow::Result<Response<Bytes>> {
         let request = Request::get(url(node.agent, "/status")).body("")?;
         let response = self.http.send(request, STATUS_TIMEOUT).await;
-        let response = response.context("could not query the agent")?;
+        response.context("could not query the agent")
+    }
+
+    async fn fetch(&self, node: &NodeSettings) -> anyhow::Result<NodeStatus> {
+        let response = self.request_status(node).await?;
         if response.status() != StatusCode::OK {
             bail!(
                 "the agent of `{}` responded {}",

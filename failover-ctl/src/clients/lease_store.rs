@@ -7,7 +7,9 @@ use causeway_core::lease::{ETag, LeaseFormatError, LeaseRecord, LeaseStoreId, Wr
 use causeway_runtime::aws::{AwsConnections, AwsService};
 #[cfg(test)]
 use causeway_runtime::s3::StaticCredentials;
-use causeway_runtime::s3::{ListRequest, S3Client, S3Error, S3ErrorKind, S3Usage, WholeObject};
+use causeway_runtime::s3::{
+    ListRequest, ObjectHeaders, S3Client, S3Error, S3ErrorKind, S3Usage, WholeObject,
+};
 
 use crate::config::Settings;
 
@@ -223,7 +225,7 @@ impl LeaseStore {
     ///
     /// [`LeaseStoreError::NotConditional`] when one of them succeeds.
     pub(crate) async fn probe(&self, name: &str) -> Result<(), LeaseStoreError> {
-        let key = self.key(&format!("probe-{name}"));
+        let key = self.probe_key(name);
         let body = || b"written to see whether conditional writes are honoured\n".to_vec();
         match self.write(&key, body(), &WritePrecondition::Missing).await {
             Ok(_) | Err(LeaseStoreError::Conflict(_)) => {}
@@ -239,6 +241,21 @@ impl LeaseStore {
             }
         }
         Ok(())
+    }
+
+    /// Returns the headers of the object that [`Self::probe`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseStoreError::Unreachable`] when there is none or the store does not respond.
+    pub(crate) async fn probe_headers(&self, name: &str) -> Result<ObjectHeaders, LeaseStoreError> {
+        let key = self.probe_key(name);
+        let headers = self.client.object_headers(&key).await;
+        headers.map_err(|error| self.failed(&key, &error))
+    }
+
+    fn probe_key(&self, name: &str) -> String {
+        self.key(&format!("probe-{name}"))
     }
 
     /// Returns the key of an object of this cluster.

@@ -62,7 +62,9 @@ pub(crate) struct PostgresSettings {
     /// `postgresql.conf`, outside the data directory. It must contain the line
     /// ``include '<runtime-directory>/guard.conf'``.
     pub(crate) config_file: PathBuf,
-    /// Data directory, or an empty directory to fill.
+    /// Data directory, or an empty directory to fill. For `pg_wal` on a volume of its own, the link `pg_wal` to an
+    /// empty directory there is all that an empty directory may hold: every copy and rewind keeps the link. The root
+    /// of a file system, with `lost+found`, is rejected, also as the link's target: use a directory in it.
     pub(crate) data_directory: PathBuf,
     /// Directory of the Unix socket through which the agent connects.
     pub(crate) socket_directory: PathBuf,

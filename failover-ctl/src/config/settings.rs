@@ -55,7 +55,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct LeaseSettings {
-    /// Versioned bucket that honours conditional writes; `init` and the agent test that.
+    /// Versioned bucket that honours conditional writes; `init`, `check` and the agent test that.
     pub(crate) bucket: String,
     /// Region of the bucket. A region that has a node is rejected: the lease would be lost with it.
     pub(crate) region: String,

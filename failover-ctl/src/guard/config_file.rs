@@ -21,7 +21,7 @@ const SETTINGS: [&str; 2] = ["synchronous_standby_names", "restart_after_crash"]
 /// # Errors
 ///
 /// When the file cannot be read, or a check fails.
-pub(super) fn check(host: &HostSettings) -> anyhow::Result<()> {
+pub(crate) fn check(host: &HostSettings) -> anyhow::Result<()> {
     let path = &host.postgres.config_file;
     let text =
         fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;

@@ -50,7 +50,8 @@ impl PlanExecutor<'_> {
         let root_cert = settings.sslrootcert.clone().map(RootCertificates::File);
         let tls = postgres::tls(settings.sslmode, root_cert.as_ref())?;
         let tasks = Tasks::new();
-        let client = postgres::connect(&config, tls, WRITE_TIMEOUT, &tasks)
+        // The table is where the role's clients find it.
+        let client = postgres::connect_as_client(&config, tls, WRITE_TIMEOUT, &tasks)
             .await
             .with_context(|| format!("could not connect to `{host}` as a client would"))?;
         let writing = async {

@@ -6,6 +6,7 @@
     reason = "a test that cannot be set up should stop where it is"
 )]
 
+mod check;
 mod operations;
 #[expect(
     dead_code,

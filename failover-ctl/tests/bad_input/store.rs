@@ -13,6 +13,7 @@ pub(crate) enum Honesty {
     TakesEverything,
     ReturnsNoETag,
     ReturnsEmptyETag,
+    KeepsNoVersions,
 }
 
 /// Fail point of a writer between two of its writes.
@@ -151,10 +152,18 @@ fn serve(stream: &TcpStream, objects: &Objects, faults: &Faults, honesty: Honest
         let etag = match honesty {
             Honesty::ReturnsNoETag => String::new(),
             Honesty::ReturnsEmptyETag => "etag: \r\n".to_owned(),
-            Honesty::KeepsConditions | Honesty::TakesEverything => format!("etag: \"{etag}\"\r\n"),
+            Honesty::KeepsConditions | Honesty::TakesEverything | Honesty::KeepsNoVersions => {
+                format!("etag: \"{etag}\"\r\n")
+            }
         };
+        let version = if honesty == Honesty::KeepsNoVersions {
+            ""
+        } else {
+            "x-amz-version-id: 3HL4kqtJlcpXroDTDmJ\r\n"
+        };
+        let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
         let answer = format!(
-            "HTTP/1.1 {status}\r\n{etag}content-length: {}\r\n\r\n{answer}",
+            "HTTP/1.1 {status}\r\n{etag}{version}date: {date}\r\ncontent-length: {}\r\n\r\n{answer}",
             answer.len()
         );
         if (&*stream).write_all(answer.as_bytes()).is_err() {

@@ -1,7 +1,7 @@
 //! Checks of the cluster's objects in each bucket. The content of an unresponsive bucket is
 //! unknown, and a check that could not read it fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use causeway_core::Timeline;
@@ -23,19 +23,77 @@ use crate::storage::bucket::Bucket;
 use crate::storage::buckets::Buckets;
 use crate::storage::catalog;
 use crate::storage::catalog::{Catalog, CatalogEntry, ManifestDepth};
+use crate::storage::object_keys::ObjectKeys;
 use crate::storage::store_error::StoreError;
 
 /// Checks for unreadable backups, backups that a bucket lacks in whole or in part, and gaps in the
 /// WAL that follows them.
 pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<CheckOutcome> {
     let looked = match control_file::system_id(&config.postgres.data_directory) {
-        Ok(system_id) => check_stored_backups(config, buckets, system_id).await,
+        Ok(system_id) => {
+            let prefix = check_prefix(config, buckets, system_id).await;
+            let stored = check_stored_backups(config, buckets, system_id).await;
+            stored.map(|mut checks| {
+                checks.insert(0, prefix);
+                checks
+            })
+        }
         Err(error) => Err(error),
     };
     match looked {
         Ok(checks) => checks,
         Err(error) => vec![CheckOutcome::new("archive", Err(chain(&error)))],
     }
+}
+
+/// Checks that the cluster's prefix holds objects of this data directory, if it holds any. Those of another system
+/// identifier are expected beside them after an upgrade or a replaced database, and alone after a mistake.
+async fn check_prefix(config: &Config, buckets: &Buckets, system_id: u64) -> CheckOutcome {
+    let prefix = ObjectKeys::cluster_prefix(&config.cluster);
+    let name = format!("system identifiers below `{prefix}`");
+    let mut wrong = Vec::new();
+    let mut others = BTreeSet::new();
+    for bucket in buckets.all() {
+        let folders = match bucket.folders(&prefix).await {
+            Ok(folders) => folders,
+            Err(error) => {
+                wrong.push(chain(&error));
+                continue;
+            }
+        };
+        let stored = folders.iter().filter_map(|folder| folder.parse().ok());
+        let stored: BTreeSet<u64> = stored.collect();
+        let foreign: Vec<u64> = stored
+            .iter()
+            .copied()
+            .filter(|id| *id != system_id)
+            .collect();
+        if !foreign.is_empty() && !stored.contains(&system_id) {
+            wrong.push(format!(
+                "bucket `{}` holds objects of system identifier {}, and none of {system_id}, that of `{}`: check \
+                 `cluster`, `[[buckets]]` and `[postgres] data-directory`; after an upgrade or for a new database, take \
+                 a first backup",
+                bucket.name(),
+                joined(&foreign),
+                config.postgres.data_directory.display()
+            ));
+        }
+        others.extend(foreign);
+    }
+    if !wrong.is_empty() || others.is_empty() {
+        return CheckOutcome::of(name, &wrong);
+    }
+    let others = joined(&others.into_iter().collect::<Vec<_>>());
+    let note = format!(
+        "also {others}: of this cluster before an upgrade or a restore; otherwise two clusters have the same `cluster`, \
+         and one must change it"
+    );
+    CheckOutcome::noted(name, note)
+}
+
+fn joined(ids: &[u64]) -> String {
+    let texts: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    texts.join(", ")
 }
 
 async fn check_stored_backups(

@@ -20,6 +20,15 @@ impl CheckOutcome {
         }
     }
 
+    /// Returns a check that passes, with a note for the operator.
+    pub(super) fn noted(name: impl Into<String>, note: String) -> Self {
+        Self {
+            name: name.into(),
+            ok: true,
+            why: Some(note),
+        }
+    }
+
     /// Returns a check that passes if `wrong` is empty.
     pub(super) fn of(name: impl Into<String>, wrong: &[String]) -> Self {
         if wrong.is_empty() {

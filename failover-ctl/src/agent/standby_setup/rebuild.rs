@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::{StandbySetup, StandbySetupError};
+use crate::agent::preconditions::find_wal_obstacle;
 use crate::agent::standby_setup::diverged_wal::DivergedWalSave;
 use crate::agent::standby_setup::layout::DirectoryLayout;
 use crate::agent::standby_setup::primary::{PrimaryHistory, PrimarySession};
@@ -182,6 +183,12 @@ impl StandbySetup {
         let layout = DirectoryLayout::of(data)?.merge(self.marked_layout()?);
         let mapped = layout.mapped(&tablespaces);
         layout.check(data, &mapped)?;
+        if !self.host.rewinding_marker().try_exists()? && data.exists() {
+            // An interrupted copy leaves the link and WAL of its own.
+            if let Some(why) = find_wal_obstacle(data)? {
+                bail!("the data directory {why}");
+            }
+        }
         self.write_marker(layout.clone())?;
         info!(reason = why, source = %self.primary.name, "data directory rebuild started");
         let (emptying, directory) = (layout.clone(), data.clone());

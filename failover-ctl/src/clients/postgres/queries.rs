@@ -260,6 +260,33 @@ mod tests {
         }
     }
 
+    /// Objects that precede PostgreSQL's by the role's own path.
+    const PLANTED: &str = "\
+        create function public.pg_is_in_recovery() returns boolean language sql as 'select true'; \
+        create function public.current_setting(text) returns text language sql as $$ select 'planted' $$; \
+        create function public.planted(text, text) returns boolean language sql as 'select false'; \
+        create operator public.= (leftarg = text, rightarg = text, function = public.planted); \
+        alter role postgres set search_path = public, pg_catalog";
+
+    #[tokio::test]
+    async fn objects_planted_before_pg_catalog_then_not_used() {
+        let nodes = Nodes::new();
+        let primary = nodes.primary("a");
+        let settings = primary.host().postgres;
+        primary.sql(PLANTED);
+        let seen =
+            primary.sql("select pg_is_in_recovery(), current_setting('port'), 'a'::text = 'a'");
+        assert_eq!(seen, "t|planted|f", "the role does not use them");
+
+        let client = connect(&local(&settings, "test"), &Tasks::new()).await;
+        let row = client.unwrap().query_one(STATE_QUERY, &[]).await.unwrap();
+        let answer = AnswerReader::new(&settings).read(&row).unwrap();
+        assert!(
+            matches!(answer, ServerAnswer::Primary(_)),
+            "a planted function answered"
+        );
+    }
+
     #[test]
     fn position_missing_or_malformed_then_rejected() {
         let missing = required(None::<Lsn>, "flushed").unwrap_err();

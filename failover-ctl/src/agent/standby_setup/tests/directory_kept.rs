@@ -1,6 +1,7 @@
 //! Data directories that are kept, copied or refused.
 
 use super::*;
+use crate::agent::preconditions;
 
 #[tokio::test]
 async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
@@ -44,6 +45,56 @@ async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     b.start_standby();
     streams(&b);
     b.until("select n from aside", "7");
+}
+
+/// A new host with a volume for WAL: its data directory holds the link, and nothing else.
+#[tokio::test]
+async fn empty_directory_with_linked_wal_then_copied_and_rewound_through_the_link() {
+    let nodes = Nodes::new();
+    let a = nodes.primary("a");
+    let b = nodes.node("b");
+    let wal = nodes.root.path().join("b-wal");
+    fs::create_dir(&wal).unwrap();
+    give(&wal);
+    symlink(&wal, b.data().join("pg_wal")).unwrap();
+    preconditions::check_data_directory(&b.host()).unwrap();
+    let state = data_directory::state(&b.data(), &b.host().rewinding_marker());
+    assert_eq!(state, DataDirectoryState::Empty);
+    let assert_linked = || {
+        assert_eq!(fs::read_link(b.data().join("pg_wal")).unwrap(), wal);
+        let entries = fs::read_dir(&wal).unwrap().count();
+        assert!(entries > 1, "the WAL is elsewhere");
+    };
+
+    // What another server left there is not deleted.
+    fs::write(wal.join("left"), "of another server").unwrap();
+    let refused = b.follower(&a).prepare(DataDirectoryState::Empty, false);
+    let said = causeway_runtime::telemetry::chain(&refused.await.unwrap_err());
+    assert!(
+        said.contains("which is not empty: empty it first"),
+        "{said}"
+    );
+    fs::remove_file(wal.join("left")).unwrap();
+
+    standby_of(&a, &b).await;
+    assert_linked();
+
+    a.shut_down();
+    b.promote(1, 2);
+    b.sql(&format!("insert into kept values ('{MARKER}')"));
+    b.crash();
+    a.start_standby();
+    a.promote(1, 3);
+    a.sql("insert into kept values ('on 3')");
+    let follower = b.follower(&a);
+    follower
+        .prepare(DataDirectoryState::Primary, false)
+        .await
+        .unwrap();
+    assert_linked();
+    follower.write_replication_settings().unwrap();
+    assert_rejoins(&b, "on 3");
+    assert_linked();
 }
 
 /// The volume of `pg_wal` is not mounted: what it holds cannot be known, so nothing is proved absent.
