@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny advisories test-infra test-infra-faults test-ansible lint-ansible diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -112,13 +112,19 @@ diagram:        ## draw docs/architecture.svg
 inputs:         ## write the tables of docs/reference/infrastructure.md
 	scripts/inputs
 
+ansible-reference:  ## write docs/reference/ansible from the roles
+	$(CAUSEWAY_VENV)/bin/python scripts/ansible-reference
+
+ansible-reference-check:
+	$(CAUSEWAY_VENV)/bin/python scripts/ansible-reference --check
+
 compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PROFILES=standby adds a standby
 	DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 $(COMPOSE) up --detach --build
 
 compose-down:   ## stop it; data is kept, unless VOLUMES=--volumes
 	COMPOSE_PROFILES=standby $(COMPOSE) down $(VOLUMES)
 
-check: tools fmt lint doc tidy gen-check typos deny  ## formatting, lints, documentation, repository rules, spelling, dependencies
+check: tools fmt lint doc tidy gen-check ansible-reference-check typos deny  ## formatting, lints, documentation, repository rules, spelling, dependencies
 
 fmt:            ## formatting
 	cargo fmt --all --check

@@ -1,13 +1,11 @@
 #!/usr/bin/python3
 """Creates the role and the function with which PgBouncer looks up its users."""
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.causeway_scram import matches, verifier
 
 DOCUMENTATION = r"""
 module: pooler_lookup
@@ -16,9 +14,10 @@ description:
   - Creates the role C(pooler), which may log in, and a function that returns the SCRAM verifiers of some roles to C(pooler) only.
   - Runs as the superuser over the Unix socket, and does nothing on a standby, which gets both from its primary.
 options:
-  database:
-    description: Database that clients of the pooler connect to.
-    type: str
+  databases:
+    description: Databases that clients of the pooler connect to.
+    type: list
+    elements: str
     required: true
   password:
     description: Password of the role C(pooler).
@@ -37,26 +36,25 @@ author: Causeway
 """
 
 EXAMPLES = r"""
-- name: Lookup of the users in the database `app`
+- name: Lookup of the users in each database
   pooler_lookup:
-    database: app
+    databases: [app]
     password: "{{ pooler_password }}"
     users: [app]
 """
 
 RETURN = r"""
 state:
-  description: State of PostgreSQL on this host, `primary`, `standby`, `unreachable` or `no-database`.
+  description: State of PostgreSQL on this host by database, `primary`, `standby`, `unreachable` or `no-database`.
   returned: always
-  type: str
+  type: dict
 statements:
-  description: Names of what differed.
+  description: What differed, as database and name.
   returned: always
   type: list
   elements: str
 """
 
-ITERATIONS = 4096
 PSQL = "/usr/bin/psql"
 
 OBSERVE = """
@@ -81,27 +79,6 @@ def literal(text):
     return "'" + text.replace("'", "''") + "'"
 
 
-def verifier(password, salt):
-    """Returns what PostgreSQL stores for a password, by RFC 5802 and RFC 7677. PostgreSQL applies SASLprep, which leaves ASCII as it is."""
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    parts = [base64.b64encode(part).decode() for part in (salt, stored, server)]
-    return f"SCRAM-SHA-256${ITERATIONS}:{parts[0]}${parts[1]}:{parts[2]}"
-
-
-def matches(password, stored):
-    """Whether a stored verifier is that of the password."""
-    try:
-        method, parameters, _ = stored.split("$", 2)
-        iterations, salt = parameters.split(":", 1)
-        if method != "SCRAM-SHA-256" or int(iterations) != ITERATIONS:
-            return False
-        return hmac.compare_digest(verifier(password, base64.b64decode(salt)), stored)
-    except (AttributeError, ValueError):
-        return False
-
-
 def body(users):
     """Returns the source of the function. Roles that are more than a client are left out, whatever the list has."""
     names = ", ".join(literal(name) for name in sorted(set(users)))
@@ -116,7 +93,7 @@ def body(users):
 def statements(seen, wanted):
     """Returns the SQL that is missing, by a name for each."""
     found = {}
-    password = verifier(wanted["password"], os.urandom(16))
+    password = verifier(wanted["password"])
     if seen["role"] is None:
         found["role"] = f"CREATE ROLE pooler LOGIN NOINHERIT PASSWORD {literal(password)};"
     else:
@@ -145,50 +122,63 @@ def statements(seen, wanted):
     return found
 
 
+class Lookup:
+    """Creates the role and the function, in one database after the other."""
+
+    def __init__(self, module):
+        self.module = module
+        self.done = []
+
+    def psql(self, database, sql):
+        command = ["/usr/sbin/runuser", "--user", "postgres", "--", PSQL, "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]
+        command += ["--set=ON_ERROR_STOP=1", "--single-transaction", f"--port={self.module.params['port']}", f"--dbname={database}"]
+        environment = {"PGOPTIONS": "-c search_path=pg_catalog -c client_min_messages=warning", "PGHOST": "/run/postgresql", "LC_ALL": "C"}
+        return self.module.run_command(command, data=sql, environ_update=environment, cwd="/")
+
+    def create(self, database):
+        """Returns the state of PostgreSQL, after creating what is missing."""
+        code, out, err = self.psql(database, OBSERVE)
+        if code != 0 and "does not exist" in err:
+            self.module.warn(f"Database `{database}` does not exist yet: create it and run this role again, or no client of the pooler can log in")
+            return "no-database"
+        if code != 0 and "connection to server" in err:
+            self.module.warn("PostgreSQL does not run on this host, so the pooler's role was not compared. The role comes from the primary.")
+            return "unreachable"
+        if code != 0:
+            self.module.fail_json(msg=f"PostgreSQL cannot be asked about `pooler`: {err.strip()}")
+        seen = json.loads(out)
+        if seen["standby"]:
+            return "standby"
+        if seen["memberships"]:
+            self.module.fail_json(msg="The role `pooler` is a member of other roles: revoke these, as a pooler needs none")
+        found = statements(seen, self.module.params)
+        if found and not self.module.check_mode:
+            code, _, err = self.psql(database, "\n".join(found.values()))
+            if code != 0:
+                self.module.fail_json(msg=f"The lookup of the pooler's users was not created in `{database}`: {err.strip()}")
+        self.done += [f"{database} {name}" for name in found]
+        return "primary"
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
-            "database": {"type": "str", "required": True},
+            "databases": {"type": "list", "elements": "str", "required": True},
             "password": {"type": "str", "required": True, "no_log": True},
             "users": {"type": "list", "elements": "str", "required": True},
             "port": {"type": "int", "default": 5432},
         },
         supports_check_mode=True,
     )
-    wanted = module.params
-    if not wanted["password"].isascii():
+    if not module.params["password"].isascii():
         module.fail_json(msg="The password of `pooler` has characters beyond ASCII: generate another one")
-
-    def psql(sql):
-        command = ["/usr/sbin/runuser", "--user", "postgres", "--", PSQL, "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]
-        command += ["--set=ON_ERROR_STOP=1", "--single-transaction", f"--port={wanted['port']}", f"--dbname={wanted['database']}"]
-        environment = {"PGOPTIONS": "-c search_path=pg_catalog -c client_min_messages=warning", "PGHOST": "/run/postgresql", "LC_ALL": "C"}
-        return module.run_command(command, data=sql, environ_update=environment, cwd="/")
-
     if not os.path.exists(PSQL):
         if module.check_mode:
-            module.exit_json(changed=True, state="unreachable", statements=[])
+            module.exit_json(changed=True, state={}, statements=[])
         module.fail_json(msg=f"`{PSQL}` does not exist: run the role postgres first")
-    code, out, err = psql(OBSERVE)
-    if code != 0:
-        if "does not exist" in err:
-            module.warn(f"Database `{wanted['database']}` does not exist yet: create it, then run this role again, or no client of the pooler can log in")
-            module.exit_json(changed=False, state="no-database", statements=[])
-        if "connection to server" in err:
-            module.warn("PostgreSQL does not run on this host, so the pooler's role was not compared. It comes from the primary.")
-            module.exit_json(changed=False, state="unreachable", statements=[])
-        module.fail_json(msg=f"PostgreSQL cannot be asked about `pooler`: {err.strip()}")
-    seen = json.loads(out)
-    if seen["standby"]:
-        module.exit_json(changed=False, state="standby", statements=[])
-    if seen["memberships"]:
-        module.fail_json(msg="The role `pooler` is a member of other roles: revoke these, as a pooler needs none")
-    found = statements(seen, wanted)
-    if found and not module.check_mode:
-        code, out, err = psql("\n".join(found.values()))
-        if code != 0:
-            module.fail_json(msg=f"The lookup of the pooler's users was not created in `{wanted['database']}`: {err.strip()}")
-    module.exit_json(changed=bool(found), state="primary", statements=list(found))
+    lookup = Lookup(module)
+    state = {database: lookup.create(database) for database in module.params["databases"]}
+    module.exit_json(changed=bool(lookup.done), state=state, statements=lookup.done)
 
 
 if __name__ == "__main__":
