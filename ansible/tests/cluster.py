@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from aws import write_secret
+from failed import Failed
 from hosts import Hosts
 from topology import HOSTS, NODES, ROOT
 from writer import DATABASE, USER, Writer, connection
@@ -38,10 +39,6 @@ systemctl list-unit-files --no-legend --no-pager
 systemctl list-units --type=service --state=running --no-legend --no-pager --plain | cut -d' ' -f1 | grep -v -e ssh -e systemd- -e backup-agent || true
 grep -v -e overlay -e cgroup /proc/self/mounts
 """
-
-
-class Failed(AssertionError):
-    """A step has failed."""
 
 
 class Playbook:
@@ -90,6 +87,11 @@ class Cluster:
         self.hosts.up(names)
         for name in names:
             self.pin(name)
+
+    def bare(self):
+        """Whether the nodes run, and nothing was installed on them."""
+        running = self.hosts.running()
+        return set(running) >= set(NODES) and not any(self.hosts.exec(name, "sh", "-c", "ls -d /var/lib/postgresql 2>/dev/null || true") for name in NODES)
 
     def pin(self, name):
         self.hosts.exec(name, "sh", "-c", "cat > /etc/apt/preferences.d/older-minor", input=PIN)
@@ -221,9 +223,9 @@ class Cluster:
             """,
         )
 
-    def connect(self, nodes=None, **options):
+    def connect(self, nodes=None):
         password = (self.directory / "secrets" / "harness").read_text()
-        return connection(self.topology, nodes or self.nodes(), password, self.ca_bundle(), **options)
+        return connection(self.topology, nodes or self.nodes(), password, self.ca_bundle())
 
     def writer(self, name, nodes=None):
         return Writer(lambda: self.connect(nodes), f"{name}-{time.time_ns()}")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import bad_input
 from aws import write_secret
-from cluster import ANSIBLE, ENVIRONMENT, TASK, Failed
+from cluster import ANSIBLE, ENVIRONMENT, TASK
+from failed import Failed
 from inventory import make_ca
 from topology import HOSTS, NODES, PRIMARY_REGION, ROOT, SPARE
 from writer import split_brain_secs
@@ -60,7 +61,7 @@ def check_bare(cluster, _options):
 @step("bad-input", needs_site=False)
 def bad_inputs(cluster, _options):
     """Each named by `preflight`, before anything is changed."""
-    if not cluster.hosts.running():
+    if not cluster.bare():
         cluster.fresh()
     before = cluster.fingerprint()
     named = bad_input.run(cluster)
@@ -104,10 +105,11 @@ def backup(cluster, _options):
     """A base backup by the timer, on the primary alone."""
     primary = cluster.wait_until_healthy()
     before = len(_backups(cluster, primary))
+    # The last by name: systemd reads drop-ins of all directories in that order, and an empty OnCalendar= resets.
     drop_in = "/run/systemd/system/backup-agent.timer.d"
     now = "[Timer]\nOnCalendar=\nOnActiveSec=1s\nAccuracySec=100ms\nRandomizedDelaySec=0\nPersistent=false\n"
     for name in cluster.nodes():
-        cluster.hosts.exec(name, "sh", "-c", f"mkdir -p {drop_in}; cat > {drop_in}/99-now.conf; systemctl daemon-reload; systemctl restart backup-agent.timer", input=now)
+        cluster.hosts.exec(name, "sh", "-c", f"mkdir -p {drop_in}; cat > {drop_in}/zz-now.conf; systemctl daemon-reload; systemctl restart backup-agent.timer", input=now)
     try:
         made = _until("a base backup by the timer", 120, lambda: [each for each in _backups(cluster, primary)][before:])
         _until(
@@ -493,35 +495,6 @@ def kills(cluster, options):
     return Result(f"seed {options.seed}, of {tasks} tasks; killed at {'; '.join(told)}; each time healthy, and then 0 changed", 0)
 
 
-@step("dynamic-inventory", needs_site=False)
-def dynamic_inventory(cluster, _options):
-    """The inventory from EC2's tags, against moto, as Terraform tags the instances."""
-    if not cluster.hosts.running():
-        cluster.fresh()
-    sources = sorted(ANSIBLE.glob("inventories/**/*aws_ec2.yml"))
-    if not sources:
-        raise Failed("there is no ansible/inventories/**/*aws_ec2.yml")
-    expected = {}
-    for name in NODES:
-        expected.setdefault(HOSTS[name].region, {})[name] = _launch(cluster, name)
-    environment = os.environ | cluster.hosts.aws.environment() | {"AWS_ENDPOINT_URL": cluster.topology.moto(), "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg")}
-    program = os.path.join(os.path.dirname(sys.executable), "ansible-inventory")
-    command = [program, *(f"-i{source}" for source in sources), "--list"]
-    done = subprocess.run(command, env=environment, cwd=ANSIBLE, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failed(f"ansible-inventory ended with {done.returncode}: {done.stderr[-600:]}")
-    listed = json.loads(done.stdout)
-    variables = listed["_meta"]["hostvars"]
-    for region, instances in expected.items():
-        group = listed.get(region.replace("-", "_"), {}).get("hosts", [])
-        if sorted(group) != sorted(instances):
-            raise Failed(f"group {region.replace('-', '_')} has {group}, and EC2 {sorted(instances)}")
-        for name, instance in instances.items():
-            if variables[name].get("ansible_host") != instance or variables[name].get("region") != region:
-                raise Failed(f"{name} has {variables[name].get('ansible_host')} in {variables[name].get('region')}, and EC2 {instance} in {region}")
-    return Result(f"{len(variables)} hosts in {len(expected)} groups by region")
-
-
 # Parts of steps
 
 
@@ -633,24 +606,3 @@ def _kill_at(cluster, number, delay):
         raise Failed(f"site.yml ended with {ended} before it was killed at task {number}; {log}")
     began = re.findall(r"^(?:TASK|RUNNING HANDLER) \[(.*)\]", log.read_text(), re.MULTILINE)
     return f"{len(began)} ({began[-1]})" if ended is None else f"{len(began)} (it had ended)"
-
-
-def _launch(cluster, name):
-    """An instance in moto, tagged as infra-modules/postgres does."""
-    host = HOSTS[name]
-    ec2 = cluster.hosts.aws.client("ec2", host.region)
-    found = ec2.describe_instances(Filters=[{"Name": "tag:Node", "Values": [name]}])["Reservations"]
-    if found:
-        return found[0]["Instances"][0]["InstanceId"]
-    image = ec2.describe_images()["Images"][0]["ImageId"]
-    tags = {"Name": f"causeway-test-{name}", "Cluster": "causeway-test", "Role": "postgres", "Node": name, "Project": "causeway", "Environment": "test"}
-    made = ec2.run_instances(
-        ImageId=image, MinCount=1, MaxCount=1, InstanceType="m7g.large", Placement={"AvailabilityZone": host.zone},
-        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}],
-    )
-    instance = made["Instances"][0]["InstanceId"]
-    for purpose in ("data", "wal"):
-        volume = ec2.create_volume(AvailabilityZone=host.zone, Size=10)["VolumeId"]
-        ec2.create_tags(Resources=[volume], Tags=[{"Key": "Node", "Value": name}, {"Key": "Purpose", "Value": purpose}, {"Key": "Cluster", "Value": "causeway-test"}])
-        ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device=f"/dev/sd{'f' if purpose == 'data' else 'g'}")
-    return instance
