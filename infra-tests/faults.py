@@ -110,7 +110,7 @@ FAULTS = [
     Fault("SSH on every address", "infra-modules/postgres/cloud-init.yaml", "      ListenAddress 127.0.0.1\n", "", "test infra-modules/postgres", "must listen on loopback"),
     Fault("key of another user", "infra-bootstrap/ssm_access.tf", "values   = [local.host_user]", 'values   = ["*"]', "test infra-bootstrap", "for the administrator"),
     Fault("renamed tag", "infra-modules/postgres/instances.tf", '    Role    = "postgres"', '    Role    = "database"', "inventory", "no hosts for the inventory|hosts of the inventory"),
-    Fault("renamed address", "infra-modules/postgres/instances.tf", "    Address = ", "    Fqdn = ", "inventory", "variables of eu-"),
+    Fault("renamed address", "infra-modules/postgres/instances.tf", "    Address = ", "    Fqdn = ", "inventory", "the name in its certificate"),
     Fault("other device of the WAL", "infra-modules/postgres/volumes.tf", "/dev/sdg", "/dev/sdh", "inventory", "'wal_volume_id': ''"),
     Fault("hosts of every environment", "ansible/inventories/example/eu-west-1.aws_ec2.yml", "  tag:environment: production\n", "", "inventory", "hosts of the inventory"),
     Fault("role outside of the boundary", "infra-bootstrap/boundaries.tf", 'actions   = ["iam:CreateServiceLinkedRole"]', 'actions   = ["iam:GetRole"]', "plan infra-primary eks", "grants `iam:CreateServiceLinkedRole`, outside"),

@@ -106,6 +106,12 @@ def started(account):
 def populated(account, hosts):
     """Makes the hosts, and others that the inventory must not show; returns the variables and the groups of the hosts."""
     wanted, groups = {}, {}
+    missing = {"monitoring", "postgres", "restore-drill"} - {tags["Role"] for _, tags, _, _ in hosts}
+    if missing:
+        raise Failed(f"the plans have no hosts for the inventory with the tag Role {sorted(missing)}")
+    unnamed = [tags["Name"] for _, tags, _, _ in hosts if tags["Role"] == "postgres" and not {"Address", "Node"} <= tags.keys()]
+    if unnamed:
+        raise Failed(f"{unnamed}: a node has the tags Node and Address, the name in its certificate")
     for region, tags, zone, devices in hosts:
         name = tags.get("Node", tags["Name"])
         wanted[name] = account.instance(region, tags, zone, devices)
@@ -126,8 +132,6 @@ def populated(account, hosts):
 def against(account, hosts, example, scratch):
     started(account)
     wanted, groups = populated(account, hosts)
-    if not all(groups.get(role) for role in ("postgres", "restore_drill", "monitoring")):
-        raise Failed(f"the plans have no hosts for the inventory: {groups}")
     env = {"PATH": os.environ["PATH"], "HOME": str(scratch), "LC_ALL": "C.UTF-8", "AWS_ENDPOINT_URL": account.endpoint, "ANSIBLE_LOCALHOST_WARNING": "False", "ANSIBLE_DEPRECATION_WARNINGS": "False",
            "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True"} | CREDENTIALS
     listed = json.loads(ansible("ansible-inventory", "--inventory", example, "--list", env=env, cwd=scratch))

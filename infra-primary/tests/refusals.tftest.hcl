@@ -249,8 +249,8 @@ run "public_certificates_on_eks" {
     api_platform = "eks"
     network      = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one" }
     eks = {
-      kubernetes_version = "1.35"
-      node               = { instance_types = ["m7g.large"], min = 3, max = 6 }
+      kubernetes_version = "1.36"
+      node               = { instance_types = ["m7g.large"], min = 3, max = 6, desired = 3, ami_type = "AL2023_ARM_64_STANDARD" }
       admin_role_arns    = ["arn:aws:iam::123456789012:role/admin"]
     }
     database = {
