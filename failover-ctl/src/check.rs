@@ -9,7 +9,7 @@ mod this_host;
 use serde::Serialize;
 
 use crate::check::line::{CheckLine, CheckResultWord};
-use crate::cli::CheckArgs;
+use crate::cli::HostCheckArgs;
 use crate::clients::lease_store::LeaseStore;
 use crate::clients::route53::{DnsRecords, RecordMoveError};
 use crate::config::Settings;
@@ -29,7 +29,7 @@ struct CheckReport {
 /// # Errors
 ///
 /// [`Error::ChecksFailed`] when any has failed.
-pub(crate) async fn run(settings: &Settings, args: &CheckArgs) -> Result<(), Error> {
+pub(crate) async fn run(settings: &Settings, args: &HostCheckArgs) -> Result<(), Error> {
     let mut checks = vec![
         CheckLine::ok("settings", ""),
         this_host::signing_key(settings, args.before_install),

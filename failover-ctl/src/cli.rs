@@ -35,7 +35,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Check the settings, and what this host needs, before anything is changed.
-    Check(CheckArgs),
+    Check(HostCheckArgs),
     /// Print the plan of a command without executing it.
     #[command(subcommand)]
     Plan(PlanCommand),
@@ -103,7 +103,7 @@ pub(crate) enum Command {
 
 /// Arguments of `check`.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct CheckArgs {
+pub(crate) struct HostCheckArgs {
     /// Skip what an installation brings while it is missing: keys and passwords, `postgresql.conf`, PostgreSQL's
     /// programs, and agents and servers of other nodes.
     #[arg(long)]

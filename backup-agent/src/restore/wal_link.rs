@@ -93,7 +93,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::restore::marker::Marker;
 
     /// Returns a target directory whose `pg_wal` links to `wal` beside it.
     fn linked() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -107,14 +106,15 @@ mod tests {
 
     #[track_caller]
     fn refused(directory: &Path, why: &str) {
-        let text = Marker::find(directory).unwrap_err().to_string();
+        let checked = refuse_mount_root(directory).and_then(|()| check(directory));
+        let text = checked.unwrap_err().to_string();
         assert!(text.contains(why), "{text}");
     }
 
     #[test]
     fn link_to_empty_directory_then_target_is_free() {
         let (_root, data, wal) = linked();
-        assert_eq!(Marker::find(&data).unwrap(), None);
+        check(&data).unwrap();
         assert_eq!(target(&data).unwrap(), Some(wal));
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn pg_wal_that_is_a_directory_then_not_empty() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join(NAME)).unwrap();
-        let error = Marker::find(root.path()).unwrap_err();
+        let error = check(root.path()).unwrap_err();
         assert!(matches!(error, Error::NotEmpty { .. }), "{error}");
     }
 }

@@ -59,8 +59,9 @@ impl ClockSample {
             return CheckLine::failed(
                 name,
                 format!(
-                    "this host's clock is at least {least:.0} s {word}: start its time service (chrony), and check \
-                     the other host's too"
+                    "this host's clock is at least {} s {word}: start its time service (chrony), and check \
+                     the other host's too",
+                    least.floor()
                 ),
             );
         }
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn offset_of_more_then_failed_with_direction() {
-        for (at, says) in [(990.0, "10 s behind"), (1012.0, "11 s ahead")] {
+        for (at, says) in [(990.0, "9 s behind"), (1012.0, "11 s ahead")] {
             let line = compared(at, at + 0.1);
             assert_eq!(line.result, CheckResultWord::Failed, "{line}");
             assert!(line.detail.contains(says), "{line}");

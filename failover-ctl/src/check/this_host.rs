@@ -12,8 +12,9 @@ use causeway_runtime::telemetry::chain;
 use crate::agent::key_exposure::find_exposure;
 use crate::agent::preconditions::{check_data_directory, check_release, find_obstacle};
 use crate::check::line::CheckLine;
-use crate::config::{HostSettings, Settings};
+use crate::config::{HostSettings, Settings, SettingsError};
 use crate::data_directory;
+use crate::error::Error;
 use crate::guard::config_file;
 use crate::protocol::signed_command::CommandSigningKey;
 
@@ -27,12 +28,16 @@ pub(super) fn signing_key(settings: &Settings, before_install: bool) -> CheckLin
     if let Some(line) = missing(name, path, before_install) {
         return line;
     }
-    if let Err(error) = CommandSigningKey::read(path) {
-        let detail = format!(
-            "{}: run this check as root, and install the key that the other hosts have, at least 32 bytes",
-            chain(&error)
-        );
-        return CheckLine::failed(name, detail);
+    match CommandSigningKey::read(path) {
+        Ok(_) => {}
+        Err(error @ SettingsError::Secret { .. }) => {
+            let detail = format!(
+                "{}: run this check as root, and install the key that the other hosts have",
+                chain(&error)
+            );
+            return CheckLine::failed(name, detail);
+        }
+        Err(error) => return CheckLine::failed(name, chain(&error)),
     }
     let exposed = match &settings.host {
         Some(host) if host.postgres.data_directory.exists() => {
@@ -157,6 +162,7 @@ fn data_directory_line(host: &HostSettings) -> CheckLine {
         DataDirectoryState::Empty => CheckLine::failed(
             name,
             match check_data_directory(host) {
+                Err(Error::Settings(error)) => chain(&error),
                 Err(error) => chain(&error),
                 Ok(()) => format!(
                     "`{at}/global/pg_control` is missing or cut off: restore a backup, or empty the directory, so \

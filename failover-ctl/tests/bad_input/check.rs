@@ -132,7 +132,7 @@ fn unfit_host_then_each_fault_named() {
         "FAILED  command signing key: ",
         "less than 32 bytes",
         "FAILED  data directory: ",
-        "is not a data directory",
+        "which is the root of a file system",
         "FAILED  postgresql.conf: ",
         "add the line `include '",
         "FAILED  watchdog device: `/dev/absent`",

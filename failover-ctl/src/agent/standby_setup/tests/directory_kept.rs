@@ -68,7 +68,8 @@ async fn empty_directory_with_linked_wal_then_copied_and_rewound_through_the_lin
 
     // What another server left there is not deleted.
     fs::write(wal.join("left"), "of another server").unwrap();
-    let refused = b.follower(&a).prepare(DataDirectoryState::Empty, false);
+    let follower = b.follower(&a);
+    let refused = follower.prepare(DataDirectoryState::Empty, false);
     let said = causeway_runtime::telemetry::chain(&refused.await.unwrap_err());
     assert!(
         said.contains("which is not empty: empty it first"),
