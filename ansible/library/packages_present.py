@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Installs Debian packages, and starts none of their services."""
 
+import fcntl
 import os
 import subprocess
 import time
@@ -51,6 +52,7 @@ POLICY = "/usr/sbin/policy-rc.d"
 MARK = "# Causeway: no service is started while packages are installed\n"
 POLICY_TEXT = f"#!/bin/sh\n{MARK}exit 101\n"
 LISTS = "/var/lib/apt/lists"
+LOCK = "/run/causeway-packages.lock"
 LOCK_SECS = 300
 
 
@@ -76,6 +78,11 @@ def installed_version(package):
     done = subprocess.run(["/usr/bin/dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", package], capture_output=True, text=True, check=False)
     state, _, version = done.stdout.partition(" ")
     return version if done.returncode == 0 and state == "installed" else ""
+
+
+def other_version(files):
+    """Returns the package files that are not installed in their version. In check mode a file may not be there yet."""
+    return [path for path in files if not os.path.exists(path) or installed_version(stated(path, "Package")) != stated(path, "Version")]
 
 
 def lists_are_older_than(seconds):
@@ -121,6 +128,20 @@ def remove_leftover():
         os.remove(POLICY)
 
 
+def wait_for_other_run(module):
+    """Waits until no other run installs packages. A run whose controller was killed goes on for a while on the host."""
+    lock = os.open(LOCK, os.O_WRONLY | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_SECS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                module.fail_json(msg=f"Another run has installed packages on this host for {LOCK_SECS} s: wait until it ends, or end it")
+            time.sleep(0.5)
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -132,25 +153,35 @@ def main():
     )
     names = module.params["name"]
     files = module.params["files"]
+    found = states(names)
+    missing = [name for name in names if found.get(name) != "installed"] + other_version(files)
+    if module.check_mode:
+        module.exit_json(changed=bool(missing), missing=missing)
+    if not missing and not os.path.exists(POLICY):
+        module.exit_json(changed=False, missing=[])
+    # apt-get inherits the lock, and so keeps it if this process is killed.
+    lock = wait_for_other_run(module)
+    remove_leftover()
     found = states([*names, *(stated(path, "Package") for path in files)])
-    missing = [name for name in names if found.get(name) != "installed"]
-    missing += [path for path in files if installed_version(stated(path, "Package")) != stated(path, "Version")]
-    if not module.check_mode:
-        remove_leftover()
+    missing = [name for name in names if found.get(name) != "installed"] + other_version(files)
     if not missing:
         module.exit_json(changed=False, missing=[])
 
     def run(*command, failure):
         environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", "NEEDRESTART_SUSPEND": "1"}
-        code, out, err = module.run_command(list(command), environ_update=environment)
+        deadline = time.monotonic() + LOCK_SECS
+        while True:
+            code, out, err = module.run_command(list(command), environ_update=environment, pass_fds=[lock])
+            # apt-get waits for a lock, and dpkg does not.
+            if code == 0 or "lock was locked" not in err or time.monotonic() > deadline:
+                break
+            time.sleep(1)
         if code != 0:
             module.fail_json(msg=f"{failure}: {(err.strip() or out.strip())[-2000:]}")
 
     apt = ["/usr/bin/apt-get", "--yes", "--quiet", "--no-install-recommends", f"--option=DPkg::Lock::Timeout={LOCK_SECS}"]
     apt += ["--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"]
     wanted = ", ".join(f"`{name}`" for name in missing)
-    if module.check_mode:
-        module.exit_json(changed=True, missing=missing)
     with NoServices():
         if any(state not in ("installed", "config-files", "not-installed") for state in found.values()):
             run("/usr/bin/dpkg", "--configure", "--pending", failure="Packages that an interrupted run left unpacked cannot be configured: run `dpkg --configure -a` on the host")
@@ -158,7 +189,7 @@ def main():
             run(*apt, "update", "--error-on=any", failure="The package lists cannot be updated: check the host's way to its apt repositories")
         run(*apt, "install", "--allow-downgrades", *missing, failure=f"{wanted} cannot be installed")
     left = [name for name in names if states(names).get(name) != "installed"]
-    left += [path for path in files if installed_version(stated(path, "Package")) != stated(path, "Version")]
+    left += other_version(files)
     if left:
         module.fail_json(msg=f"{', '.join(left)} not installed, although apt-get reported success")
     module.exit_json(changed=True, missing=missing)
