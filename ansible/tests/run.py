@@ -12,6 +12,7 @@ With `--where-possible`, as in `.ci/run`, a machine without a container engine r
 
 import argparse
 import contextlib
+import signal
 import sys
 import time
 import traceback
@@ -49,6 +50,8 @@ def main():
         for name, step in steps.STEPS.items():
             print(f"{name}\t{(step.run.__doc__ or '').strip()}")
         return 0
+    # A playbook in progress is then ended too, before the hosts are.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         with an_engine(compose=False) as engine:
             return run(engine, options)

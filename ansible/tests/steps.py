@@ -104,10 +104,11 @@ def backup(cluster, _options):
     """A base backup by the timer, on the primary alone."""
     primary = cluster.wait_until_healthy()
     before = len(_backups(cluster, primary))
+    # The last by name: systemd reads drop-ins of all directories in that order, and an empty OnCalendar= resets.
     drop_in = "/run/systemd/system/backup-agent.timer.d"
     now = "[Timer]\nOnCalendar=\nOnActiveSec=1s\nAccuracySec=100ms\nRandomizedDelaySec=0\nPersistent=false\n"
     for name in cluster.nodes():
-        cluster.hosts.exec(name, "sh", "-c", f"mkdir -p {drop_in}; cat > {drop_in}/99-now.conf; systemctl daemon-reload; systemctl restart backup-agent.timer", input=now)
+        cluster.hosts.exec(name, "sh", "-c", f"mkdir -p {drop_in}; cat > {drop_in}/zz-now.conf; systemctl daemon-reload; systemctl restart backup-agent.timer", input=now)
     try:
         made = _until("a base backup by the timer", 120, lambda: [each for each in _backups(cluster, primary)][before:])
         _until(
