@@ -494,35 +494,6 @@ def kills(cluster, options):
     return Result(f"seed {options.seed}, of {tasks} tasks; killed at {'; '.join(told)}; each time healthy, and then 0 changed", 0)
 
 
-@step("dynamic-inventory", needs_site=False)
-def dynamic_inventory(cluster, _options):
-    """The inventory from EC2's tags, against moto, as Terraform tags the instances."""
-    if not cluster.hosts.running():
-        cluster.fresh()
-    sources = sorted(ANSIBLE.glob("inventories/**/*aws_ec2.yml"))
-    if not sources:
-        raise Failed("there is no ansible/inventories/**/*aws_ec2.yml")
-    expected = {}
-    for name in NODES:
-        expected.setdefault(HOSTS[name].region, {})[name] = _launch(cluster, name)
-    environment = os.environ | cluster.hosts.aws.environment() | {"AWS_ENDPOINT_URL": cluster.topology.moto(), "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg")}
-    program = os.path.join(os.path.dirname(sys.executable), "ansible-inventory")
-    command = [program, *(f"-i{source}" for source in sources), "--list"]
-    done = subprocess.run(command, env=environment, cwd=ANSIBLE, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failed(f"ansible-inventory ended with {done.returncode}: {done.stderr[-600:]}")
-    listed = json.loads(done.stdout)
-    variables = listed["_meta"]["hostvars"]
-    for region, instances in expected.items():
-        group = listed.get(region.replace("-", "_"), {}).get("hosts", [])
-        if sorted(group) != sorted(instances):
-            raise Failed(f"group {region.replace('-', '_')} has {group}, and EC2 {sorted(instances)}")
-        for name, instance in instances.items():
-            if variables[name].get("ansible_host") != instance or variables[name].get("region") != region:
-                raise Failed(f"{name} has {variables[name].get('ansible_host')} in {variables[name].get('region')}, and EC2 {instance} in {region}")
-    return Result(f"{len(variables)} hosts in {len(expected)} groups by region")
-
-
 # Parts of steps
 
 
@@ -634,24 +605,3 @@ def _kill_at(cluster, number, delay):
         raise Failed(f"site.yml ended with {ended} before it was killed at task {number}; {log}")
     began = re.findall(r"^(?:TASK|RUNNING HANDLER) \[(.*)\]", log.read_text(), re.MULTILINE)
     return f"{len(began)} ({began[-1]})" if ended is None else f"{len(began)} (it had ended)"
-
-
-def _launch(cluster, name):
-    """An instance in moto, tagged as infra-modules/postgres does."""
-    host = HOSTS[name]
-    ec2 = cluster.hosts.aws.client("ec2", host.region)
-    found = ec2.describe_instances(Filters=[{"Name": "tag:Node", "Values": [name]}])["Reservations"]
-    if found:
-        return found[0]["Instances"][0]["InstanceId"]
-    image = ec2.describe_images()["Images"][0]["ImageId"]
-    tags = {"Name": f"causeway-test-{name}", "Cluster": "causeway-test", "Role": "postgres", "Node": name, "Project": "causeway", "Environment": "test"}
-    made = ec2.run_instances(
-        ImageId=image, MinCount=1, MaxCount=1, InstanceType="m7g.large", Placement={"AvailabilityZone": host.zone},
-        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}],
-    )
-    instance = made["Instances"][0]["InstanceId"]
-    for purpose in ("data", "wal"):
-        volume = ec2.create_volume(AvailabilityZone=host.zone, Size=10)["VolumeId"]
-        ec2.create_tags(Resources=[volume], Tags=[{"Key": "Node", "Value": name}, {"Key": "Purpose", "Value": purpose}, {"Key": "Cluster", "Value": "causeway-test"}])
-        ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device=f"/dev/sd{'f' if purpose == 'data' else 'g'}")
-    return instance
