@@ -91,6 +91,11 @@ class Cluster:
         for name in names:
             self.pin(name)
 
+    def bare(self):
+        """Whether the nodes run, and nothing was installed on them."""
+        running = self.hosts.running()
+        return set(running) >= set(NODES) and not any(self.hosts.exec(name, "sh", "-c", "ls -d /var/lib/postgresql 2>/dev/null || true") for name in NODES)
+
     def pin(self, name):
         self.hosts.exec(name, "sh", "-c", "cat > /etc/apt/preferences.d/older-minor", input=PIN)
 
@@ -221,9 +226,9 @@ class Cluster:
             """,
         )
 
-    def connect(self, nodes=None, **options):
+    def connect(self, nodes=None):
         password = (self.directory / "secrets" / "harness").read_text()
-        return connection(self.topology, nodes or self.nodes(), password, self.ca_bundle(), **options)
+        return connection(self.topology, nodes or self.nodes(), password, self.ca_bundle())
 
     def writer(self, name, nodes=None):
         return Writer(lambda: self.connect(nodes), f"{name}-{time.time_ns()}")

@@ -60,7 +60,7 @@ def check_bare(cluster, _options):
 @step("bad-input", needs_site=False)
 def bad_inputs(cluster, _options):
     """Each named by `preflight`, before anything is changed."""
-    if not cluster.hosts.running():
+    if not cluster.bare():
         cluster.fresh()
     before = cluster.fingerprint()
     named = bad_input.run(cluster)

@@ -15,24 +15,23 @@ CONNECT_TIMEOUT_SECS = 2
 USER_TIMEOUT_MS = 3000
 
 
-def connection(topology, nodes, password, ca, read_write=True, **options):
+def connection(topology, nodes, password, ca, user=USER):
     """Connects as clients do: to the node that accepts writes, with verify-full."""
     return psycopg.connect(
         host=",".join(f"{node}.{DOMAIN}" for node in nodes),
         hostaddr=",".join(topology.address(node) for node in nodes),
         port=",".join("5432" for _ in nodes),
         dbname=DATABASE,
-        user=USER,
+        user=user,
         password=password,
         sslmode="verify-full",
         sslrootcert=str(ca),
-        target_session_attrs="read-write" if read_write else "any",
+        target_session_attrs="read-write",
         connect_timeout=CONNECT_TIMEOUT_SECS,
         tcp_user_timeout=USER_TIMEOUT_MS,
         autocommit=True,
         application_name="harness",
         options="-c search_path=pg_catalog,public",
-        **options,
     )
 
 
