@@ -99,6 +99,7 @@ test-infra-faults:  ## mutation testing of the infrastructure's checks
 test-ansible: setup  ## playbooks on systemd hosts in containers, with a table; SAMPLE=1 for ten minutes, ONLY="site kills" for steps, KILLS=20
 	@./scripts/setup ansible
 	cargo build --workspace --bins
+	$(MAKE) package PROFILE=dev
 	target/ansible/bin/python ansible/tests/run.py $(if $(SAMPLE),--sample) $(if $(WHERE_POSSIBLE),--where-possible) \
 		$(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(foreach step,$(ONLY),--only $(step))
 

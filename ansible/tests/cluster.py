@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from aws import write_secret
+from failed import Failed
 from hosts import Hosts
 from topology import HOSTS, NODES, ROOT
 from writer import DATABASE, USER, Writer, connection
@@ -38,10 +39,6 @@ systemctl list-unit-files --no-legend --no-pager
 systemctl list-units --type=service --state=running --no-legend --no-pager --plain | cut -d' ' -f1 | grep -v -e ssh -e systemd- -e backup-agent || true
 grep -v -e overlay -e cgroup /proc/self/mounts
 """
-
-
-class Failed(AssertionError):
-    """A step has failed."""
 
 
 class Playbook:

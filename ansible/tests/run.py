@@ -61,6 +61,8 @@ def main():
 
 
 def run(engine: Engine, options):
+    if not list((ROOT / "target" / "package").glob("failover-ctl_*.deb")):
+        raise SystemExit("error: `target/package` has no failover-ctl\nhint: run `make package PROFILE=dev`")
     cluster = Cluster(options.number, engine)
     chosen = options.only or (SAMPLE if options.sample else ALL)
     rows = []

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import bad_input
 from aws import write_secret
-from cluster import ANSIBLE, ENVIRONMENT, TASK, Failed
+from cluster import ANSIBLE, ENVIRONMENT, TASK
+from failed import Failed
 from inventory import make_ca
 from topology import HOSTS, NODES, PRIMARY_REGION, ROOT, SPARE
 from writer import split_brain_secs

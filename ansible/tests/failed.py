@@ -1,0 +1,5 @@
+"""The failure of a step."""
+
+
+class Failed(AssertionError):
+    """A step has failed."""
