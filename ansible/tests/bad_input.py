@@ -83,10 +83,10 @@ def without_conditional_writes(cluster):
 
 @contextmanager
 def other_archive(cluster):
-    """A base backup of another system identifier under this cluster's name."""
+    """WAL of another system identifier under this cluster's name."""
     region = "eu-west-1"
     s3 = cluster.hosts.aws.client("s3", region)
-    key = "main/7000000000000000001/wal/1/000000010000000000000001"
+    key = "main/7000000000000000001/wal/00000001/000000010000000000000001"
     s3.put_object(Bucket=bucket(region), Key=key, Body=b"another cluster's")
     try:
         yield {}, "7000000000000000001", bucket(region)
