@@ -250,7 +250,7 @@ def region_cut(cluster, _options):
         try:
             time.sleep(12)
             planned = cluster.playbook("failover.yml", {"target": target}, check=True)
-            done = cluster.playbook("failover.yml", {"target": target, "accept_loss": "16MiB"})
+            done = cluster.playbook("failover.yml", {"target": target, "accept_loss": "64MiB"})
             back = writer.wait_for_write(60, after=began, elsewhere=None) - began
         finally:
             cluster.hosts.network.heal()
@@ -261,7 +261,7 @@ def region_cut(cluster, _options):
     same = cluster.unchanged()
     return Result(
         f"plan shown, {target} accepts writes {back:.0f} s after the cut, {done.seconds:.0f} s of it the playbook; {len(writer.acknowledged)} rows "
-        f"acknowledged, {lost} lost of the accepted 16 MiB; both others stream again; second run {same.changed} changed",
+        f"acknowledged, {lost} lost of the accepted 64 MiB; both others stream again; second run {same.changed} changed",
         planned.changed + done.changed,
     )
 
