@@ -81,15 +81,15 @@ class Writer:
             self.stopping.wait(PAUSE_SECS)
         _close(session)
 
-    def wait_for_write(self, timeout_secs, after=None, elsewhere=None):
-        """Waits for an acknowledged write after a time, on another server than `elsewhere`. Returns its time."""
+    def wait_for_write(self, timeout_secs, after=None, not_on=()):
+        """Waits for an acknowledged write after a time, on another server than these. Returns its time."""
         after = time.monotonic() if after is None else after
         deadline = time.monotonic() + timeout_secs
         while True:
             for _, server, at in reversed(self.acknowledged):
                 if at <= after:
                     break
-                if server != elsewhere:
+                if server not in not_on:
                     return at
             if time.monotonic() > deadline:
                 last = (self.refused + [(error, at) for _, error, at in self.failed])[-1:]
