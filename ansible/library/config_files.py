@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Writes directories, links and text files of a role in one call."""
 
 import os
@@ -161,7 +161,7 @@ class Writer:
             return
         code, out, err = self.module.run_command(command.replace("%s", temporary))
         if code != 0:
-            said = (err or out).strip().replace(temporary, entry["path"])
+            said = " ".join((err + out).split()).replace(temporary, entry["path"])
             self.module.fail_json(msg=f"`{entry['path']}` would be invalid, so no file is changed: {said}")
 
     def replace(self, entry, temporary):

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Reads what a database host has, and changes nothing."""
 
 import os

@@ -1,6 +1,7 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Installs Debian packages, and starts none of their services."""
 
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -27,6 +28,10 @@ options:
     type: list
     elements: path
     default: []
+  start:
+    description: Whether services of the packages start with Debian's settings.
+    type: bool
+    default: false
   cache_valid_secs:
     description: Age of the package lists above which they are updated before an installation.
     type: int
@@ -147,6 +152,7 @@ def main():
         argument_spec={
             "name": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "list", "elements": "path", "default": []},
+            "start": {"type": "bool", "default": False},
             "cache_valid_secs": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
@@ -182,7 +188,7 @@ def main():
     apt = ["/usr/bin/apt-get", "--yes", "--quiet", "--no-install-recommends", f"--option=DPkg::Lock::Timeout={LOCK_SECS}"]
     apt += ["--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold"]
     wanted = ", ".join(f"`{name}`" for name in missing)
-    with NoServices():
+    with contextlib.nullcontext() if module.params["start"] else NoServices():
         if any(state not in ("installed", "config-files", "not-installed") for state in found.values()):
             run("/usr/bin/dpkg", "--configure", "--pending", failure="Packages that an interrupted run left unpacked cannot be configured: run `dpkg --configure -a` on the host")
         if lists_are_older_than(module.params["cache_valid_secs"]):

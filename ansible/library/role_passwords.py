@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Sets passwords of database roles, without sending a password to PostgreSQL."""
 
 import json

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Keeps a service running with the files that it has now."""
 
 import datetime

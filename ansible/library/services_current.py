@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python
 """Makes running services read files that changed after they had read them."""
 
 import os
@@ -17,7 +17,7 @@ description:
 options:
   services:
     description: Services, in this order. C(unit), C(files), and C(command), by default C(systemctl try-restart) of the unit.
-      C(name) tells several commands of one unit apart.
+      C(name) tells several commands of one unit apart. With C(program), also if the program was replaced by a package.
     type: list
     elements: dict
     required: true
@@ -45,16 +45,22 @@ STAMPS = "/var/lib/causeway/services"
 
 def properties(unit):
     """Returns what systemd knows of a unit."""
-    wanted = "ActiveState,NeedDaemonReload,ExecMainStartTimestampMonotonic"
+    wanted = "ActiveState,MainPID,ExecMainStartTimestampMonotonic"
     shown = subprocess.run(["systemctl", "show", f"--property={wanted}", unit], capture_output=True, text=True, check=True)
     return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
 
 
 def started(known):
     """Returns when the main process started, by the clock of the files."""
-    with open("/proc/uptime", encoding="ascii") as file:
-        uptime = float(file.read().split()[0])
-    return time.time() - uptime + int(known.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+    return time.time() - time.monotonic() + int(known.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+
+
+def is_replaced(known):
+    """Whether the program of the main process was replaced since its start, as by a new package."""
+    try:
+        return os.readlink(f"/proc/{known['MainPID']}/exe").endswith(" (deleted)")
+    except (KeyError, OSError):
+        return False
 
 
 def modified(path):
@@ -76,6 +82,7 @@ def main():
                     "name": {"type": "str"},
                     "files": {"type": "list", "elements": "path", "required": True},
                     "command": {"type": "str"},
+                    "program": {"type": "bool", "default": False},
                 },
             },
         },
@@ -85,14 +92,12 @@ def main():
     for service in module.params["services"]:
         unit = service["unit"]
         known = properties(unit)
-        if known.get("NeedDaemonReload") == "yes" and not module.check_mode:
-            module.run_command(["systemctl", "daemon-reload"], check_rc=True)
         if known.get("ActiveState") not in ("active", "activating", "reloading"):
             continue
         stamp = os.path.join(STAMPS, service["name"] or unit)
         newest = max((modified(path) for path in service["files"]), default=0.0)
-        # A process reads its files a moment after its start.
-        if newest <= max(started(known) - 1, modified(stamp)):
+        replaced = service["program"] and is_replaced(known)
+        if not replaced and newest <= max(started(known), modified(stamp)):
             continue
         units.append(service["name"] or unit)
         if module.check_mode:
@@ -101,6 +106,8 @@ def main():
         os.makedirs(STAMPS, 0o755, exist_ok=True)
         with open(stamp + ".new", "w", encoding="ascii"):
             pass
+        # systemd 252 does not see that it lacks a drop-in in a new directory.
+        module.run_command(["systemctl", "daemon-reload"], check_rc=True)
         code, out, err = module.run_command(service["command"] or f"systemctl try-restart {unit}")
         if code != 0:
             module.fail_json(msg=f"`{service['name'] or unit}` did not take its new settings: {(err or out).strip()}. `journalctl --unit={unit}` says more", units=units)
