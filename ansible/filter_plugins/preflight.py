@@ -1,6 +1,7 @@
 """What must hold before anything is changed: pure functions of the inventory and of what was read on the hosts."""
 
 import ipaddress
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -249,6 +250,28 @@ def preflight_findings(hosts, variables, has_lease):
     return list(dict.fromkeys(found))
 
 
+def package_file(pattern):
+    """Returns the newest file of a pattern."""
+    return str(sorted(Path(pattern).parent.glob(Path(pattern).name))[-1])
+
+
+def program_findings(outputs):
+    """Returns what the programs' own checks failed at, by what they printed on each host."""
+    found = []
+    for host, text in sorted(outputs.items()):
+        for program, output in sorted(json.loads(text).items()):
+            try:
+                checks = json.loads(output["report"])["checks"]
+            except ValueError:
+                # Without a report, the settings are invalid.
+                found.append(f"{host}: {program}: {' '.join(output['error'].split())}")
+                continue
+            for check in checks:
+                if check.get("result") == "failed" or check.get("ok") is False:
+                    found.append(f"{host}: {check['name']}: {check.get('detail') or check.get('why')}")
+    return list(dict.fromkeys(found))
+
+
 def preflight_host(variables):
     """Returns what the checks read of a host's variables, evaluated."""
     wanted = HOST_VARIABLES + ["tls_ca_certificates", "tls_ca_key", "tls_ca_key_passphrase", "tls_certificate", "tls_private_key"]
@@ -274,4 +297,4 @@ class FilterModule:
     """Filters of the playbook `preflight`."""
 
     def filters(self):
-        return {"preflight_host": preflight_host, "preflight_findings": preflight_findings, "preflight_notes": preflight_notes}
+        return {"preflight_host": preflight_host, "preflight_findings": preflight_findings, "preflight_notes": preflight_notes, "preflight_package": package_file, "program_findings": program_findings}

@@ -231,6 +231,10 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// Skip what an installation brings: PostgreSQL, its data directory and the state directory. The buckets
+    /// must then hold no database under the cluster's name
+    #[arg(long)]
+    pub(crate) before_install: bool,
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,

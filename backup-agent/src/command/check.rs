@@ -54,14 +54,18 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
             conditional_write(config, bucket).await,
         ));
     }
-    checks.extend(archive::checks(config, &buckets).await);
-    let notes = buckets.health().check();
-    let name = format!("state directory {}", config.state_directory.display());
-    checks.push(CheckOutcome::new(
-        name,
-        notes.map_err(|error| error.to_string()),
-    ));
-    checks.extend(server(config).await);
+    if args.before_install {
+        checks.push(archive::check_name_unused(config, &buckets).await);
+    } else {
+        checks.extend(archive::checks(config, &buckets).await);
+        let notes = buckets.health().check();
+        let name = format!("state directory {}", config.state_directory.display());
+        checks.push(CheckOutcome::new(
+            name,
+            notes.map_err(|error| error.to_string()),
+        ));
+        checks.extend(server(config).await);
+    }
 
     let all = checks.len();
     let failed = checks.iter().filter(|check| !check.ok).count();

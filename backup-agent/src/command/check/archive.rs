@@ -46,6 +46,32 @@ pub(super) async fn checks(config: &Config, buckets: &Buckets) -> Vec<CheckOutco
     }
 }
 
+/// Checks that no bucket holds a database under the cluster's name: a new one would archive beside it.
+pub(super) async fn check_name_unused(config: &Config, buckets: &Buckets) -> CheckOutcome {
+    let prefix = ObjectKeys::cluster_prefix(&config.cluster);
+    let mut wrong = Vec::new();
+    for bucket in buckets.all() {
+        match bucket.folders(&prefix).await {
+            Ok(folders) => {
+                let stored: Vec<u64> = folders
+                    .iter()
+                    .filter_map(|folder| folder.parse().ok())
+                    .collect();
+                if !stored.is_empty() {
+                    wrong.push(format!(
+                        "bucket `{}` holds the database with system identifier {}: restore it, or choose another \
+                         `cluster` for a new one",
+                        bucket.name(),
+                        joined(&stored)
+                    ));
+                }
+            }
+            Err(error) => wrong.push(chain(&error)),
+        }
+    }
+    CheckOutcome::of(format!("`{prefix}` unused"), &wrong)
+}
+
 /// Checks that the cluster's prefix holds objects of this data directory, if it holds any. Those of another system
 /// identifier are expected beside them after an upgrade or a replaced database, and alone after a mistake.
 async fn check_prefix(config: &Config, buckets: &Buckets, system_id: u64) -> CheckOutcome {
