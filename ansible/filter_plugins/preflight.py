@@ -4,20 +4,35 @@ import ipaddress
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+
+import yaml
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from ansible.module_utils.compat.version import LooseVersion
+
 # Beyond what a synchronised clock is off by.
 CLOCK_TOLERANCE_SECS = 1.0
+
+ROLES = Path(__file__).resolve().parents[1] / "roles"
+
+TYPES = {
+    "list": ((list, tuple), "a list"),
+    "dict": (Mapping, "a dictionary"),
+    "int": (int, "a number"),
+}
+
+KINDS = ((bool, "true or false"), (int, "a number"), (str, "a text"), ((list, tuple), "a list"), (Mapping, "a dictionary"))
 
 SECRETS = ["command-signing-key", "replicator", "rewinder", "monitoring", "api-owner", "api-service"]
 
 HOST_VARIABLES = ["region", "zone", "address", "private_ip"]
 
 
-def cluster_findings(variables, names):
+def cluster_findings(variables, names, has_lease):
     """Returns what is wrong with the variables that all hosts share."""
     found = []
     try:
@@ -29,7 +44,7 @@ def cluster_findings(variables, names):
         return ["`failover_ctl_settings` has no [[nodes]]: use the text of Terraform's parameter `failover-ctl`, or of docs/examples/failover-ctl.toml"]
     for name in sorted(set(names) - set(nodes)):
         found.append(f"{name} is in the inventory and not in [[nodes]] of `failover_ctl_settings`: apply infra-primary once more, or remove the host from the inventory")
-    for name in sorted(set(nodes) - set(names)):
+    for name in sorted(set(nodes) - set(names)) if not has_lease else ():
         found.append(f"{name} is in [[nodes]] of `failover_ctl_settings` and not in the inventory: start its instance, or remove the node")
     if not any(node.get("region") == settings.get("primary-region") for node in nodes.values()):
         found.append(f"no node is in `primary-region`, {settings.get('primary-region')}: none would take the lease")
@@ -42,7 +57,26 @@ def cluster_findings(variables, names):
     return found
 
 
+def type_findings(host, variables):
+    """Returns variables of another type than their role's spec says. Ansible would split a text into a list."""
+    found = []
+    for file in sorted(ROLES.glob("*/meta/argument_specs.yml")):
+        for name, option in yaml.safe_load(file.read_text())["argument_specs"]["main"]["options"].items():
+            if name not in variables or option["type"] not in TYPES:
+                continue
+            kinds, stated = TYPES[option["type"]]
+            if isinstance(variables[name], bool) or not isinstance(variables[name], kinds):
+                found.append(f"{host}: `{name}` is {describe(variables[name])}, and has to be {stated}: {option['description'].strip()}")
+    return found
+
+
+def describe(value):
+    return next((text for kind, text in KINDS if isinstance(value, kind)), type(value).__name__)
+
+
 def recipient_findings(recipients):
+    if isinstance(recipients, str):
+        return []
     if not recipients:
         return ["`backup_agent_recipients` is empty, so no backup could be encrypted: run `backup-agent keygen --output identity.txt` on a safe machine, and write the public key that it prints"]
     found = []
@@ -59,7 +93,7 @@ def secret_findings(secrets):
     for name in SECRETS:
         value = str(secrets.get(name) or "").strip()
         if not value:
-            found.append(f"`causeway_secrets` has no `{name}`: name its lookup, as in inventories/example/group_vars/all.yml")
+            found.append(f"`causeway_secrets` has no `{name}`: name its lookup, as in inventories/example/group_vars/all")
         elif name == "command-signing-key" and len(value) < 32:
             found.append("the command signing key has less than 32 bytes: make one with `openssl rand -hex 32`")
         elif len(value) < 16:
@@ -67,8 +101,8 @@ def secret_findings(secrets):
     return found
 
 
-def certificate_findings(host, variables):
-    """Returns what is wrong with the certificates of a host."""
+def certificate_findings(host, variables, is_configured):
+    """Returns what is wrong with the certificates of a host. A configured one needs the CA's key only when one is due."""
     authorities = variables.get("tls_ca_certificates") or []
     if not authorities:
         return ["`tls_ca_certificates` is empty: write the PEM certificate of the CA that signs the nodes' certificates"]
@@ -81,6 +115,8 @@ def certificate_findings(host, variables):
     if variables.get("tls_certificate"):
         return [] if variables.get("tls_private_key") else [f"{host}: `tls_certificate` is set and `tls_private_key` is not: name its lookup"]
     key = variables.get("tls_ca_key") or ""
+    if not key and is_configured:
+        return []
     if not key:
         return ["`tls_ca_key` is empty, so no certificate can be signed: name the lookup of the CA's private key, or give each host `tls_certificate` and `tls_private_key`"]
     passphrase = str(variables.get("tls_ca_key_passphrase") or "").encode() or None
@@ -167,7 +203,7 @@ def package_findings(name, survey, directory, packages):
         return []
     found = []
     for package in packages:
-        if not list(Path(directory).glob(f"{package}_*_{survey['architecture']}.deb")):
+        if not newest_package(directory, package, survey["architecture"]):
             found.append(f"{name}: `causeway_packages` ({directory}) has no {package} for {survey['architecture']}: run `make package` on that architecture, or leave it empty if the image has the packages")
     return sorted(set(found))
 
@@ -218,7 +254,7 @@ def size_findings(hosts):
 def preflight_findings(hosts, variables, has_lease):
     """Returns a sentence for each thing that is wrong. `hosts` has `variables` and `survey`, or none, by name."""
     names = sorted(hosts)
-    found = cluster_findings(variables, variables["inventory"])
+    found = cluster_findings(variables, variables["inventory"], has_lease)
     if not has_lease:
         found += [
             f"{name} does not answer, and a new cluster needs every node: start it, or correct `ansible_host`. `ansible -m ping {name}` shows the reason"
@@ -234,8 +270,9 @@ def preflight_findings(hosts, variables, has_lease):
     found += address_findings(hosts)
     for name in names:
         host = hosts[name]
-        found += certificate_findings(name, host["variables"])
         survey = host["survey"]
+        found += host["types"]
+        found += certificate_findings(name, host["variables"], survey and survey["configured"])
         if not survey:
             continue
         if survey["distribution"] not in ("debian 12", "debian 13"):
@@ -250,25 +287,26 @@ def preflight_findings(hosts, variables, has_lease):
     return list(dict.fromkeys(found))
 
 
-def package_file(pattern):
-    """Returns the newest file of a pattern."""
-    return str(sorted(Path(pattern).parent.glob(Path(pattern).name))[-1])
+def newest_package(directory, package, architecture):
+    """Returns the file of a package with the highest version in a directory, or an empty text."""
+    files = Path(directory).glob(f"{package}_*_{architecture}.deb") if directory else ()
+    return str(max(files, key=lambda file: LooseVersion(file.name.split("_")[1]), default=""))
 
 
-def program_findings(outputs):
-    """Returns what the programs' own checks failed at, by what they printed on each host."""
+def program_findings(hosts):
+    """Returns what the programs' own checks failed at, on hosts that ran them."""
     found = []
-    for host, text in sorted(outputs.items()):
-        for program, output in sorted(json.loads(text).items()):
+    for name, host in sorted(hosts.items()):
+        for program, result in host["checks"].items():
             try:
-                checks = json.loads(output["report"])["checks"]
-            except ValueError:
-                # Without a report, the settings are invalid.
-                found.append(f"{host}: {program}: {' '.join(output['error'].split())}")
+                checks = json.loads(result["stdout"])["checks"]
+            except (ValueError, KeyError):
+                # Without a report, the settings are invalid, or the program is missing.
+                found.append(f"{name}: {program}: {' '.join(result.get('stderr', '').split()) or result.get('msg')}")
                 continue
             for check in checks:
                 if check.get("result") == "failed" or check.get("ok") is False:
-                    found.append(f"{host}: {check['name']}: {check.get('detail') or check.get('why')}")
+                    found.append(f"{name}: {check['name']}: {check.get('detail') or check.get('why')}")
     return list(dict.fromkeys(found))
 
 
@@ -276,7 +314,13 @@ def preflight_host(variables):
     """Returns what the checks read of a host's variables, evaluated."""
     wanted = HOST_VARIABLES + ["tls_ca_certificates", "tls_ca_key", "tls_ca_key_passphrase", "tls_certificate", "tls_private_key"]
     read = variables.get("preflight_host") or {}
-    return {"variables": {name: variables.get(name) for name in wanted}, "survey": read.get("survey")}
+    checks = {"failover-ctl": variables.get("failover_ctl_check"), "backup-agent": variables.get("backup_agent_check")}
+    return {
+        "variables": {name: variables.get(name) for name in wanted},
+        "survey": read.get("survey"),
+        "types": type_findings(variables.get("inventory_hostname"), variables),
+        "checks": {program: result for program, result in checks.items() if result and not result.get("skipped")},
+    }
 
 
 def preflight_notes(hosts):
@@ -285,7 +329,7 @@ def preflight_notes(hosts):
     for name, host in sorted(hosts.items()):
         if host["survey"]:
             libraries.setdefault(host["survey"]["libc"], []).append(name)
-    notes = [f"{name} does not answer: start it, or remove it. The others are configured" for name, host in sorted(hosts.items()) if not host["survey"]]
+    notes = [f"{name} does not answer, and is left out: start it, and run the playbook again" for name, host in sorted(hosts.items()) if not host["survey"]]
     if len(libraries) > 1:
         stated = "; ".join(f"{', '.join(names)}: {version}" for version, names in libraries.items())
         notes.append(f"the hosts have different C libraries ({stated}): text may sort differently after a failover. Upgrade the older ones, and reindex")
@@ -297,4 +341,4 @@ class FilterModule:
     """Filters of the playbook `preflight`."""
 
     def filters(self):
-        return {"preflight_host": preflight_host, "preflight_findings": preflight_findings, "preflight_notes": preflight_notes, "preflight_package": package_file, "program_findings": program_findings}
+        return {"preflight_host": preflight_host, "preflight_findings": preflight_findings, "preflight_notes": preflight_notes, "newest_package": newest_package, "program_findings": program_findings}

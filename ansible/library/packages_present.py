@@ -191,7 +191,8 @@ def main():
     with contextlib.nullcontext() if module.params["start"] else NoServices():
         if any(state not in ("installed", "config-files", "not-installed") for state in found.values()):
             run("/usr/bin/dpkg", "--configure", "--pending", failure="Packages that an interrupted run left unpacked cannot be configured: run `dpkg --configure -a` on the host")
-        if lists_are_older_than(module.params["cache_valid_secs"]):
+        # A host without a way to the repositories can still install files whose dependencies are there.
+        if any(name in missing for name in names) and lists_are_older_than(module.params["cache_valid_secs"]):
             run(*apt, "update", "--error-on=any", failure="The package lists cannot be updated: check the host's way to its apt repositories")
         run(*apt, "install", "--allow-downgrades", *missing, failure=f"{wanted} cannot be installed")
     left = [name for name in names if states(names).get(name) != "installed"]

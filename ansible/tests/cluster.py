@@ -33,7 +33,7 @@ find /etc /usr /opt /root /home /var /lib/systemd -xdev \
     \( -path /var/log -o -path /var/cache -o -path /var/tmp -o -path /var/lib/apt -o -path /var/lib/chrony -o -path '*/.ansible' \
        -o -path /var/lib/causeway -o -path /var/lib/prometheus -o -path /var/lib/sudo -o -path /var/lib/systemd \
        -o -path /var/lib/private -o -path /var/lib/logrotate -o -path /home/admin/.ssh \) -prune \
-    -o -printf '%p %y %s %T@ %m %u %g %l\n'
+    -o -type d -printf '%p %y %m %u %g\n' -o -printf '%p %y %s %T@ %m %u %g %l\n'
 dpkg-query -W
 systemctl list-unit-files --no-legend --no-pager
 systemctl list-units --type=service --state=running --no-legend --no-pager --plain | cut -d' ' -f1 | grep -v -e ssh -e systemd- -e backup-agent || true

@@ -11,7 +11,7 @@ pub(super) struct CheckLine {
     pub(super) name: String,
     /// Result.
     pub(super) result: CheckResultWord,
-    /// What was found; for a failed check also the remedy.
+    /// What was found; for a warning and a failed check also the remedy.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) detail: String,
 }
@@ -22,6 +22,8 @@ pub(super) struct CheckLine {
 pub(super) enum CheckResultWord {
     /// In order.
     Ok,
+    /// Works, and lacks something that an incident may need.
+    Warning,
     /// Not in order.
     Failed,
     /// Not applicable, or not there yet.
@@ -31,6 +33,10 @@ pub(super) enum CheckResultWord {
 impl CheckLine {
     pub(super) fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(name, CheckResultWord::Ok, detail)
+    }
+
+    pub(super) fn warning(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(name, CheckResultWord::Warning, detail)
     }
 
     pub(super) fn failed(name: impl Into<String>, detail: impl Into<String>) -> Self {
@@ -54,6 +60,7 @@ impl fmt::Display for CheckLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.result {
             CheckResultWord::Ok => "ok     ",
+            CheckResultWord::Warning => "warning",
             CheckResultWord::Failed => "FAILED ",
             CheckResultWord::Skipped => "skipped",
         };

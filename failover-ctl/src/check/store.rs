@@ -63,7 +63,7 @@ async fn bucket_checks(store: &LeaseStore, writer: &str) -> Vec<CheckLine> {
         Ok(sample) => {
             lines.push(match version_id {
                 Some(id) if id != NO_VERSION => CheckLine::ok(versioned, ""),
-                _ => CheckLine::failed(
+                _ => CheckLine::warning(
                     versioned,
                     "the bucket keeps no version of what it stores: turn versioning on, so that a damaged lease can \
                      be read as it was",

@@ -102,19 +102,12 @@ fn data_directory_of_another_cluster_then_both_identifiers_named() {
 
 #[test]
 fn unfit_bucket_then_named() {
-    for (honesty, line) in [
-        (
-            Honesty::KeepsNoVersions,
-            "FAILED  versions in the lease bucket: the bucket keeps no version",
-        ),
-        (
-            Honesty::TakesEverything,
-            "FAILED  conditional writes in the lease bucket: the bucket `lease` takes a write",
-        ),
-    ] {
-        let store = Store::start(honesty);
-        Host::bare(&store).checks(&["--before-install"], FAILED, &[line]);
-    }
+    let store = Store::start(Honesty::KeepsNoVersions);
+    let line = "warning versions in the lease bucket: the bucket keeps no version";
+    Host::bare(&store).checks(&["--before-install"], 0, &[line]);
+    let store = Store::start(Honesty::TakesEverything);
+    let line = "FAILED  conditional writes in the lease bucket: the bucket `lease` takes a write";
+    Host::bare(&store).checks(&["--before-install"], FAILED, &[line]);
     let store = Store::start(Honesty::KeepsConditions);
     let unreachable = Host::bare(&store).but(&store.endpoint(), "http://127.0.0.1:9");
     let line = "FAILED  lease bucket `lease`: could not use the lease bucket `lease`";
