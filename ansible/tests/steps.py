@@ -386,7 +386,11 @@ def package_upgrade(cluster, _options):
     for name in cluster.nodes():
         if not cluster.hosts.exec(name, "dpkg-query", "-W", "-f", "${Version}", "failover-ctl").endswith("+harness"):
             raise Failed(f"failover-ctl was not upgraded on {name}")
+        running = cluster.hosts.exec(name, "sh", "-c", "readlink /proc/$(systemctl show --value --property=MainPID failover-ctl-agent.service)/exe")
+        if running.endswith("(deleted)"):
+            raise Failed(f"the agent on {name} runs the old program")
     _none_failed(writer)
+    cluster.site()
     return Result(f"0 statements failed, guard not restarted; {cluster.verify(writer)}", done.changed)
 
 
