@@ -172,14 +172,15 @@ def versions(packages):
 
 def guard():
     """Returns whether the guard runs, and whether its program was replaced since it started."""
-    process = output("/usr/bin/systemctl", "show", "--property=MainPID", "--value", GUARD)
-    if process in ("", "0"):
-        return {"running": False, "outdated": False}
+    shown = output("/usr/bin/systemctl", "show", "--property=ActiveState,ExecMainStartTimestampMonotonic", GUARD)
+    known = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    running = known.get("ActiveState") == "active"
+    started = time.time() - time.monotonic() + int(known.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
     try:
-        program = os.readlink(f"/proc/{process}/exe")
+        installed = os.stat("/usr/bin/failover-ctl").st_ctime
     except OSError:
-        program = ""
-    return {"running": True, "outdated": program.endswith(" (deleted)")}
+        installed = 0.0
+    return {"running": running, "outdated": running and installed > started}
 
 
 def main():

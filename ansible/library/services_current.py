@@ -17,7 +17,8 @@ description:
 options:
   services:
     description: Services, in this order. C(unit), C(files), and C(command), by default C(systemctl try-restart) of the unit.
-      C(name) tells several commands of one unit apart. With C(program), also if the program was replaced by a package.
+      C(name) tells several commands of one unit apart. C(program) is a file that counts
+      from when a package installed it.
     type: list
     elements: dict
     required: true
@@ -45,7 +46,7 @@ STAMPS = "/var/lib/causeway/services"
 
 def properties(unit):
     """Returns what systemd knows of a unit."""
-    wanted = "ActiveState,MainPID,ExecMainStartTimestampMonotonic"
+    wanted = "ActiveState,ExecMainStartTimestampMonotonic"
     shown = subprocess.run(["systemctl", "show", f"--property={wanted}", unit], capture_output=True, text=True, check=True)
     return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
 
@@ -55,12 +56,12 @@ def started(known):
     return time.time() - time.monotonic() + int(known.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
 
 
-def is_replaced(known):
-    """Whether the program of the main process was replaced since its start, as by a new package."""
+def installed(path):
+    """Returns when a program got its name. A package keeps the time of modification of its build."""
     try:
-        return os.readlink(f"/proc/{known['MainPID']}/exe").endswith(" (deleted)")
-    except (KeyError, OSError):
-        return False
+        return os.stat(path).st_ctime if path else 0.0
+    except OSError:
+        return 0.0
 
 
 def modified(path):
@@ -82,7 +83,7 @@ def main():
                     "name": {"type": "str"},
                     "files": {"type": "list", "elements": "path", "required": True},
                     "command": {"type": "str"},
-                    "program": {"type": "bool", "default": False},
+                    "program": {"type": "path"},
                 },
             },
         },
@@ -96,8 +97,8 @@ def main():
             continue
         stamp = os.path.join(STAMPS, service["name"] or unit)
         newest = max((modified(path) for path in service["files"]), default=0.0)
-        replaced = service["program"] and is_replaced(known)
-        if not replaced and newest <= max(started(known), modified(stamp)):
+        newest = max(newest, installed(service["program"]))
+        if newest <= max(started(known), modified(stamp)):
             continue
         units.append(service["name"] or unit)
         if module.check_mode:

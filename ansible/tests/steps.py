@@ -386,12 +386,17 @@ def package_upgrade(cluster, _options):
     for name in cluster.nodes():
         if not cluster.hosts.exec(name, "dpkg-query", "-W", "-f", "${Version}", "failover-ctl").endswith("+harness"):
             raise Failed(f"failover-ctl was not upgraded on {name}")
-        running = cluster.hosts.exec(name, "sh", "-c", "readlink /proc/$(systemctl show --value --property=MainPID failover-ctl-agent.service)/exe")
-        if running.endswith("(deleted)"):
+        if int(cluster.hosts.exec(name, "stat", "--format=%Z", "/usr/bin/failover-ctl")) > _started(cluster, name, "failover-ctl-agent.service") + 1:
             raise Failed(f"the agent on {name} runs the old program")
     _none_failed(writer)
     cluster.site()
     return Result(f"0 statements failed, guard not restarted; {cluster.verify(writer)}", done.changed)
+
+
+def _started(cluster, name, unit):
+    """When a unit's process started, in seconds since 1970."""
+    since_boot = float(cluster.hosts.exec(name, "systemctl", "show", "--value", "--property=ExecMainStartTimestampMonotonic", unit)) / 1e6
+    return time.time() - time.monotonic() + since_boot
 
 
 @step("rotate-secrets")
