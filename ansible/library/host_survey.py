@@ -210,7 +210,7 @@ def main():
             "packages": versions(wanted["packages"]),
             "listeners": listeners(set(wanted["ports"])),
             "guard": guard(),
-            "restoring": os.path.exists(os.path.join(wanted["data_directory"], "backup-agent.restore")) or os.path.exists("/run/causeway-restore"),
+            "restoring": os.path.exists("/var/lib/causeway/restoring"),
             "configured": os.path.exists("/etc/causeway/failover-ctl.toml"),
             "time": time.time(),
         },
