@@ -12,7 +12,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from ansible.module_utils.compat.version import LooseVersion
+from ansible.errors import AnsibleFilterError
 
 # Beyond what a synchronised clock is off by.
 CLOCK_TOLERANCE_SECS = 1.0
@@ -52,6 +52,8 @@ def cluster_findings(variables, names, has_lease):
         tomllib.loads(variables.get("backup_agent_settings") or "")
     except tomllib.TOMLDecodeError as error:
         found.append(f"`backup_agent_settings` is no TOML ({error}): use the text of Terraform's parameter `backup-agent`")
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(variables.get("database"))):
+        found.append(f"`causeway_database` is {variables.get('database')}: use lower-case letters, digits and underscores, beginning with a letter")
     found += recipient_findings(variables.get("backup_agent_recipients") or [])
     found += secret_findings(variables.get("causeway_secrets") or {})
     return found
@@ -113,7 +115,7 @@ def certificate_findings(host, variables, is_configured):
         except ValueError:
             return [f"number {number} of `tls_ca_certificates` is no PEM certificate: paste it from -----BEGIN CERTIFICATE----- on"]
     if variables.get("tls_certificate"):
-        return [] if variables.get("tls_private_key") else [f"{host}: `tls_certificate` is set and `tls_private_key` is not: name its lookup"]
+        return given_certificate_findings(host, variables)
     key = variables.get("tls_ca_key") or ""
     if not key and is_configured:
         return []
@@ -124,9 +126,30 @@ def certificate_findings(host, variables, is_configured):
         private = serialization.load_pem_private_key(key.encode(), passphrase)
     except (ValueError, TypeError):
         return ["`tls_ca_key` cannot be read: check that it is PEM, and `tls_ca_key_passphrase`"]
-    spki = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    if private.public_key().public_bytes(*spki) != loaded[0].public_key().public_bytes(*spki):
+    if public_bytes(private.public_key()) != public_bytes(loaded[0].public_key()):
         return ["`tls_ca_key` is not the key of the first of `tls_ca_certificates`: put the CA that signs first"]
+    return []
+
+
+def name_findings(host, variables):
+    """Returns names that a certificate request would read as something else."""
+    names = [variables.get("address"), *(variables.get("tls_extra_names") or []), *(variables.get("tls_names") or [])]
+    return [f"{host}: `{name}` is no host name for a certificate" for name in names if name and not re.fullmatch(r"[A-Za-z0-9*]([A-Za-z0-9.-]*[A-Za-z0-9])?", str(name))]
+
+
+def public_bytes(key):
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def given_certificate_findings(host, variables):
+    """Returns what is wrong with a certificate and key that another CA's owner gave."""
+    try:
+        certificate = x509.load_pem_x509_certificates(variables["tls_certificate"].encode())[0]
+        private = serialization.load_pem_private_key((variables.get("tls_private_key") or "").encode(), None)
+    except (ValueError, TypeError, IndexError):
+        return [f"{host}: `tls_certificate` or `tls_private_key` cannot be read: both are PEM, and the key has no passphrase, since PostgreSQL starts without a person"]
+    if public_bytes(private.public_key()) != public_bytes(certificate.public_key()):
+        return [f"{host}: `tls_private_key` is not the key of `tls_certificate`: correct one of the lookups"]
     return []
 
 
@@ -137,6 +160,11 @@ def address_findings(hosts):
         for variable in HOST_VARIABLES:
             if not host["variables"].get(variable):
                 found.append(f"{name} has no `{variable}`: the inventory gives it, from Terraform's parameter `inventory` or by hand")
+        for variable, device in (("data_volume_id", "causeway_data_device"), ("wal_volume_id", "causeway_wal_device")):
+            if not host["variables"].get(variable) and host["variables"].get(device) is None:
+                found.append(
+                    f"{name} has no `{variable}`, so its files would be on the root file system: attach the volume, or write the device into `{device}`, empty if the root file system is meant"
+                )
         address = host["variables"].get("private_ip")
         try:
             ipaddress.ip_address(address)
@@ -203,7 +231,7 @@ def package_findings(name, survey, directory, packages):
         return []
     found = []
     for package in packages:
-        if not newest_package(directory, package, survey["architecture"]):
+        if not package_file(directory, package, survey["architecture"]):
             found.append(f"{name}: `causeway_packages` ({directory}) has no {package} for {survey['architecture']}: run `make package` on that architecture, or leave it empty if the image has the packages")
     return sorted(set(found))
 
@@ -228,6 +256,24 @@ def identifier_findings(hosts):
         return []
     stated = "; ".join(f"{', '.join(names)}: {identifier}" for identifier, names in owners.items())
     return [f"the hosts have databases of different clusters (system identifiers: {stated}): move the data directory away that does not belong here"]
+
+
+def settings_findings(hosts, has_lease, variables):
+    """Returns hosts whose settings differ from the others', and a lease that would move."""
+    texts = {}
+    for name, host in sorted(hosts.items()):
+        texts.setdefault(host["variables"].get("failover_ctl_settings"), []).append(name)
+    if len(texts) > 1:
+        stated = "; ".join(", ".join(names) for names in texts.values())
+        return [f"`failover_ctl_settings` is not the same on all hosts ({stated}): apply infra-primary and infra-dr once more, which write it in both regions"]
+    try:
+        lease = tomllib.loads(variables.get("failover_ctl_settings") or "").get("lease", {})
+    except tomllib.TOMLDecodeError:
+        return []
+    moved = [name for name, host in sorted(hosts.items()) if host["survey"] and host["survey"]["lease"] and host["survey"]["lease"] != {one: lease.get(one) for one in ("bucket", "region")}]
+    if has_lease and moved and not variables.get("moves_lease"):
+        return [f"{', '.join(moved)}: `[lease]` names another bucket than now, and the primary would lose its lease: follow docs/guides/replace-the-lease.md, and set `preflight_moves_lease=true` for its step 2"]
+    return []
 
 
 def size_findings(hosts):
@@ -272,29 +318,35 @@ def preflight_findings(hosts, variables, has_lease):
         host = hosts[name]
         survey = host["survey"]
         found += host["types"]
+        found += name_findings(name, host["variables"])
         found += certificate_findings(name, host["variables"], survey and survey["configured"])
         if not survey:
             continue
         if survey["distribution"] not in ("debian 12", "debian 13"):
             found.append(f"{name} runs {survey['distribution']}: the packages are for Debian 12. Use its AMI")
         found += volume_findings(name, survey["volumes"])
-        found += database_findings(name, survey["database"], str(variables["release"]), variables["wal_directory"])
+        if not survey["restoring"]:
+            found += database_findings(name, survey["database"], str(variables["release"]), variables["wal_directory"])
         found += listener_findings(name, survey["listeners"])
         found += package_findings(name, survey, variables.get("causeway_packages") or "", ["failover-ctl", "backup-agent"])
         found += clock_findings(name, survey["time"], float(variables["asked_at"]), float(variables["answered_at"]))
     found += identifier_findings(hosts)
-    found += size_findings(hosts)
+    found += settings_findings(hosts, has_lease, variables)
+    if not has_lease:
+        found += size_findings(hosts)
     return list(dict.fromkeys(found))
 
 
-def newest_package(directory, package, architecture):
-    """Returns the file of a package with the highest version in a directory, or an empty text."""
-    files = Path(directory).glob(f"{package}_*_{architecture}.deb") if directory else ()
-    return str(max(files, key=lambda file: LooseVersion(file.name.split("_")[1]), default=""))
+def package_file(directory, package, architecture):
+    """Returns the file of a package in a directory, or an empty text. Several versions are an error."""
+    files = sorted(Path(directory).glob(f"{package}_*_{architecture}.deb")) if directory else []
+    if len(files) > 1:
+        raise AnsibleFilterError(f"`causeway_packages` ({directory}) has {', '.join(file.name for file in files)}: keep one version")
+    return str(files[0]) if files else ""
 
 
-def program_findings(hosts):
-    """Returns what the programs' own checks failed at, on hosts that ran them."""
+def program_findings(hosts, absent):
+    """Returns what the programs' own checks failed at, on hosts that ran them. `absent` are nodes known to be away."""
     found = []
     for name, host in sorted(hosts.items()):
         for program, result in host["checks"].items():
@@ -305,6 +357,8 @@ def program_findings(hosts):
                 found.append(f"{name}: {program}: {' '.join(result.get('stderr', '').split()) or result.get('msg')}")
                 continue
             for check in checks:
+                if any(check["name"].endswith(f" of {node}") for node in absent):
+                    continue
                 if check.get("result") == "failed" or check.get("ok") is False:
                     found.append(f"{name}: {check['name']}: {check.get('detail') or check.get('why')}")
     return list(dict.fromkeys(found))
@@ -312,7 +366,7 @@ def program_findings(hosts):
 
 def preflight_host(variables):
     """Returns what the checks read of a host's variables, evaluated."""
-    wanted = HOST_VARIABLES + ["tls_ca_certificates", "tls_ca_key", "tls_ca_key_passphrase", "tls_certificate", "tls_private_key"]
+    wanted = HOST_VARIABLES + ["data_volume_id", "wal_volume_id", "causeway_data_device", "causeway_wal_device", "failover_ctl_settings", "tls_names", "tls_extra_names", "tls_ca_certificates", "tls_ca_key", "tls_ca_key_passphrase", "tls_certificate", "tls_private_key"]
     read = variables.get("preflight_host") or {}
     checks = {"failover-ctl": variables.get("failover_ctl_check"), "backup-agent": variables.get("backup_agent_check")}
     return {
@@ -333,6 +387,7 @@ def preflight_notes(hosts):
     if len(libraries) > 1:
         stated = "; ".join(f"{', '.join(names)}: {version}" for version, names in libraries.items())
         notes.append(f"the hosts have different C libraries ({stated}): text may sort differently after a failover. Upgrade the older ones, and reindex")
+    notes += size_findings(hosts)
     notes += [f"{name}: guard runs an older program than the installed one: the playbook minor-upgrade restarts it" for name, host in sorted(hosts.items()) if host["survey"] and host["survey"]["guard"]["outdated"]]
     return notes
 
@@ -341,4 +396,4 @@ class FilterModule:
     """Filters of the playbook `preflight`."""
 
     def filters(self):
-        return {"preflight_host": preflight_host, "preflight_findings": preflight_findings, "preflight_notes": preflight_notes, "newest_package": newest_package, "program_findings": program_findings}
+        return {"preflight_host": preflight_host, "preflight_findings": preflight_findings, "preflight_notes": preflight_notes, "package_file": package_file, "program_findings": program_findings}

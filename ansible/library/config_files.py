@@ -60,12 +60,16 @@ OWNERSHIP = {
 }
 
 
+PREFIX = ".causeway-"
+
+
 class Writer:
     """Writes what differs, and remembers it."""
 
     def __init__(self, module):
         self.module = module
         self.paths = []
+        self.written = set()
         self.before = {}
         self.after = {}
 
@@ -110,8 +114,17 @@ class Writer:
         self.note(path, changed)
 
     def temporary(self, entry):
-        """Writes the content beside nothing that reads the directory, and returns the path."""
-        descriptor, path = tempfile.mkstemp(dir=self.module.tmpdir)
+        """Writes the content to a hidden file, beside the destination if its directory exists, and returns the path."""
+        directory = os.path.dirname(entry["path"])
+        if self.module.check_mode or not os.path.isdir(directory):
+            directory = self.module.tmpdir
+        for name in os.listdir(directory):
+            # Of a run that was killed.
+            stale = os.path.join(directory, name)
+            if name.startswith(PREFIX) and stale not in self.written:
+                os.remove(stale)
+        descriptor, path = tempfile.mkstemp(prefix=PREFIX, dir=directory)
+        self.written.add(path)
         with os.fdopen(descriptor, "wb") as out:
             out.write(entry["content"].encode())
             out.flush()
@@ -173,6 +186,8 @@ class Writer:
 
     def absent(self, path):
         there = os.path.lexists(path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            self.module.fail_json(msg=f"`{path}` is a directory, and only files and links are removed: move it away")
         if there and not self.module.check_mode:
             os.remove(path)
         self.note(path, there)

@@ -2,11 +2,11 @@
 """Reads what a database host has, and changes nothing."""
 
 import os
-import platform
 import stat
 import struct
 import subprocess
 import time
+import tomllib
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -54,6 +54,9 @@ survey:
   type: dict
 """
 
+# The mark of a first database, written before the directory gets its name.
+FIRST_DATABASE = "/var/lib/causeway/first-database"
+
 GUARD = "failover-ctl-guard.service"
 
 
@@ -83,6 +86,23 @@ def mounts():
     return found
 
 
+def filesystem(device):
+    """Returns the type of a device's file system: empty if nothing is on the device, `unknown` if that is not certain."""
+    try:
+        found = subprocess.run(["/usr/sbin/blkid", "--probe", "--match-tag", "TYPE", "--output", "value", device], capture_output=True, text=True, timeout=20, check=False)
+        signatures = subprocess.run(["/usr/sbin/wipefs", "--no-act", "--noheadings", device], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    if found.returncode == 0 and found.stdout.strip():
+        return found.stdout.strip()
+    name = os.path.basename(device)
+    parts = [entry for entry in os.listdir(f"/sys/class/block/{name}") if entry.startswith(name)] if os.path.isdir(f"/sys/class/block/{name}") else []
+    holders = os.listdir(f"/sys/class/block/{name}/holders") if os.path.isdir(f"/sys/class/block/{name}/holders") else []
+    # 2: nothing was found.
+    is_empty = found.returncode == 2 and signatures.returncode == 0 and not signatures.stdout.strip() and not parts and not holders
+    return "" if is_empty else "unknown"
+
+
 def volume(device, point, mounted):
     """Describes a device, and what is mounted where it belongs."""
     described = {"device": device, "mounted": point in mounted, "exists": True, "size": 0, "filesystem": ""}
@@ -91,7 +111,7 @@ def volume(device, point, mounted):
         if described["exists"]:
             real = os.path.realpath(device)
             described["block"] = stat.S_ISBLK(os.stat(real).st_mode)
-            described["filesystem"] = output("/usr/sbin/blkid", "-p", "-s", "TYPE", "-o", "value", real)
+            described["filesystem"] = filesystem(real)
             described["size"] = int(output("/usr/sbin/blockdev", "--getsize64", real) or 0)
             described["elsewhere"] = sorted(at for at, by in mounted.items() if os.path.realpath(by["device"]) == real and at != point)
             if described["mounted"]:
@@ -106,14 +126,20 @@ def volume(device, point, mounted):
 
 
 def database(directory):
-    """Describes a data directory: `absent`, `empty` (perhaps with a link for the WAL), `database` or `foreign`."""
+    """Describes a data directory: `absent`, `empty` (perhaps with a link for the WAL), `unfinished` (a first
+    database without its name yet), `database` or `foreign`."""
     described = {"directory": directory, "state": "absent", "release": "", "system_id": "", "wal": ""}
     if not os.path.isdir(directory):
+        if os.path.exists(FIRST_DATABASE):
+            described["state"] = "unfinished"
         return described
     names = set(os.listdir(directory))
     link = os.path.join(directory, "pg_wal")
     if os.path.islink(link):
         described["wal"] = os.readlink(link)
+    if os.path.exists(FIRST_DATABASE) and "PG_VERSION" not in names:
+        described["state"] = "unfinished"
+        return described
     if names <= {"pg_wal"} and not (os.path.isdir(link) and os.listdir(link)):
         described["state"] = "empty"
         return described
@@ -155,27 +181,32 @@ def listeners(ports):
     return found
 
 
+def present_lease():
+    """Returns the bucket and region of the lease in the present settings, or nothing."""
+    try:
+        lease = tomllib.loads(read("/etc/causeway/failover-ctl.toml")).get("lease", {})
+    except tomllib.TOMLDecodeError:
+        return {}
+    return {name: lease.get(name) for name in ("bucket", "region")} if lease else {}
+
+
 def versions(packages):
+    """Returns the version of each installed package. dpkg-query knows packages that are only suggested, without a version."""
     found = {}
-    for line in output("/usr/bin/dpkg-query", "-W", "-f", "${Package} ${db:Status-Status} ${Version}\n", *packages).splitlines() if packages else []:
-        name, state, version = line.split()
+    for package in packages:
+        state, _, version = output("/usr/bin/dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", package).partition(" ")
         if state == "installed":
-            found[name] = version
-    # dpkg-query fails as a whole when one package is unknown.
-    if packages and not found:
-        for package in packages:
-            state, _, version = output("/usr/bin/dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package).partition(" ")
-            if state == "installed":
-                found[package] = version
+            found[package] = version
     return found
 
 
 def guard():
     """Returns whether the guard runs, and whether its program was replaced since it started."""
-    shown = output("/usr/bin/systemctl", "show", "--property=ActiveState,ExecMainStartTimestampMonotonic", GUARD)
+    shown = output("/usr/bin/systemctl", "show", "--timestamp=unix", "--property=ActiveState,ExecMainStartTimestamp", GUARD)
     known = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     running = known.get("ActiveState") == "active"
-    started = time.time() - time.monotonic() + int(known.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+    # A second more: the time has no fraction.
+    started = int(known.get("ExecMainStartTimestamp", "").lstrip("@") or 0) + 1
     try:
         installed = os.stat("/usr/bin/failover-ctl").st_ctime
     except OSError:
@@ -196,21 +227,22 @@ def main():
     wanted = module.params
     mounted = mounts()
     memory = next((int(line.split()[1]) for line in read("/proc/meminfo").splitlines() if line.startswith("MemTotal:")), 0)
-    release = platform.freedesktop_os_release()
+    release = dict(line.split("=", 1) for line in read("/etc/os-release").splitlines() if "=" in line)
     module.exit_json(
         changed=False,
         survey={
-            "distribution": f"{release.get('ID', '')} {release.get('VERSION_ID', '')}",
+            "distribution": f"{release.get('ID', '')} {release.get('VERSION_ID', '')}".replace('"', ""),
             "architecture": output("/usr/bin/dpkg", "--print-architecture"),
             "memory_mib": memory // 1024,
             "libc": os.confstr("CS_GNU_LIBC_VERSION"),
             "volumes": {point: volume(device, point, mounted) for point, device in wanted["devices"].items()},
             "database": database(wanted["data_directory"]),
-            "marked_first": read("/var/lib/causeway/first-database").strip(),
+            "marked_first": read(FIRST_DATABASE).strip(),
             "packages": versions(wanted["packages"]),
             "listeners": listeners(set(wanted["ports"])),
             "guard": guard(),
             "restoring": os.path.exists("/var/lib/causeway/restoring"),
+            "lease": present_lease(),
             "configured": os.path.exists("/etc/causeway/failover-ctl.toml"),
             "time": time.time(),
         },

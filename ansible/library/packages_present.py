@@ -55,8 +55,9 @@ missing:
 
 POLICY = "/usr/sbin/policy-rc.d"
 MARK = "# Causeway: no service is started while packages are installed\n"
-POLICY_TEXT = f"#!/bin/sh\n{MARK}exit 101\n"
-LISTS = "/var/lib/apt/lists"
+# For this module's apt-get only: unattended upgrades go on beside it.
+POLICY_TEXT = f'#!/bin/sh\n{MARK}test -n "$CAUSEWAY_STARTS_NO_SERVICE" && exit 101\nexit 0\n'
+UPDATED = "/var/lib/apt/lists/.causeway-updated"
 LOCK = "/run/causeway-packages.lock"
 LOCK_SECS = 300
 
@@ -91,20 +92,14 @@ def other_version(files):
 
 
 def lists_are_older_than(seconds):
-    """Whether no list was read within so many seconds."""
-    try:
-        newest = max(os.stat(os.path.join(LISTS, name)).st_mtime for name in os.listdir(LISTS) if name not in ("lock", "partial", "auxfiles"))
-    except (OSError, ValueError):
-        return True
-    # `apt-get update` changes the directory even if no list is newer.
-    return time.time() - max(newest, os.stat(LISTS).st_mtime, partial_time()) > seconds
-
-
-def partial_time():
-    try:
-        return os.stat(os.path.join(LISTS, "partial")).st_mtime
-    except OSError:
-        return 0.0
+    """Whether no complete update of the lists, by this module or by apt's timer, was within so many seconds."""
+    times = []
+    for stamp in (UPDATED, "/var/lib/apt/periodic/update-success-stamp"):
+        try:
+            times.append(os.stat(stamp).st_mtime)
+        except OSError:
+            continue
+    return time.time() - max(times, default=0.0) > seconds
 
 
 class NoServices:
@@ -159,6 +154,9 @@ def main():
     )
     names = module.params["name"]
     files = module.params["files"]
+    absent = [path for path in files if not os.path.exists(path)]
+    if absent and not module.check_mode:
+        module.fail_json(msg=f"`{absent[0]}` is not on the host: copy the package first")
     found = states(names)
     missing = [name for name in names if found.get(name) != "installed"] + other_version(files)
     if module.check_mode:
@@ -174,12 +172,12 @@ def main():
         module.exit_json(changed=False, missing=[])
 
     def run(*command, failure):
-        environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", "NEEDRESTART_SUSPEND": "1"}
+        environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C", "NEEDRESTART_SUSPEND": "1", "CAUSEWAY_STARTS_NO_SERVICE": "1"}
         deadline = time.monotonic() + LOCK_SECS
         while True:
             code, out, err = module.run_command(list(command), environ_update=environment, pass_fds=[lock])
             # apt-get waits for a lock, and dpkg does not.
-            if code == 0 or "lock was locked" not in err or time.monotonic() > deadline:
+            if code == 0 or not any(words in err for words in ("lock was locked", "Could not get lock")) or time.monotonic() > deadline:
                 break
             time.sleep(1)
         if code != 0:
@@ -194,6 +192,8 @@ def main():
         # A host without a way to the repositories can still install files whose dependencies are there.
         if any(name in missing for name in names) and lists_are_older_than(module.params["cache_valid_secs"]):
             run(*apt, "update", "--error-on=any", failure="The package lists cannot be updated: check the host's way to its apt repositories")
+            with open(UPDATED, "w", encoding="ascii"):
+                pass
         run(*apt, "install", "--allow-downgrades", *missing, failure=f"{wanted} cannot be installed")
     left = [name for name in names if states(names).get(name) != "installed"]
     left += other_version(files)

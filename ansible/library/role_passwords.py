@@ -73,7 +73,7 @@ def main():
     def psql(sql):
         command = ["/usr/sbin/runuser", "--user", "postgres", "--", "/usr/bin/psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]
         command += ["--set=ON_ERROR_STOP=1", "--single-transaction", f"--port={module.params['port']}", "--dbname=postgres"]
-        environment = {"PGOPTIONS": "-c search_path=pg_catalog", "PGHOST": module.params["socket_directory"], "LC_ALL": "C"}
+        environment = {"PGOPTIONS": "-c search_path=pg_catalog -c log_min_duration_statement=-1 -c log_min_error_statement=panic -c log_statement=none", "PGHOST": module.params["socket_directory"], "LC_ALL": "C"}
         code, out, err = module.run_command(command, data=sql, environ_update=environment, cwd="/")
         if code != 0:
             module.fail_json(msg=f"Passwords were not set: {err.strip()}")

@@ -1,9 +1,9 @@
 #!/usr/bin/python
 """Makes running services read files that changed after they had read them."""
 
+import datetime
 import os
 import subprocess
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -45,15 +45,20 @@ STAMPS = "/var/lib/causeway/services"
 
 
 def properties(unit):
-    """Returns what systemd knows of a unit."""
-    wanted = "ActiveState,ExecMainStartTimestampMonotonic"
-    shown = subprocess.run(["systemctl", "show", f"--property={wanted}", unit], capture_output=True, text=True, check=True)
+    """Returns properties of a unit."""
+    wanted = "ActiveState,ExecMainStartTimestamp,ActiveEnterTimestamp"
+    command = ["systemctl", "show", "--timestamp=us+utc", f"--property={wanted}", unit]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "TZ": "UTC", "LC_ALL": "C"})
     return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
 
 
 def started(known):
-    """Returns when the main process started, by the clock of the files."""
-    return time.time() - time.monotonic() + int(known.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+    """Returns when the main process started, by the clock of the files. A timer has no process."""
+    stated = known.get("ExecMainStartTimestamp") or known.get("ActiveEnterTimestamp", "")
+    try:
+        return datetime.datetime.strptime(stated, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=datetime.timezone.utc).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def installed(path):

@@ -231,7 +231,10 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Skip what an installation brings: PostgreSQL, its data directory and the state directory. The buckets
+    /// Check nothing but the settings file
+    #[arg(long, conflicts_with = "before_install")]
+    pub(crate) settings_only: bool,
+    /// Skip what an installation brings: PostgreSQL, its directories, and an identity file that is missing. The buckets
     /// must then hold no database under the cluster's name
     #[arg(long)]
     pub(crate) before_install: bool,

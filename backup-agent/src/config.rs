@@ -227,6 +227,11 @@ impl Config {
     pub(crate) fn has_identity(&self) -> bool {
         self.identity_file.is_some()
     }
+
+    /// Returns whether the file of the configured identity exists.
+    pub(crate) fn identity_exists(&self) -> bool {
+        self.identity_file.as_deref().is_some_and(Path::exists)
+    }
 }
 
 impl Written {

@@ -104,6 +104,9 @@ pub(crate) enum Command {
 /// Arguments of `check`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct HostCheckArgs {
+    /// Check nothing but the settings file.
+    #[arg(long, conflicts_with = "before_install")]
+    pub(crate) settings_only: bool,
     /// Skip what an installation brings while it is missing: keys and passwords, `postgresql.conf`, PostgreSQL's
     /// programs, and agents and servers of other nodes.
     #[arg(long)]

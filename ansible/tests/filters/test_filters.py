@@ -56,6 +56,9 @@ def host(number, **survey):
         "region": "eu-west-1",
         "zone": "eu-west-1a",
         "address": f"node-{number}.internal",
+        "data_volume_id": f"vol-{number}a",
+        "wal_volume_id": f"vol-{number}b",
+        "failover_ctl_settings": NODES,
         "private_ip": f"10.0.0.{number}",
         "tls_ca_certificates": [CA[0]],
         "tls_ca_key": pem(CA[1]),
@@ -75,6 +78,8 @@ def host(number, **survey):
         "packages": {},
         "guard": {"running": False, "outdated": False},
         "configured": False,
+        "restoring": False,
+        "lease": {},
         "time": 1000.0,
     }
     return {"variables": variables, "survey": read | survey, "types": [], "checks": {}}
@@ -86,6 +91,7 @@ def findings(hosts=None, has_lease=False, **variables):
         "backup_agent_settings": 'cluster = "main"',
         "backup_agent_recipients": [RECIPIENT],
         "causeway_secrets": dict.fromkeys(preflight.SECRETS, "x" * 32),
+        "database": "causeway",
         "release": "15",
         "wal_directory": "/wal/15/main",
         "inventory": ["a", "b"],
@@ -178,7 +184,48 @@ class Preflight(unittest.TestCase):
             "failover-ctl": {"stdout": '{"checks": [{"name": "lease", "result": "failed", "detail": "gone"}, {"name": "x", "result": "warning"}]}'},
             "backup-agent": {"stdout": "", "stderr": "error: the settings\nare wrong"},
         }
-        self.assertEqual(preflight.program_findings({"a": {"checks": checks}}), ["a: lease: gone", "a: backup-agent: error: the settings are wrong"])
+        self.assertEqual(preflight.program_findings({"a": {"checks": checks}}, []), ["a: lease: gone", "a: backup-agent: error: the settings are wrong"])
+
+
+    def test_node_is_known_to_be_away_then_its_checks_are_left_out(self):
+        checks = {"failover-ctl": {"stdout": '{"checks": [{"name": "agent of b", "result": "failed", "detail": "silent"}]}'}}
+        hosts = {"a": {"checks": checks}}
+        self.assertEqual(preflight.program_findings(hosts, ["b"]), [])
+        self.assertEqual(preflight.program_findings(hosts, ["c"]), ["a: agent of b: silent"])
+
+    def test_no_volume_id_then_named_unless_the_root_disk_is_meant(self):
+        for device, expected in ((None, 1), ("", 0)):
+            one = host(1)
+            one["variables"] |= {"data_volume_id": "", "causeway_data_device": device}
+            self.assertEqual(len(findings({"a": one, "b": host(2)})), expected)
+
+    def test_something_unknown_on_a_volume_then_named(self):
+        wrong = host(1)
+        wrong["survey"]["volumes"]["/wal"]["filesystem"] = "unknown"
+        self.one(findings({"a": wrong, "b": host(2)}), "a:", "unknown")
+
+    def test_settings_differ_between_hosts_then_named(self):
+        other = host(2)
+        other["variables"]["failover_ctl_settings"] = NODES + "# older"
+        self.one(findings({"a": host(1), "b": other}), "not the same on all hosts")
+
+    def test_lease_would_move_then_named_unless_it_is_meant(self):
+        hosts = {"a": host(1, lease={"bucket": "old", "region": "eu-north-1"}), "b": host(2)}
+        self.one(findings(hosts, has_lease=True), "replace-the-lease")
+        self.assertEqual(findings(hosts, has_lease=True, moves_lease=True), [])
+
+    def test_given_key_of_another_certificate_then_named(self):
+        one = host(1)
+        certificate, key, _name = signed("a", CA, ("a",))
+        one["variables"] |= {"tls_certificate": certificate, "tls_private_key": pem(OTHER_CA[1])}
+        self.one(findings({"a": one, "b": host(2)}), "not the key of")
+        one["variables"]["tls_private_key"] = pem(key)
+        self.assertEqual(findings({"a": one, "b": host(2)}), [])
+
+    def test_name_would_change_the_request_then_named(self):
+        one = host(1)
+        one["variables"]["tls_extra_names"] = ["a,IP:10.0.0.1"]
+        self.one(findings({"a": one, "b": host(2)}), "no host name")
 
 
 class Certificates(unittest.TestCase):

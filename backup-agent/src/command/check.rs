@@ -29,7 +29,11 @@ struct CheckOutput {
 
 pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Error> {
     let mut checks = vec![CheckOutcome::new("settings", Ok(()))];
-    if config.has_identity() {
+    if args.settings_only {
+        return print(args, checks);
+    }
+    let is_identity_due = !args.before_install || config.identity_exists();
+    if config.has_identity() && is_identity_due {
         let identity = config.identity().map(drop);
         checks.push(CheckOutcome::new(
             "identity",
@@ -66,7 +70,11 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
         ));
         checks.extend(server(config).await);
     }
+    print(args, checks)
+}
 
+/// Prints the checks, and fails if any has failed.
+fn print(args: &cli::CheckArgs, checks: Vec<CheckOutcome>) -> Result<(), Error> {
     let all = checks.len();
     let failed = checks.iter().filter(|check| !check.ok).count();
     if args.json {

@@ -42,7 +42,8 @@ impl DirectoryLayout {
             }
         }
         Ok(Self {
-            wal: link(&data.join("pg_wal"))?,
+            // A relative link starts in the directory.
+            wal: link(&data.join("pg_wal"))?.map(|place| data.join(place)),
             tablespaces,
         })
     }
@@ -191,6 +192,10 @@ mod tests {
         }
         fs::write(wal.join("000000010000000000000001"), "x").unwrap();
         symlink(&space, data.join("pg_tblspc/16400")).unwrap();
+        symlink("../wal", data.join("pg_wal")).unwrap();
+        let layout = DirectoryLayout::of(&data).unwrap();
+        assert_eq!(layout.wal.as_deref(), Some(&*data.join("../wal")));
+        fs::remove_file(data.join("pg_wal")).unwrap();
         symlink(&wal, data.join("pg_wal")).unwrap();
 
         let layout = DirectoryLayout::of(&data).unwrap();
