@@ -32,7 +32,7 @@ FINGERPRINT = r"""
 find /etc /usr /opt /root /home /var /lib/systemd -xdev \
     \( -path /var/log -o -path /var/cache -o -path /var/tmp -o -path /var/lib/apt -o -path /var/lib/chrony -o -path '*/.ansible' \
        -o -path /var/lib/causeway -o -path /var/lib/prometheus -o -path /var/lib/sudo -o -path /var/lib/systemd \
-       -o -path /var/lib/private -o -path /var/lib/logrotate -o -path /home/admin/.ssh \) -prune \
+       -o -path /var/lib/private -o -path /var/lib/logrotate -o -path /home/admin/.ssh -o -path /home/admin/.sudo_as_admin_successful \) -prune \
     -o -type d -printf '%p %y %m %u %g\n' -o -printf '%p %y %s %T@ %m %u %g %l\n'
 dpkg-query -W
 systemctl list-unit-files --no-legend --no-pager
