@@ -32,7 +32,7 @@ struct CheckReport {
 pub(crate) async fn run(settings: &Settings, args: &HostCheckArgs) -> Result<(), Error> {
     if args.settings_only {
         // They were read, or the program would have ended.
-        return print(args, vec![CheckLine::ok("settings", "")]);
+        return print(*args, vec![CheckLine::ok("settings", "")]);
     }
     let mut checks = vec![
         CheckLine::ok("settings", ""),
@@ -51,11 +51,11 @@ pub(crate) async fn run(settings: &Settings, args: &HostCheckArgs) -> Result<(),
     let lease = found.lease.as_ref();
     checks.extend(network::checks(settings, lease, args.before_install).await);
     checks.push(dns(settings).await);
-    print(args, checks)
+    print(*args, checks)
 }
 
 /// Prints the checks, and fails if any has failed.
-fn print(args: &HostCheckArgs, checks: Vec<CheckLine>) -> Result<(), Error> {
+fn print(args: HostCheckArgs, checks: Vec<CheckLine>) -> Result<(), Error> {
     let count = |word| checks.iter().filter(|check| check.result == word).count();
     let (all, failed) = (checks.len(), count(CheckResultWord::Failed));
     if args.json {
