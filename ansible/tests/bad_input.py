@@ -196,7 +196,7 @@ def _planted_database(cluster, release, identifier, *expected):
 def _database(cluster, name, release, identifier):
     """What looks like a data directory, on a host without one."""
     data = "/var/lib/postgresql/15/main"
-    if cluster.hosts.exec(name, "sh", "-c", f"ls -A {data} 2>/dev/null || true"):
+    if cluster.hosts.exec(name, "sh", "-c", f"if test -e {data}; then ls -A {data}; fi"):
         raise AssertionError(f"{name} has a database: bad inputs are planted on bare hosts")
     text = identifier.decode("latin-1")
     cluster.hosts.exec(name, "sh", "-c", f"mkdir -p {data}/global; echo {release} > {data}/PG_VERSION; cat > {data}/global/pg_control", input=text * 64)

@@ -29,14 +29,16 @@ Pin-Priority: -1
 """
 # What a playbook may leave in a host; logs, caches and Ansible's own files are not that.
 FINGERPRINT = r"""
-find /etc /usr /opt /root /home /var /lib/systemd -xdev \
+set -eu
+find /etc /usr /opt /root /home /var /lib/systemd -xdev -ignore_readdir_race \
     \( -path /var/log -o -path /var/cache -o -path /var/tmp -o -path /var/lib/apt -o -path /var/lib/chrony -o -path '*/.ansible' \
        -o -path /var/lib/causeway -o -path /var/lib/prometheus -o -path /var/lib/sudo -o -path /var/lib/systemd \
        -o -path /var/lib/private -o -path /var/lib/logrotate -o -path /home/admin/.ssh -o -path /home/admin/.sudo_as_admin_successful \) -prune \
     -o -type d -printf '%p %y %m %u %g\n' -o -printf '%p %y %s %T@ %m %u %g %l\n'
 dpkg-query -W
 systemctl list-unit-files --no-legend --no-pager
-systemctl list-units --type=service --state=running --no-legend --no-pager --plain | cut -d' ' -f1 | grep -v -e ssh -e systemd- -e backup-agent || true
+running=$(systemctl list-units --type=service --state=running --no-legend --no-pager --plain)
+echo "$running" | cut -d' ' -f1 | sed -e /ssh/d -e /systemd-/d -e /backup-agent/d
 grep -v -e overlay -e cgroup /proc/self/mounts
 """
 
@@ -91,7 +93,7 @@ class Cluster:
     def bare(self):
         """Whether the nodes run, and nothing was installed on them."""
         running = self.hosts.running()
-        return set(running) >= set(NODES) and not any(self.hosts.exec(name, "sh", "-c", "ls -d /var/lib/postgresql 2>/dev/null || true") for name in NODES)
+        return set(running) >= set(NODES) and not any(self.hosts.exec(name, "sh", "-c", "if test -e /var/lib/postgresql; then echo there; fi") for name in NODES)
 
     def pin(self, name):
         self.hosts.exec(name, "sh", "-c", "cat > /etc/apt/preferences.d/older-minor", input=PIN)
