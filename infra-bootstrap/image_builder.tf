@@ -30,7 +30,7 @@ resource "aws_iam_role_policy_attachment" "image_builder" {
   policy_arn = "${local.arn}:iam::aws:policy/AmazonSSMManagedInstanceCore"
 }
 
-# Not AmazonSSMManagedInstanceCore, which grants every parameter of the account.
+# AmazonSSMManagedInstanceCore grants every parameter of the account. This takes them away.
 resource "aws_iam_role_policy" "image_builder" {
   name   = "no-parameters"
   role   = aws_iam_role.image_builder.name

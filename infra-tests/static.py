@@ -50,9 +50,8 @@ LIFECYCLES = {
         "aws_route53_record.epoch": "ignore_changes = [records, ttl]", "aws_route53_record.failover": "ignore_changes = [records, ttl, type]",
         "aws_route53_zone.private": "ignore_changes = [vpc]",
     },
-    "infra-modules/drill-host": {"aws_instance.this": "ignore_changes = [ami, user_data]"},
-    "infra-modules/monitoring-host": {"aws_instance.this": "ignore_changes = [ami, user_data]"},
     "infra-modules/postgres": {"aws_ebs_volume.this": "prevent_destroy = true", "aws_instance.node": "ignore_changes = [ami, user_data]"},
+    "infra-modules/private-host": {"aws_instance.this": "ignore_changes = [ami, user_data]"},
 }
 
 

@@ -78,36 +78,9 @@ resource "aws_vpc_security_group_egress_rule" "redis" {
 }
 
 # ECS starts a task through the task's own network interface: images, secrets and logs.
-resource "aws_vpc_security_group_egress_rule" "endpoints" {
-  count = var.aws_access == null ? 0 : 1
-
-  security_group_id            = aws_security_group.task.id
-  description                  = "Images, secrets and logs, through endpoints"
-  ip_protocol                  = "tcp"
-  from_port                    = 443
-  to_port                      = 443
-  referenced_security_group_id = var.aws_access.endpoint_security_group_id
-}
-
-# Image layers are in S3, whose gateway endpoint has public addresses.
-resource "aws_vpc_security_group_egress_rule" "s3" {
-  count = var.aws_access == null ? 0 : 1
+module "aws_egress" {
+  source = "../aws-egress"
 
   security_group_id = aws_security_group.task.id
-  description       = "Layers of images, in S3 of this region"
-  ip_protocol       = "tcp"
-  from_port         = 443
-  to_port           = 443
-  prefix_list_id    = var.aws_access.s3_prefix_list_id
-}
-
-resource "aws_vpc_security_group_egress_rule" "internet" {
-  count = var.aws_access == null ? 1 : 0
-
-  security_group_id = aws_security_group.task.id
-  description       = "Images, secrets and logs, without endpoints"
-  ip_protocol       = "tcp"
-  from_port         = 443
-  to_port           = 443
-  cidr_ipv4         = "0.0.0.0/0"
+  aws_access        = var.aws_access
 }

@@ -1,6 +1,6 @@
 output "instance_id" {
   description = "The host, for Systems Manager."
-  value       = aws_instance.this.id
+  value       = module.host.instance_id
 }
 
 output "scratch_volume_id" {
@@ -10,5 +10,5 @@ output "scratch_volume_id" {
 
 output "role_arn" {
   description = "Role of the host, for the policies of both backup buckets. Built from its name, so that plans show it."
-  value       = "arn:aws:iam::${data.aws_caller_identity.this.account_id}:role/${local.role_name}"
+  value       = module.host.role_arn
 }

@@ -1,11 +1,6 @@
 variable "name" {
   description = "Prefix of every name: project and environment, such as `causeway-production`."
   type        = string
-
-  validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.name))
-    error_message = "`name` is `${var.name}`: write 2 to 24 lower case letters, digits and hyphens, beginning with a letter."
-  }
 }
 
 variable "cluster" {
@@ -37,11 +32,6 @@ variable "ami_id" {
   description = "AMI of the host, based on Debian 12. Default: Debian's newest for the architecture of `instance_type`."
   type        = string
   default     = null
-
-  validation {
-    condition     = var.ami_id == null || can(regex("^ami-[0-9a-f]+$", var.ami_id))
-    error_message = "`ami_id` is no image: write one such as ami-0123456789abcdef0, or leave it out."
-  }
 }
 
 variable "scratch_volume" {

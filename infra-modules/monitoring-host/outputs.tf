@@ -1,4 +1,4 @@
 output "instance_id" {
   description = "The host, for Systems Manager."
-  value       = aws_instance.this.id
+  value       = module.host.instance_id
 }

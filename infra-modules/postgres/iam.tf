@@ -88,7 +88,7 @@ data "aws_iam_policy_document" "storage" {
     }
   }
 
-  # Not AmazonSSMManagedInstanceCore, which grants every parameter of the account.
+  # AmazonSSMManagedInstanceCore grants every parameter of the account. This takes away all but the platform's own and AWS's.
   statement {
     sid     = "NoParametersOfOthers"
     effect  = "Deny"

@@ -86,23 +86,31 @@ override_data {
   values = { account_id = "123456789012" }
 }
 override_data {
-  target = module.monitoring_host[0].data.aws_ec2_instance_type.this
-  values = { supported_architectures = ["arm64"] }
-}
-override_data {
-  target = module.monitoring_host.data.aws_ssm_parameter.debian
-  values = { insecure_value = "ami-0123456789abcdef0" }
-}
-override_data {
-  target = module.drill_host.data.aws_caller_identity.this
+  target = module.monitoring_host.module.host.data.aws_caller_identity.this
   values = { account_id = "123456789012" }
 }
 override_data {
-  target = module.drill_host[0].data.aws_ec2_instance_type.this
-  values = { supported_architectures = ["arm64"], hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 3600, ebs_performance_baseline_throughput = 78.75 }
+  target = module.monitoring_host[0].module.host.data.aws_ec2_instance_type.this
+  values = { supported_architectures = ["arm64"] }
 }
 override_data {
-  target = module.drill_host.data.aws_ssm_parameter.debian
+  target = module.monitoring_host.module.host.data.aws_ssm_parameter.debian
+  values = { insecure_value = "ami-0123456789abcdef0" }
+}
+override_data {
+  target = module.drill_host.module.host.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.drill_host[0].module.host.data.aws_ec2_instance_type.this
+  values = { supported_architectures = ["arm64"] }
+}
+override_data {
+  target = module.drill_host[0].data.aws_ec2_instance_type.this
+  values = { hypervisor = "nitro", bare_metal = false, ebs_performance_baseline_iops = 3600, ebs_performance_baseline_throughput = 78.75 }
+}
+override_data {
+  target = module.drill_host.module.host.data.aws_ssm_parameter.debian
   values = { insecure_value = "ami-0123456789abcdef0" }
 }
 # The values that infra-primary publishes.

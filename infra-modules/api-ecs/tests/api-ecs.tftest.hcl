@@ -455,32 +455,6 @@ run "metrics_without_monitoring" {
   }
 }
 
-run "tasks_reach_aws_through_endpoints" {
-  command = plan
-
-  assert {
-    condition = (
-      aws_vpc_security_group_egress_rule.endpoints[0].referenced_security_group_id == "sg-0e" && aws_vpc_security_group_egress_rule.endpoints[0].from_port == 443 && aws_vpc_security_group_egress_rule.endpoints[0].to_port == 443 &&
-      aws_vpc_security_group_egress_rule.s3[0].prefix_list_id == "pl-0a" && aws_vpc_security_group_egress_rule.s3[0].from_port == 443 && aws_vpc_security_group_egress_rule.s3[0].to_port == 443 &&
-      length(aws_vpc_security_group_egress_rule.internet) == 0
-    )
-    error_message = "a task must reach the endpoints and S3, and no other address at 443"
-  }
-}
-
-run "tasks_reach_aws_without_endpoints" {
-  command = plan
-
-  variables {
-    aws_access = null
-  }
-
-  assert {
-    condition     = aws_vpc_security_group_egress_rule.internet[0].cidr_ipv4 == "0.0.0.0/0" && aws_vpc_security_group_egress_rule.internet[0].from_port == 443 && length(aws_vpc_security_group_egress_rule.endpoints) == 0
-    error_message = "where a network has no endpoints, AWS is on the internet"
-  }
-}
-
 run "previous_revisions_stay_active" {
   command = plan
 

@@ -1,7 +1,7 @@
 # Invalid inputs are rejected at plan, each with the remedy.
 
 mock_provider "aws" {
-  source          = "./tests/mocks"
+  source          = "../private-host/tests/mocks"
   override_during = plan
 }
 
@@ -18,28 +18,12 @@ variables {
   identity_secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:causeway-test/restore-drill-identity-AbCdEf"
 }
 
-run "a_name_with_capitals" {
-  command = plan
-  variables {
-    name = "Causeway"
-  }
-  expect_failures = [var.name]
-}
-
 run "a_cluster_with_a_slash" {
   command = plan
   variables {
     cluster = "main/other"
   }
   expect_failures = [var.cluster]
-}
-
-run "an_image_that_is_none" {
-  command = plan
-  variables {
-    ami_id = "debian-12"
-  }
-  expect_failures = [var.ami_id]
 }
 
 run "a_small_volume" {
@@ -74,25 +58,13 @@ run "no_backups" {
   expect_failures = [var.backup]
 }
 
-run "image_of_another_architecture" {
-  command = plan
-  variables {
-    ami_id = "ami-0123456789abcdef0"
-  }
-  override_data {
-    target = data.aws_ami.this
-    values = { architecture = "x86_64" }
-  }
-  expect_failures = [aws_instance.this]
-}
-
 run "instance_type_of_another_hypervisor" {
   command = plan
   override_data {
     target = data.aws_ec2_instance_type.this
     values = { supported_architectures = ["x86_64"], hypervisor = "xen", bare_metal = false, ebs_performance_baseline_iops = 3600, ebs_performance_baseline_throughput = 56.25 }
   }
-  expect_failures = [aws_instance.this]
+  expect_failures = [aws_volume_attachment.scratch]
 }
 
 run "throughput_beyond_the_instance_type" {

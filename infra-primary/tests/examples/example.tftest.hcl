@@ -90,11 +90,15 @@ override_data {
   values = { account_id = "123456789012" }
 }
 override_data {
-  target = module.monitoring_host[0].data.aws_ec2_instance_type.this
+  target = module.monitoring_host.module.host.data.aws_caller_identity.this
+  values = { account_id = "123456789012" }
+}
+override_data {
+  target = module.monitoring_host[0].module.host.data.aws_ec2_instance_type.this
   values = { supported_architectures = ["arm64"] }
 }
 override_data {
-  target = module.monitoring_host.data.aws_ssm_parameter.debian
+  target = module.monitoring_host.module.host.data.aws_ssm_parameter.debian
   values = { insecure_value = "ami-0123456789abcdef0" }
 }
 override_data {
