@@ -53,6 +53,7 @@ module "shared_values" {
       description = "Values of the DR region for infra-primary"
       value = jsonencode({
         data_cidrs       = module.network.data_cidrs
+        monitoring       = local.monitoring
         nodes            = { for name, node in local.nodes : name => node if node.region == local.region }
         reader_role_arns = module.drill_host[*].role_arn
         backup           = local.backup
@@ -98,6 +99,7 @@ module "settings" {
   cluster        = local.primary.cluster
   primary_region = var.regions.primary
   nodes          = local.nodes
+  pooler         = local.primary.pooler
   lease          = { bucket = local.primary.lease.bucket, region = local.primary.lease.region }
   backup_buckets = [{ name = module.backup_storage.bucket, region = local.region }, { name = local.primary.backup.bucket, region = var.regions.primary }]
   dns = {

@@ -60,8 +60,9 @@ locals {
   }
   backup = { bucket = module.backup_storage.bucket, arn = module.backup_storage.arn, kms_key_arn = module.kms.arn }
 
-  # A monitoring host is in a data subnet, and scrapes both regions.
-  monitoring_cidrs  = distinct(concat(var.monitoring_cidrs, var.monitoring == null ? [] : concat(module.network.data_cidrs, local.primary.data_cidrs)))
+  # A monitoring host is in the data subnet of the first zone, and scrapes both regions. It is replaced within its subnet.
+  monitoring        = var.monitoring == null ? null : { cidr = module.network.data_cidrs[0], address = module.monitoring_host[0].private_ip }
+  monitoring_cidrs  = distinct(concat(var.monitoring_cidrs, var.monitoring == null ? [] : [module.network.data_cidrs[0]], local.primary.monitoring[*].cidr))
   further_endpoints = setunion(var.network.further_endpoints, var.monitoring == null ? [] : ["ecs", "sns"])
   regional_name     = "api-${local.region}.${local.primary.public_zone.name}"
 }
@@ -130,6 +131,7 @@ module "postgres" {
   api_security_group_ids = local.api_security_group_ids
   peer_cidrs             = local.primary.data_cidrs
   monitoring_cidrs       = local.monitoring_cidrs
+  pooler                 = local.primary.pooler
   private_zone_id        = local.primary.private_zone.id
   private_zone_name      = local.primary.private_zone.name
   lease                  = { bucket_arn = local.primary.lease.arn }
@@ -296,6 +298,8 @@ module "monitoring_host" {
   kms_key_arn          = module.kms.arn
   aws_access           = module.network.aws_access
   target_cidrs         = [local.primary.cidrs.primary, local.primary.cidrs.dr]
+  peer_addresses       = local.primary.monitoring[*].address
+  pooler               = local.primary.pooler
   ecs_cluster_name     = one(module.api_ecs[*].cluster_name)
   alarm_topic_arn      = module.observability.topic_arn
   permissions_boundary = local.primary.boundary

@@ -16,7 +16,7 @@ data "aws_ssm_parameters_by_path" "dr" {
 locals {
   dr_parameters = zipmap(data.aws_ssm_parameters_by_path.dr.names, nonsensitive(data.aws_ssm_parameters_by_path.dr.values))
   dr = merge(
-    { data_cidrs = [], reader_role_arns = [], nodes = {}, backup = null, replication = [], api_target = null },
+    { data_cidrs = [], monitoring = null, reader_role_arns = [], nodes = {}, backup = null, replication = [], api_target = null },
     jsondecode(lookup(local.dr_parameters, "/${local.name}/dr/shared-values", "{}")),
   )
 
@@ -48,11 +48,13 @@ module "shared_values" {
         cidr            = module.network.cidr
         route_table_ids = module.network.route_table_ids
         data_cidrs      = module.network.data_cidrs
+        monitoring      = local.monitoring
         nodes           = { for name, node in local.nodes : name => node if node.region == local.region }
         cluster         = var.database.cluster
         regions         = var.regions
         cidrs           = var.cidrs
         database        = { name = var.database.name, public_certificates = var.database.public_certificates, instance_type = var.database.instance_type, data_volume = var.database.data_volume, wal_volume = var.database.wal_volume }
+        pooler          = var.pooler
         retention       = merge({ for key, value in var.backup : key => value if key != "reader_role_arns" }, { size_alarm_gib = local.backup_alarm_gib })
         image_version   = local.image_version
         boundary        = var.permissions_boundary
@@ -88,6 +90,7 @@ module "settings" {
   cluster        = var.database.cluster
   primary_region = var.regions.primary
   nodes          = local.nodes
+  pooler         = var.pooler
   lease          = { bucket = module.lease_storage.bucket, region = module.lease_storage.region }
   backup_buckets = concat([{ name = module.backup_storage.bucket, region = local.region }], [for it in local.dr.backup[*] : { name = it.bucket, region = var.regions.dr }])
   dns = {

@@ -54,8 +54,9 @@ locals {
     cidrs             = module.network.data_cidrs
   }
 
-  # A monitoring host is in a data subnet, and scrapes both regions.
-  monitoring_cidrs  = distinct(concat(var.monitoring_cidrs, var.monitoring == null ? [] : concat(module.network.data_cidrs, local.dr.data_cidrs)))
+  # A monitoring host is in the data subnet of the first zone, and scrapes both regions. It is replaced within its subnet.
+  monitoring        = var.monitoring == null ? null : { cidr = module.network.data_cidrs[0], address = module.monitoring_host[0].private_ip }
+  monitoring_cidrs  = distinct(concat(var.monitoring_cidrs, var.monitoring == null ? [] : [module.network.data_cidrs[0]], local.dr.monitoring[*].cidr))
   further_endpoints = setunion(var.network.further_endpoints, var.monitoring == null ? [] : ["ecs", "sns"])
   regional_name     = "api-${local.region}.${var.dns.public_zone}"
 }
@@ -164,6 +165,7 @@ module "postgres" {
   api_security_group_ids = local.api_security_group_ids
   peer_cidrs             = local.dr.data_cidrs
   monitoring_cidrs       = local.monitoring_cidrs
+  pooler                 = var.pooler
   private_zone_id        = module.dns.private_zone_id
   private_zone_name      = var.dns.private_zone
   lease                  = { bucket_arn = module.lease_storage.arn }
@@ -298,6 +300,8 @@ module "monitoring_host" {
   kms_key_arn          = module.kms.arn
   aws_access           = module.network.aws_access
   target_cidrs         = [var.cidrs.primary, var.cidrs.dr]
+  peer_addresses       = local.dr.monitoring[*].address
+  pooler               = var.pooler
   ecs_cluster_name     = one(module.api_ecs[*].cluster_name)
   alarm_topic_arn      = module.observability.topic_arn
   permissions_boundary = var.permissions_boundary

@@ -138,6 +138,12 @@ variable "database" {
   }
 }
 
+variable "pooler" {
+  description = "Whether the nodes of both regions have PgBouncer, for clients other than the API: Ansible's group `pooler`. Its port is then open to the clients of PostgreSQL."
+  type        = bool
+  default     = false
+}
+
 variable "monitoring" {
   description = "Host of Prometheus and Alertmanager in this region. Without it, monitor from elsewhere: set `monitoring_cidrs`."
   type = object({

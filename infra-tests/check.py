@@ -20,6 +20,7 @@ import faults
 import infra_script
 import inventory
 import policies
+import ports
 import settings
 import static
 import terraform
@@ -68,6 +69,7 @@ def with_providers(tree, env):
     for directory in terraform.configurations(tree):
         yield f"{directory}: validate", lambda path=directory: (terraform.validate(tree, path, env), "configuration")
     yield "chart with the values of Terraform", lambda: (chart_values.check(tree, env), "renderings")
+    yield "ports of the roles", lambda: (ports.check(tree, env), "ports, as the security groups admit them")
     yield "dynamic inventory", lambda: (inventory.check(tree, env), "hosts found by their tags")
     yield "settings against docs/examples", lambda: (settings.check(tree, env), "files parsed")
 

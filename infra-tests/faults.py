@@ -17,6 +17,7 @@ from typing import NamedTuple
 import chart_values
 import inventory
 import policies
+import ports
 import settings
 import static
 import terraform
@@ -109,6 +110,10 @@ FAULTS = [
     Fault("drill host left running", "scripts/deploy/restore-drill", r"trap 'aws ec2 stop-instances[^\n]*", "", "executed", "starts and stops the host"),
     Fault("SSH on every address", "infra-modules/postgres/cloud-init.yaml", "      ListenAddress 127.0.0.1\n", "", "test infra-modules/postgres", "must listen on loopback"),
     Fault("key of another user", "infra-bootstrap/ssm_access.tf", "values   = [local.host_user]", 'values   = ["*"]', "test infra-bootstrap", "for the administrator"),
+    Fault("port of a role that moved", "ansible/roles/pooler/defaults/main.yml", "pooler_port: 6432", "pooler_port: 6433", "ports", "has no ingress rule `pooler` for 6433"),
+    Fault("role on a port that nobody admits", "ansible/roles/node_exporter/defaults/main.yml", "node_exporter_port: 9100", "node_exporter_port: 9100\nnode_exporter_debug_port: 9101", "ports", "node_exporter_debug_port.: a role listens on 9101"),
+    Fault("pooler's port without a pooler", f"{POSTGRES}/security.tf", "for_each = var.pooler ? var.api_security_group_ids : {}", "for_each = var.api_security_group_ids", "ports", "without a pooler: module.postgres.. admits"),
+    Fault("Alertmanagers that do not meet", "infra-primary/main.tf", "  peer_addresses       = local.dr.monitoring[*].address\n", "", "ports", "has no ingress rule `peer` for 9094"),
     Fault("renamed tag", "infra-modules/postgres/instances.tf", '    Role    = "postgres"', '    Role    = "database"', "inventory", "no hosts for the inventory|hosts of the inventory"),
     Fault("renamed address", "infra-modules/postgres/instances.tf", "    Address = ", "    Fqdn = ", "inventory", "the name in its certificate"),
     Fault("other device of the WAL", "infra-modules/postgres/volumes.tf", "/dev/sdg", "/dev/sdh", "inventory", "'wal_volume_id': ''"),
@@ -149,6 +154,8 @@ def caught(fault, tree, env):
                 chart_values.check(tree, env)
             case "inventory":
                 inventory.check(tree, env)
+            case "ports":
+                ports.check(tree, env)
             case "settings":
                 settings.check(tree, env)
             case "fmt":

@@ -168,7 +168,8 @@ def exposure(plan, _):
         ports = (after.get("from_port"), after.get("to_port"))
         if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and not (ports[0] == ports[1] and ports[0] in WEB and "api_ecs" in address):
             yield f"{address}: is open to the internet at {ports}"
-        if address.startswith(("module.drill_host", "module.monitoring_host")) or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
+        peer = address.startswith("module.monitoring_host") and ports[0] in (9094, 9100) and foreign(after["cidr_ipv4"], plan)
+        if address.startswith(("module.drill_host", "module.monitoring_host")) and not peer or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
             yield f"{address}: admits connections at {ports}; hosts are reached over Systems Manager"
         if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 8009, 9100, 9187)):
             yield f"{address}: opens {ports}; the database's ports are 5432, 8009, 9100 and 9187"
@@ -176,7 +177,8 @@ def exposure(plan, _):
             yield f"{address}: lets {after['cidr_ipv4']} reach PostgreSQL: reference a security group of this VPC, or a subnet of the other"
     for address, after in plan.of("aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule"):
         ports = (after.get("from_port"), after.get("to_port"))
-        if after.get("ip_protocol") != "tcp" or ports[0] is None or ports[0] != ports[1]:
+        gossip = address.startswith("module.monitoring_host") and ports[0] == 9094  # Alertmanager's
+        if after.get("ip_protocol") not in (("tcp", "udp") if gossip else ("tcp",)) or ports[0] is None or ports[0] != ports[1]:
             yield f"{address}: allows {after.get('ip_protocol')} at {ports}: a rule names one port"
     has_endpoints = any(after.get("vpc_endpoint_type") == "Interface" for _, after in plan.of("aws_vpc_endpoint"))
     for address, after in plan.of("aws_vpc_security_group_egress_rule"):

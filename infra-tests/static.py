@@ -116,9 +116,9 @@ FIXED = {
     "api-eks": {"secrets_reader": "the name of the service account is that of charts/api"},
     "kms": {"deletion_window_days": "the longest window, which plans.py requires"},
     "lease-storage": {"noncurrent_days": "versions of a lease are small, and old ones serve only to look back"},
-    "monitoring-host": {"ports": "as in postgres, api-ecs and Ansible's roles"},
+    "monitoring-host": {name: "as in Ansible's roles, which ports.py compares" for name in ("cluster_port", "pooler_exporter_port", "ports")},
     "observability": {"log_retention_days": "a year of AWS's announcements costs nothing", "replication_latency_seconds": "what S3 guarantees"},
-    "postgres": {name: "other modules and the hosts' settings have the same port" for name in ("agent_port", "exporter_ports", "postgres_port")},
+    "postgres": {name: "other modules and the hosts' settings have the same port" for name in ("agent_port", "exporter_ports", "pooler_exporter_port", "pooler_port", "postgres_port")},
     "settings": {"ports": "as in postgres"},
 }
 

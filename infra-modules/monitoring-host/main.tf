@@ -20,7 +20,20 @@ module "host" {
 }
 
 locals {
-  targets = { for pair in setproduct(keys(var.ports), var.target_cidrs) : "${pair[0]} ${pair[1]}" => { what = pair[0], port = var.ports[pair[0]], cidr = pair[1] } }
+  ports   = merge(var.ports, var.pooler ? { pooler-exporters = var.pooler_exporter_port } : {})
+  targets = { for pair in setproduct(keys(local.ports), var.target_cidrs) : "${pair[0]} ${pair[1]}" => { what = pair[0], port = local.ports[pair[0]], cidr = pair[1] } }
+
+  # Ports to which the monitoring host of the other region connects. Alertmanagers neither authenticate nor encrypt their messages,
+  # so its address alone is admitted.
+  peer_ports = {
+    "Alertmanager, TCP" = { protocol = "tcp", port = var.cluster_port }
+    "Alertmanager, UDP" = { protocol = "udp", port = var.cluster_port }
+    "node exporter"     = { protocol = "tcp", port = var.ports.node-exporters }
+  }
+  peers = {
+    for pair in setproduct(keys(local.peer_ports), var.peer_addresses) :
+    "${pair[0]} ${pair[1]}" => merge(local.peer_ports[pair[0]], { what = pair[0], cidr = "${pair[1]}/32" })
+  }
 }
 
 resource "aws_vpc_security_group_egress_rule" "targets" {
@@ -29,6 +42,29 @@ resource "aws_vpc_security_group_egress_rule" "targets" {
   security_group_id = module.host.security_group_id
   description       = "Metrics of ${each.value.what}"
   ip_protocol       = "tcp"
+  from_port         = each.value.port
+  to_port           = each.value.port
+  cidr_ipv4         = each.value.cidr
+}
+
+resource "aws_vpc_security_group_ingress_rule" "peer" {
+  for_each = local.peers
+
+  security_group_id = module.host.security_group_id
+  description       = "${each.value.what} from the monitoring host of the other region"
+  ip_protocol       = each.value.protocol
+  from_port         = each.value.port
+  to_port           = each.value.port
+  cidr_ipv4         = each.value.cidr
+}
+
+# The node exporter is among the targets.
+resource "aws_vpc_security_group_egress_rule" "peer" {
+  for_each = { for label, peer in local.peers : label => peer if peer.port == var.cluster_port }
+
+  security_group_id = module.host.security_group_id
+  description       = "${each.value.what} of the monitoring host of the other region"
+  ip_protocol       = each.value.protocol
   from_port         = each.value.port
   to_port           = each.value.port
   cidr_ipv4         = each.value.cidr

@@ -63,6 +63,35 @@ variable "ports" {
   default     = { agents = 8009, node-exporters = 9100, postgres-exporters = 9187, api = 9090 }
 }
 
+variable "pooler" {
+  description = "Whether the nodes have a pooler, whose exporter is scraped too."
+  type        = bool
+  default     = false
+}
+
+variable "pooler_exporter_port" {
+  description = "The port of the pooler's exporter."
+  type        = number
+  default     = 9127
+}
+
+variable "peer_addresses" {
+  description = "Address of the other region's monitoring host, if it has one: the Alertmanagers share silences and send each notification once, and each Prometheus scrapes the other's host."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.peer_addresses : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.)", address)) && can(cidrhost("${address}/32", 0))])
+    error_message = "`peer_addresses` is ${jsonencode(var.peer_addresses)}: write the private IPv4 address of the other monitoring host."
+  }
+}
+
+variable "cluster_port" {
+  description = "Port, TCP and UDP, between Alertmanagers."
+  type        = number
+  default     = 9094
+}
+
 variable "ecs_cluster_name" {
   description = "ECS cluster of the API in this region, whose tasks the host lists. Without it the host may list none."
   type        = string

@@ -16,7 +16,8 @@ locals {
     for pair in setproduct(keys(local.ports), var.peer_cidrs) :
     "${pair[0]} ${pair[1]}" => { what = pair[0], port = local.ports[pair[0]], cidr = pair[1] }
   }
-  monitoring_ports = merge({ agent = var.agent_port }, { for name, port in var.exporter_ports : "${name}-exporter" => port })
+  exporter_ports   = merge(var.exporter_ports, var.pooler ? { pooler = var.pooler_exporter_port } : {})
+  monitoring_ports = merge({ agent = var.agent_port }, { for name, port in local.exporter_ports : "${name}-exporter" => port })
   monitoring_rules = {
     for pair in setproduct(keys(local.monitoring_ports), var.monitoring_cidrs) :
     "${pair[0]} ${pair[1]}" => { what = pair[0], port = local.monitoring_ports[pair[0]], cidr = pair[1] }
@@ -31,6 +32,17 @@ resource "aws_vpc_security_group_ingress_rule" "api" {
   ip_protocol                  = "tcp"
   from_port                    = var.postgres_port
   to_port                      = var.postgres_port
+  referenced_security_group_id = each.value
+}
+
+resource "aws_vpc_security_group_ingress_rule" "pooler" {
+  for_each = var.pooler ? var.api_security_group_ids : {}
+
+  security_group_id            = aws_security_group.node.id
+  description                  = "Pooler from ${each.key}"
+  ip_protocol                  = "tcp"
+  from_port                    = var.pooler_port
+  to_port                      = var.pooler_port
   referenced_security_group_id = each.value
 }
 

@@ -172,7 +172,7 @@ variable "secret_kms_key_arns" {
 }
 
 variable "api_security_group_ids" {
-  description = "Security groups that may connect to PostgreSQL besides the nodes, by a label of your choice."
+  description = "Security groups that may connect to PostgreSQL besides the nodes, and to the pooler, by a label of your choice."
   type        = map(string)
   default     = {}
 }
@@ -215,6 +215,24 @@ variable "exporter_ports" {
   description = "Ports of the exporters that Prometheus scrapes, by name."
   type        = map(number)
   default     = { node = 9100, postgres = 9187 }
+}
+
+variable "pooler" {
+  description = "Whether the nodes have PgBouncer. Its port is then open to the clients of PostgreSQL, and its exporter's to Prometheus."
+  type        = bool
+  default     = false
+}
+
+variable "pooler_port" {
+  description = "The port of the pooler."
+  type        = number
+  default     = 6432
+}
+
+variable "pooler_exporter_port" {
+  description = "The port of the pooler's exporter."
+  type        = number
+  default     = 9127
 }
 
 variable "private_zone_id" {

@@ -3,6 +3,11 @@ output "instance_id" {
   value       = aws_instance.this.id
 }
 
+output "private_ip" {
+  description = "Address of the host."
+  value       = aws_instance.this.private_ip
+}
+
 output "security_group_id" {
   description = "Security group of the host, for the caller's rules."
   value       = aws_security_group.this.id

@@ -12,7 +12,7 @@ locals {
   # One group per region, as in ansible/inventories/static-example.
   inventory = {
     all = {
-      children = {
+      children = merge(var.pooler ? { pooler = { children = { postgres = {} } } } : {}, {
         postgres = {
           children = {
             for region in distinct([for node in var.nodes : node.region]) : replace(region, "-", "_") => {
@@ -30,7 +30,7 @@ locals {
             }
           }
         }
-      }
+      })
     }
   }
 }

@@ -32,6 +32,12 @@ variable "ports" {
   default     = {}
 }
 
+variable "pooler" {
+  description = "Whether the nodes have PgBouncer: the inventory's group `pooler`."
+  type        = bool
+  default     = false
+}
+
 variable "lease" {
   description = "Bucket of the lease, in a region without a node."
   type        = object({ bucket = string, region = string })

@@ -27,6 +27,44 @@ run "host_scrapes_both_regions" {
   }
 }
 
+run "pooler_then_its_exporter_is_scraped" {
+  command = plan
+  variables {
+    pooler = true
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_egress_rule.targets : rule.cidr_ipv4 if rule.from_port == 9127 && rule.to_port == 9127]) == toset(var.target_cidrs)
+    error_message = "the host must reach the exporters of the poolers"
+  }
+}
+
+run "one_monitoring_host_then_nothing_is_admitted" {
+  command = plan
+
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.peer) == 0 && length(aws_vpc_security_group_egress_rule.peer) == 0
+    error_message = "without another monitoring host nothing connects to this one"
+  }
+}
+
+run "host_of_the_other_region_then_alertmanagers_are_peers" {
+  command = plan
+  variables {
+    peer_addresses = ["10.2.128.30"]
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.peer : "${rule.ip_protocol} ${rule.from_port}-${rule.to_port} ${rule.cidr_ipv4}"]) == toset(["tcp 9094-9094 10.2.128.30/32", "udp 9094-9094 10.2.128.30/32", "tcp 9100-9100 10.2.128.30/32"])
+    error_message = "the other host must reach Alertmanager over TCP and UDP, and the node exporter"
+  }
+
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_egress_rule.peer : "${rule.ip_protocol} ${rule.from_port}-${rule.to_port} ${rule.cidr_ipv4}"]) == toset(["tcp 9094-9094 10.2.128.30/32", "udp 9094-9094 10.2.128.30/32"])
+    error_message = "the host must reach the other's Alertmanager"
+  }
+}
+
 run "role_lists_tasks_and_publishes_alerts" {
   command = plan
 
@@ -67,6 +105,7 @@ run "invalid_inputs" {
   variables {
     volume_size_gib = 20
     target_cidrs    = ["0.0.0.0/0"]
+    peer_addresses  = ["203.0.113.7"]
   }
-  expect_failures = [var.volume_size_gib, var.target_cidrs]
+  expect_failures = [var.volume_size_gib, var.target_cidrs, var.peer_addresses]
 }

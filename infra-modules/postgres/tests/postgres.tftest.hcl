@@ -171,6 +171,34 @@ run "only_those_who_must_reach_a_node" {
   }
 }
 
+run "no_pooler_then_its_ports_are_closed" {
+  command = plan
+
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.pooler) == 0 && !contains([for rule in aws_vpc_security_group_ingress_rule.monitoring : rule.from_port], 9127)
+    error_message = "nothing listens on the ports of a pooler that was not asked for"
+  }
+}
+
+run "pooler_then_open_to_the_clients_of_postgresql" {
+  command = plan
+  variables {
+    pooler = true
+  }
+
+  assert {
+    condition = { for label, rule in aws_vpc_security_group_ingress_rule.pooler : label => "${rule.ip_protocol} ${rule.from_port}-${rule.to_port} ${rule.referenced_security_group_id}" } == {
+      for label, rule in aws_vpc_security_group_ingress_rule.api : label => "tcp 6432-6432 ${rule.referenced_security_group_id}"
+    } && length(aws_vpc_security_group_ingress_rule.pooler) == 1
+    error_message = "the clients of PostgreSQL must reach the pooler"
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.monitoring : rule.cidr_ipv4 if rule.from_port == 9127 && rule.to_port == 9127] == ["10.1.64.0/24"]
+    error_message = "Prometheus must reach the pooler's exporter"
+  }
+}
+
 run "each_node_has_a_role_of_its_own" {
   command = plan
 

@@ -41,8 +41,25 @@ run "every_node_is_named" {
   }
 
   assert {
+    condition     = keys(yamldecode(output.files.inventory.value).all.children) == ["postgres"]
+    error_message = "without a pooler there is no group of it"
+  }
+
+  assert {
     condition     = length(regexall("(?s)eu-west-1\".*eu-central-1\"", output.files.backup-agent.value)) == 1
     error_message = "the nearest bucket is first"
+  }
+}
+
+run "pooler_then_every_node_is_in_its_group" {
+  command = plan
+  variables {
+    pooler = true
+  }
+
+  assert {
+    condition     = yamldecode(output.files.inventory.value).all.children.pooler.children == { postgres = {} }
+    error_message = "the nodes must be in the group of Ansible's play"
   }
 }
 

@@ -1,0 +1,131 @@
+"""Ports on which Ansible's roles listen, against the security groups of Terraform's plans: each host admits the ports of its own
+roles, from the hosts that connect to them, and no other port. Production is planned in both regions, without and with a pooler.
+"""
+
+import ipaddress
+import re
+import tempfile
+from pathlib import Path
+
+import yaml
+
+import terraform
+from plans import Plan
+from terraform import Failed
+
+ROOTS = ("infra-primary", "infra-dr")
+# Terraform's module of the hosts in a group of the inventory.
+MONITORING = "module.monitoring_host[0]."
+MODULES = {"postgres": "module.postgres.", "pooler": "module.postgres.", "monitoring": MONITORING, "restore_drill": "module.drill_host[0]."}
+# A port to which a role only connects, and the module that listens there.
+ELSEWHERE = {"prometheus_ecs_port": "module.api_ecs[0]."}
+# Who connects, by the rules' names. Prometheus connects to the ports of its jobs.
+CLIENTS = {"causeway_postgres_port": {"api", "node", "peer"}, "causeway_agent_port": {"node", "peer"}, "pooler_port": {"pooler"}, "alertmanager_cluster_port": {"peer"}}
+PROTOCOLS = {"alertmanager_cluster_port": {"tcp", "udp"}}
+
+
+class Roles:
+    """What the roles' defaults say of ports."""
+
+    def __init__(self, tree):
+        runs_on = {}
+        for play in yaml.safe_load((tree / "ansible/site.yml").read_text()):
+            for role in play.get("roles", ()):
+                runs_on.setdefault(role, set()).add(play["hosts"].partition(":")[0])
+        self.ports, self.groups = {}, {}
+        for file in sorted((tree / "ansible/roles").glob("*/defaults/main.yml")):
+            values = yaml.safe_load(file.read_text())
+            for name, port in values.items():
+                if name.endswith("_port") and isinstance(port, int):
+                    loopback = str(values.get(name.removesuffix("port") + "address", "")).startswith("127.")
+                    self.ports[name] = port
+                    self.groups[name] = set() if loopback or name in ELSEWHERE else runs_on[file.parent.parent.name]
+        jobs = yaml.safe_load((tree / "ansible/roles/prometheus/defaults/main.yml").read_text())["prometheus_jobs"]
+        # Groups of the inventory, by the variable of the port.
+        self.scraped = {re.search(r"\w+_port", job["port"])[0]: set(re.findall(r"groups\['(\w+)'\]", job["hosts"])) for job in jobs}
+
+    def unknown(self):
+        for name, groups in self.groups.items():
+            if groups and name not in self.scraped and name not in CLIENTS:
+                yield f"`{name}`: a role listens on {self.ports[name]}: name who connects in CLIENTS of ports.py, or bind the port to loopback"
+        for name, groups in self.scraped.items():
+            for group in sorted(groups - self.groups[name]):
+                yield f"`{name}`: Prometheus scrapes {self.ports[name]} of the group {group}, where no role of site.yml listens"
+
+    def listening(self, group):
+        return {name for name, groups in self.groups.items() if group in groups}
+
+
+class Rules:
+    """Rules of a plan's security groups: `ingress` or `egress`."""
+
+    def __init__(self, plan, kind):
+        self.found = plan.of(f"aws_vpc_security_group_{kind}_rule")
+
+    def of(self, module, port):
+        return [(address, after) for address, after in self.found if address.startswith(module) and after["from_port"] == port]
+
+    def ports(self, module):
+        return {(after["from_port"], after["ip_protocol"]) for address, after in self.found if address.startswith(module)}
+
+    def names(self, module, port):
+        return {re.search(r"_rule\.(\w+)", address)[1] for address, _ in self.of(module, port)}
+
+    def reaches(self, module, port, network):
+        """Whether a rule's networks include this one."""
+        return any(network.subnet_of(ipaddress.ip_network(after["cidr_ipv4"])) for _, after in self.of(module, port) if after.get("cidr_ipv4"))
+
+
+def monitor(plan):
+    """The subnet of the region's monitoring host: data, in the first zone."""
+    return min(ipaddress.ip_network(after["cidr_block"]) for address, after in plan.of("aws_subnet") if ".aws_subnet.data" in address)
+
+
+def differences(roles, plan, monitors, has_pooler):
+    """Between the roles' ports and the rules of a plan."""
+    ingress, egress = Rules(plan, "ingress"), Rules(plan, "egress")
+    groups = {group: module for group, module in MODULES.items() if (has_pooler or group != "pooler") and any(address.startswith(module) for address, _, _ in plan.all)}
+    wanted = {module: set() for module in groups.values()}
+    for group, module in groups.items():
+        for name in roles.listening(group):
+            port = roles.ports[name]
+            wanted[module] |= {(port, protocol) for protocol in PROTOCOLS.get(name, {"tcp"})}
+            for client in sorted(CLIENTS.get(name, set()) - ingress.names(module, port)):
+                yield f"`{name}`: {module}* has no ingress rule `{client}` for {port}"
+    for module, ports in wanted.items():
+        if ingress.ports(module) != ports:
+            yield f"{module}* admits {sorted(ingress.ports(module))}, and its roles listen on {sorted(ports)}"
+    targets = [(name, groups[group]) for name, scraped in roles.scraped.items() for group in sorted(scraped) if group in groups]
+    for name, module in [*targets, *ELSEWHERE.items()]:
+        port = roles.ports[name]
+        if module == MONITORING and "peer" not in ingress.names(module, port):
+            yield f"`{name}`: {module}* has no ingress rule `peer` for {port}"
+        for network in monitors:
+            if module != MONITORING and not ingress.reaches(module, port, network):
+                yield f"`{name}`: {module}* does not admit {port} from {network}, where a Prometheus is"
+            if not egress.reaches(MONITORING, port, network):
+                yield f"`{name}`: {MONITORING}* does not reach {port} in {network}"
+
+
+def with_pooler(tree, scratch):
+    """A copy whose production example has a pooler, in the values that infra-dr reads too."""
+    copy = terraform.copy(tree, scratch)
+    example, shared = copy / "infra-primary/examples/production.tfvars", copy / "infra-dr/tests/examples/example.tftest.hcl"
+    example.write_text(example.read_text() + "\npooler = true\n")
+    shared.write_text(shared.read_text().replace(r"\"pooler\":false", r"\"pooler\":true"))
+    return copy
+
+
+def check(tree, env):
+    """Returns the number of ports."""
+    roles = Roles(tree)
+    wrong = list(roles.unknown())
+    with tempfile.TemporaryDirectory() as scratch:
+        for has_pooler, variant in ((False, tree), (True, with_pooler(tree, Path(scratch)))):
+            plans = {root: Plan(terraform.plan(variant, root, "production", env)[0][-1]) for root in ROOTS}
+            monitors = [monitor(plan) for plan in plans.values()]
+            for root, plan in plans.items():
+                wrong += [f"{root} {'with a' if has_pooler else 'without a'} pooler: {difference}" for difference in differences(roles, plan, monitors, has_pooler)]
+    if wrong:
+        raise Failed("\n".join(wrong))
+    return len(roles.ports)
