@@ -84,7 +84,7 @@ class Host:
 
     def install(self, *packages):
         """Installs Debian's packages or, by path, ours."""
-        if self.run("ls /var/lib/apt/lists/*_Packages* 2>/dev/null || true") == "":
+        if self.run("find /var/lib/apt/lists -name '*_Packages*'") == "":
             self.run("apt-get update -qq")
         self.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {' '.join(packages)}")
 

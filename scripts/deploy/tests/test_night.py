@@ -280,6 +280,13 @@ class RestoreDrillOnHost(Commands):
         self.assertIn("--json --from eu-central-1", self.called.read_text())
         self.assertEqual(list(self.room.glob("restore-drill.*")), [], "nothing is left")
 
+    def test_server_that_does_not_stop_then_the_drill_fails(self):
+        self.commit()
+        self.command("runuser", f'case "$*" in *"/pg_ctl stop"*) exit 1 ;; esac; exec {shutil.which("runuser")} "$@"')
+        self.refused(self.drill(), "the PostgreSQL of the copy does not stop")
+        (copy,) = self.room.glob("restore-drill.*")
+        self.as_postgres("pg_ctl", "--pgdata", copy / "data", "--silent", "--mode", "immediate", "stop")
+
     def test_an_old_copy(self):
         self.commit()
         time.sleep(1)
