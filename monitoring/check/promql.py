@@ -24,6 +24,9 @@ class Node:
     children: tuple
     text: str
 
+    def __deepcopy__(self, memo):
+        return self
+
     def all(self, *names):
         """Yields the nodes of these names at and below this one."""
         if self.name in names:
