@@ -11,12 +11,13 @@ import alerts
 import expressions
 import folder
 import routes
+import runbooks
 import tools
 
 
 def findings(declared):
     """Returns the findings of every check of the declarations."""
-    return [finding for module in (expressions, alerts, routes) for check in module.CHECKS for finding in check(declared)]
+    return [finding for module in (expressions, alerts, routes, runbooks) for check in module.CHECKS for finding in check(declared)]
 
 
 def main():

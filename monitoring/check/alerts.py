@@ -1,9 +1,8 @@
-"""What each alert must have: severity, component, annotations, a runbook and tests."""
+"""What each alert must have: severity, component, annotations and tests."""
 
 import re
 
 import promql
-from folder import kebab
 
 SEVERITIES = ("critical", "warning", "info")
 
@@ -46,21 +45,6 @@ def annotations(folder):
             yield f"`{rule.alert}` shows the label `{label}`, which its expression does not have"
 
 
-def runbooks(folder):
-    """Alerts without a runbook, and runbooks without an alert."""
-    needed = {}
-    for rule in folder.alerts:
-        page = kebab(rule.alert)
-        needed[page] = rule.alert
-        url = rule.annotations.get("runbook_url", "nothing")
-        if url != f"docs/runbooks/{page}.md":
-            yield f"`{rule.alert}` has the runbook_url `{url}`: write docs/runbooks/{page}.md"
-    for page in sorted(set(needed) - folder.runbooks):
-        yield f"`{needed[page]}` has no runbook: write docs/runbooks/{page}.md"
-    for page in sorted(folder.runbooks - set(needed)):
-        yield f"docs/runbooks/{page}.md belongs to no alert: rename or delete it"
-
-
 def tests(folder):
     """Alerts without a test in which they fire, and without one in which they stay quiet."""
     fires, quiet = set(), set()
@@ -83,4 +67,4 @@ def tests(folder):
             yield f"`{rule.alert}` stays quiet in no test: add one to monitoring/rules/tests/{rule.subject}.yml"
 
 
-CHECKS = [severities, names, annotations, runbooks, tests]
+CHECKS = [severities, names, annotations, tests]

@@ -46,7 +46,7 @@ class Folder:
     reference: dict
     alertmanager: dict
     scrape_interval_secs: float
-    runbooks: set
+    runbooks: dict
     recorded: dict = field(default_factory=dict)
 
     @property
@@ -98,7 +98,7 @@ def load(root=ROOT):
         reference=reference(root / "docs/reference/metrics.md"),
         alertmanager=yaml.safe_load((ours / "alertmanager/alertmanager.yml").read_text()),
         scrape_interval_secs=promql.seconds(config["global"]["scrape_interval"]),
-        runbooks={path.stem for path in (root / "docs/runbooks").glob("*.md")} - {"README"},
+        runbooks={path.stem: path.read_text() for path in sorted((root / "docs/runbooks").glob("*.md"))},
     )
     folder.parse()
     return folder

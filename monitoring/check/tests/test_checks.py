@@ -12,10 +12,9 @@ import alerts
 import expressions
 import folder
 import routes
+import runbooks
 
 REAL = folder.load()
-# Another change writes the runbooks: the checks of everything else do not depend on them.
-REAL.runbooks = {folder.kebab(rule.alert) for rule in REAL.alerts}
 
 
 class Planted(unittest.TestCase):
@@ -132,18 +131,6 @@ class Alerts(Planted):
         self.rule("MemoryLow").annotations["description"] = "{{ $labels.instance }}"
         self.finds(alerts.annotations, "`MemoryLow` shows the label `instance`")
 
-    def test_no_runbook(self):
-        self.folder.runbooks.remove("no-primary")
-        self.finds(alerts.runbooks, "`NoPrimary` has no runbook: write docs/runbooks/no-primary.md")
-
-    def test_runbook_of_no_alert(self):
-        self.folder.runbooks.add("no-secondary")
-        self.finds(alerts.runbooks, "docs/runbooks/no-secondary.md belongs to no alert")
-
-    def test_another_runbook(self):
-        self.rule("NoPrimary").annotations["runbook_url"] = "docs/runbooks/split-brain.md"
-        self.finds(alerts.runbooks, "`NoPrimary` has the runbook_url `docs/runbooks/split-brain.md`")
-
     def drop_tests(self, keep):
         for content in self.folder.tests.values():
             for case in content["tests"]:
@@ -199,6 +186,46 @@ class Routes(Planted):
     def test_grouping_by_alert(self):
         self.folder.alertmanager["route"]["routes"][1]["group_by"] = ["alertname"]
         self.finds(routes.grouping, "the route to `page` groups by ['alertname']")
+
+
+class Runbooks(Planted):
+    def test_no_runbook(self):
+        del self.folder.runbooks["no-primary"]
+        self.finds(runbooks.pairs, "`NoPrimary` has no runbook: write docs/runbooks/no-primary.md")
+
+    def test_runbook_of_no_alert(self):
+        self.folder.runbooks["no-secondary"] = self.folder.runbooks["no-primary"]
+        self.finds(runbooks.pairs, "docs/runbooks/no-secondary.md belongs to no alert")
+
+    def test_another_runbook(self):
+        self.rule("NoPrimary").annotations["runbook_url"] = "docs/runbooks/split-brain.md"
+        self.finds(runbooks.pairs, "`NoPrimary` has the runbook_url `docs/runbooks/split-brain.md`")
+
+    def page(self, old, new):
+        page = self.folder.runbooks["no-primary"]
+        self.assertIn(old, page)
+        self.folder.runbooks["no-primary"] = page.replace(old, new)
+
+    def test_section_missing(self):
+        self.page("## Impact", "### Impact")
+        self.finds(runbooks.pages, "docs/runbooks/no-primary.md has the sections Meaning, Diagnosis, Mitigation, How to test")
+
+    def test_section_empty(self):
+        page = self.folder.runbooks["no-primary"]
+        self.folder.runbooks["no-primary"] = page[: page.index("## How to test")] + "## How to test\n"
+        self.finds(runbooks.pages, "docs/runbooks/no-primary.md says nothing below `How to test`")
+
+    def test_no_command_that_a_test_runs(self):
+        self.page("```sh", "```console")
+        self.finds(runbooks.pages, "docs/runbooks/no-primary.md has no command in a block ```sh below `Diagnosis`")
+
+    def test_title_of_another_alert(self):
+        self.page("# NoPrimary", "# SplitBrain")
+        self.finds(runbooks.pages, "docs/runbooks/no-primary.md does not begin with `# NoPrimary`")
+
+    def test_file_of_another_subject(self):
+        self.page("monitoring/rules/availability.yml", "monitoring/rules/failover.yml")
+        self.finds(runbooks.pages, "docs/runbooks/no-primary.md does not link the rule's file, monitoring/rules/availability.yml")
 
 
 if __name__ == "__main__":
