@@ -84,6 +84,7 @@ FAULTS = [
     Fault("another account's buckets", "infra-bootstrap/organization/resource-control-policy.json", '"s3:*"', '"s3:GetObject"', "organization", "lacks .'s3:"),
     Fault("example's repository", "infra-bootstrap/variables.tf", '"^example(@[0-9]+)?/"', '"^exemple/"', "test infra-bootstrap", "repository_of_the_example"),
     Fault("records of another environment", "infra-bootstrap/policies.tf", "ForAllValues:StringLike", "ForAnyValue:StringLike", "test infra-bootstrap", "records of its environment only"),
+    Fault("records of a zone below", "infra-bootstrap/policies.tf", "  source_policy_documents = local.no_record_of_another[each.key]\n\n", "", "test infra-bootstrap", "neither apply nor a workload"),
     Fault("an example applied", "infra-bootstrap/README.md", "-var-file=environments/account.tfvars", "-var-file=examples/account.tfvars", "commands", "applies an example"),
     Fault("unknown setting", "infra-modules/settings/failover-ctl.toml.tftpl", "[ec2]", "[ec3]", "settings", "ec3 is in no example"),
     Fault("bad argument", "infra-modules/kms/main.tf", "enable_key_rotation     = true", "enable_key_rotate = true", "validate infra-modules/kms", "Unsupported argument"),
