@@ -19,6 +19,29 @@ locals {
   foreign_names = { for e in var.environments : e => [for other in var.environments : local.names[other] if other != e] }
 }
 
+# Zones of another environment below this one's, such as staging.example.com below example.com: neither `apply` nor a workload
+# changes their records.
+data "aws_iam_policy_document" "no_record_of_another" {
+  for_each = { for e, names in local.foreign_record_names : e => names if length(names) > 0 }
+
+  statement {
+    sid       = "NoRecordOfAnother"
+    effect    = "Deny"
+    actions   = ["route53:ChangeResourceRecordSets"]
+    resources = ["*"]
+
+    condition {
+      test     = "ForAnyValue:StringLike"
+      variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+      values   = each.value
+    }
+  }
+}
+
+locals {
+  no_record_of_another = { for e in var.environments : e => [for other, document in data.aws_iam_policy_document.no_record_of_another : document.json if other == e] }
+}
+
 # Boundary of the pipelines' own roles.
 
 data "aws_iam_policy_document" "pipeline_boundary" {
@@ -117,6 +140,8 @@ data "aws_iam_policy_document" "workload_boundary" {
   # checkov:skip=CKV_AWS_356: as above
   for_each = local.names
 
+  source_policy_documents = local.no_record_of_another[each.key]
+
   statement {
     sid = "MaximumPermissions"
     actions = [
@@ -193,23 +218,6 @@ data "aws_iam_policy_document" "workload_boundary" {
           "${local.arn}:ssm:*:${local.account}:parameter/${name}*",
         ]
       ])
-    }
-  }
-
-  dynamic "statement" {
-    for_each = length(local.foreign_record_names[each.key]) == 0 ? [] : [local.foreign_record_names[each.key]]
-
-    content {
-      sid       = "NoRecordOfAnother"
-      effect    = "Deny"
-      actions   = ["route53:ChangeResourceRecordSets"]
-      resources = ["*"]
-
-      condition {
-        test     = "ForAnyValue:StringLike"
-        variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
-        values   = statement.value
-      }
     }
   }
 }

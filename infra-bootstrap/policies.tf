@@ -327,6 +327,8 @@ data "aws_iam_policy_document" "apply_dns" {
   # checkov:skip=CKV_AWS_356: as above
   for_each = local.names
 
+  source_policy_documents = local.no_record_of_another[each.key]
+
   # A zone that is created has no id before, and Route 53 compares no tags. A zone with records cannot be deleted,
   # and records are limited to the environment's names.
   statement {
@@ -387,24 +389,6 @@ data "aws_iam_policy_document" "apply_dns" {
       test     = "Null"
       variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
       values   = ["false"]
-    }
-  }
-
-  # Zones of another environment below this one's, such as staging.example.com below example.com.
-  dynamic "statement" {
-    for_each = length(local.foreign_record_names[each.key]) == 0 ? [] : [local.foreign_record_names[each.key]]
-
-    content {
-      sid       = "NoRecordOfAnother"
-      effect    = "Deny"
-      actions   = ["route53:ChangeResourceRecordSets"]
-      resources = ["*"]
-
-      condition {
-        test     = "ForAnyValue:StringLike"
-        variable = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
-        values   = statement.value
-      }
     }
   }
 }

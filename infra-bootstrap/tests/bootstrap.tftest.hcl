@@ -257,6 +257,21 @@ run "environments_are_apart" {
   }
 
   assert {
+    condition = { for e, d in data.aws_iam_policy_document.no_record_of_another : e => [for s in d.statement : "${s.effect} ${one(s.actions)} ${one(s.condition).test} ${join(" ", one(s.condition).values)}"] } == {
+      production = ["Deny route53:ChangeResourceRecordSets ForAnyValue:StringLike ${join(" ", local.record_names.staging)}"]
+    }
+    error_message = "the records of a zone below one's own are denied"
+  }
+
+  assert {
+    condition = alltrue([
+      for documents in [data.aws_iam_policy_document.apply_dns, data.aws_iam_policy_document.workload_boundary] :
+      { for e, d in documents : e => length(d.source_policy_documents == null ? [] : d.source_policy_documents) } == { production = 1, staging = 0 }
+    ])
+    error_message = "neither apply nor a workload changes them"
+  }
+
+  assert {
     condition = alltrue([
       for e, d in data.aws_iam_policy_document.apply_dns : alltrue([
         for s in d.statement : s.resources == toset(["arn:aws:route53:::hostedzone/*"]) && { for c in s.condition : c.test => toset(c.values) } == {
