@@ -1,5 +1,7 @@
 //! View of the cluster for a command: the status of every node, and the lease from the store.
 
+mod runbooks;
+
 use std::collections::BTreeMap;
 
 use causeway_core::NodeId;

@@ -22,6 +22,8 @@ struct StatusOutput<'a> {
     lease_store: Option<&'a str>,
     nodes: Vec<NodeRow<'a>>,
     failover_forecast: FailoverForecast,
+    /// Pages of the repository for what is wrong.
+    runbooks: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -73,6 +75,7 @@ fn build_output<'a>(cluster: &'a ClusterView<'_>) -> StatusOutput<'a> {
         lease_store: cluster.lease.as_ref().err().map(String::as_str),
         nodes: cluster.nodes.iter().map(row).collect(),
         failover_forecast: cluster.forecast(),
+        runbooks: cluster.runbooks(),
     }
 }
 
@@ -148,6 +151,10 @@ fn table(cluster: &ClusterView<'_>) -> String {
         text.push('\n');
     }
     text.push_str(&forecast_line(&cluster.forecast()));
+    for page in cluster.runbooks() {
+        text.push_str("\nrunbook: ");
+        text.push_str(&page);
+    }
     text
 }
 

@@ -2,9 +2,11 @@
 
 use causeway_core::Epoch;
 use causeway_core::lease::SystemId;
+use causeway_core::problem::ProblemKind;
 use serde_json::json;
 
 use super::*;
+use crate::protocol::node_status::ProblemStatus;
 use crate::test_lease::held_lease;
 
 const SETTINGS: &str = r#"
@@ -148,4 +150,40 @@ fn another_node_or_cluster_answers_then_refused() {
         mixed.check_source("main", &b),
         Err(StatusMismatch::Cluster { .. })
     ));
+}
+
+#[test]
+fn node_without_an_answer_and_a_problem_then_runbooks() {
+    let settings = settings();
+    let there = record("a");
+    let mut diverged = standby("b", &there, None);
+    diverged.problems = vec![ProblemStatus {
+        problem: ProblemKind::Diverged,
+        detail: "forked at 0/64".to_owned(),
+        since_secs: 3.0,
+    }];
+    let answers = vec![silent(), Ok(diverged), silent()];
+    let view = build_view(&settings, answers, Ok(Some(there)));
+    let pages = ["no-primary", "agent-absent", "timeline-diverged"];
+    assert_eq!(
+        view.runbooks(),
+        pages.map(|page| format!("docs/runbooks/{page}.md"))
+    );
+}
+
+#[test]
+fn lease_store_does_not_answer_then_runbook() {
+    let settings = settings();
+    let answers = vec![silent(), silent(), silent()];
+    let view = build_view(&settings, answers, Err("timed out".to_owned()));
+    let pages = [
+        "no-primary",
+        "quorum-degraded",
+        "failover-not-ready",
+        "agent-absent",
+    ];
+    assert_eq!(
+        view.runbooks(),
+        pages.map(|page| format!("docs/runbooks/{page}.md"))
+    );
 }
