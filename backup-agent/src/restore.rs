@@ -152,6 +152,7 @@ fn resumed(
     };
     let asked = request.backup.get_or_insert_with(|| begun.backup.clone());
     if *asked == begun.backup && begun.system_id == system_id {
+        begun.check_wal_directory(&request.directory)?;
         return Ok(request);
     }
     Err(Error::Refused(format!(
@@ -262,7 +263,10 @@ fn prepare(
                 request.directory.display()
             )));
         }
-        None => Marker::new(head.system_id, head.summary.id.clone(), directories),
+        None => {
+            let (id, wal) = (&head.summary.id, wal_link::target(&request.directory)?);
+            Marker::new(head.system_id, id.clone(), directories, wal)
+        }
     };
     for tablespace in &placed {
         marker.check_claim(&tablespace.directory)?;
