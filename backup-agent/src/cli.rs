@@ -122,6 +122,10 @@ pub(crate) struct WalFetchArgs {
     /// Last segment that `restore` found; recovery stops if a segment before it is missing
     #[arg(long, requires = "target_timeline", value_parser = segment)]
     pub(crate) known_end: Option<SegmentName>,
+    /// Newest timeline that `restore --standby` found: until the server is on a later one, wait for each bucket that does
+    /// not respond, because PostgreSQL could take a failure for the end of the archive
+    #[arg(long, conflicts_with = "recovery", value_parser = timeline)]
+    pub(crate) restored_on: Option<Timeline>,
     /// How long to retry a failing bucket, in seconds [default: 0; 300 with `--recovery`]
     #[arg(long)]
     pub(crate) retry_timeout_secs: Option<u64>,

@@ -32,6 +32,7 @@ mod restore_resumed;
 mod restore_settings;
 mod restore_tablespaces;
 mod restore_wal_volume;
+mod restored_standby;
 mod retries;
 mod server_hangs;
 mod silent_bucket;
