@@ -247,6 +247,13 @@ pub(crate) struct CheckArgs {
     pub(crate) json: bool,
 }
 
+impl CheckArgs {
+    /// Returns whether the files are those of an installed host, which the units must be able to read.
+    pub(crate) fn judges_files(&self) -> bool {
+        !self.settings_only && !self.before_install
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
     /// Identity file to create, readable only by its owner

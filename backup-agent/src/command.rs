@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::error::Error;
 use crate::exit_code::BackupExitCode;
 use crate::metrics::Metrics;
+use crate::unit_user::become_unit_user;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
@@ -26,7 +27,12 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Restore(args) => many_threads()?.block_on(restore::run(&settings()?, args)),
         Command::Wal(args) => one_thread()?.block_on(wal::run(&settings()?, args)),
         Command::List(args) => one_thread()?.block_on(list::run(&settings()?, &args)),
-        Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
+        Command::Check(args) => {
+            if args.judges_files() {
+                become_unit_user()?;
+            }
+            one_thread()?.block_on(check::run(&settings()?, &args))
+        }
         Command::Role => one_thread()?.block_on(role::run(&settings()?)),
         Command::Keygen(args) => keygen::run(&args),
         Command::Reference { directory } => {

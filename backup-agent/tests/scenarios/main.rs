@@ -18,6 +18,7 @@ mod backup_failover;
 mod backup_limits;
 mod backup_slow_archiver;
 mod backup_source;
+mod check_user;
 mod clocks;
 mod faults;
 mod forks;
