@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Wal(WalCommand),
     /// Restore a backup into an empty directory, without starting PostgreSQL
     Restore(RestoreArgs),
+    /// Query a restored server, and record for the metrics that the restore is verified
+    VerifyRestore(VerifyRestoreArgs),
     /// List the backups
     List(ListArgs),
     /// Check the settings, the buckets and the server
@@ -188,6 +190,22 @@ pub(crate) struct RestoreArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyRestoreArgs {
+    /// Target directory of the last `restore` on this host, on which PostgreSQL runs
+    #[arg(long)]
+    pub(crate) target_directory: PathBuf,
+    /// Directory of the restored server's Unix socket
+    #[arg(long)]
+    pub(crate) socket_directory: PathBuf,
+    /// Port of the restored server
+    #[arg(long, default_value_t = 5432)]
+    pub(crate) port: u16,
+    /// Time at which it first answered after its recovery, in seconds since 1970 [default: now]
+    #[arg(long)]
+    pub(crate) answered_at: Option<i64>,
 }
 
 /// Recovery target; without one, the end of the archive.

@@ -6,6 +6,7 @@ mod keygen;
 mod list;
 mod restore;
 mod role;
+mod verify_restore;
 mod wal;
 
 use causeway_runtime::reference::Reference;
@@ -26,6 +27,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Backup(args) => many_threads()?.block_on(backup::run(&settings()?, &args)),
         Command::Restore(args) => many_threads()?.block_on(restore::run(&settings()?, args)),
         Command::Wal(args) => one_thread()?.block_on(wal::run(&settings()?, args)),
+        Command::VerifyRestore(args) => {
+            one_thread()?.block_on(verify_restore::run(&settings()?, &args))
+        }
         Command::List(args) => one_thread()?.block_on(list::run(&settings()?, &args)),
         Command::Check(args) => {
             if args.judges_files() {

@@ -2,6 +2,7 @@
 
 mod archive;
 mod outcome;
+mod textfile;
 
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
             name,
             notes.map_err(|error| error.to_string()),
         ));
+        checks.extend(config.metrics_textfile.as_deref().map(textfile::check));
         checks.extend(server(config).await);
     }
     print(args, checks)

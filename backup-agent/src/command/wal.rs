@@ -16,6 +16,7 @@ use crate::archive::backfill::fill::drain_once;
 use crate::archive::backfill::stats::BackfillStats;
 use crate::archive::fetch_request::FetchMode;
 use crate::archive::fetch_request::FetchRequest;
+use crate::archive::push::EACH_BUCKET;
 use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_file;
 use crate::archive::wal_header::WalFileError;
@@ -28,6 +29,7 @@ use crate::encryption::keys::Identity;
 use crate::error::Error;
 use crate::output;
 use crate::restore::tablespace_guard::TablespaceGuard;
+use crate::storage::bucket::Bucket;
 use crate::storage::buckets::{BRIEF, Buckets, LONG};
 use crate::storage::call_limits::CallLimits;
 use crate::storage::catalog;
@@ -58,8 +60,19 @@ async fn push(config: &Config, path: &Path) -> Result<(), Error> {
     let buckets = Buckets::new(config, BRIEF).await;
     let archive = WalArchive::new(config, &buckets, system_id);
     let pushed = archive.push(path).await;
+    if let Err(Error::Conflict { bucket, .. }) = &pushed {
+        record_conflict(&buckets, bucket);
+    }
     background::start_in_background(config, &buckets);
     pushed
+}
+
+/// Records that a file conflicts with an object in `bucket`, or in every bucket if it is named `each`.
+fn record_conflict(buckets: &Buckets, bucket: &str) {
+    let names = buckets.all().iter().map(Bucket::name);
+    for name in names.filter(|name| *name == bucket || bucket == EACH_BUCKET) {
+        buckets.health().record_conflict(name);
+    }
 }
 
 async fn fetch(config: &Config, args: &WalFetchArgs) -> Result<(), Error> {
