@@ -90,7 +90,7 @@ class Run:
         for group in groups:
             try:
                 if group != (archive.NEW,):
-                    self.scene.wait_until_settled()
+                    self.scene.wait_until_settled({expected.alert for fault in group for expected in fault.expected})
             except wait.TimedOut as error:
                 self.fail(f"before {names(group)}: {error}; Prometheus's data: {self.stack.directory}/prometheus")
                 self.start_lab(with_backup=True)

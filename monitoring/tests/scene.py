@@ -7,8 +7,6 @@ from typing import Callable
 import wait
 from sessions import Sessions
 
-# Alerts that a lab cannot be without: they say that it is young, or that this machine is busy.
-STANDING = {"Watchdog", "PitrWindowShort", "CpuSaturated", "MemoryLow", "SecurityUpdateDue"}
 SETTLE_SECS = 400
 
 
@@ -64,12 +62,12 @@ class Scene:
         self.sessions = Sessions(self.lab)
         self.notes = {}
 
-    def wait_until_settled(self, allowed=frozenset()):
-        """Waits until the lab is healthy, no alert is active beyond `allowed` and the standing ones, and no page is open."""
+    def wait_until_settled(self, alerts=frozenset()):
+        """Waits until the lab is healthy, no critical alert and none of `alerts` is active, and no page is open."""
         self.lab.wait_until_healthy()
 
         def probe():
-            active = [span for span in self.stack.watcher.active() if span.name not in STANDING | set(allowed)]
+            active = [span for span in self.stack.watcher.active() if span.name in alerts or span.labels["severity"] == "critical"]
             pages = self.stack.inbox.open_pages()
             if self.stack.watcher.error:
                 raise wait.NotYet(f"Alertmanager: {self.stack.watcher.error}")
