@@ -67,11 +67,11 @@ def run(scene, minutes, planned):
     if others:
         detail += f"; other alerts: {', '.join(others)}"
     name = f"{minutes:g} minutes of load, time divided by {scene.stack.factor}"
-    return {"name": name, "seconds": time.time() - began, "pages": 0, "criticals": 0, "detail": detail}
+    return {"name": name, "seconds": time.time() - began, "pages": 0, "critical": 0, "detail": detail}
 
 
 def noise(scene, began):
     """Returns what should not have happened since then, or an empty text."""
-    criticals = [str(span) for span in scene.stack.watcher.since(began) if span.labels["severity"] == "critical"]
+    critical = [str(span) for span in scene.stack.watcher.since(began) if span.labels["severity"] == "critical"]
     pages = [page["alerts"] for page in scene.stack.inbox.pages(began)]
-    return f"critical alerts {criticals}, pages {pages}" if criticals or pages else ""
+    return f"critical alerts {critical}, pages {pages}" if critical or pages else ""

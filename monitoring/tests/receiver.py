@@ -1,7 +1,7 @@
 """The receiver of Alertmanager's notifications, and what it counts.
 
 A pager opens one incident for one `groupKey`, as Alertmanager's documentation says of that field, and closes it with the
-notification whose status is `resolved`. A page is an opened incident; further notifications of it wake nobody again.
+notification whose status is `resolved`. A page is an opened incident; further notifications of it are not pages.
 """
 
 import json

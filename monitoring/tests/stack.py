@@ -36,6 +36,8 @@ class Stack:
         self.address = lab.address(HOST)
         self.inbox = Inbox()
         self.processes = Processes(directory / "log")
+        # Those of faults may end.
+        self.of_faults = Processes(directory / "log")
         self.receiver = None
         self.watcher = None
 
@@ -73,6 +75,7 @@ class Stack:
         """Ends every part."""
         if self.watcher:
             self.watcher.close()
+        self.of_faults.end_all()
         self.processes.end_all()
         if self.receiver:
             self.receiver.close()

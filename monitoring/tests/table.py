@@ -51,7 +51,7 @@ def text(rows, quiet):
     critical = {row.alert for row in rows if row.severity == "critical"} & set(fired(rows))
     lines += ["", f"{len(fired(rows))} alerts fired, {len(critical)} of them critical; median from fault to alert {median(rows):.1f} s."]
     for part in quiet:
-        lines.append(f"{part['name']}: {part['seconds']:.0f} s, {part['pages']} pages, {part['criticals']} critical alerts{part['detail']}.")
+        lines.append(f"{part['name']}: {part['seconds']:.0f} s, {part['pages']} pages, {part['critical']} critical alerts{part['detail']}.")
     return "\n".join(lines) + "\n"
 
 

@@ -65,7 +65,7 @@ def start_by_hand(scene):
     program = scene.lab.exec("sh", "-c", "command -v postgres", node=scene.remote).strip()
 
     def probe():
-        process = scene.stack.processes.start("postgres-by-hand", program, "-D", f"{home}/data", "-p", "5499", user="postgres")
+        process = scene.stack.of_faults.start("postgres-by-hand", program, "-D", f"{home}/data", "-p", "5499", user="postgres")
         try:
             # The guard's attempts hold the data directory for moments.
             process.wait(2)
@@ -77,7 +77,7 @@ def start_by_hand(scene):
 
 
 def end_by_hand(scene):
-    scene.stack.processes.end("postgres-by-hand")
+    scene.stack.of_faults.end("postgres-by-hand")
     scene.lab.heal()
 
 

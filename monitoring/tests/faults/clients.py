@@ -59,11 +59,11 @@ def force_checkpoints(scene):
     """Maintenance that runs a checkpoint each second."""
     sockets = f"{scene.lab.directory}/node-{scene.primary}/sock"
     client = f"echo 'checkpoint \\watch 1' | psql --host={sockets} --username=postgres --dbname=app --no-psqlrc --quiet"
-    scene.stack.processes.start("checkpoints", scene.lab.program, "--number", scene.lab.number, "exec", "--node", scene.primary, "--", "sh", "-c", client)
+    scene.stack.of_faults.start("checkpoints", scene.lab.program, "--number", scene.lab.number, "exec", "--node", scene.primary, "--", "sh", "-c", client)
 
 
 def stop_checkpoints(scene):
-    scene.stack.processes.end("checkpoints")
+    scene.stack.of_faults.end("checkpoints")
 
 
 def lock_members(scene):
