@@ -142,7 +142,7 @@ compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PR
 compose-down:   ## stop it; data is kept, unless VOLUMES=--volumes
 	COMPOSE_PROFILES=standby $(COMPOSE) down $(VOLUMES)
 
-check: tools fmt lint doc tidy gen-check ansible-reference-check typos deny  ## formatting, lints, documentation, repository rules, spelling, dependencies
+check: tools fmt lint doc tidy gen-check ansible-reference-check lint-monitoring typos deny  ## formatting, lints, documentation, repository rules, alerting rules, spelling, dependencies
 
 fmt:            ## formatting
 	cargo fmt --all --check

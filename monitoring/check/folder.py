@@ -47,6 +47,7 @@ class Folder:
     alertmanager: dict
     scrape_interval_secs: float
     runbooks: set
+    directory: Path = ROOT / "monitoring/rules"
     recorded: dict = field(default_factory=dict)
 
     @property
