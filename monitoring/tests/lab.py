@@ -108,6 +108,13 @@ class Lab:
             "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", f"--command={statement}", node=node, check=check,
         ).strip()
 
+    def sql_file(self, node, file, database):
+        """Runs a file of statements as superuser on a node's own socket."""
+        self.exec(
+            "psql", f"--host={self.directory}/node-{node}/sock", "--username=postgres", f"--dbname={database}", "--no-psqlrc", "--quiet",
+            "--set=ON_ERROR_STOP=1", f"--file={file}", node=node,
+        )
+
     def status(self, node):
         """Returns the status of a node by its agent, or raises NotYet."""
         try:

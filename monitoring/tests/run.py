@@ -35,7 +35,6 @@ from stack import Stack
 FACTOR = 15
 # Rules that wait minutes cannot fire in less: shorter quiet is in shorter time.
 PRODUCTION_TIME_MINUTES = 15
-REPORTS = labs.ROOT / "target" / "alerts"
 
 
 class Run:
@@ -56,7 +55,7 @@ class Run:
         """Starts the monitoring of the lab, in place of one that runs."""
         self.stop_stack()
         self.stacks += 1
-        self.stack = Stack(self.lab, REPORTS / f"monitoring-{self.stacks}", factor)
+        self.stack = Stack(self.lab, self.options.report / f"monitoring-{self.stacks}", factor)
         self.scene = Scene(self.lab, self.stack)
         self.stack.start()
 
@@ -173,6 +172,7 @@ def main():
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--quiet", type=float, default=None)
     parser.add_argument("--number", type=int, default=77, help="of the lab")
+    parser.add_argument("--report", type=Path, default=labs.ROOT / "target" / "alerts")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     groups = selected(options)
@@ -183,8 +183,9 @@ def main():
     if os.geteuid():
         raise SystemExit("error: the exporters read PostgreSQL's socket and a fault mounts a volume\nhint: run as root")
     minutes = options.quiet if options.quiet is not None else 1 if options.sample else 0 if options.only else 60
-    shutil.rmtree(REPORTS, ignore_errors=True)
-    REPORTS.mkdir(parents=True)
+    options.report = options.report.resolve()
+    shutil.rmtree(options.report, ignore_errors=True)
+    options.report.mkdir(parents=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     run = Run(options)
     try:
@@ -192,7 +193,7 @@ def main():
         if minutes:
             run.quiet_load(minutes)
     finally:
-        table.write(REPORTS, run.rows, run.quiet)
+        table.write(options.report, run.rows, run.quiet)
         run.close()
     print(table.text(run.rows, run.quiet))
     for failure in run.failures:

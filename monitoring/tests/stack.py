@@ -165,9 +165,11 @@ class Stack:
         password = secrets.token_hex(16)
         primary = self.lab.primary()
         # As the role postgres creates it.
-        self.lab.sql(primary, f"create role monitoring login password '{password}' in role pg_monitor")
-        self.lab.sql(primary, "grant select on pg_file_settings to monitoring")
-        self.lab.sql(primary, "grant execute on function pg_show_all_file_settings() to monitoring")
+        if self.lab.sql(primary, "select count(*) from pg_roles where rolname = 'monitoring'") == "0":
+            self.lab.sql(primary, "create role monitoring login in role pg_monitor")
+        self.lab.sql(primary, f"alter role monitoring password '{password}'")
+        for database in ("postgres", "app"):
+            self.lab.sql_file(primary, MONITORING / "postgres_exporter" / "grants.sql", database)
         before = mount_points()
         for node in labs.NODES:
             host = self.lab.host(node)

@@ -104,7 +104,7 @@ SLOT = Fault(
 CHECKSUM = Fault("a page is corrupt on disk", corrupt_page, repair_page, (Expected("ChecksumFailure", on="remote"), Expected("PostgresRestarted", "info", on="remote")))
 CERTIFICATE = Fault("a certificate expires in days", use_short_certificate, remove_certificate, (Expected("TlsExpiry", on="remote", timeout=400),))
 SEQUENCE = Fault(
-    "a sequence is nearly used up", run_on_primary("create sequence short maxvalue 10", "alter sequence short owner to app", "select setval('short', 9)"),
+    "a sequence is nearly used up", run_on_primary("set role app; create sequence short maxvalue 10; select setval('short', 9)"),
     run_on_primary("drop sequence short"), (Expected("SequenceExhaustion", "warning", labels=(("datname", "app"),)),),
 )
 COLLATION = Fault(
