@@ -8,12 +8,14 @@
 mod action;
 mod candidate;
 mod command;
+mod coverage;
 mod event;
 mod guard_command;
 mod held_lease;
 mod observed_lease;
 mod problems;
 mod service;
+mod writable_period;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ pub use self::action::{
     AgentAction, Commits, GuardCommand, LeaseWrite, OperatorAlert, ReleaseReason, TargetRole,
 };
 pub use self::command::{CommandRejected, FencingProof};
+use self::coverage::Coverage;
 pub use self::event::{
     AgentEvent, LeaseReadResult, LeaseWriteResult, LocalObservation, PrimaryView, ServerHealth,
     WriteProbeFailure,
@@ -28,6 +31,7 @@ pub use self::event::{
 use self::held_lease::HeldLease;
 use self::observed_lease::{Attempt, ObservedLease};
 use self::service::GuardWatch;
+use self::writable_period::WritablePeriod;
 use crate::failover::decision::{self, Decision, FailoverPolicy, NoAction};
 use crate::failover::observation::PeerView;
 use crate::guard::GuardDeadline;
@@ -80,6 +84,8 @@ pub struct Agent {
     writing: bool,
     highest_at: Option<HostInstant>,
     poll_at: Option<HostInstant>,
+    /// Time at which the last read that the store answered was sent.
+    store_answered_at: Option<HostInstant>,
     /// Earliest time of the next write after one that failed.
     retry_at: Option<HostInstant>,
     role: Role,
@@ -93,6 +99,8 @@ pub struct Agent {
     gave_up: Option<ReleaseReason>,
     /// Reason why the record in the store is ignored, until the store returns a usable one.
     unusable: Option<NodeProblem>,
+    coverage: Coverage,
+    writable: WritablePeriod,
 }
 
 #[derive(Clone, Debug)]
@@ -121,6 +129,7 @@ impl Agent {
             writing: false,
             highest_at: None,
             poll_at: None,
+            store_answered_at: None,
             retry_at: None,
             role: Role::Candidate,
             local: None,
@@ -130,6 +139,8 @@ impl Agent {
             not_open_since: None,
             gave_up: None,
             unusable: None,
+            coverage: Coverage::default(),
+            writable: WritablePeriod::default(),
         }
     }
 
@@ -161,6 +172,8 @@ impl Agent {
             Role::Holder(_) => self.run_as_holder(now, &mut actions),
         }
         self.record_service(now);
+        self.record_coverage(now);
+        self.record_writable_period(now);
         actions
     }
 

@@ -3,10 +3,13 @@
 //! Guard has a deadline, and ends a PostgreSQL that could accept writes past it. It depends on no other
 //! process, so a frozen, crashed or faulty agent cannot keep a primary running.
 
+mod fencing_watch;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::fencing_watch::FencingWatch;
 use crate::lease::{GUARD_LATENCY, MIN_START_HEADROOM};
 use crate::{Epoch, HostInstant};
 

@@ -52,6 +52,13 @@ impl HostInstant {
         self.boottime >= deadline.boottime || self.raw >= deadline.raw
     }
 
+    /// Returns the wall-clock time of this earlier instant, in the time since 1970, if `now` is at `wall`. It follows a
+    /// step of the wall clock, and two instants stay in order.
+    pub const fn wall_time(self, now: Self, wall: Duration) -> Duration {
+        // The wall clock is slewed like CLOCK_BOOTTIME, and unlike CLOCK_MONOTONIC_RAW.
+        wall.saturating_sub(now.boottime.saturating_sub(self.boottime))
+    }
+
     /// Returns the time until `deadline` on the clock that reaches it first; zero once it has passed.
     pub fn time_left(self, deadline: Self) -> Duration {
         let boottime = deadline.boottime.saturating_sub(self.boottime);
@@ -86,5 +93,17 @@ mod tests {
         assert_eq!(after_a_suspension.elapsed_lower_bound(before), secs(1));
         assert!(after_a_suspension.has_passed_on_any_clock(before + secs(10)));
         assert_eq!(after_a_suspension.time_left(before + secs(40)), secs(10));
+    }
+    #[test]
+    fn wall_clock_stepped_then_earlier_instants_stay_in_order() {
+        let (write, later) = (HostInstant::at(secs(100)), HostInstant::at(secs(103)));
+        let now = HostInstant::new(secs(110), secs(190));
+
+        assert_eq!(write.wall_time(now, secs(5_000)), secs(4_990));
+        for wall in [5_000, 1_400] {
+            let between = later.wall_time(now, secs(wall)) - write.wall_time(now, secs(wall));
+            assert_eq!(between, secs(3));
+        }
+        assert_eq!(write.wall_time(now, secs(1)), Duration::ZERO);
     }
 }

@@ -15,6 +15,7 @@ pub mod lsn;
 pub mod node;
 pub mod problem;
 pub mod rejoin;
+pub mod replay_lag;
 pub mod wal;
 
 pub use epoch::Epoch;

@@ -22,6 +22,8 @@ pub(super) struct ObservedLease {
     pub(super) since: HostInstant,
     /// Time at which the last read that returned it was sent.
     pub(super) confirmed: HostInstant,
+    /// Time at which the last read that returned an earlier version was sent: the record was stored after it.
+    pub(super) stored_after: Option<HostInstant>,
     pub(super) missing: bool,
 }
 
@@ -42,6 +44,9 @@ impl Agent {
         answer: LeaseReadResult,
         actions: &mut Vec<AgentAction>,
     ) {
+        if !matches!(answer, LeaseReadResult::Failed) {
+            self.store_answered_at = Some(requested_at);
+        }
         match answer {
             LeaseReadResult::Failed => {}
             LeaseReadResult::Unusable(why) => {
@@ -255,12 +260,14 @@ impl Agent {
                 observed.missing = false;
                 observed.confirmed = requested_at;
             }
-            Some(_) | None => {
-                self.observed = Some(ObservedLease {
+            earlier => {
+                let stored_after = earlier.as_ref().map(|observed| observed.confirmed);
+                *earlier = Some(ObservedLease {
                     etag,
                     record,
                     since: now,
                     confirmed: requested_at,
+                    stored_after,
                     missing: false,
                 });
             }

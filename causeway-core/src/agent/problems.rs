@@ -51,6 +51,31 @@ impl Agent {
         }
     }
 
+    /// Returns whether the lease store answers this node: a renewal of the holder was stored, or a read answered, within
+    /// the time after which that is a problem.
+    pub fn reaches_lease_store(&self, now: HostInstant) -> bool {
+        self.lease_store_silence(now)
+            .is_some_and(|silent| silent < self.max_lease_store_silence())
+    }
+
+    /// Returns for how long the lease store has not answered; none if it never did.
+    fn lease_store_silence(&self, now: HostInstant) -> Option<Duration> {
+        let missing = self
+            .observed
+            .as_ref()
+            .is_some_and(|observed| observed.missing);
+        let answered_at = match &self.role {
+            Role::Holder(held) if !missing => Some(held.confirmed_at),
+            Role::Holder(_) | Role::Candidate => self.store_answered_at,
+        };
+        answered_at.map(|answered_at| now.elapsed_upper_bound(answered_at))
+    }
+
+    fn max_lease_store_silence(&self) -> Duration {
+        let timing = self.settings.timing;
+        timing.renew_interval + 2 * timing.request_timeout
+    }
+
     /// Records whether a node is known to accept writes, and clears the reason of this node's release once
     /// another node does.
     pub(super) fn record_service(&mut self, now: HostInstant) {
@@ -79,7 +104,6 @@ impl Agent {
     }
 
     fn add_lease_problems(&self, now: HostInstant, found: &mut Vec<NodeProblem>) {
-        let timing = self.settings.timing;
         found.extend(self.unusable.clone());
         let Some(observed) = &self.observed else {
             let detail = "no lease record has been read: check `[lease]`, or run `failover-ctl init`, or \
@@ -100,12 +124,9 @@ impl Agent {
             let detail = "the lease object was deleted: remove its delete marker";
             found.push(NodeProblem::new(ProblemKind::LeaseMissing, detail));
         }
-        let answered = match &self.role {
-            Role::Holder(held) => held.confirmed_at,
-            Role::Candidate => observed.confirmed,
-        };
-        let silent = now.elapsed_upper_bound(answered);
-        if !observed.missing && silent >= timing.renew_interval + 2 * timing.request_timeout {
+        if let Some(silent) = self.lease_store_silence(now)
+            && silent >= self.max_lease_store_silence()
+        {
             let detail = format!(
                 "the lease store has not answered for {:.0} s",
                 silent.as_secs_f64()

@@ -2,6 +2,7 @@
 
 mod candidate;
 mod command;
+mod coverage;
 mod holder;
 
 use super::*;

@@ -1,10 +1,13 @@
 //! The decision of a node: take the lease, do nothing, or alert the operator.
 
+mod obstacle;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantNames};
 
 use super::observation::{
     DataDirectoryState, LeaseView, Observation, PeerView, ReplayProgress, ServerView,
@@ -57,8 +60,9 @@ pub enum PromotionMode {
     Promote(Timeline),
 }
 
-/// Reason for no action.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason for no action. Its name in metrics and in `/status` is that of the variant.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum NoAction {
     /// No lease has been read; only `failover-ctl init` creates the first.
     NotInitialized,
@@ -95,8 +99,9 @@ pub enum NoAction {
     BehindPeer(NodeId),
 }
 
-/// Reason why the operator is needed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason why the operator is needed. Its name in metrics and in `/status` is that of the variant.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Escalation {
     /// This node is on another timeline than the last primary.
     OnAnotherTimeline {

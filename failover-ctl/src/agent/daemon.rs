@@ -71,6 +71,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     let registry =
         http::registry(&settings.cluster, &host.node).context("could not label the metrics")?;
     let metrics = Metrics::register(registry.clone()).context("could not register the metrics")?;
+    metrics.initialize(&settings);
     let evicted = metrics.evicted.clone();
     let tasks = Tasks::new();
     let (postgres_sender, postgres) = watch::channel(PostgresState::default());

@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::agent::ancestry::AncestryFile;
 use crate::agent::dns_records::{RecordMove, RecordMoves};
+use crate::agent::measurements::MeasurementState;
 use crate::agent::metrics::Metrics;
 use crate::agent::problem_log::ProblemLog;
 use crate::agent::standby::state::StandbyState;
@@ -79,6 +80,7 @@ pub(crate) struct AgentLoop {
     pub(super) commands_epoch: Epoch,
     pub(super) record_moves: RecordMoves,
     pub(super) ancestry: AncestryFile,
+    pub(super) measurements: MeasurementState,
 }
 
 impl AgentLoop {
@@ -111,6 +113,7 @@ impl AgentLoop {
             commands_epoch: Epoch::default(),
             record_moves: RecordMoves::default(),
             ancestry: AncestryFile::default(),
+            measurements: MeasurementState::default(),
         };
         (agent, event_receiver)
     }
@@ -123,6 +126,8 @@ impl AgentLoop {
     ) {
         self.start_peer_polling();
         self.retire_old_lease();
+        self.start_dns_check();
+        self.start_certificate_check();
         let mut tick = time::interval(TICK_INTERVAL);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
         loop {

@@ -64,6 +64,24 @@ impl AgentLoop {
         }
     }
 
+    /// Returns whether the local server, as far as the guard knows it, has recently responded to a query, also with a
+    /// rejection. A server that starts up serves no client, so its response does not count.
+    pub(super) fn server_responds(&self, now: HostInstant) -> bool {
+        let postgres = *self.connections.postgres.borrow();
+        let Some(report) = self.connections.guard.report(now) else {
+            return postgres.answer.is_some_and(|(at, answer)| {
+                now.elapsed_upper_bound(at) < SILENCE_TIMEOUT && answer != ServerAnswer::NotYet
+            });
+        };
+        let evidence = ServerEvidence {
+            now,
+            report,
+            postgres,
+        };
+        let answer = evidence.fresh_answer(SILENCE_TIMEOUT);
+        answer.is_some_and(|answer| answer != ServerAnswer::NotYet)
+    }
+
     /// Returns whether this host has the WAL up to the position in the lease record. Only checked for the data
     /// directory of a former primary.
     fn has_recorded_position(&self, now: HostInstant, server: ServerView) -> bool {

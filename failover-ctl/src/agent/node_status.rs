@@ -1,11 +1,16 @@
-//! Status of this node as `/status` returns it.
+//! Status of this node as `/status` returns it, and the measurements that only `/metrics` contains.
+
+use std::time::Duration;
 
 use causeway_core::HostInstant;
 use causeway_core::agent::LocalObservation;
 use causeway_core::failover::observation::ServerView;
 use causeway_core::lease::LeaseState;
+use causeway_core::replay_lag::StandbyReplay;
+use causeway_runtime::clock;
 
 use crate::agent::event_loop::AgentLoop;
+use crate::agent::measurements::NodeMeasurements;
 use crate::clients::postgres::{ServerAnswer, StandbyAnswer};
 use crate::protocol::node_status::{
     Forecast, GuardStatus, HighestRecord, LeaseStatus, NodeRole, NodeStatus, WalPosition,
@@ -64,6 +69,34 @@ impl AgentLoop {
                 .unproven(now)
                 .map(|unproven| unproven.as_secs_f64()),
             rejoin: self.standby.rejoin_status(),
+        }
+    }
+
+    /// Returns the measurements at `now`.
+    pub(super) fn measure(
+        &mut self,
+        now: HostInstant,
+        observation: &LocalObservation,
+    ) -> NodeMeasurements {
+        let wall = clock::wall();
+        let on_wall_clock = |at: HostInstant| at.wall_time(now, wall);
+        let report = self.connections.guard.report(now);
+        let report = report.map(|report| (report.server, report.deadline));
+        let standby = self.observed_standby(observation);
+        let standby = standby.map(|standby| StandbyReplay {
+            progress: standby.progress,
+            streaming: self.standby.streams(),
+            replayed_commit_at: standby.replayed_commit_at_micros.map(Duration::from_micros),
+        });
+        let verified_at = self.connections.postgres.borrow().proven_at;
+        NodeMeasurements {
+            postgres_responding: self.server_responds(now),
+            postgres_unfenced: self.measurements.fencing.observe(now, report),
+            lease_store_reachable: self.core.reaches_lease_store(now),
+            write_verified_at: verified_at.map(on_wall_clock),
+            writable_since: self.core.writable_since().map(on_wall_clock),
+            unreplicated: self.core.unreplicated(now),
+            replay_lag: self.measurements.replay.observe(now, wall, standby),
         }
     }
 

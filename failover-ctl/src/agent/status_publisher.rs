@@ -57,7 +57,9 @@ impl AgentLoop {
         let problems = self.find_problems(now);
         self.problems.update(now, problems);
         let status = self.node_status(now, look);
+        let measured = self.measure(now, look);
         self.connections.metrics.update(&status);
+        self.connections.metrics.update_measurements(&measured);
         let primary_until = self
             .core
             .deadline()

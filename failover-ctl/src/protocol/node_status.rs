@@ -156,10 +156,14 @@ pub(crate) struct Forecast {
     pub(crate) takes_over: bool,
     /// Reason why not; none if it would.
     pub(crate) why: Option<String>,
+    /// Name of the reason, as in the metric `failover_takeover_obstacle`.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
 
 impl From<Decision> for Forecast {
     fn from(decision: Decision) -> Self {
+        let reason = decision.obstacle().map(str::to_owned);
         let why = match decision {
             Decision::TakeLease(_) => None,
             Decision::NoAction(why) => Some(why.to_string()),
@@ -168,6 +172,7 @@ impl From<Decision> for Forecast {
         Self {
             takes_over: why.is_none(),
             why,
+            reason,
         }
     }
 }
@@ -300,7 +305,7 @@ mod tests {
             "wal_position":{{"timeline":2,"flush_lsn":"0/5000060","last_commit_at_micros":1}},
             "lease":{{"record":{lease},"age_secs":1.5,"stood_secs":1.0,"expired":false}},
             "guard":{{"responding":true,"epoch":3,"remaining_secs":4.5}},"decision":"the lease is in force",
-            "forecast":{{"takes_over":false,"why":"x"}},"lease_store":{{"bucket":"b","region":"r"}},
+            "forecast":{{"takes_over":false,"why":"x","reason":"manual-only"}},"lease_store":{{"bucket":"b","region":"r"}},
             "standby_setup":null,"problems":[],"highest":{{"epoch":3,"sequence":9,"timeline":2}},"unproven_secs":null,
             "rejoin":{{"command":"1","completed":true,"failure":null}}}}"#
         )
