@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring test-alert-mutants diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring test-alert-mutants test-alerts diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -116,6 +116,13 @@ lint-monitoring:  ## rules, routes, metrics and runbooks of monitoring/, and the
 test-alert-mutants:  ## mutation testing of the alerting rules; ONLY="NoPrimary" for some
 	@./scripts/setup monitoring
 	target/monitoring/venv/bin/python monitoring/mutants $(if $(ONLY),--only $(ONLY))
+
+test-alerts: setup  ## alerts that fire for real in the lab, with a table; SAMPLE=1 for three minutes, ONLY=TlsExpiry, QUIET=60 minutes of load
+	@./scripts/setup alerts
+	cargo build --workspace --bins
+	/usr/bin/python3 -m unittest discover monitoring/tests
+	/usr/bin/python3 monitoring/tests/run.py $(if $(SAMPLE),--sample) $(if $(QUIET),--quiet $(QUIET)) $(if $(NUMBER),--number $(NUMBER)) \
+		$(foreach alert,$(ONLY),--only $(alert))
 
 diagram:        ## draw docs/architecture.svg
 	scripts/diagram

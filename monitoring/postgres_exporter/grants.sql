@@ -15,8 +15,8 @@ WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'
 SELECT pg_catalog.format('GRANT SELECT ON SEQUENCE %I.%I TO monitoring', schemaname, sequencename)
 FROM pg_catalog.pg_sequences
 \gexec
--- Sequences that the owner of a schema makes later.
-SELECT pg_catalog.format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I GRANT SELECT ON SEQUENCES TO monitoring', pg_catalog.pg_get_userbyid(nspowner), nspname)
-FROM pg_catalog.pg_namespace
+-- Sequences that the owner of a schema makes later. `pg_database_owner`, which owns `public`, stands for the database's owner.
+SELECT pg_catalog.format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I GRANT SELECT ON SEQUENCES TO monitoring', pg_catalog.pg_get_userbyid(CASE WHEN nspowner = 'pg_database_owner'::pg_catalog.regrole THEN datdba ELSE nspowner END), nspname)
+FROM pg_catalog.pg_namespace JOIN pg_catalog.pg_database ON datname = pg_catalog.current_database()
 WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema'
 \gexec
