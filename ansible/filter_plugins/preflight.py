@@ -368,12 +368,11 @@ def preflight_host(variables):
     """Returns what the checks read of a host's variables, evaluated."""
     wanted = HOST_VARIABLES + ["data_volume_id", "wal_volume_id", "causeway_data_device", "causeway_wal_device", "failover_ctl_settings", "tls_names", "tls_extra_names", "tls_ca_certificates", "tls_ca_key", "tls_ca_key_passphrase", "tls_certificate", "tls_private_key"]
     read = variables.get("preflight_host") or {}
-    checks = {"failover-ctl": variables.get("failover_ctl_check"), "backup-agent": variables.get("backup_agent_check")}
     return {
         "variables": {name: variables.get(name) for name in wanted},
         "survey": read.get("survey"),
         "types": type_findings(variables.get("inventory_hostname"), variables),
-        "checks": {program: result for program, result in checks.items() if result and not result.get("skipped")},
+        "checks": variables.get("common_checks") or {},
     }
 
 

@@ -1,4 +1,4 @@
-"""The decisions of the playbooks, without a host: `python -m unittest discover ansible/tests/filters`."""
+"""The decisions of the playbooks, without a host: `python -m unittest discover ansible/tests/unit`."""
 
 import datetime
 import sys
