@@ -32,6 +32,14 @@ SECRETS = ["command-signing-key", "replicator", "rewinder", "monitoring", "api-o
 HOST_VARIABLES = ["region", "zone", "address", "private_ip"]
 
 
+# Data directories that the agent would refuse, or replace although they may have been a database.
+REFUSED = {
+    "foreign": "is not empty and has no PG_VERSION: move its contents away",
+    "damaged": "has no complete control file (global/pg_control): restore a backup, or empty the directory, so that the agent copies the primary",
+    "unreadable": "cannot be read: check the volume. `journalctl --dmesg` on the host says more",
+}
+
+
 def cluster_findings(variables, names, has_lease):
     """Returns what is wrong with the variables that all hosts share."""
     found = []
@@ -206,8 +214,10 @@ def volume_findings(name, volumes):
 
 
 def database_findings(name, database, release, wal):
-    if database["state"] == "foreign":
-        return [f"{name}: `{database['directory']}` is not empty and has no PG_VERSION: move its contents away"]
+    if database["state"] == "rewinding":
+        return []
+    if database["state"] in REFUSED:
+        return [f"{name}: `{database['directory']}` {REFUSED[database['state']]}"]
     if database["state"] == "database" and database["release"] != release:
         return [
             f"{name}: `{database['directory']}` is of PostgreSQL {database['release']}, and `causeway_postgres_release` is {release}: set `causeway_postgres_release`, or upgrade with pg_upgrade first"
