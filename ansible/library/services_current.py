@@ -40,6 +40,9 @@ options:
       program:
         description: Program of the process. It counts from when a package installed it.
         type: path
+      may_restart:
+        description: Command that fails while a restart would interrupt work. The restart is then left to the next run.
+        type: str
       reload:
         description: Files that the process reads again on a reload. A file that does not exist is ignored.
         type: list
@@ -74,6 +77,10 @@ actions:
   description: What was done, C(start), C(restart) or C(reload), and the files that were the reason, by the name of the service.
   returned: always
   type: dict
+postponed:
+  description: Reasons of the restarts that are left to the next run, by the name of the service.
+  returned: always
+  type: dict
 """
 
 SYSTEMCTL = "/usr/bin/systemctl"
@@ -85,18 +92,19 @@ AT_BOOT = ("enabled", "static", "generated", "indirect")
 PROPERTIES = "LoadState,ActiveState,UnitFileState,ExecMainStartTimestamp,ActiveEnterTimestamp"
 
 
-def decide(service, state, started, reloaded, changed):
-    """Returns `start`, `restart`, `reload` or `none`, and the files that are the reason.
+def decide(service, state, started, reloaded, changed, interrupts=lambda: ""):
+    """Returns `start`, `restart`, `reload`, `postpone` or `none`, and the reasons: newer files, or the work that a restart would interrupt.
 
     `state` is systemd's of the unit, and the times are in seconds since 1970: when the process started, when it last
-    reloaded, and when each existing file changed.
+    reloaded, and when each existing file changed. `interrupts` names the work.
     """
     if state not in RUNNING:
         return ("none" if service["only_if_active"] else "start"), []
     read_at_start = [*service["restart"], service["program"]]
     newer = [path for path in read_at_start if changed.get(path, 0.0) > started]
     if newer:
-        return "restart", newer
+        work = interrupts()
+        return ("postpone", [work]) if work else ("restart", newer)
     newer = [path for path in service["reload"] if changed.get(path, 0.0) > max(started, reloaded)]
     return ("reload" if newer else "none"), newer
 
@@ -165,23 +173,30 @@ class Service:
                 return "start", []
             self.systemctl("daemon-reload")
             known = self.properties()
-        action, newer = decide(self.options, known["ActiveState"], started(known), modified(self.stamp), changed_at(self.options))
+        action, reasons = decide(self.options, known["ActiveState"], started(known), modified(self.stamp), changed_at(self.options), self.interrupts)
         enables = not self.options["only_if_active"] and known["UnitFileState"] not in AT_BOOT
         if self.module.check_mode:
-            return ("enable" if enables and action == "none" else action), newer
+            return ("enable" if enables and action == "none" else action), reasons
         if not self.options["only_if_active"] and known["LoadState"] != "loaded":
             self.module.fail_json(msg=f"`{self.unit}` is {known['LoadState']}: install its package, or run `systemctl unmask {self.unit}` on the host")
         if enables:
             self.systemctl("enable", self.unit)
         if action == "reload":
             self.reload()
-        elif action != "none":
+        elif action not in ("none", "postpone"):
             # Also for a drop-in in a new directory, which systemd 252 does not miss.
             self.systemctl("daemon-reload")
             self.systemctl("reset-failed", self.unit, check=False)
             self.systemctl("try-restart" if self.options["only_if_active"] else action, self.unit)
         self.check()
-        return ("enable" if enables and action == "none" else action), newer
+        return ("enable" if enables and action == "none" else action), reasons
+
+    def interrupts(self):
+        """Returns what a restart would interrupt, or an empty text."""
+        if not self.options["may_restart"]:
+            return ""
+        code, out, err = self.module.run_command(self.options["may_restart"])
+        return (out or err).strip() or self.options["may_restart"] if code != 0 else ""
 
     def reload(self):
         os.makedirs(STAMPS, 0o755, exist_ok=True)
@@ -226,6 +241,7 @@ def main():
                     "only_if_active": {"type": "bool", "default": False},
                     "restart": paths,
                     "program": {"type": "path"},
+                    "may_restart": {"type": "str"},
                     "reload": paths,
                     "command": {"type": "str"},
                     "name": {"type": "str"},
@@ -235,13 +251,15 @@ def main():
         },
         supports_check_mode=True,
     )
-    actions = {}
+    actions, postponed = {}, {}
     for options in module.params["services"]:
         service = Service(module, options)
-        action, newer = service.make_current()
-        if action != "none":
-            actions[service.name] = {"action": action, "files": newer}
-    module.exit_json(changed=bool(actions), actions=actions)
+        action, reasons = service.make_current()
+        if action == "postpone":
+            postponed[service.name] = reasons[0]
+        elif action != "none":
+            actions[service.name] = {"action": action, "files": reasons}
+    module.exit_json(changed=bool(actions), actions=actions, postponed=postponed)
 
 
 if __name__ == "__main__":

@@ -282,6 +282,16 @@ class Cluster(unittest.TestCase):
         ):
             self.assertEqual(cluster.unready_nodes(status), words)
 
+    def test_restart_is_postponed_then_named(self):
+        results = [
+            {"failover_ctl_host": "a", "postponed": {}},
+            {"failover_ctl_host": "b", "postponed": {"failover-ctl-agent.service": "it copies"}},
+            {"failover_ctl_host": "c", "skipped": True},
+        ]
+        found = cluster.postponed_restarts(results)
+        self.assertEqual(len(found), 1, found)
+        self.assertTrue(found[0].startswith("b: its agent") and found[0].endswith("it copies"), found)
+
     def test_other_nodes_then_not_named(self):
         status = self.status(a=("primary", False), b=(None, False))
         self.assertEqual(cluster.unready_nodes(status, ["a"]), [])

@@ -11,9 +11,9 @@ import services_current
 STARTED, RELOADED = 100.0, 200.0
 
 
-def decide(state="active", started=STARTED, reloaded=0.0, changed=None, **options):
+def decide(state="active", started=STARTED, reloaded=0.0, changed=None, interrupts=lambda: "", **options):
     service = {"only_if_active": False, "restart": ["/unit"], "program": "/program", "reload": ["/settings"]} | options
-    return services_current.decide(service, state, started, reloaded, changed or {})
+    return services_current.decide(service, state, started, reloaded, changed or {}, interrupts)
 
 
 class Decide(unittest.TestCase):
@@ -43,6 +43,13 @@ class Decide(unittest.TestCase):
 
     def test_both_are_newer_then_one_restart(self):
         self.assertEqual(decide(changed={"/unit": 101.0, "/settings": 101.0}), ("restart", ["/unit"]))
+
+
+    def test_restart_would_interrupt_work_then_postponed(self):
+        work = {"interrupts": lambda: "it copies"}
+        self.assertEqual(decide(changed={"/unit": 101.0}, **work), ("postpone", ["it copies"]))
+        self.assertEqual(decide(changed={"/settings": 101.0}, **work), ("reload", ["/settings"]))
+        self.assertEqual(decide(**work), ("none", []))
 
 
 class Started(unittest.TestCase):
