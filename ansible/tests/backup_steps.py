@@ -4,8 +4,9 @@ import time
 
 from cluster import ENVIRONMENT
 from failed import Failed
+from inventory import NAME
 from step import Result, archive, show, step, stored, until
-from topology import HOSTS, PRIMARY_REGION
+from topology import DRILL, HOSTS, PRIMARY_REGION, ROOT
 
 
 @step("backup")
@@ -125,3 +126,38 @@ def restore_cluster(cluster, _options):
     told = cluster.verify(writer)
     same = cluster.unchanged()
     return Result(f"three nodes from the bucket of {other} in {done.seconds:.0f} s; {told}; second run {same.changed} changed", done.changed)
+
+
+@step("restore-drill")
+def restore_drill(cluster, _options):
+    """A drill host, configured by site.yml, restores the newest backup by the script of each night."""
+    primary = cluster.wait_until_healthy()
+    secrets = cluster.hosts.aws.client("secretsmanager", HOSTS[DRILL].region)
+    name = f"{NAME}/restore-drill-identity"
+    if name not in [secret["Name"] for secret in secrets.list_secrets()["SecretList"]]:
+        secrets.create_secret(Name=name, SecretString=(cluster.inventory.secrets / "identity.txt").read_text())
+    if not stored(cluster, primary):
+        cluster.playbook("backup.yml")
+    cluster.hosts.create(DRILL)
+    cluster.hosts.wait(DRILL)
+    cluster.pin(DRILL)
+    cluster.inventory.add(DRILL)
+    try:
+        done = cluster.site()
+        with cluster.writer("drill") as writer:
+            writer.wait_for_write(10)
+        archive(cluster, primary)
+        script = (ROOT / "scripts" / "deploy" / "restore-drill-on-host").read_text()
+        told = cluster.hosts.exec(DRILL, "env", ENVIRONMENT, "bash", "-s", input=script).splitlines()[-1]
+        timers = cluster.hosts.exec(DRILL, "systemctl", "list-units", "--all", "--plain", "--no-legend", "backup-agent*.timer", "postgresql*", "failover-ctl*")
+        if "every row read" not in told or timers:
+            raise Failed(f"the drill said {told!r}, and the host runs {timers!r}")
+        cluster.unchanged()
+        cluster.hosts.stop(DRILL)
+        without = cluster.unchanged()
+        if f"{DRILL} does not answer, and is left out" not in without.output:
+            raise Failed(f"site.yml does not name the stopped drill host; {without.log}")
+    finally:
+        cluster.hosts.remove(DRILL)
+        cluster.inventory.remove(DRILL)
+    return Result(f"{told}; second run 0 changed, also with the host stopped", done.changed)

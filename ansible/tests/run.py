@@ -30,7 +30,7 @@ from topology import ROOT
 SAMPLE = ("kills", "second-run", "failover", "backup")
 ALL = (
     "check-bare", "bad-input", "site", "second-run", "check-configured", "pooler", "monitoring", "backup", "backup-playbook", "restore",
-    "failover", "frozen", "switchover", "rejoin", "region-cut", "add-node", "remove-node", "rehydrate", "minor-upgrade",
+    "restore-drill", "failover", "frozen", "switchover", "rejoin", "region-cut", "add-node", "remove-node", "rehydrate", "minor-upgrade",
     "package-upgrade", "copy-undisturbed", "rotate-secrets", "rotate-ca", "restore-cluster", "kills",
 )
 
