@@ -103,10 +103,10 @@ test-ansible: setup  ## playbooks on systemd hosts in containers, with a table; 
 	target/ansible/bin/python ansible/tests/run.py $(if $(SAMPLE),--sample) $(if $(WHERE_POSSIBLE),--where-possible) \
 		$(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(foreach step,$(ONLY),--only $(step))
 
-lint-ansible:   ## ansible-lint at the production profile and yamllint, without skips; unit tests of the filters
+lint-ansible:   ## ansible-lint at the production profile and yamllint, without skips; unit tests of filters and modules
 	@./scripts/setup ansible
 	cd ansible && PATH="$(CURDIR)/target/ansible/bin:$$PATH" && ansible-lint --offline --strict && yamllint --strict .
-	target/ansible/bin/python -m unittest discover ansible/tests/filters
+	target/ansible/bin/python -m unittest discover ansible/tests/unit
 
 lint-monitoring:  ## rules, routes, metrics and runbooks of monitoring/, and the tests of rules
 	@./scripts/setup monitoring

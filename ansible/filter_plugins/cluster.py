@@ -48,6 +48,15 @@ def node_problems(status):
     return found
 
 
+def postponed_restarts(results):
+    """Returns a sentence for each agent whose restart waits for the next run, by results of `services_current`."""
+    return [
+        f"{result['failover_ctl_host']}: its agent runs with its former program or settings, until the playbook is run again: {why}"
+        for result in results
+        for why in result.get("postponed", {}).values()
+    ]
+
+
 class FilterModule:
     """Filters for the status of a cluster."""
 
@@ -57,4 +66,5 @@ class FilterModule:
             "unready_nodes": unready_nodes,
             "primary_node": primary_node,
             "node_problems": node_problems,
+            "postponed_restarts": postponed_restarts,
         }

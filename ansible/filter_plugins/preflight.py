@@ -32,6 +32,14 @@ SECRETS = ["command-signing-key", "replicator", "rewinder", "monitoring", "api-o
 HOST_VARIABLES = ["region", "zone", "address", "private_ip"]
 
 
+# Data directories that the agent would refuse, or replace although they may have been a database.
+REFUSED = {
+    "foreign": "is not empty and has no PG_VERSION: move its contents away",
+    "damaged": "has no complete control file (global/pg_control): restore a backup, or empty the directory, so that the agent copies the primary",
+    "unreadable": "cannot be read: check the volume. `journalctl --dmesg` on the host says more",
+}
+
+
 def cluster_findings(variables, names, has_lease):
     """Returns what is wrong with the variables that all hosts share."""
     found = []
@@ -206,8 +214,10 @@ def volume_findings(name, volumes):
 
 
 def database_findings(name, database, release, wal):
-    if database["state"] == "foreign":
-        return [f"{name}: `{database['directory']}` is not empty and has no PG_VERSION: move its contents away"]
+    if database["state"] == "rewinding":
+        return []
+    if database["state"] in REFUSED:
+        return [f"{name}: `{database['directory']}` {REFUSED[database['state']]}"]
     if database["state"] == "database" and database["release"] != release:
         return [
             f"{name}: `{database['directory']}` is of PostgreSQL {database['release']}, and `causeway_postgres_release` is {release}: set `causeway_postgres_release`, or upgrade with pg_upgrade first"
@@ -368,12 +378,11 @@ def preflight_host(variables):
     """Returns what the checks read of a host's variables, evaluated."""
     wanted = HOST_VARIABLES + ["data_volume_id", "wal_volume_id", "causeway_data_device", "causeway_wal_device", "failover_ctl_settings", "tls_names", "tls_extra_names", "tls_ca_certificates", "tls_ca_key", "tls_ca_key_passphrase", "tls_certificate", "tls_private_key"]
     read = variables.get("preflight_host") or {}
-    checks = {"failover-ctl": variables.get("failover_ctl_check"), "backup-agent": variables.get("backup_agent_check")}
     return {
         "variables": {name: variables.get(name) for name in wanted},
         "survey": read.get("survey"),
         "types": type_findings(variables.get("inventory_hostname"), variables),
-        "checks": {program: result for program, result in checks.items() if result and not result.get("skipped")},
+        "checks": variables.get("common_checks") or {},
     }
 
 

@@ -57,6 +57,12 @@ survey:
 # The mark of a first database, written before the directory gets its name.
 FIRST_DATABASE = "/var/lib/causeway/first-database"
 
+# The agent's, in its `state-directory`, until a copy or rewind is complete.
+MARKER = "/var/lib/causeway/failover-ctl/rewinding"
+
+# What the agent reads of `ControlFileData`.
+CONTROL_FILE_BYTES = 200
+
 GUARD = "failover-ctl-guard.service"
 
 
@@ -125,32 +131,66 @@ def volume(device, point, mounted):
     return described
 
 
-def database(directory):
-    """Describes a data directory: `absent`, `empty` (perhaps with a link for the WAL), `unfinished` (a first
-    database without its name yet), `database` or `foreign`."""
-    described = {"directory": directory, "state": "absent", "release": "", "system_id": "", "wal": ""}
-    if not os.path.isdir(directory):
-        if os.path.exists(FIRST_DATABASE):
-            described["state"] = "unfinished"
+def control_identifier(directory):
+    """Returns the system identifier in the control file: empty if there is no complete one, none if that is not certain."""
+    try:
+        with open(os.path.join(directory, "global/pg_control"), "rb") as file:
+            content = file.read(CONTROL_FILE_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError:
+        return None
+    # The first field of ControlFileData.
+    return str(struct.unpack("=Q", content[:8])[0]) if len(content) == CONTROL_FILE_BYTES else ""
+
+
+def database(directory, marker=MARKER, first=FIRST_DATABASE):
+    """Describes a data directory as the agent does (failover-ctl/src/data_directory.rs, and find_obstacle of the agent's
+    preconditions):
+
+    absent      there is no directory
+    empty       nothing, or a link `pg_wal` to an empty or missing directory: the agent may fill it
+    unfinished  a first database that has not got its name yet
+    rewinding   the agent copies or rewinds it, or continues with that, whatever is there
+    database    has a complete control file
+    damaged     has PG_VERSION and no complete control file
+    foreign     has something else
+    unreadable  an error of the volume: nothing is certain
+    """
+    described = {"directory": directory, "state": "unreadable", "release": "", "system_id": "", "wal": ""}
+    try:
+        names = set(os.listdir(directory))
+    except FileNotFoundError:
+        names = None
+    except OSError:
         return described
-    names = set(os.listdir(directory))
     link = os.path.join(directory, "pg_wal")
     if os.path.islink(link):
         described["wal"] = os.readlink(link)
-    if os.path.exists(FIRST_DATABASE) and "PG_VERSION" not in names:
-        described["state"] = "unfinished"
-        return described
-    if names <= {"pg_wal"} and not (os.path.isdir(link) and os.listdir(link)):
-        described["state"] = "empty"
-        return described
     described["release"] = read(os.path.join(directory, "PG_VERSION")).strip()
-    described["state"] = "database" if described["release"] else "foreign"
+    identifier = control_identifier(directory)
     try:
-        # The first field of ControlFileData.
-        with open(os.path.join(directory, "global/pg_control"), "rb") as file:
-            described["system_id"] = str(struct.unpack("<Q" if os.sys.byteorder == "little" else ">Q", file.read(8))[0])
-    except (OSError, struct.error):
-        described["system_id"] = ""
+        os.stat(marker)
+        described["state"] = "rewinding"
+        return described
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return described
+    if identifier is None:
+        return described
+    described["system_id"] = identifier
+    if identifier:
+        described["state"] = "database"
+    elif described["release"]:
+        described["state"] = "damaged"
+    elif os.path.exists(first):
+        described["state"] = "unfinished"
+    elif names is None:
+        described["state"] = "absent"
+    else:
+        is_linked = os.path.islink(link) and not (os.path.isdir(link) and os.listdir(link))
+        described["state"] = "empty" if not names or names == {"pg_wal"} and is_linked else "foreign"
     return described
 
 

@@ -22,6 +22,8 @@ class Aws:
     def __init__(self, topology):
         self.topology = topology
         self.directory = topology.directory / "aws"
+        # What Alertmanager sent to the webhook, a notification in each line.
+        self.alerts = self.directory / "alerts.jsonl"
 
     def up(self):
         self.directory.mkdir(parents=True, exist_ok=True)

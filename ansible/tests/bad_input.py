@@ -44,6 +44,13 @@ def other_cluster(cluster):
         yield {}, FIRST, SECOND, "system identifier"
 
 
+@contextmanager
+def damaged_database(cluster):
+    """A data directory whose control file is cut off."""
+    with _database(cluster, SECOND, "15", b""):
+        yield {}, SECOND, "control file"
+
+
 def overlapping_addresses(cluster):
     return _host(cluster, SECOND, {"private_ip": cluster.topology.address(FIRST)}, FIRST, SECOND, re.escape(cluster.topology.address(FIRST)))
 
@@ -128,6 +135,7 @@ CASES = {
         unreachable,
         postgres_release,
         other_cluster,
+        damaged_database,
         overlapping_addresses,
         missing_volume,
         one_volume_twice,

@@ -14,8 +14,8 @@ from pathlib import Path
 from aws import write_secret
 from failed import Failed
 from hosts import Hosts
-from topology import HOSTS, NODES, ROOT
-from writer import DATABASE, USER, Writer, connection
+from topology import FIRST, HOSTS, NODES, ROOT
+from writer import DATABASE, USER, Writer, connection, pooled_connection
 
 ANSIBLE = ROOT / "ansible"
 ENVIRONMENT = "AWS_SHARED_CREDENTIALS_FILE=/etc/causeway/aws-credentials"
@@ -75,7 +75,7 @@ class Cluster:
 
     # Hosts
 
-    def fresh(self, names=NODES):
+    def fresh(self, names=FIRST):
         """Bare hosts, without anything of an earlier cluster."""
         logs = self.directory / "logs"
         kept = self.directory.with_name(f"{self.directory.name}-logs")
@@ -93,17 +93,20 @@ class Cluster:
     def bare(self):
         """Whether the nodes run, and nothing was installed on them."""
         running = self.hosts.running()
-        return set(running) >= set(NODES) and not any(self.hosts.exec(name, "sh", "-c", "if test -e /var/lib/postgresql; then echo there; fi") for name in NODES)
+        return set(running) >= set(FIRST) and not any(self.hosts.exec(name, "sh", "-c", "if test -e /var/lib/postgresql; then echo there; fi") for name in NODES)
 
     def pin(self, name):
         self.hosts.exec(name, "sh", "-c", "cat > /etc/apt/preferences.d/older-minor", input=PIN)
 
+    def unpin(self, name):
+        self.hosts.exec(name, "rm", "/etc/apt/preferences.d/older-minor")
+
+    def is_pinned(self, name):
+        return self.hosts.exec(name, "sh", "-c", "if test -e /etc/apt/preferences.d/older-minor; then echo pinned; fi") == "pinned"
+
     def nodes(self):
         """Nodes of the inventory."""
-        import yaml
-
-        groups = yaml.safe_load((self.inventory.directory / "hosts.yml").read_text())["all"]["children"]
-        return [name for region in groups["postgres"]["children"].values() for name in region["hosts"]]
+        return [name for name in self.inventory.names() if HOSTS[name].is_node]
 
     # Playbooks
 
@@ -225,12 +228,13 @@ class Cluster:
             """,
         )
 
-    def connect(self, nodes=None):
+    def connect(self, nodes=None, pooler=False):
         password = (self.directory / "secrets" / "harness").read_text()
-        return connection(self.topology, nodes or self.nodes(), password, self.ca_bundle())
+        connect = pooled_connection if pooler else connection
+        return connect(self.topology, nodes or self.nodes(), password, self.ca_bundle())
 
-    def writer(self, name, nodes=None):
-        return Writer(lambda: self.connect(nodes), f"{name}-{time.time_ns()}")
+    def writer(self, name, nodes=None, pooler=False):
+        return Writer(lambda: self.connect(nodes, pooler), f"{name}-{time.time_ns()}")
 
     def ca_bundle(self):
         """The CAs that clients trust."""

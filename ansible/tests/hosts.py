@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Real systemd hosts of a bare Debian 12 for `ansible-playbook`, in containers, with AWS beside them.
 
-    hosts.py up [HOST...]            start hosts, the three nodes unless given; print the inventory's directory
+    hosts.py up [HOST...]            start hosts, the nodes and the monitoring unless given; print the inventory's directory
     hosts.py exec HOST -- COMMAND    run a command as root
     hosts.py replace HOST            a new host with the volumes and the address of the old one
     hosts.py kill|stop|start HOST    power off, shut down, boot
@@ -26,7 +26,7 @@ from aws import Aws
 from engine import Engine
 from inventory import Inventory
 from network import Network
-from topology import HOSTS, NODES, PROXY_PORT, REGIONS, Topology, volume_id
+from topology import FIRST, HOSTS, PROXY_PORT, REGIONS, Topology, volume_id
 
 BOOT_TIMEOUT_SECS = 90
 VOLUME_MIB = {"data": 1536, "wal": 1024}
@@ -47,7 +47,7 @@ class Hosts:
         self.aws = Aws(self.topology)
         self.inventory = Inventory(self.topology, self.aws)
 
-    def up(self, names=NODES):
+    def up(self, names=FIRST):
         """Starts everything that does not run. Returns the inventory's directory."""
         if not self.engine.answers():
             raise SystemExit("error: no Docker engine answers\nhint: start dockerd, or run `make test-ansible`, which does")
@@ -89,7 +89,7 @@ class Hosts:
             return
         topology, host = self.topology, HOSTS[name]
         self._make_host_key(name)
-        volumes = {kind: self._attach(name, kind) for kind in VOLUME_MIB} if host.is_node else {}
+        volumes = {kind: self._attach(name, kind) for kind in host.volumes}
         self.engine.run(
             "create",
             f"--name={topology.container(name)}",
@@ -252,7 +252,7 @@ def main():
     hosts = Hosts(arguments.number)
     match arguments.command:
         case "up":
-            print(hosts.up(arguments.names or NODES))
+            print(hosts.up(arguments.names or FIRST))
         case "exec":
             command = [word for index, word in enumerate(arguments.arguments) if (index, word) != (0, "--")]
             terminal = ["--tty"] if sys.stdin.isatty() else []

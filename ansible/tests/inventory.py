@@ -6,10 +6,11 @@ import subprocess
 import yaml
 from aws import write_secret
 from topology import (
-    API, DOMAIN, HOSTS, LEASE_REGION, PRIMARY_REGION, REGIONS, ROOT, WRITER, bucket, instance_id, volume_id,
+    API, DOMAIN, HOSTS, LEASE_REGION, PRIMARY_REGION, REGIONS, ROOT, WEBHOOK_PORT, WRITER, bucket, instance_id, volume_id,
 )
 
-SECRETS = ("replicator", "rewinder", "command-signing-key", "api-owner", "api-service", "monitoring")
+SECRETS = ("replicator", "rewinder", "command-signing-key", "api-owner", "api-service", "monitoring", "pooler")
+NAME = "causeway-harness"
 
 
 class Inventory:
@@ -38,9 +39,34 @@ class Inventory:
             "tls_ca_key": _lookup(self.secrets / f"{names[0]}.key"),
         }
 
-    def write(self, names, nodes=None):
-        """Writes the inventory of these hosts. `nodes` are those in the settings of the cluster."""
-        nodes = nodes if nodes is not None else [name for name in names if HOSTS[name].is_node]
+    def names(self):
+        """Hosts of the inventory."""
+        groups = yaml.safe_load((self.directory / "hosts.yml").read_text())["all"]["children"]
+        found = {name for region in groups["postgres"]["children"].values() for name in region["hosts"]}
+        found.update(name for group in groups.values() for name in group.get("hosts", ()))
+        return [name for name in HOSTS if name in found]
+
+    @property
+    def poolers(self):
+        """Whether the nodes have poolers."""
+        return (self.secrets / "poolers").exists()
+
+    def add(self, *names):
+        """Adds hosts."""
+        self.write([name for name in HOSTS if name in (*self.names(), *names)])
+
+    def remove(self, name):
+        """Removes a host."""
+        self.write([other for other in self.names() if other != name])
+
+    def add_poolers(self):
+        """Adds a pooler to every node."""
+        (self.secrets / "poolers").touch()
+        self.add()
+
+    def write(self, names):
+        """Writes the inventory of these hosts. The nodes among them are those in the settings of the cluster."""
+        nodes = [name for name in names if HOSTS[name].is_node]
         for name in SECRETS:
             file = self.secrets / name
             if not file.exists():
@@ -69,13 +95,16 @@ class Inventory:
                 "address": f"{name}.{DOMAIN}",
                 "private_ip": self.topology.address(name),
             }
+            variables |= {f"{kind}_volume_id": volume_id(name, kind) for kind in host.volumes}
             if host.is_node:
-                variables |= {"data_volume_id": volume_id(name, "data"), "wal_volume_id": volume_id(name, "wal")}
                 region = host.region.replace("-", "_")
                 groups["postgres"]["children"].setdefault(region, {"hosts": {}})["hosts"][name] = variables
+                if self.poolers:
+                    groups.setdefault("pooler", {"hosts": {}})["hosts"][name] = {}
+                continue
+            variables |= self._region_variables(host.region)
             for group in host.groups:
-                if group != "postgres":
-                    groups.setdefault(group, {"hosts": {}})["hosts"][name] = variables
+                groups.setdefault(group, {"hosts": {}})["hosts"][name] = variables
         return {"all": {"children": groups}}
 
     def _variables(self, nodes):
@@ -94,6 +123,14 @@ class Inventory:
             "postgres_effective_cache_mib": 512,
             "common_ssh_listen": ["0.0.0.0"],
             "volumes_reserve_mib": 16,
+            "causeway_name": NAME,
+            "restore_drill_secret_endpoint": self.topology.moto(),
+            "prometheus_scrape_interval": "5s",
+            "prometheus_evaluation_interval": "5s",
+            "alertmanager_receivers": [{"name": "harness", "webhook_configs": [{"url": f"http://{self.topology.gateway(PRIMARY_REGION)}:{WEBHOOK_PORT}/"}]}],
+            "pooler_databases": [{"name": "causeway", "pool_mode": "session"}],
+            "pooler_users": [{"name": "harness"}],
+            "pooler_password": _lookup(self.secrets / "pooler"),
         }
 
     def _region_variables(self, region):

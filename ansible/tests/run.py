@@ -20,23 +20,24 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "compose" / "tests"))
 
-import steps
+import steps  # noqa: F401 - registers the steps
 from cluster import Cluster
 from engine import Engine, NoEngine, an_engine
+from step import STEPS
 from topology import ROOT
 
 # At most ten minutes on two cores: bare hosts are installed once, by runs of site.yml that are killed and a last one that is not.
 SAMPLE = ("kills", "second-run", "failover", "backup")
 ALL = (
-    "check-bare", "bad-input", "site", "second-run", "check-configured", "backup", "backup-playbook", "restore", "failover", "frozen", "switchover",
-    "rejoin", "region-cut", "add-node", "remove-node", "rehydrate", "minor-upgrade", "package-upgrade", "rotate-secrets", "rotate-ca",
-    "restore-cluster", "kills",
+    "check-bare", "bad-input", "site", "second-run", "check-configured", "pooler", "monitoring", "backup", "backup-playbook", "restore",
+    "restore-drill", "failover", "frozen", "switchover", "rejoin", "region-cut", "add-node", "remove-node", "rehydrate", "minor-upgrade",
+    "package-upgrade", "copy-undisturbed", "rotate-secrets", "rotate-ca", "restore-cluster", "kills",
 )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=list(steps.STEPS), default=[])
+    parser.add_argument("--only", action="append", choices=list(STEPS), default=[])
     parser.add_argument("--sample", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--kills", type=int)
@@ -47,7 +48,7 @@ def main():
     options = parser.parse_args()
     options.kills = options.kills or (3 if options.sample else 20)
     if options.list:
-        for name, step in steps.STEPS.items():
+        for name, step in STEPS.items():
             print(f"{name}\t{(step.run.__doc__ or '').strip()}")
         return 0
     # A playbook in progress is then ended too, before the hosts are.
@@ -68,9 +69,9 @@ def run(engine: Engine, options):
     rows = []
     try:
         for name in chosen:
-            step = steps.STEPS[name]
+            step = STEPS[name]
             if step.needs_site and not has_site(cluster):
-                rows.append(outcome(cluster, steps.STEPS["site"], options))
+                rows.append(outcome(cluster, STEPS["site"], options))
                 if not rows[-1][0]:
                     break
             rows.append(outcome(cluster, step, options))

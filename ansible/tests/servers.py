@@ -1,4 +1,4 @@
-"""DNS, NTP and a cache of Debian's packages, on this machine's address in each region's network.
+"""DNS, NTP and a cache of Debian's packages, on this machine's address in each region's network, and a webhook for alerts.
 
 Run by aws.py in the environment of an operator, with the number of the run.
 
@@ -8,6 +8,7 @@ files whose path names their content, so that three hosts and the next run downl
 
 import http.client
 import http.server
+import json
 import os
 import shutil
 import socket
@@ -21,7 +22,9 @@ import urllib.parse
 from pathlib import Path
 
 from aws import Aws
-from topology import CACHE, DOMAIN, HOSTS, LEASE_REGION, MOTO_PORT, PROXY_PORT, REGIONS, UNCONDITIONAL_PORT, Topology
+from topology import (
+    CACHE, DOMAIN, HOSTS, LEASE_REGION, MOTO_PORT, PRIMARY_REGION, PROXY_PORT, REGIONS, UNCONDITIONAL_PORT, WEBHOOK_PORT, Topology,
+)
 
 A, CNAME, TXT = 1, 5, 16
 TYPES = {"A": A, "CNAME": CNAME, "TXT": TXT}
@@ -217,6 +220,22 @@ class Unconditional(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Webhook(http.server.BaseHTTPRequestHandler):
+    """Keeps the notifications of Alertmanager, a line for each."""
+
+    file = None
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.file.open("a") as kept:
+            kept.write(json.dumps(body) + "\n")
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
 def _keep(content, file):
     file.parent.mkdir(parents=True, exist_ok=True)
     content.seek(0)
@@ -243,6 +262,8 @@ def main():
         gateway = topology.gateway(region)
         for server in (Udp((gateway, 53), Dns), Udp((gateway, 123), Ntp), Http((gateway, PROXY_PORT), Proxy)):
             threading.Thread(target=server.serve_forever, daemon=True).start()
+    Webhook.file = Aws(topology).alerts
+    threading.Thread(target=Http((topology.gateway(PRIMARY_REGION), WEBHOOK_PORT), Webhook).serve_forever, daemon=True).start()
     gateway = topology.gateway(LEASE_REGION)
     Unconditional.moto = (gateway, MOTO_PORT)
     threading.Thread(target=Http((gateway, UNCONDITIONAL_PORT), Unconditional).serve_forever, daemon=True).start()

@@ -15,6 +15,7 @@ S3_PORT = 9000
 MOTO_PORT = 5000
 PROXY_PORT = 3142
 UNCONDITIONAL_PORT = 9001
+WEBHOOK_PORT = 9002
 CACHE = Path.home() / ".cache" / "causeway"
 
 
@@ -32,6 +33,12 @@ class Host:
     def is_node(self):
         return "postgres" in self.groups
 
+    @property
+    def volumes(self):
+        if self.is_node:
+            return ("data", "wal")
+        return ("data",) if "restore_drill" in self.groups else ()
+
 
 HOSTS = {
     host.name: host
@@ -47,6 +54,10 @@ HOSTS = {
 }
 NODES = ("eu-west-1a-1", "eu-west-1b-1", "eu-central-1a-1")
 SPARE = "eu-central-1b-1"
+MONITORING = "monitoring-1"
+DRILL = "restore-drill-1"
+# Hosts of a new cluster.
+FIRST = (*NODES, MONITORING)
 
 
 class Topology:

@@ -17,21 +17,27 @@ USER_TIMEOUT_MS = 3000
 
 def connection(topology, nodes, password, ca, user=USER):
     """Connects as clients do: to the node that accepts writes, with verify-full."""
+    return _connect(topology, nodes, 5432, ca, user=user, password=password, target_session_attrs="read-write", options="-c search_path=pg_catalog,public")
+
+
+def pooled_connection(topology, nodes, password, ca):
+    """Connects as clients of the poolers do: the port is closed on a node that accepts no writes."""
+    return _connect(topology, nodes, 6432, ca, user=USER, password=password)
+
+
+def _connect(topology, nodes, port, ca, **options):
     return psycopg.connect(
         host=",".join(f"{node}.{DOMAIN}" for node in nodes),
         hostaddr=",".join(topology.address(node) for node in nodes),
-        port=",".join("5432" for _ in nodes),
+        port=",".join(str(port) for _ in nodes),
         dbname=DATABASE,
-        user=user,
-        password=password,
         sslmode="verify-full",
         sslrootcert=str(ca),
-        target_session_attrs="read-write",
         connect_timeout=CONNECT_TIMEOUT_SECS,
         tcp_user_timeout=USER_TIMEOUT_MS,
         autocommit=True,
         application_name="harness",
-        options="-c search_path=pg_catalog,public",
+        **options,
     )
 
 

@@ -1,5 +1,6 @@
 //! `failover-ctl check`: verifies the settings, and everything that this host needs, before anything is changed.
 
+mod agent_restart;
 mod clock_offset;
 mod line;
 mod network;
@@ -33,6 +34,9 @@ pub(crate) async fn run(settings: &Settings, args: &HostCheckArgs) -> Result<(),
     if args.settings_only {
         // They were read, or the program would have ended.
         return print(*args, vec![CheckLine::ok("settings", "")]);
+    }
+    if args.agent_restart {
+        return print(*args, vec![agent_restart::check(settings).await]);
     }
     let mut checks = vec![
         CheckLine::ok("settings", ""),

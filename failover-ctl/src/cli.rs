@@ -111,6 +111,9 @@ pub(crate) struct HostCheckArgs {
     /// programs, and agents and servers of other nodes.
     #[arg(long)]
     pub(crate) before_install: bool,
+    /// Check nothing but whether a restart of this node's agent interrupts no rewind or copy of the data directory.
+    #[arg(long, conflicts_with_all = ["settings_only", "before_install"])]
+    pub(crate) agent_restart: bool,
     /// Print the result of each check as JSON.
     #[arg(long)]
     pub(crate) json: bool,

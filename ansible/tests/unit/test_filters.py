@@ -1,4 +1,4 @@
-"""The decisions of the playbooks, without a host: `python -m unittest discover ansible/tests/filters`."""
+"""The decisions of the playbooks, without a host: `python -m unittest discover ansible/tests/unit`."""
 
 import datetime
 import sys
@@ -158,6 +158,13 @@ class Preflight(unittest.TestCase):
     def test_other_release_then_named(self):
         self.one(findings({"a": host(1, database={"state": "database", "release": "14"}), "b": host(2)}), "PostgreSQL 14")
 
+    def test_directory_is_no_database_then_named_unless_the_agent_fills_it(self):
+        for state, words in (("foreign", "move its contents away"), ("damaged", "no complete control file"), ("unreadable", "check the volume")):
+            for has_lease in (False, True):
+                self.one(findings({"a": host(1, database={"state": state, "release": "15"}), "b": host(2)}, has_lease=has_lease), "a: `/data/15/main`", words)
+        copied = host(1, database={"state": "rewinding", "release": "15", "wal": "/elsewhere"})
+        self.assertEqual(findings({"a": copied, "b": host(2)}, has_lease=True), [])
+
     def test_foreign_program_on_the_port_then_named(self):
         busy = host(1, listeners={"5432": {"program": "postgres", "unit": "postgresql@15-main.service"}})
         self.one(findings({"a": busy, "b": host(2)}), "postgresql@15-main.service", "5432")
@@ -274,6 +281,16 @@ class Cluster(unittest.TestCase):
             (self.status(a=("standby", True)), ["no node is primary"]),
         ):
             self.assertEqual(cluster.unready_nodes(status), words)
+
+    def test_restart_is_postponed_then_named(self):
+        results = [
+            {"failover_ctl_host": "a", "postponed": {}},
+            {"failover_ctl_host": "b", "postponed": {"failover-ctl-agent.service": "it copies"}},
+            {"failover_ctl_host": "c", "skipped": True},
+        ]
+        found = cluster.postponed_restarts(results)
+        self.assertEqual(len(found), 1, found)
+        self.assertTrue(found[0].startswith("b: its agent") and found[0].endswith("it copies"), found)
 
     def test_other_nodes_then_not_named(self):
         status = self.status(a=("primary", False), b=(None, False))
