@@ -32,6 +32,7 @@ use self::held_lease::HeldLease;
 use self::observed_lease::{Attempt, ObservedLease};
 use self::service::GuardWatch;
 use self::writable_period::WritablePeriod;
+use crate::failover::collation::PrimaryCollations;
 use crate::failover::decision::{self, Decision, FailoverPolicy, NoAction};
 use crate::failover::observation::PeerView;
 use crate::guard::GuardDeadline;
@@ -92,6 +93,7 @@ pub struct Agent {
     local: Option<LocalObservation>,
     guard: GuardWatch,
     peers: Vec<PeerView>,
+    primary_collations: Option<PrimaryCollations>,
     last_decision: Option<Decision>,
     /// Start of the current period without a node known to accept writes.
     not_open_since: Option<HostInstant>,
@@ -135,6 +137,7 @@ impl Agent {
             local: None,
             guard: GuardWatch::default(),
             peers: Vec::new(),
+            primary_collations: None,
             last_decision: None,
             not_open_since: None,
             gave_up: None,
@@ -164,7 +167,10 @@ impl Agent {
                 self.guard.observe(now, &local);
                 self.local = Some(*local);
             }
-            AgentEvent::PeersObserved(peers) => self.peers = peers,
+            AgentEvent::PeersObserved(peers) => {
+                self.peers = peers;
+                self.record_primary_collations();
+            }
             AgentEvent::OldLeaseRetired(store) => self.record_retired_store(&store),
         }
         match self.role {

@@ -1,5 +1,6 @@
 //! Failover: the decision of each node, and the plan of an operator's promotion.
 
+pub mod collation;
 pub mod consent;
 pub mod decision;
 pub mod loss;

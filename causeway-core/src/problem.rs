@@ -60,6 +60,8 @@ pub enum ProblemKind {
     OperatorNeeded,
     /// This node's standby cannot become primary.
     NotPromotable,
+    /// This node orders text by another version of a library than the primary, or than its indexes were built with.
+    CollationDiffers,
     /// This node's standby does not receive WAL.
     NotStreaming,
     /// The lease names a primary that this node's settings do not know.
@@ -88,13 +90,15 @@ pub enum ProblemKind {
     CommandKeyExposed,
     /// The state directory cannot be written: this node loses its highest lease record when it restarts.
     StateNotStored,
+    /// The configured watchdog device is not armed.
+    WatchdogNotArmed,
     /// This node is primary, and a DNS record does not point to it yet.
     RecordNotMoved,
 }
 
 impl ProblemKind {
     /// Every kind, the most important for an operator first.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::LeaseUnknown,
         Self::LeaseMissing,
         Self::LeaseStoreUnreachable,
@@ -111,6 +115,7 @@ impl ProblemKind {
         Self::NoHolder,
         Self::OperatorNeeded,
         Self::NotPromotable,
+        Self::CollationDiffers,
         Self::NotStreaming,
         Self::UnknownPrimary,
         Self::Diverged,
@@ -125,6 +130,7 @@ impl ProblemKind {
         Self::PeerMismatch,
         Self::CommandKeyExposed,
         Self::StateNotStored,
+        Self::WatchdogNotArmed,
         Self::RecordNotMoved,
     ];
 
@@ -147,6 +153,7 @@ impl ProblemKind {
             Self::NoHolder => "no-holder",
             Self::OperatorNeeded => "operator-needed",
             Self::NotPromotable => "not-promotable",
+            Self::CollationDiffers => "collation-differs",
             Self::NotStreaming => "not-streaming",
             Self::UnknownPrimary => "unknown-primary",
             Self::Diverged => "diverged",
@@ -161,6 +168,7 @@ impl ProblemKind {
             Self::PeerMismatch => "peer-mismatch",
             Self::CommandKeyExposed => "command-key-exposed",
             Self::StateNotStored => "state-not-stored",
+            Self::WatchdogNotArmed => "watchdog-not-armed",
             Self::RecordNotMoved => "record-not-moved",
         }
     }

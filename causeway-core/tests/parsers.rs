@@ -183,6 +183,7 @@ fn standby(record: &LeaseRecord, progress: ReplayProgress) -> LocalObservation {
         system_id: Some(record.system_id),
         holds_position: true,
         holds_back: true,
+        collations: None,
         taken_timeline: None,
         ancestry: record.ancestry.clone(),
     }

@@ -4,8 +4,12 @@ mod agent_restart;
 mod clock_offset;
 mod line;
 mod network;
+mod service_user;
 mod store;
 mod this_host;
+mod watchdog;
+
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -30,7 +34,11 @@ struct CheckReport {
 /// # Errors
 ///
 /// [`Error::ChecksFailed`] when any has failed.
-pub(crate) async fn run(settings: &Settings, args: &HostCheckArgs) -> Result<(), Error> {
+pub(crate) async fn run(
+    settings: &Settings,
+    file: &Path,
+    args: &HostCheckArgs,
+) -> Result<(), Error> {
     if args.settings_only {
         // They were read, or the program would have ended.
         return print(*args, vec![CheckLine::ok("settings", "")]);
@@ -39,14 +47,18 @@ pub(crate) async fn run(settings: &Settings, args: &HostCheckArgs) -> Result<(),
         return print(*args, vec![agent_restart::check(settings).await]);
     }
     let mut checks = vec![
-        CheckLine::ok("settings", ""),
+        this_host::settings_file(settings, file, args.before_install),
         this_host::signing_key(settings, args.before_install),
     ];
     let store = LeaseStore::open(settings).await;
     let found = store::checks(settings, &store).await;
     checks.extend(found.lines);
     match &settings.host {
-        Some(host) => checks.extend(this_host::checks(host, args.before_install)),
+        Some(host) => checks.extend(this_host::checks(
+            host,
+            &settings.timing,
+            args.before_install,
+        )),
         None => checks.push(CheckLine::skipped(
             "this node",
             "the settings name no `node`: this is an operator's machine",

@@ -221,6 +221,10 @@ pub(crate) struct AcceptArgs {
     /// Accept a node on this timeline although the last primary wrote on another.
     #[arg(long, value_name = "NUMBER", value_parser = timeline)]
     pub(crate) accept_timeline: Option<Timeline>,
+    /// Accept a node whose library orders text in another way than the last primary's. Its indexes over text return wrong
+    /// rows until they are rebuilt.
+    #[arg(long)]
+    pub(crate) accept_collation: bool,
     /// Continue without proof that the old primary is fenced. Risks split-brain.
     #[arg(long)]
     pub(crate) unfenced: bool,
@@ -238,6 +242,7 @@ impl AcceptArgs {
         Consent {
             accept_loss: self.accept_loss,
             accept_timeline: self.accept_timeline,
+            accept_collation: self.accept_collation,
             unfenced: self.unfenced,
             stop_instance: self.stop_instance,
         }

@@ -9,3 +9,4 @@ pub(crate) mod config_file;
 mod lock_files;
 mod shutdown;
 pub(crate) mod supervisor;
+mod watchdog_device;

@@ -103,7 +103,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             Command::Plan(PlanCommand::ReplaceLease(asked)) => {
                 operator::replace_lease::plan(&settings, &asked).await
             }
-            Command::Check(args) => check::run(&settings, &args).await,
+            Command::Check(args) => check::run(&settings, &cli.config, &args).await,
             Command::Status { json } => operator::status::run(&settings, json).await,
             Command::Plan(PlanCommand::Promote(asked)) => {
                 operator::promote::plan(&settings, &asked).await

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use causeway_core::failover::observation::DataDirectoryState;
 use causeway_core::lease::SystemId;
 use causeway_runtime::shutdown::Tasks;
 use nix::sys::signal::{Signal, kill};
@@ -70,7 +71,12 @@ impl Nodes {
     pub(crate) fn primary(&self, name: &'static str) -> TestNode {
         let node = self.node(name);
         let mut initdb = as_postgres(servers().join("initdb"));
-        initdb.args(["--no-sync", "--wal-segsize=1", "--auth=trust"]);
+        initdb.args([
+            "--no-sync",
+            "--encoding=UTF8",
+            "--wal-segsize=1",
+            "--auth=trust",
+        ]);
         initdb.args(["--username=postgres", "-D"]).arg(node.data());
         assert_success(&initdb.output().unwrap());
         node.start();
@@ -154,6 +160,23 @@ impl TestNode {
                 .map_or(SystemId(0), |control| control.system_id),
             tasks: Tasks::new(),
         }
+    }
+
+    /// Copies `primary` and follows it, and waits until it streams.
+    pub(crate) async fn become_standby_of(&self, primary: &Self) {
+        let follower = self.follower(primary);
+        follower
+            .prepare(DataDirectoryState::Empty, false)
+            .await
+            .unwrap();
+        follower.write_replication_settings().unwrap();
+        self.start_standby();
+        self.wait_until_streaming();
+    }
+
+    pub(crate) fn wait_until_streaming(&self) {
+        let receiving = "select count(*) from pg_stat_wal_receiver where status = 'streaming'";
+        self.until(receiving, "1");
     }
 
     /// Starts the server, and waits until it accepts queries.

@@ -300,3 +300,31 @@ class Cluster(unittest.TestCase):
         self.host.run(f"systemctl stop {AGENT} {GUARD}")
         self.host.run("systemctl start backup-agent.service", check=False)
         self.assertEqual(self.host.property("backup-agent.service", "ActiveState"), "failed")
+
+    def test_a_another_guard_then_its_file_kept(self):
+        """The unit's guard ends at the lock of the other, and leaves what PostgreSQL of the other includes."""
+        self.addCleanup(self.host.run, "systemctl stop other-guard", check=False)
+        self.host.run(
+            "systemd-run --quiet --unit=other-guard --uid=postgres --gid=postgres /usr/bin/failover-ctl guard"
+        )
+        eventually("the other guard runs", lambda: self.host.run("test -e /run/causeway/guard.conf; echo yes"))
+        self.host.run(f"systemctl start --no-block {GUARD}")
+        eventually("the unit failed", lambda: int(self.host.property(GUARD, "NRestarts")) > 1)
+        self.host.run("test -e /run/causeway/guard.conf")
+        self.host.run(f"systemctl stop {GUARD} other-guard")
+        self.host.run(f"systemctl start {GUARD} && systemctl stop {GUARD} && test ! -e /run/causeway/guard.conf")
+
+    def test_b_volume_late_then_guard_starts_with_it(self):
+        """The mount fails first, as when a volume is not attached yet."""
+        self.addCleanup(self.host.run, f"systemctl stop {GUARD}; umount /var/lib/postgresql-wal", check=False)
+        self.host.run(
+            "mkdir -p /var/lib/postgresql-wal"
+            " && echo '/srv/wal /var/lib/postgresql-wal none bind,nofail 0 0' >>/etc/fstab && systemctl daemon-reload"
+        )
+        self.host.run(f"systemctl start --no-block {GUARD}")
+        journal = f"journalctl --unit={GUARD} --no-pager --output=cat"
+        eventually("the volume is missed", lambda: "volume not mounted" in self.host.run(journal))
+        self.assertNotEqual(self.host.property(GUARD, "ActiveState"), "active")
+        self.host.run("mkdir /srv/wal")
+        eventually("guard runs", lambda: self.host.property(GUARD, "ActiveState") == "active")
+        self.host.run("mountpoint --quiet /var/lib/postgresql-wal")

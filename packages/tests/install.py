@@ -89,6 +89,21 @@ class FailoverCtl(Installed):
         "/var/lib/postgresql/file",
     )
 
+    def test_4_watchdog_of_the_settings_then_its_user_may_open_it(self):
+        self.host.install("udev")
+        rules = "/usr/lib/udev/rules.d/60-failover-ctl.rules"
+        program = re.search("PROGRAM==\"(.*?)\", GROUP", self.host.run(f"cat {rules}"))[1]
+        for setting, code in (
+            ('watchdog-device = "/dev/watchdog"', "0"),
+            ('  watchdog-device="/dev/watchdog" # softdog', "0"),
+            ('watchdog-device = "/dev/watchdog1"', "1"),
+            ('#watchdog-device = "/dev/watchdog"', "1"),
+        ):
+            self.host.write("/etc/causeway/failover-ctl.toml", setting + "\n")
+            found = self.host.run("set +e; " + program.replace("$devnode", "/dev/watchdog") + "; echo $?", check=False)
+            self.assertEqual(found.splitlines()[-1], code, setting)
+        self.host.run("rm /etc/causeway/failover-ctl.toml")
+
     def test_5_without_settings_then_start_skipped(self):
         self.host.run("systemctl start failover-ctl-guard failover-ctl-agent")
         for unit in self.enabled:

@@ -2,11 +2,12 @@
 
 use super::held_lease::{HeldLease, TakenVersion};
 use super::{Agent, AgentAction, Attempt, LeaseWrite, Role};
-use crate::HostInstant;
+use crate::failover::collation::{CollationDifference, PrimaryCollations};
 use crate::failover::decision::{self, Decision, NoAction, PromotionMode, Takeover};
 use crate::failover::observation::{LeaseView, Observation, ServerView};
 use crate::lease::{LEASE_FORMAT, LeaseHolder, LeaseRecord, LeaseState, WritePrecondition};
 use crate::lsn::Ancestor;
+use crate::{HostInstant, NodeId};
 
 impl Agent {
     pub(super) fn run_as_candidate(&mut self, now: HostInstant, actions: &mut Vec<AgentAction>) {
@@ -161,6 +162,38 @@ impl Agent {
         known.map_or(Vec::new(), |history| history.ancestors().to_vec())
     }
 
+    /// Records the collation versions of the primary, which count until another primary is seen.
+    pub(super) fn record_primary_collations(&mut self) {
+        let last_primary = self.last_primary();
+        let mut peers = self.peers.iter();
+        let primary = peers.find(|peer| last_primary == Some(&peer.node));
+        let seen = primary.and_then(|peer| {
+            Some(PrimaryCollations {
+                node: peer.node.clone(),
+                actual: peer.primary_collations.clone()?,
+            })
+        });
+        if seen.is_some() {
+            self.primary_collations = seen;
+        }
+    }
+
+    /// Returns the difference of this node's collation versions from those with which its indexes were written:
+    /// by the last primary, if this agent has seen it. None for the holder of the lease.
+    pub fn collation_difference(&self) -> Option<CollationDifference> {
+        if self.holds() {
+            return None;
+        }
+        let collations = self.local.as_ref()?.collations.as_ref()?;
+        let seen = self.primary_collations.as_ref();
+        collations.difference(seen.filter(|seen| self.last_primary() == Some(&seen.node)))
+    }
+
+    fn last_primary(&self) -> Option<&NodeId> {
+        let observed = self.observed.as_ref()?;
+        observed.record.last_primary.as_ref()
+    }
+
     pub(super) fn observe(&self, now: HostInstant) -> Observation {
         let lease = self.observed.as_ref().map(|observed| LeaseView {
             holder: observed.record.holder.node.clone(),
@@ -179,6 +212,7 @@ impl Agent {
             host_id: self.identity.host_id.clone(),
             system_id: local.and_then(|local| local.system_id),
             holds_back: local.is_some_and(|local| local.holds_back),
+            collation_difference: self.collation_difference(),
             ancestors: self.ancestors(),
             holds_position: local.is_some_and(|local| local.holds_position),
             lease,

@@ -1,5 +1,6 @@
 //! Events that an agent processes, and the observations in them.
 
+use crate::failover::collation::NodeCollations;
 use crate::failover::observation::{PeerView, ServerView};
 use crate::guard::GuardDeadline;
 use crate::lease::{
@@ -85,6 +86,8 @@ pub struct LocalObservation {
     /// Whether the acknowledgement of commits is held back: for a standby by its effective setting, for a
     /// server that may write by guard's state.
     pub holds_back: bool,
+    /// Collation versions of the running server; none while they are unknown.
+    pub collations: Option<NodeCollations>,
     /// Timeline that guard found in use when it was to promote onto that number or a lower one.
     pub taken_timeline: Option<Timeline>,
     /// History of the server's timeline; none while it is unknown.

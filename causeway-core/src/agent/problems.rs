@@ -29,6 +29,7 @@ impl Agent {
             let detail = "guard does not answer, so PostgreSQL can be neither started nor promoted";
             found.push(NodeProblem::new(ProblemKind::GuardUnresponsive, detail));
         }
+        found.extend(self.collation_problem(local));
         match &self.role {
             Role::Holder(held) => {
                 found.extend(held.problem(now, local));
@@ -166,6 +167,27 @@ impl Agent {
                 "`[[nodes]]` of `{holder}` lacks {more}: make the lists the same and restart its agent"
             )),
         }
+    }
+
+    /// Returns the difference from the primary, which excludes this node from automatic failover; otherwise the
+    /// first collation in use that was recorded with another version, which is wrong on the primary too.
+    fn collation_problem(&self, local: &LocalObservation) -> Option<NodeProblem> {
+        let collations = local.collations.as_ref()?;
+        let detail = match (self.collation_difference(), collations.stale.first()) {
+            (Some(difference), _) if difference.primary.is_some() => format!(
+                "{difference}: no automatic failover to this node; install the same release of the operating system"
+            ),
+            (Some(difference), _) => format!(
+                "{difference}: no automatic failover to this node; rebuild them on the primary (REINDEX), then run \
+                 ALTER DATABASE or ALTER COLLATION with REFRESH VERSION"
+            ),
+            (None, Some(stale)) => format!(
+                "{stale}: rebuild the indexes over text (REINDEX), then run ALTER DATABASE or ALTER COLLATION with \
+                 REFRESH VERSION"
+            ),
+            (None, None) => return None,
+        };
+        Some(NodeProblem::new(ProblemKind::CollationDiffers, detail))
     }
 
     fn add_candidate_problems(

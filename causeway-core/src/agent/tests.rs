@@ -1,6 +1,7 @@
 //! Agents in one situation at a time; `tests/simulation` runs several together.
 
 mod candidate;
+mod collation;
 mod command;
 mod coverage;
 mod holder;
@@ -131,6 +132,7 @@ pub(super) fn observed(server: ServerView) -> LocalObservation {
         system_id: Some(SystemId(1)),
         holds_position: true,
         holds_back: true,
+        collations: None,
         taken_timeline: None,
         ancestry: None,
     }

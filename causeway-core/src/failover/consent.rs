@@ -15,6 +15,8 @@ pub struct Consent {
     pub accept_loss: Option<u64>,
     /// Timeline of the target.
     pub accept_timeline: Option<Timeline>,
+    /// Whether the target may order text by another version than the last primary.
+    pub accept_collation: bool,
     /// Whether the old primary may be left without a fencing proof.
     pub unfenced: bool,
     /// Whether the old primary's EC2 instance may be stopped.
@@ -30,6 +32,8 @@ pub enum MissingConsent {
     StopInstance,
     /// `--accept-timeline` with this number.
     Timeline(Timeline),
+    /// `--accept-collation`.
+    Collation,
     /// `--accept-loss` with this many bytes.
     Loss(u64),
 }
@@ -52,6 +56,9 @@ impl Consent {
         {
             return Some(MissingConsent::Timeline(timeline));
         }
+        if plan.collation_difference.is_some() && !self.accept_collation {
+            return Some(MissingConsent::Collation);
+        }
         let bytes = loss.map_or(0, |loss| loss.bytes_at_most);
         (bytes > self.accept_loss.unwrap_or(0)).then_some(MissingConsent::Loss(bytes))
     }
@@ -63,6 +70,7 @@ impl fmt::Display for MissingConsent {
             Self::Unfenced => f.write_str("--unfenced"),
             Self::StopInstance => f.write_str("--stop-instance"),
             Self::Timeline(timeline) => write!(f, "--accept-timeline {timeline}"),
+            Self::Collation => f.write_str("--accept-collation"),
             Self::Loss(bytes) => write!(f, "--accept-loss {bytes}"),
         }
     }
@@ -72,6 +80,7 @@ impl fmt::Display for MissingConsent {
 mod tests {
     use std::time::Duration;
 
+    use super::super::collation::{CollationDifference, CollationProvider};
     use super::super::plan::PlanStep;
     use super::*;
     use crate::Epoch;
@@ -120,6 +129,34 @@ mod tests {
     }
 
     #[test]
+    fn collation_differs_then_missing_until_named() {
+        let plan = FailoverPlan {
+            collation_difference: Some(CollationDifference {
+                provider: CollationProvider::Libc,
+                here: "2.36".to_owned(),
+                there: "2.31".to_owned(),
+                primary: Some("a".parse().unwrap()),
+            }),
+            ..plan(FencingMethod::LeaseExpired, None)
+        };
+        let missing = |accept_collation| {
+            let consent = Consent {
+                accept_collation,
+                accept_loss: Some(9),
+                ..Consent::default()
+            };
+            consent.missing(&plan, Some(&loss(9)))
+        };
+        assert_eq!(missing(false), Some(MissingConsent::Collation));
+        assert_eq!(missing(true), None);
+        let text = plan.to_string();
+        assert!(
+            text.contains("libc 2.36, and the primary `a` by 2.31"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn no_danger_then_no_consent_missing() {
         let plan = plan(FencingMethod::LeaseExpired, None);
         assert_eq!(Consent::default().missing(&plan, None), None);
@@ -146,6 +183,7 @@ mod tests {
             planned_epoch: Epoch::new(7),
             data_loss: None,
             accept_timeline,
+            collation_difference: None,
             steps: vec![PlanStep::Fence { node, method }],
         }
     }

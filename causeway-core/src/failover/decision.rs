@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
+use super::collation::CollationDifference;
 use super::observation::{
     DataDirectoryState, LeaseView, Observation, PeerView, ReplayProgress, ServerView,
 };
@@ -112,6 +113,8 @@ pub enum Escalation {
     },
     /// This node was the last primary, and its disk lacks WAL up to the recorded position.
     OwnWalMissing,
+    /// This node orders text by another version than the last primary, so its indexes would return wrong rows.
+    CollationDiffers(CollationDifference),
     /// The data loss is above the limit of an automatic failover.
     WouldLose {
         /// Bytes of WAL known to be missing.
@@ -206,6 +209,9 @@ fn decide_as_candidate(lease: &LeaseView, seen: &Observation, policy: &FailoverP
     if bytes > policy.max_loss_bytes {
         let allowed = policy.max_loss_bytes;
         return Decision::Escalate(Escalation::WouldLose { bytes, allowed });
+    }
+    if let Some(difference) = &seen.collation_difference {
+        return Decision::Escalate(Escalation::CollationDiffers(difference.clone()));
     }
     let due = match lease.state {
         LeaseState::Released => Duration::ZERO,
@@ -373,6 +379,9 @@ impl fmt::Display for Escalation {
             Self::OwnWalMissing => f.write_str(
                 "this node was the last primary, and its disk lacks WAL up to the recorded position",
             ),
+            Self::CollationDiffers(difference) => {
+                write!(f, "{difference}: as primary it would return wrong rows")
+            }
             Self::WouldLose { bytes, allowed } => {
                 write!(f, "{bytes} bytes of WAL would be lost, and `max-loss-bytes` is {allowed}")
             }

@@ -1,9 +1,11 @@
 //! Observation of the cluster by one node: the input of a failover decision.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::collation::{CollationDifference, CollationVersion};
 use crate::lease::{LeaseState, PrimaryPosition, SystemId};
 use crate::lsn::Ancestor;
 use crate::{Epoch, Lsn, NodeId, Timeline};
@@ -21,6 +23,8 @@ pub struct Observation {
     pub holds_position: bool,
     /// Whether its standby would hold back the acknowledgement of commits after a promotion.
     pub holds_back: bool,
+    /// Difference of its collation versions from those with which its indexes were written.
+    pub collation_difference: Option<CollationDifference>,
     /// Ancestors of its server's timeline; empty while they are unknown.
     pub ancestors: Vec<Ancestor>,
     /// Newest lease record; none if it never read one.
@@ -124,4 +128,6 @@ pub struct PeerView {
     pub highest: Epoch,
     /// Its progress; none if it is not a standby.
     pub progress: Option<ReplayProgress>,
+    /// Collation versions of a primary; none on other nodes, and while they are unknown.
+    pub primary_collations: Option<BTreeSet<CollationVersion>>,
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::collation::CollationDifference;
 use super::loss::DataLoss;
 use crate::{Epoch, NodeId, Timeline};
 
@@ -25,6 +26,9 @@ pub struct FailoverPlan {
     /// Timeline of the target, accepted although the last primary wrote on another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_timeline: Option<Timeline>,
+    /// Difference of the target's collation versions from the last primary's, which the operator has to accept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation_difference: Option<CollationDifference>,
     /// Steps of the plan.
     pub steps: Vec<PlanStep>,
 }
@@ -119,6 +123,13 @@ impl fmt::Display for FailoverPlan {
         }
         if let Some(timeline) = self.accept_timeline {
             writeln!(f, "accepts that `{}` is on timeline {timeline}", self.to)?;
+        }
+        if let Some(difference) = &self.collation_difference {
+            writeln!(
+                f,
+                "accepts wrong order of text: `{}` says that {difference}; rebuild every index over text with REINDEX",
+                self.to
+            )?;
         }
         match &self.data_loss {
             Some(loss) => write!(f, "possible data loss: {loss}"),

@@ -100,6 +100,7 @@ mod tests {
             planned_epoch: Epoch::new(7),
             data_loss: None,
             accept_timeline: None,
+            collation_difference: None,
             steps,
         }
     }

@@ -1,5 +1,6 @@
 //! Check that a node may be promoted by command: when a plan is made, and before each step that relies on it.
 
+use super::collation::CollationDifference;
 use super::loss::{self, DataLoss};
 use super::observation::ReplayProgress;
 use crate::lease::{LeaseRecord, LeaseState, LeaseTiming};
@@ -26,6 +27,8 @@ pub struct NodeObservation {
     pub progress: Option<ReplayProgress>,
     /// Ancestors of the timeline of `progress`; none while they are unknown.
     pub ancestors: Option<Vec<Ancestor>>,
+    /// Difference of its collation versions from those with which its indexes were written.
+    pub collation_difference: Option<CollationDifference>,
 }
 
 /// Role of a node with regard to the lease.
@@ -51,12 +54,14 @@ pub struct PromotionRequest<'a> {
 }
 
 /// A node that may be promoted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromotionCandidate {
     /// Its progress.
     pub progress: ReplayProgress,
     /// Data loss of its promotion; none if no primary has accepted writes yet.
     pub loss: Option<DataLoss>,
+    /// Difference of its collation versions from those with which its indexes were written.
+    pub collation_difference: Option<CollationDifference>,
 }
 
 /// Reason why a node may not be promoted. Nothing was changed.
@@ -161,8 +166,11 @@ pub fn check_promotion(
             loss,
         });
     }
-    let progress = own;
-    Ok(PromotionCandidate { progress, loss })
+    Ok(PromotionCandidate {
+        progress: own,
+        loss,
+        collation_difference: target.collation_difference.clone(),
+    })
 }
 
 /// Finds a node with WAL that the target lacks: on the last primary's timeline if the target is on another,
@@ -312,6 +320,7 @@ mod tests {
             role,
             progress: None,
             ancestors: None,
+            collation_difference: None,
         }
     }
 

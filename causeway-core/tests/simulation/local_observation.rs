@@ -75,6 +75,7 @@ impl Cluster {
             holds_position: server == ServerView::Stopped(DataDirectoryState::Primary)
                 && position.is_some_and(|at| holds(&at, &machine.server.log)),
             holds_back: machine.server.commits == Commits::HeldBack,
+            collations: None,
             taken_timeline: machine.taken_timeline,
             ancestry: None,
         }
@@ -142,6 +143,7 @@ const fn unguarded() -> LocalObservation {
         system_id: None,
         holds_position: false,
         holds_back: false,
+        collations: None,
         taken_timeline: None,
         ancestry: None,
     }

@@ -220,6 +220,7 @@ impl Cluster {
                     .as_ref()
                     .map_or(Epoch::default(), |agent| agent.highest().0),
                 progress,
+                primary_collations: None,
             })
         };
         let peers = if reaches(&self.hosts[host]) {

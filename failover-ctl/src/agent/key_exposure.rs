@@ -20,13 +20,16 @@ pub(crate) fn find_exposure(key: &Path, data: &Path) -> Option<String> {
         fs::metadata(key)
             .is_ok_and(|metadata| metadata.mode() & 0o004 != 0 || metadata.uid() == owner)
     };
-    readable.then(|| {
-        format!(
-            "PostgreSQL's user can read `{}`, so roles that read server files can sign commands: make root its \
-             owner, mode 0600, and start the agent with `--key-from-stdin`",
-            key.display()
-        )
-    })
+    readable.then(|| describe_exposure(key))
+}
+
+/// Returns the problem text of a key that PostgreSQL can read.
+pub(crate) fn describe_exposure(key: &Path) -> String {
+    format!(
+        "PostgreSQL's user can read `{}`, so roles that read server files can sign commands: make root its owner, \
+         mode 0600, and start the agent with `--key-from-stdin`",
+        key.display()
+    )
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use causeway_core::HostInstant;
 use causeway_core::agent::{Commits, LocalObservation, PrimaryView, ServerHealth};
+use causeway_core::failover::collation::NodeCollations;
 use causeway_core::failover::observation::{DataDirectoryState, ServerView};
 use causeway_core::guard::PostgresProcess;
 
@@ -25,7 +26,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 impl AgentLoop {
     /// Returns the state of the local server at `now`.
     pub(super) fn observe_local_server(&self, now: HostInstant) -> LocalObservation {
-        let postgres = *self.connections.postgres.borrow();
+        let postgres = self.connections.postgres.borrow().clone();
         let Some(report) = self.connections.guard.report(now) else {
             return LocalObservation {
                 server: ServerView::Unguarded,
@@ -38,6 +39,7 @@ impl AgentLoop {
                 system_id: None,
                 holds_position: false,
                 holds_back: false,
+                collations: None,
                 taken_timeline: None,
                 ancestry: None,
             };
@@ -54,11 +56,12 @@ impl AgentLoop {
             wants_renewal_since: report.wants_renewal_since,
             primary: evidence.primary(server),
             health: evidence.health(),
-            replay: postgres.replay,
+            replay: evidence.postgres.replay,
             starts: Some(report.starts),
             system_id: report.system_id,
             holds_position: self.has_recorded_position(now, server),
             holds_back: evidence.holds_back_commits(),
+            collations: evidence.collations(),
             taken_timeline: self.taken_timeline,
             ancestry: None,
         }
@@ -134,6 +137,14 @@ impl ServerEvidence<'_> {
             Some(ServerAnswer::Standby(standby)) => standby.holds_back,
             _ => self.report.commits == Commits::HeldBack,
         }
+    }
+
+    /// Returns the collation versions of the running postmaster: a restarted one may have another library.
+    fn collations(&self) -> Option<NodeCollations> {
+        let (at, collations) = self.postgres.collations.as_ref()?;
+        let started_at = self.report.started_at?;
+        at.has_passed_on_any_clock(started_at)
+            .then(|| NodeCollations::clone(collations))
     }
 
     fn is_proven(&self) -> bool {

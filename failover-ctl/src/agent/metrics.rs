@@ -11,6 +11,7 @@ use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec};
 
 use crate::agent::measurements::NodeMeasurements;
 use crate::config::Settings;
+use crate::protocol::guard::WatchdogState;
 use crate::protocol::node_status::{LeaseStatus, NodeRole, NodeStatus};
 
 declare_metrics! {
@@ -38,6 +39,8 @@ declare_metrics! {
             "1 while the node's data directory is compared, rewound or copied, for which PostgreSQL may be stopped";
         unfenced: IntGauge = "failover_postgres_unfenced",
             "1 while a PostgreSQL may accept writes without the lease, longer than the guard needs to end it";
+        watchdog_unarmed: IntGauge = "failover_watchdog_unarmed",
+            "1 while the guard cannot open or feed the watchdog device of the settings; 0 without the setting";
         guard_up: IntGauge = "failover_guard_up", "1 if the guard responds";
         lease_epoch: IntGauge = "failover_lease_epoch",
             "Epoch of the lease that the node read last; 0 if none";
@@ -130,6 +133,8 @@ impl Metrics {
         );
         self.postgres_up.set(up.into());
         self.guard_up.set(status.guard.responding.into());
+        let unarmed = matches!(status.guard.watchdog, WatchdogState::Failed(_));
+        self.watchdog_unarmed.set(unarmed.into());
         self.lease_remaining.set(status.guard.remaining_secs);
         self.unproven.set(status.unproven_secs.unwrap_or(0.0));
         self.update_forecast(status);

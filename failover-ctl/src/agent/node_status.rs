@@ -12,8 +12,10 @@ use causeway_runtime::clock;
 use crate::agent::event_loop::AgentLoop;
 use crate::agent::measurements::NodeMeasurements;
 use crate::clients::postgres::{ServerAnswer, StandbyAnswer};
+use crate::protocol::guard::WatchdogState;
 use crate::protocol::node_status::{
-    Forecast, GuardStatus, HighestRecord, LeaseStatus, NodeRole, NodeStatus, WalPosition,
+    CollationStatus, Forecast, GuardStatus, HighestRecord, LeaseStatus, NodeRole, NodeStatus,
+    WalPosition,
 };
 
 impl AgentLoop {
@@ -56,6 +58,10 @@ impl AgentLoop {
             guard: self.guard_status(now),
             decision: (!self.core.holds()).then(|| self.last_decision.clone()),
             forecast: self.core.forecast(now).map(Forecast::from),
+            collations: observation.collations.clone().map(|node| CollationStatus {
+                node,
+                difference: self.core.collation_difference(),
+            }),
             lease_store: Some(self.settings.lease.store_id()),
             standby_setup: self.standby.busy.map(str::to_owned),
             problems: self.problems.status(now),
@@ -140,6 +146,9 @@ impl AgentLoop {
         let deadline = report.and_then(|report| report.deadline);
         GuardStatus {
             responding: report.is_some(),
+            watchdog: report.map_or(WatchdogState::NotConfigured, |report| {
+                report.watchdog.clone()
+            }),
             epoch: deadline.map(|deadline| deadline.epoch),
             remaining_secs: deadline.map_or(0.0, |deadline| {
                 now.time_left(deadline.stop_at).as_secs_f64()

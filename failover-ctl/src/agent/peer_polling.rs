@@ -9,6 +9,7 @@ use tokio::time;
 
 use crate::agent::event_loop::AgentLoop;
 use crate::clients::agents::{AgentClient, StatusError};
+use crate::protocol::node_status::NodeRole;
 
 /// Interval between two polls of every peer.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +41,10 @@ impl AgentLoop {
                             system_id: status.system_id,
                             highest: status.highest.epoch,
                             progress: status.progress,
+                            primary_collations: status
+                                .collations
+                                .filter(|_| status.role == NodeRole::Primary)
+                                .map(|collations| collations.node.actual),
                         }),
                         Err(StatusError::StatusMismatch(mismatch)) => found.push(mismatch),
                         Err(StatusError::Unresponsive(_)) => {}

@@ -14,6 +14,7 @@ use crate::agent::event_loop::AgentLoop;
 use crate::agent::key_exposure;
 use crate::agent::status_snapshot::StatusSnapshot;
 use crate::clients::postgres::WriteHindrance;
+use crate::protocol::guard::WatchdogState;
 
 /// Time for which the guard's last rejection is added to a problem: the agent repeats its command ten times a
 /// second.
@@ -96,6 +97,15 @@ impl AgentLoop {
         found.extend(self.write_problem(now));
         if let Some((_, Some(detail))) = &self.key_exposure {
             found.push(NodeProblem::new(ProblemKind::CommandKeyExposed, detail));
+        }
+        if let Some(report) = self.connections.guard.report(now)
+            && let WatchdogState::Failed(failure) = &report.watchdog
+        {
+            let detail = format!(
+                "watchdog device {failure}, so nothing fences this node when guard and systemd freeze together: see \
+                 `failover-ctl check`"
+            );
+            found.push(NodeProblem::new(ProblemKind::WatchdogNotArmed, detail));
         }
         let mismatches = self.mismatches.borrow();
         let details: Vec<_> = mismatches.iter().map(ToString::to_string).collect();

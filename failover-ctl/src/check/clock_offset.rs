@@ -59,9 +59,8 @@ impl ClockSample {
             return CheckLine::failed(
                 name,
                 format!(
-                    "this host's clock is at least {} s {word}: start its time service (chrony), and check \
-                     the other host's too",
-                    least.floor()
+                    "this host's clock is at least {least:.1} s {word}, and {MAX_OFFSET_SECS} s are allowed: start its \
+                     time service (chrony), and check the other host's too"
                 ),
             );
         }
@@ -101,7 +100,11 @@ mod tests {
 
     #[test]
     fn offset_of_more_then_failed_with_direction() {
-        for (at, says) in [(990.0, "9 s behind"), (1012.0, "11 s ahead")] {
+        for (at, says) in [
+            (990.0, "at least 9.9 s behind, and 2 s are allowed"),
+            (1012.0, "at least 11.0 s ahead, and 2 s are allowed"),
+            (1003.1, "at least 2.1 s ahead, and 2 s are allowed"),
+        ] {
             let line = compared(at, at + 0.1);
             assert_eq!(line.result, CheckResultWord::Failed, "{line}");
             assert!(line.detail.contains(says), "{line}");

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Result of one check, a line of the output.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct CheckLine {
     /// Name of the check.
     pub(super) name: String,

@@ -9,7 +9,7 @@ use crate::clients::lease_store::{LeaseStore, LeaseStoreError};
 use crate::config::Settings;
 use crate::data_directory;
 
-/// Version of an object that was stored while the bucket was not versioned.
+/// Version of an object that is stored while the bucket is not versioned.
 const NO_VERSION: &str = "null";
 
 /// Checks of the store, and the lease that it has.
@@ -51,29 +51,35 @@ async fn bucket_checks(store: &LeaseStore, writer: &str) -> Vec<CheckLine> {
         Ok(()) => CheckLine::ok(conditional, ""),
         Err(error) => CheckLine::failed(conditional, chain(&error)),
     }];
-    let mut version_id = None;
+    let before = store.overwrite_probe(writer).await;
+    let mut after = None;
     let sample = ClockSample::of(async {
         let headers = store.probe_headers(writer).await?;
-        version_id = headers.version_id;
+        after = headers.version_id;
         Ok::<_, LeaseStoreError>(headers.date)
     });
     let sample = sample.await;
     let versioned = "versions in the lease bucket";
-    match sample {
-        Ok(sample) => {
-            lines.push(match version_id {
-                Some(id) if id != NO_VERSION => CheckLine::ok(versioned, ""),
-                _ => CheckLine::warning(
-                    versioned,
-                    "the bucket keeps no version of what it stores: turn versioning on, so that a damaged lease can \
-                     be read as it was",
-                ),
-            });
-            lines.push(sample.check("the lease store"));
+    lines.push(match (before, &sample) {
+        (Ok(before), Ok(_)) if keeps_versions(before.as_deref(), after.as_deref()) => {
+            CheckLine::ok(versioned, "")
         }
-        Err(error) => lines.push(CheckLine::failed(versioned, chain(&error))),
-    }
+        (Ok(_), Ok(_)) => CheckLine::warning(
+            versioned,
+            "the bucket keeps no version of what is overwritten: turn versioning on, so that a damaged lease can be \
+             read as it was",
+        ),
+        (Err(error), _) => CheckLine::failed(versioned, chain(&error)),
+        (Ok(_), Err(error)) => CheckLine::failed(versioned, chain(error)),
+    });
+    lines.extend(sample.ok().map(|sample| sample.check("the lease store")));
     lines
+}
+
+/// Returns whether an object that had the version `before` has a new one of its own after a write: with versioning
+/// suspended, the write has the version `null`, and replaces the last such version.
+fn keeps_versions(before: Option<&str>, after: Option<&str>) -> bool {
+    after.is_some_and(|after| after != NO_VERSION && before != Some(after))
 }
 
 fn lease_line(

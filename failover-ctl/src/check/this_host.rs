@@ -1,17 +1,21 @@
-//! Checks of this host: files, programs, data directory and watchdog device.
+//! Checks of this host, as the user of the agent and the guard finds it: files, programs and directories.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use causeway_core::failover::observation::DataDirectoryState;
+use causeway_core::lease::LeaseTiming;
+use causeway_runtime::postgres::{self, RootCertificates};
 use causeway_runtime::secret::Secret;
 use causeway_runtime::telemetry::chain;
 
-use crate::agent::key_exposure::find_exposure;
+use crate::agent::key_exposure;
 use crate::agent::preconditions::{check_data_directory, check_release, find_obstacle};
-use crate::check::line::CheckLine;
+use crate::check::line::{CheckLine, CheckResultWord};
+use crate::check::service_user::{Access, ServiceUser};
+use crate::check::watchdog;
 use crate::config::{HostSettings, Settings, SettingsError};
 use crate::data_directory;
 use crate::error::Error;
@@ -20,6 +24,17 @@ use crate::protocol::signed_command::CommandSigningKey;
 
 /// PostgreSQL's programs that the guard and the agent run.
 const PROGRAMS: [&str; 3] = ["postgres", "pg_rewind", "pg_basebackup"];
+
+/// Checks who can read the settings, which this program has read. Before an installation they may be a temporary file.
+pub(super) fn settings_file(settings: &Settings, path: &Path, before_install: bool) -> CheckLine {
+    let user = settings.host.as_ref().and_then(ServiceUser::find);
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let user = user.filter(|_| !before_install);
+    match user.and_then(|user| user.find_denial(&path, Access::Read)) {
+        Some(denial) => CheckLine::failed("settings", denial),
+        None => CheckLine::ok("settings", ""),
+    }
+}
 
 /// Checks the key that signs commands, and who can read it.
 pub(super) fn signing_key(settings: &Settings, before_install: bool) -> CheckLine {
@@ -39,16 +54,16 @@ pub(super) fn signing_key(settings: &Settings, before_install: bool) -> CheckLin
         }
         Err(error) => return CheckLine::failed(name, chain(&error)),
     }
-    let exposed = match &settings.host {
-        Some(host) if host.postgres.data_directory.exists() => {
-            find_exposure(path, &host.postgres.data_directory)
-        }
-        Some(_) | None => fs::metadata(path)
-            .is_ok_and(|metadata| metadata.mode() & 0o007 != 0)
-            .then(|| {
-                let path = path.display();
-                format!("every user of this host can read `{path}`: set its mode to 0600")
-            }),
+    let user = settings.host.as_ref().and_then(ServiceUser::find);
+    let is_open = fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o007 != 0);
+    let exposed = if is_open {
+        let path = path.display();
+        Some(format!(
+            "every user of this host can read `{path}`: set its mode to 0600"
+        ))
+    } else {
+        user.filter(|user| user.find_denial(path, Access::Read).is_none())
+            .map(|_| key_exposure::describe_exposure(path))
     };
     match exposed {
         Some(text) => CheckLine::failed(name, text),
@@ -57,12 +72,38 @@ pub(super) fn signing_key(settings: &Settings, before_install: bool) -> CheckLin
 }
 
 /// Checks what a node needs.
-pub(super) fn checks(host: &HostSettings, before_install: bool) -> Vec<CheckLine> {
-    let mut lines = vec![
-        programs(host, before_install),
-        data_directory_line(host),
-        config_file_line(host, before_install),
-    ];
+pub(super) fn checks(
+    host: &HostSettings,
+    timing: &LeaseTiming,
+    before_install: bool,
+) -> Vec<CheckLine> {
+    let user = ServiceUser::find(host);
+    let user = user.as_ref();
+    let mut lines = Vec::new();
+    if user.is_none() && !before_install {
+        let detail = "this host has no user `postgres`: install the package `postgresql-common`";
+        lines.push(CheckLine::failed("user of the services", detail));
+    }
+    let as_user = |line: CheckLine, path: &Path, access| match user {
+        Some(user) if line.result == CheckResultWord::Ok => {
+            user.find_denial(path, access).map_or_else(
+                || line.clone(),
+                |denial| CheckLine::failed(&*line.name, denial),
+            )
+        }
+        Some(_) | None => line,
+    };
+    let postgres = host.program("postgres");
+    lines.extend([
+        as_user(programs(host, before_install), &postgres, Access::Execute),
+        data_directory_line(host, user, before_install),
+        state_directory_line(host, user),
+        as_user(
+            config_file_line(host, before_install),
+            &host.postgres.config_file,
+            Access::Read,
+        ),
+    ]);
     let secrets = [
         (
             "password of `replication-user`",
@@ -74,19 +115,67 @@ pub(super) fn checks(host: &HostSettings, before_install: bool) -> Vec<CheckLine
         ),
     ];
     lines.extend(secrets.map(|(name, path)| {
-        missing(name, path, before_install).unwrap_or_else(|| match Secret::from_file(path) {
-            Ok(_) => CheckLine::ok(name, ""),
-            Err(error) => CheckLine::failed(
-                name,
-                format!(
-                    "{}: write it, readable by PostgreSQL's user alone",
-                    chain(&error)
-                ),
-            ),
-        })
+        let line = missing(name, path, before_install).unwrap_or_else(|| secret_line(name, path));
+        as_user(line, path, Access::Read)
     }));
-    lines.push(watchdog(host.guard.watchdog_device.as_deref()));
+    if let Some(path) = &host.postgres.sslrootcert {
+        let line = ca_line(host, path, before_install);
+        lines.push(as_user(line, path, Access::Read));
+    }
+    let device = host.guard.watchdog_device.as_deref();
+    lines.push(watchdog::check(device, user, timing));
     lines
+}
+
+fn secret_line(name: &str, path: &Path) -> CheckLine {
+    match Secret::from_file(path) {
+        Ok(_) => CheckLine::ok(name, ""),
+        Err(error) => {
+            let detail = format!(
+                "{}: write it, readable by PostgreSQL's user alone",
+                chain(&error)
+            );
+            CheckLine::failed(name, detail)
+        }
+    }
+}
+
+fn ca_line(host: &HostSettings, path: &Path, before_install: bool) -> CheckLine {
+    let name = "CA certificates";
+    if let Some(line) = missing(name, path, before_install) {
+        return line;
+    }
+    let root_cert = RootCertificates::File(path.to_owned());
+    match postgres::tls(host.postgres.sslmode, Some(&root_cert)) {
+        Ok(_) => CheckLine::ok(name, format!("`{}`", path.display())),
+        Err(error) => {
+            let detail = format!("{}: check `[postgres] sslrootcert`", chain(&error));
+            CheckLine::failed(name, detail)
+        }
+    }
+}
+
+/// Checks the directory of the agent, which its unit creates.
+fn state_directory_line(host: &HostSettings, user: Option<&ServiceUser>) -> CheckLine {
+    let name = "state directory";
+    let path = &host.agent.state_directory;
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            let detail = format!("`{shown}` is no directory: check `[agent] state-directory`");
+            return CheckLine::failed(name, detail);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let detail = format!("none yet: the agent's unit creates `{shown}`");
+            return CheckLine::skipped(name, detail);
+        }
+        Err(error) => return CheckLine::failed(name, format!("`{shown}`: {error}")),
+    }
+    match user.and_then(|user| user.find_denial(path, Access::Directory)) {
+        Some(denial) => CheckLine::failed(name, denial),
+        None => CheckLine::ok(name, format!("`{shown}`")),
+    }
 }
 
 /// Returns the line of a file that is not there.
@@ -128,7 +217,11 @@ fn programs(host: &HostSettings, before_install: bool) -> CheckLine {
     }
 }
 
-fn data_directory_line(host: &HostSettings) -> CheckLine {
+fn data_directory_line(
+    host: &HostSettings,
+    user: Option<&ServiceUser>,
+    before_install: bool,
+) -> CheckLine {
     let name = "data directory";
     let data = &host.postgres.data_directory;
     let at = data.display();
@@ -147,11 +240,28 @@ fn data_directory_line(host: &HostSettings) -> CheckLine {
         Err(error) => return unreadable(data, &error),
     };
     let state = data_directory::state(data, &host.rewinding_marker());
+    let has_server = !matches!(
+        state,
+        DataDirectoryState::Empty | DataDirectoryState::Unreadable
+    );
+    // An installation gives an empty directory to the user.
+    if (has_server || is_empty && !before_install)
+        && let Some(denial) = user.and_then(|user| user.find_data_directory_denial(data))
+    {
+        return CheckLine::failed(name, denial);
+    }
     let control = data_directory::read_control_file(data);
     let of = control.map_or_else(
         |_| String::new(),
         |control| format!(", system identifier {}", control.system_id),
     );
+    if matches!(
+        state,
+        DataDirectoryState::Standby | DataDirectoryState::Primary
+    ) && let Some(denial) = find_wal_denial(data, user)
+    {
+        return CheckLine::failed(name, denial);
+    }
     match state {
         DataDirectoryState::Empty if is_empty => CheckLine::skipped(
             name,
@@ -182,6 +292,27 @@ fn data_directory_line(host: &HostSettings) -> CheckLine {
     }
 }
 
+/// Returns the reason why PostgreSQL cannot use `pg_wal`, which may be a link to a volume that is not mounted.
+fn find_wal_denial(data: &Path, user: Option<&ServiceUser>) -> Option<String> {
+    let wal = data.join("pg_wal");
+    let target = wal
+        .read_link()
+        .map_or_else(|_| wal.clone(), |link| data.join(link));
+    match fs::metadata(&wal) {
+        Ok(metadata) if metadata.is_dir() => user?.find_denial(&target, Access::Directory),
+        Ok(_) => Some(format!(
+            "`{}` is no directory: restore a backup",
+            wal.display()
+        )),
+        Err(error) if target != wal => Some(format!(
+            "`{}` links to `{}` ({error}): mount its volume",
+            wal.display(),
+            target.display()
+        )),
+        Err(error) => Some(format!("`{}`: {error}: restore a backup", wal.display())),
+    }
+}
+
 fn unreadable(data: &Path, error: &io::Error) -> CheckLine {
     let detail = format!(
         "`{}` cannot be read ({error}): run this check as root; if it fails there too, check the volume",
@@ -202,33 +333,5 @@ fn config_file_line(host: &HostSettings, before_install: bool) -> CheckLine {
             format!("`{}` includes the guard's file", path.display()),
         ),
         Err(error) => CheckLine::failed(name, chain(error.as_ref())),
-    }
-}
-
-/// Checks the device without opening it, which would arm it.
-fn watchdog(device: Option<&Path>) -> CheckLine {
-    let name = "watchdog device";
-    let Some(path) = device else {
-        return CheckLine::skipped(name, "`[guard] watchdog-device` is not set");
-    };
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.file_type().is_char_device() => {
-            CheckLine::ok(name, path.display().to_string())
-        }
-        Ok(_) => CheckLine::failed(
-            name,
-            format!(
-                "`{}` is no device: check `[guard] watchdog-device`",
-                path.display()
-            ),
-        ),
-        Err(error) => CheckLine::failed(
-            name,
-            format!(
-                "`{}`: {error}: load the kernel module of the watchdog, such as `softdog`, or unset \
-                 `[guard] watchdog-device`",
-                path.display()
-            ),
-        ),
     }
 }

@@ -13,6 +13,9 @@ use causeway_runtime::s3::{
 
 use crate::config::Settings;
 
+/// Content of the object that shows what the bucket does with a write.
+const PROBE_BODY: &[u8] = b"written to see whether conditional writes are honoured\n";
+
 /// Objects of one cluster in the lease bucket.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseStore {
@@ -226,21 +229,43 @@ impl LeaseStore {
     /// [`LeaseStoreError::NotConditional`] when one of them succeeds.
     pub(crate) async fn probe(&self, name: &str) -> Result<(), LeaseStoreError> {
         let key = self.probe_key(name);
-        let body = || b"written to see whether conditional writes are honoured\n".to_vec();
-        match self.write(&key, body(), &WritePrecondition::Missing).await {
+        match self
+            .write(&key, PROBE_BODY.to_vec(), &WritePrecondition::Missing)
+            .await
+        {
             Ok(_) | Err(LeaseStoreError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
         let other =
             WritePrecondition::Match(ETag("\"00000000000000000000000000000000\"".to_owned()));
         for condition in [WritePrecondition::Missing, other] {
-            match self.write(&key, body(), &condition).await {
+            match self.write(&key, PROBE_BODY.to_vec(), &condition).await {
                 Err(LeaseStoreError::Conflict(_)) => {}
                 Ok(_) => return Err(LeaseStoreError::NotConditional(self.bucket())),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Overwrites the object that [`Self::probe`] wrote, and returns the version that it had before. Only a write shows
+    /// what the bucket does now: an older object shows what it did then.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseStoreError`], as for a write and a read.
+    pub(crate) async fn overwrite_probe(
+        &self,
+        name: &str,
+    ) -> Result<Option<String>, LeaseStoreError> {
+        let key = self.probe_key(name);
+        let before = self.probe_headers(name).await?;
+        let stored = self.read(&key).await?;
+        let condition = stored.map_or(WritePrecondition::Missing, |stored| {
+            WritePrecondition::Match(stored.etag)
+        });
+        self.write(&key, PROBE_BODY.to_vec(), &condition).await?;
+        Ok(before.version_id)
     }
 
     /// Returns the headers of the object that [`Self::probe`] wrote.

@@ -4,6 +4,7 @@
 //! that the server can write and flush. This distinguishes a stalled disk from an unresponsive server, and works while
 //! clients occupy every other connection.
 
+mod collations;
 mod connection;
 mod queries;
 mod state;
@@ -46,10 +47,12 @@ pub(crate) async fn monitor(
 ) {
     let querying = query_state(&settings, &state, &tasks);
     let probing = probe_writes(&settings, &state, &tasks);
+    let comparing = collations::watch(&settings, &state, &tasks);
     tokio::select! {
         () = stop.cancelled() => {}
         () = querying => {}
         () = probing => {}
+        () = comparing => {}
     }
 }
 
@@ -61,6 +64,7 @@ async fn query_state(
 ) {
     let mut connection = ServerConnection::new(local(settings, "failover-ctl agent"));
     let mut reader = AnswerReader::new(settings);
+    let mut compared = 0;
     let mut interval = time::interval(ASK_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
     loop {
@@ -78,6 +82,15 @@ async fn query_state(
             QueryOutcome::Refused(failure) => Some(ServerAnswer::Refused(failure)),
             QueryOutcome::Failed | QueryOutcome::Waiting(_) => None,
         };
+        let is_running = matches!(
+            answer,
+            Some(ServerAnswer::Standby(_) | ServerAnswer::Primary(_))
+        );
+        if is_running && compared != connection.opened() {
+            // Before the answer is published, so that no standby counts as promotable by an unread version.
+            compared = connection.opened();
+            collations::publish(settings, state, tasks).await;
+        }
         let now = clock::now();
         let replay = match answer {
             Some(ServerAnswer::Standby(standby)) => Some(standby.progress.replayed_lsn.get()),

@@ -1,7 +1,7 @@
 //! Loop of the guard, twenty times a second: receive messages, observe PostgreSQL, execute the core's action.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
@@ -20,14 +20,17 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::config_file;
+use super::watchdog_device::WatchdogDevice;
 use crate::config::HostSettings;
 use crate::data_directory;
 use crate::datagram_socket::DatagramSocket;
 use crate::process_lock;
-use crate::protocol::guard::{GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES};
+use crate::protocol::guard::{
+    GuardMessage, GuardRejection, GuardReport, MAX_MESSAGE_BYTES, WatchdogState,
+};
 use crate::service_manager::ServiceManager;
 
 /// Time to wait for a message, in milliseconds: half of the 0.1 s that the lease timing allows for a wake-up.
@@ -81,6 +84,9 @@ pub(crate) fn run(host: &HostSettings) -> anyhow::Result<()> {
                 supervisor.tick();
                 thread::sleep(Duration::from_millis(u64::from(POLL_TIMEOUT_MILLIS)));
             }
+            if let Some(watchdog) = &mut supervisor.watchdog {
+                watchdog.disarm();
+            }
             supervisor.remove_runtime_files();
             return Ok(());
         }
@@ -106,7 +112,7 @@ pub(super) struct Supervisor<'a> {
     /// Time when a fast shutdown that was requested turns into a kill.
     pub(super) kill_at: Option<HostInstant>,
     pub(super) fast_shutdown_requested: bool,
-    pub(super) watchdog: Option<File>,
+    pub(super) watchdog: Option<WatchdogDevice>,
     pub(super) service_manager: Option<ServiceManager>,
     pub(super) watchdog_extended_at: Option<HostInstant>,
     /// Number of attempts to start PostgreSQL.
@@ -137,12 +143,15 @@ impl<'a> Supervisor<'a> {
             sweep_pending: true,
             kill_at: None,
             fast_shutdown_requested: false,
-            watchdog: open_watchdog(host.guard.watchdog_device.as_deref()),
+            watchdog: host.guard.watchdog_device.clone().map(WatchdogDevice::new),
             service_manager: ServiceManager::from_env()?,
             watchdog_extended_at: None,
             starts: 0,
             commits: Commits::HeldBack,
         };
+        if let Some(watchdog) = &mut supervisor.watchdog {
+            watchdog.feed(clock::now());
+        }
         // Running processes were started by an earlier guard, or manually.
         while supervisor.sweep_pending {
             supervisor.kill_postgres("guard started");
@@ -230,7 +239,7 @@ impl<'a> Supervisor<'a> {
         }
         self.extend_watchdog(now, server);
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.write_all(b"1").ok();
+            watchdog.feed(now);
         }
     }
 
@@ -287,6 +296,10 @@ impl<'a> Supervisor<'a> {
             commits: self.commits,
             deadline: self.core.deadline(),
             wants_renewal_since: self.core.wants_renewal_since(),
+            watchdog: self
+                .watchdog
+                .as_ref()
+                .map_or(WatchdogState::NotConfigured, WatchdogDevice::state),
             rejection,
         }
     }
@@ -305,17 +318,6 @@ impl<'a> Supervisor<'a> {
 impl PostgresChild {
     pub(super) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.process.id()).unwrap_or(i32::MAX))
-    }
-}
-
-fn open_watchdog(path: Option<&Path>) -> Option<File> {
-    let path = path?;
-    match OpenOptions::new().write(true).open(path) {
-        Ok(file) => Some(file),
-        Err(error) => {
-            error!(%error, path = %path.display(), "watchdog device not opened");
-            None
-        }
     }
 }
 

@@ -109,6 +109,9 @@ fn describe_flags(plan: &FailoverPlan, accepts: &AcceptArgs) -> Vec<String> {
     if let Some(timeline) = plan.accept_timeline {
         words.push(format!("--accept-timeline {timeline}"));
     }
+    if plan.collation_difference.is_some() {
+        words.push("--accept-collation".to_owned());
+    }
     if let Some(limit) = accepts.accept_loss {
         words.push(format!("--accept-loss {limit}"));
     }
@@ -180,6 +183,7 @@ mod tests {
         AcceptArgs {
             accept_loss,
             accept_timeline: None,
+            accept_collation: false,
             unfenced: false,
             stop_instance: false,
             yes,
@@ -206,6 +210,7 @@ mod tests {
             planned_epoch: Epoch::new(7),
             data_loss: None,
             accept_timeline: None,
+            collation_difference: None,
             steps: vec![PlanStep::Fence { node, method: by }],
         }
     }

@@ -234,6 +234,14 @@ impl<'a> PlanExecutor<'a> {
                 && after != LossStatementStage::Answer,
         };
         let candidate = seen.check(self.settings, request)?;
+        if let Some(difference) = &candidate.collation_difference
+            && plan.collation_difference.is_none()
+        {
+            return Err(Error::NotPromotable {
+                node: plan.to.to_string(),
+                why: format!("since it was planned, {difference}: plan again"),
+            });
+        }
         Ok(Some(seen.statement(after, &plan.to, &candidate)))
     }
 

@@ -132,6 +132,7 @@ fn make_plan(
     let plan = FailoverPlan {
         planned_epoch: record.epoch,
         data_loss: candidate.loss,
+        collation_difference: candidate.collation_difference.clone(),
         accept_timeline: last.filter(|timeline| *timeline != here).map(|_| here),
         steps: steps(settings, seen, target, by),
         to: name,

@@ -59,6 +59,7 @@ async fn confirm(
     let candidate = seen.check(settings, request)?;
     let now = FailoverPlan {
         data_loss: candidate.loss,
+        collation_difference: candidate.collation_difference.clone(),
         ..plan.clone()
     };
     output::print_progress(&now.to_string());

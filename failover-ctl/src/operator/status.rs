@@ -10,8 +10,8 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::operator::cluster_view::{self, ClusterView, FailoverForecast};
 use crate::output;
-use crate::protocol::node_status::NodeStatus;
-use crate::protocol::node_status::ProblemStatus;
+use crate::protocol::guard::WatchdogState;
+use crate::protocol::node_status::{GuardStatus, NodeStatus, ProblemStatus};
 
 /// Complete status, for `--json`.
 #[derive(Serialize)]
@@ -202,11 +202,7 @@ fn row(
         .lease
         .as_ref()
         .map_or_else(dash, |lease| format!("epoch {}", lease.record.epoch));
-    let guard = match (status.guard.responding, status.guard.remaining_secs) {
-        (false, _) => "unresponsive".to_owned(),
-        (true, left) if left > 0.0 => format!("armed {left:.1} s"),
-        (true, _) => "not armed".to_owned(),
-    };
+    let guard = guard_cell(&status.guard);
     [
         name,
         region,
@@ -221,6 +217,20 @@ fn row(
         lease,
         guard,
     ]
+}
+
+/// Returns whether the guard has a deadline, and the state of its watchdog device if it has one.
+fn guard_cell(guard: &GuardStatus) -> String {
+    let deadline = match (guard.responding, guard.remaining_secs) {
+        (false, _) => return "unresponsive".to_owned(),
+        (true, left) if left > 0.0 => format!("armed {left:.1} s"),
+        (true, _) => "not armed".to_owned(),
+    };
+    match guard.watchdog {
+        WatchdogState::NotConfigured => deadline,
+        WatchdogState::Armed => format!("{deadline}, watchdog armed"),
+        WatchdogState::Failed(_) => format!("{deadline}, watchdog FAILED"),
+    }
 }
 
 fn state(status: &NodeStatus) -> String {

@@ -135,6 +135,10 @@ fn node_observation(status: &NodeStatus) -> NodeObservation {
         },
         progress: status.progress,
         ancestors: status.ancestors.clone(),
+        collation_difference: status
+            .collations
+            .as_ref()
+            .and_then(|collations| collations.difference.clone()),
     }
 }
 

@@ -78,8 +78,24 @@ pub(crate) struct GuardReport {
     pub(crate) deadline: Option<GuardDeadline>,
     /// Time since which the guard waits for a renewal.
     pub(crate) wants_renewal_since: Option<HostInstant>,
+    /// State of the watchdog device.
+    #[serde(default)]
+    pub(crate) watchdog: WatchdogState,
     /// Reason why the command was not executed.
     pub(crate) rejection: Option<GuardRejection>,
+}
+
+/// State of the watchdog device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum WatchdogState {
+    /// The settings name none, or the guard is of a release that does not report it.
+    #[default]
+    NotConfigured,
+    /// It resets the machine if the guard stops feeding it.
+    Armed,
+    /// It cannot be opened or fed.
+    Failed(String),
 }
 
 /// Reason why a command was not executed.
@@ -121,7 +137,7 @@ mod tests {
         r#"{"in_reply_to":7,"incarnation":"1","guard_pid":9,"server":"may-write","data_directory_state":"primary","#,
         r#""system_id":"7312345678901234567","checkpoint_timeline":1,"started_at":{"boottime":{"secs":100,"nanos":1},"#,
         r#""raw":{"secs":90,"nanos":2}},"starts":1,"commits":"held-back","deadline":null,"wants_renewal_since":null,"#,
-        r#""rejection":{"refused":{"too-late":{"secs":1,"nanos":0}}}}"#,
+        r#""watchdog":{"failed":"x"},"rejection":{"refused":{"too-late":{"secs":1,"nanos":0}}}}"#,
     );
 
     /// Parses a datagram and, if it is valid, checks that what is sent again is the same.

@@ -1,5 +1,6 @@
 //! Status of a node: the response to `GET /status`, and a row of `failover-ctl status`.
 
+use causeway_core::failover::collation::{CollationDifference, NodeCollations};
 use causeway_core::failover::decision::Decision;
 use causeway_core::failover::observation::{DataDirectoryState, ReplayProgress};
 use causeway_core::guard::PostgresProcess;
@@ -8,6 +9,8 @@ use causeway_core::lsn::Ancestor;
 use causeway_core::problem::ProblemKind;
 use causeway_core::{Epoch, Lsn, NodeId, Region, Timeline};
 use serde::{Deserialize, Serialize};
+
+use crate::protocol::guard::WatchdogState;
 
 /// Status of a node, as reported by its own agent. New versions may add fields, and keep the meaning of the existing
 /// ones.
@@ -57,6 +60,9 @@ pub(crate) struct NodeStatus {
     /// Forecast for the loss of the primary; none while it holds the lease.
     #[serde(default)]
     pub(crate) forecast: Option<Forecast>,
+    /// Collation versions of its server; none while they are unknown.
+    #[serde(default)]
+    pub(crate) collations: Option<CollationStatus>,
     /// Lease store that it uses.
     #[serde(default)]
     pub(crate) lease_store: Option<LeaseStoreId>,
@@ -71,6 +77,16 @@ pub(crate) struct NodeStatus {
     /// Progress of the last `rejoin` command.
     #[serde(default)]
     pub(crate) rejoin: Option<RejoinStatus>,
+}
+
+/// Collation versions of a node's server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CollationStatus {
+    /// Versions that it has, and those in use that were recorded with other ones.
+    #[serde(flatten)]
+    pub(crate) node: NodeCollations,
+    /// Difference from those with which its indexes were written; the node does not take over automatically.
+    pub(crate) difference: Option<CollationDifference>,
 }
 
 /// Role of a node.
@@ -277,7 +293,7 @@ pub(crate) struct RejoinStatus {
 }
 
 /// Guard, as seen by its agent.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct GuardStatus {
     /// Whether it responds.
     pub(crate) responding: bool,
@@ -285,6 +301,9 @@ pub(crate) struct GuardStatus {
     pub(crate) epoch: Option<Epoch>,
     /// Time for which PostgreSQL may continue to accept writes, in seconds; zero once the deadline has passed.
     pub(crate) remaining_secs: f64,
+    /// State of the watchdog device.
+    #[serde(default)]
+    pub(crate) watchdog: WatchdogState,
 }
 
 #[cfg(test)]
@@ -304,8 +323,10 @@ mod tests {
             "ancestors":[{{"timeline":1,"left_at":"0/3000148"}}],"streaming":true,"replayed_commit_at_micros":1,
             "wal_position":{{"timeline":2,"flush_lsn":"0/5000060","last_commit_at_micros":1}},
             "lease":{{"record":{lease},"age_secs":1.5,"stood_secs":1.0,"expired":false}},
-            "guard":{{"responding":true,"epoch":3,"remaining_secs":4.5}},"decision":"the lease is in force",
-            "forecast":{{"takes_over":false,"why":"x","reason":"manual-only"}},"lease_store":{{"bucket":"b","region":"r"}},
+            "guard":{{"responding":true,"epoch":3,"remaining_secs":4.5,"watchdog":"armed"}},"decision":"the lease is in force",
+            "forecast":{{"takes_over":false,"why":"x","reason":"manual-only"}},
+            "collations":{{"actual":[{{"provider":"libc","version":"2.36"}}],"stale":[{{"provider":"icu","recorded":"1","actual":"2"}}],
+            "difference":{{"provider":"libc","here":"2.36","there":"2.31","primary":"b"}}}},"lease_store":{{"bucket":"b","region":"r"}},
             "standby_setup":null,"problems":[],"highest":{{"epoch":3,"sequence":9,"timeline":2}},"unproven_secs":null,
             "rejoin":{{"command":"1","completed":true,"failure":null}}}}"#
         )

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::thread;
 
 use crate::Host;
@@ -11,6 +11,18 @@ use crate::store::{Honesty, Store};
 
 /// Exit code of a check of which some part failed.
 const FAILED: i32 = 50;
+
+/// A self-signed CA certificate.
+const CA: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBNDCB56ADAgECAhR3RdQ+2nGGQ3oynxOlWVwaF2r83jAFBgMrZXAwDzENMAsG\n\
+A1UEAwwEdGVzdDAgFw0yNjExMzAxNjIyNTBaGA8yMTI2MTEwNjE2MjI1MFowDzEN\n\
+MAsGA1UEAwwEdGVzdDAqMAUGAytlcAMhAIG3FvpbIFrzvdKV/N7hmt5HLQsuOU0c\n\
+wWPO7h+/t606o1MwUTAdBgNVHQ4EFgQUFbaRKZ+827hn3b5DBt+OIIjeseEwHwYD\n\
+VR0jBBgwFoAUFbaRKZ+827hn3b5DBt+OIIjeseEwDwYDVR0TAQH/BAUwAwEB/zAF\n\
+BgMrZXADQQAvu9pDwb80QBEXp8VVkLWufrNXFGrEZN16Bcqq+RDN7hGVIJi212GD\n\
+ORU8Tr23pIJGx1n+L3NxtgA6jz8xBnEP\n\
+-----END CERTIFICATE-----\n";
 
 impl Host {
     /// A host on which nothing is installed, and a port of PostgreSQL at which nothing listens.
@@ -57,6 +69,7 @@ fn bare_host_then_checked_without_failure() {
         "skipped lease: none yet",
         "skipped PostgreSQL's programs: none yet",
         "skipped data directory: none yet",
+        "ok      state directory: ",
         "skipped postgresql.conf: none yet",
         "skipped password of `rewind-user`: none yet",
         "skipped watchdog device",
@@ -102,9 +115,11 @@ fn data_directory_of_another_cluster_then_both_identifiers_named() {
 
 #[test]
 fn unfit_bucket_then_named() {
-    let store = Store::start(Honesty::KeepsNoVersions);
     let line = "warning versions in the lease bucket: the bucket keeps no version";
-    Host::bare(&store).checks(&["--before-install"], 0, &[line]);
+    for honesty in [Honesty::KeepsNoVersions, Honesty::SuspendedVersions] {
+        let store = Store::start(honesty);
+        Host::bare(&store).checks(&["--before-install"], 0, &[line]);
+    }
     let store = Store::start(Honesty::TakesEverything);
     let line = "FAILED  conditional writes in the lease bucket: the bucket `lease` takes a write";
     Host::bare(&store).checks(&["--before-install"], FAILED, &[line]);
@@ -144,6 +159,74 @@ fn unfit_host_then_each_fault_named() {
     };
     assert_eq!(count("failed"), 4, "{text}");
     assert_eq!(checks[0]["name"], "settings");
+}
+
+/// Its WAL volume is not mounted.
+#[test]
+fn pg_wal_links_to_nothing_then_named() {
+    let store = Store::start(Honesty::KeepsConditions);
+    let host = Host::bare(&store);
+    let data = host.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let host = host.with_database(7);
+    fs::remove_dir(data.join("pg_wal")).unwrap();
+    symlink(host.path().join("absent"), data.join("pg_wal")).unwrap();
+    let lines = [
+        "FAILED  data directory: ",
+        "pg_wal` links to `",
+        "mount its volume",
+    ];
+    host.checks(&["--before-install"], FAILED, &lines);
+}
+
+/// Root may read them, and the agent may not.
+#[test]
+fn files_of_root_then_denied_to_the_services() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let store = Store::start(Honesty::KeepsConditions);
+    let host = Host::bare(&store).but("[guard]", "sslrootcert = \"@/ca.pem\"\n\n[guard]");
+    let at = host.path().to_owned();
+    let host = host.but("@", &at.display().to_string());
+    for name in ["replication.password", "rewind.password", "ca.pem"] {
+        fs::write(at.join(name), "secret").unwrap();
+        fs::set_permissions(at.join(name), Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::write(at.join("ca.pem"), CA).unwrap();
+    chown(at.join("state"), Some(0), None).unwrap();
+    fs::create_dir(at.join("data")).unwrap();
+    let host = host.with_database(7);
+    chown(at.join("data"), Some(0), None).unwrap();
+    let lines = [
+        "ok      settings\n",
+        "FAILED  data directory: ",
+        "must belong to `postgres`, mode 0700 or 0750",
+        "FAILED  state directory: `postgres` cannot use",
+        "FAILED  password of `replication-user`: `postgres` cannot read",
+        "FAILED  password of `rewind-user`: `postgres` cannot read",
+        "FAILED  CA certificates: `postgres` cannot read",
+        "(root:root, mode 0600): change its owner or mode",
+    ];
+    host.checks(&["--before-install"], FAILED, &lines);
+
+    for name in [
+        "replication.password",
+        "rewind.password",
+        "ca.pem",
+        "data",
+        "state",
+    ] {
+        let owner = fs::metadata(at.join("data/PG_VERSION")).unwrap();
+        chown(at.join(name), Some(owner.uid()), None).unwrap();
+    }
+    let lines = [
+        "ok      data directory: ",
+        "ok      state directory: ",
+        "ok      password of `rewind-user`\n",
+        "ok      CA certificates: ",
+    ];
+    host.checks(&["--before-install"], 0, &lines);
 }
 
 #[test]
@@ -197,7 +280,7 @@ fn other_host_with_another_clock_then_named() {
     let host = Host::bare(&store).but("127.0.0.2:0", &agent);
     let lines = [
         "FAILED  agent of c: could not parse the status of `c`",
-        "FAILED  clock, compared with c: this host's clock is at least 3599 s ahead",
+        "FAILED  clock, compared with c: this host's clock is at least 3599.",
         "ok      clock, compared with the lease store\n",
     ];
     host.checks(&["--before-install"], FAILED, &lines);

@@ -14,12 +14,23 @@ mod operations;
 )]
 mod store;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::store::{Honesty, Store};
+
+/// Gives a directory of a test that runs as root to `postgres`, as on a host.
+fn give(directory: &Path) {
+    fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        let mut owned = Command::new("chown");
+        let owned = owned.args(["-R", "postgres:"]).arg(directory);
+        assert!(owned.status().unwrap().success());
+    }
+}
 
 /// A node's settings, in a directory of their own.
 struct Host {
@@ -37,7 +48,9 @@ impl Host {
         let at = directory.path().display();
         for name in ["data", "run", "state"] {
             fs::create_dir(directory.path().join(name)).unwrap();
+            give(&directory.path().join(name));
         }
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         fs::write(directory.path().join("command-signing.key"), "k".repeat(64)).unwrap();
         fs::write(
             directory.path().join("postgresql.conf"),
@@ -105,8 +118,10 @@ state-directory = "{at}/state"
         control[16..20].copy_from_slice(&1_u32.to_ne_bytes());
         control[48..52].copy_from_slice(&1_u32.to_ne_bytes());
         fs::create_dir(data.join("global")).unwrap();
+        fs::create_dir(data.join("pg_wal")).unwrap();
         fs::write(data.join("global/pg_control"), control).unwrap();
         fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        give(&data);
         self
     }
 

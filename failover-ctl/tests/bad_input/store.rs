@@ -14,6 +14,8 @@ pub(crate) enum Honesty {
     ReturnsNoETag,
     ReturnsEmptyETag,
     KeepsNoVersions,
+    /// It was versioned when an object was first written.
+    SuspendedVersions,
 }
 
 /// Fail point of a writer between two of its writes.
@@ -149,17 +151,26 @@ fn serve(stream: &TcpStream, objects: &Objects, faults: &Faults, honesty: Honest
         };
         drop(objects);
         let status = if fault.is_some() { FAILURE } else { status };
+        let version = match honesty {
+            Honesty::KeepsNoVersions => String::new(),
+            Honesty::SuspendedVersions if etag > 1 => "x-amz-version-id: null\r\n".to_owned(),
+            Honesty::KeepsConditions
+            | Honesty::TakesEverything
+            | Honesty::ReturnsNoETag
+            | Honesty::ReturnsEmptyETag
+            | Honesty::SuspendedVersions => {
+                format!("x-amz-version-id: 3HL4kqtJlcpXroDTDmJ{etag}\r\n")
+            }
+        };
         let etag = match honesty {
             Honesty::ReturnsNoETag => String::new(),
             Honesty::ReturnsEmptyETag => "etag: \r\n".to_owned(),
-            Honesty::KeepsConditions | Honesty::TakesEverything | Honesty::KeepsNoVersions => {
+            Honesty::KeepsConditions
+            | Honesty::TakesEverything
+            | Honesty::KeepsNoVersions
+            | Honesty::SuspendedVersions => {
                 format!("etag: \"{etag}\"\r\n")
             }
-        };
-        let version = if honesty == Honesty::KeepsNoVersions {
-            ""
-        } else {
-            "x-amz-version-id: 3HL4kqtJlcpXroDTDmJ\r\n"
         };
         let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
         let answer = format!(

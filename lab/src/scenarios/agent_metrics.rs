@@ -66,6 +66,7 @@ async fn check_roles(
         found.is("failover_replay_lag_seconds", 0.0)?;
         found.is("failover_dns_mismatch", 0.0)?;
         found.is("failover_automatic", 1.0)?;
+        found.is("failover_watchdog_unarmed", 0.0)?;
         found.obstacle(None)?;
         let since = found.value("failover_writable_since_timestamp_seconds")?;
         let verified = found.value("failover_write_verified_timestamp_seconds")?;

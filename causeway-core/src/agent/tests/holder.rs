@@ -228,6 +228,7 @@ fn peer_with_a_higher_epoch_then_holder_yields() {
             system_id: None,
             highest: Epoch::new(epoch),
             progress: None,
+            primary_collations: None,
         }])
     };
     agent.handle(at(100), peer(2));

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::failover::collation::CollationProvider;
 use crate::lease::PrimaryPosition;
 use crate::lsn::Ancestor;
 
@@ -296,6 +297,45 @@ proptest! {
     }
 }
 
+/// Its indexes were written in another order, so it would return wrong rows.
+#[test]
+fn collation_differs_then_operator_needed() {
+    let difference = CollationDifference {
+        provider: CollationProvider::Libc,
+        here: "2.36".to_owned(),
+        there: "2.31".to_owned(),
+        primary: Some("a".parse().unwrap()),
+    };
+    let escalation = Decision::Escalate(Escalation::CollationDiffers(difference.clone()));
+    let seen = Observation {
+        collation_difference: Some(difference),
+        ..observation(60_000, 100)
+    };
+    assert_eq!(decide(&seen, &policy()), escalation);
+    assert_eq!(forecast_primary_loss(&seen, &policy()), escalation);
+
+    let mut released = seen.clone();
+    released.lease.as_mut().unwrap().state = LeaseState::Released;
+    assert_eq!(decide(&released, &policy()), escalation);
+
+    // A lease in force outranks it, and the last primary itself returns.
+    let mut in_force = seen.clone();
+    in_force.lease.as_mut().unwrap().age = Duration::ZERO;
+    assert!(matches!(
+        decide(&in_force, &policy()),
+        Decision::NoAction(NoAction::LeaseInForce(_))
+    ));
+    let returns = Observation {
+        node: "a".parse().unwrap(),
+        host_id: "host-a".into(),
+        ..seen
+    };
+    assert!(matches!(
+        decide(&returns, &policy()),
+        Decision::TakeLease(_)
+    ));
+}
+
 fn policy() -> FailoverPolicy {
     FailoverPolicy {
         lease_duration: Duration::from_secs(10),
@@ -328,6 +368,7 @@ fn observation(age_millis: u64, received: u64) -> Observation {
     };
     Observation {
         holds_back: true,
+        collation_difference: None,
         ancestors: Vec::new(),
         node: "b".parse().unwrap(),
         host_id: "host-b".into(),
@@ -355,5 +396,6 @@ fn peer(received: u64) -> PeerView {
         system_id: Some(SystemId(1)),
         highest: Epoch::new(7),
         progress: Some(progress(received)),
+        primary_collations: None,
     }
 }

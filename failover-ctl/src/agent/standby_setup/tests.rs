@@ -22,27 +22,8 @@ const ROWS: &str = "select coalesce(string_agg(t, ',' order by t), '') from kept
 pub(super) async fn pair(nodes: &Nodes) -> (TestNode, TestNode) {
     let a = nodes.primary("a");
     let b = nodes.node("b");
-    standby_of(&a, &b).await;
+    b.become_standby_of(&a).await;
     (a, b)
-}
-
-/// Makes `node` a standby of `primary`, and waits until it streams.
-pub(super) async fn standby_of(primary: &TestNode, node: &TestNode) {
-    let follower = node.follower(primary);
-    follower
-        .prepare(DataDirectoryState::Empty, false)
-        .await
-        .unwrap();
-    follower.write_replication_settings().unwrap();
-    node.start_standby();
-    streams(node);
-}
-
-fn streams(node: &TestNode) {
-    node.until(
-        "select count(*) from pg_stat_wal_receiver where status = 'streaming'",
-        "1",
-    );
 }
 
 /// Rows that only `a` has, after which it is lost and `b` promoted.
@@ -68,7 +49,7 @@ pub(super) fn single_save(node: &TestNode) -> std::path::PathBuf {
 
 pub(super) fn assert_rejoins(node: &TestNode, rows: &str) {
     node.start_standby();
-    streams(node);
+    node.wait_until_streaming();
     node.until(ROWS, rows);
 }
 
@@ -150,7 +131,7 @@ async fn lost_before_first_checkpoint_then_unknown_timeline_saved() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
     let c = nodes.node("c");
-    standby_of(&a, &c).await;
+    c.become_standby_of(&a).await;
     a.crash();
     c.shut_down();
     b.freeze_checkpointer();

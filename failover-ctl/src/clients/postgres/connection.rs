@@ -83,6 +83,8 @@ pub(super) struct ServerConnection {
     config: Config,
     client: Option<Arc<Client>>,
     pending: Option<(HostInstant, Pending)>,
+    /// Number of connections opened so far: a server that was restarted needs another.
+    opened: u64,
     /// Last rejection, to log it once.
     refused: Option<String>,
 }
@@ -93,6 +95,7 @@ impl ServerConnection {
             config,
             client: None,
             pending: None,
+            opened: 0,
             refused: None,
         }
     }
@@ -102,10 +105,20 @@ impl ServerConnection {
         if self.client.as_ref().is_none_or(|client| client.is_closed()) {
             self.pending = None;
             match connect(&self.config, tasks).await {
-                Ok(client) => self.client = Some(Arc::new(client)),
+                Ok(client) => self.keep(client),
                 Err(error) => drop(self.not_connected(&error)),
             }
         }
+    }
+
+    fn keep(&mut self, client: Client) {
+        self.client = Some(Arc::new(client));
+        self.opened += 1;
+    }
+
+    /// Returns the number of connections opened so far.
+    pub(super) const fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// Sends a query, or continues to wait for the pending one.
@@ -113,7 +126,7 @@ impl ServerConnection {
         if self.client.as_ref().is_none_or(|client| client.is_closed()) {
             self.pending = None;
             match connect(&self.config, tasks).await {
-                Ok(client) => self.client = Some(Arc::new(client)),
+                Ok(client) => self.keep(client),
                 Err(error) => return self.not_connected(&error),
             }
         }
@@ -150,7 +163,8 @@ impl ServerConnection {
     async fn query_second_connection(&mut self, since: HostInstant, tasks: &Tasks) -> QueryOutcome {
         match connect(&self.config, tasks).await {
             Ok(client) => {
-                (self.client, self.pending) = (Some(Arc::new(client)), None);
+                self.keep(client);
+                self.pending = None;
                 QueryOutcome::Waiting(since)
             }
             Err(error) => match self.not_connected(&error) {

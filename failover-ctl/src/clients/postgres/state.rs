@@ -1,11 +1,14 @@
 //! Last known state of the local server.
 
+use std::sync::Arc;
+
 use causeway_core::HostInstant;
 use causeway_core::agent::{PrimaryView, WriteProbeFailure};
+use causeway_core::failover::collation::NodeCollations;
 use causeway_core::failover::observation::ReplayProgress;
 
 /// Last known state of the local server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PostgresState {
     /// Last answer and its time.
     pub(crate) answer: Option<(HostInstant, ServerAnswer)>,
@@ -17,6 +20,8 @@ pub(crate) struct PostgresState {
     pub(crate) replay: Option<u64>,
     /// Condition that keeps clients of a working primary from writing.
     pub(crate) hindrance: Option<WriteHindrance>,
+    /// Collation versions, and the time when they were queried.
+    pub(crate) collations: Option<(HostInstant, Arc<NodeCollations>)>,
 }
 
 /// Condition that keeps clients from writing although the server can write.

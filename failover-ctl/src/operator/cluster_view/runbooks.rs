@@ -57,7 +57,7 @@ fn runbook(problem: ProblemKind) -> Option<&'static str> {
     Some(match problem {
         ProblemKind::LeaseUnknown | ProblemKind::LeaseStoreUnreachable => "quorum-degraded",
         ProblemKind::DuplicateNode => "split-brain",
-        ProblemKind::GuardUnresponsive => "fencing-failed",
+        ProblemKind::GuardUnresponsive | ProblemKind::WatchdogNotArmed => "fencing-failed",
         ProblemKind::LeaseMissing
         | ProblemKind::LeaseUnusable
         | ProblemKind::ClusterMismatch
@@ -79,6 +79,7 @@ fn runbook(problem: ProblemKind) -> Option<&'static str> {
         ProblemKind::Diverged
         | ProblemKind::DivergedWalNotSaved
         | ProblemKind::DivergedWalAccumulated => "timeline-diverged",
+        ProblemKind::CollationDiffers => "collation-mismatch-between-nodes",
         ProblemKind::ReplayPaused => "replication-lag-high",
         ProblemKind::StateNotStored => "disk-full",
         ProblemKind::RecordNotMoved => "dns-mismatch",

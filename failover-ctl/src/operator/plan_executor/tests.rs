@@ -222,6 +222,7 @@ fn plan() -> FailoverPlan {
         planned_epoch: PLANNED_EPOCH,
         data_loss: None,
         accept_timeline: None,
+        collation_difference: None,
         steps: vec![
             PlanStep::Fence {
                 node: "a".parse().unwrap(),

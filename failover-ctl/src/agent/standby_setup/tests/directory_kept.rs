@@ -43,7 +43,7 @@ async fn tablespace_and_linked_wal_then_rebuild_keeps_both() {
     assert_eq!(link, here);
     assert_eq!(fs::read_link(b.data().join("pg_wal")).unwrap(), wal);
     b.start_standby();
-    streams(&b);
+    b.wait_until_streaming();
     b.until("select n from aside", "7");
 }
 
@@ -77,7 +77,7 @@ async fn empty_directory_with_linked_wal_then_copied_and_rewound_through_the_lin
     );
     fs::remove_file(wal.join("left")).unwrap();
 
-    standby_of(&a, &b).await;
+    b.become_standby_of(&a).await;
     assert_linked();
 
     a.shut_down();
@@ -135,7 +135,7 @@ async fn wal_is_not_there_then_directory_kept() {
         .await
         .unwrap();
     b.start_standby();
-    streams(&b);
+    b.wait_until_streaming();
 }
 
 #[test]

@@ -8,7 +8,7 @@ async fn diverged_standby_is_down_then_rewind_needed() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
     let c = nodes.node("c");
-    standby_of(&a, &c).await;
+    c.become_standby_of(&a).await;
     b.shut_down();
     a.sql(&format!("insert into kept values ('{MARKER}')"));
     c.until(ROWS, MARKER);
@@ -41,7 +41,7 @@ async fn diverged_tail_left_behind_then_saved() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
     let c = nodes.node("c");
-    standby_of(&a, &c).await;
+    c.become_standby_of(&a).await;
     b.shut_down();
     a.sql(&format!("insert into kept values ('{MARKER}')"));
     c.until(ROWS, MARKER);
@@ -68,7 +68,7 @@ async fn standby_that_stops_before_fork_then_ready() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
     let c = nodes.node("c");
-    standby_of(&a, &c).await;
+    c.become_standby_of(&a).await;
     c.crash();
     a.sql("insert into kept values ('on 1')");
     b.until(ROWS, "on 1");

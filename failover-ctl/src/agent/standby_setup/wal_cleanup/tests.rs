@@ -10,9 +10,7 @@ use causeway_core::lsn::WalFileName;
 use super::*;
 use crate::agent::standby_setup::comparison::RejoinNeed;
 use crate::agent::standby_setup::diverged_wal::DivergedWalSave;
-use crate::agent::standby_setup::tests::{
-    MARKER, assert_rejoins, diverged, pair, single_save, standby_of,
-};
+use crate::agent::standby_setup::tests::{MARKER, assert_rejoins, diverged, pair, single_save};
 use crate::test_server::{Nodes, TestNode, holds};
 
 fn first() -> Timeline {
@@ -124,7 +122,7 @@ async fn leftovers_of_primary_brought_by_rewind_then_not_saved() {
     let nodes = Nodes::new();
     let (a, b) = pair(&nodes).await;
     let c = nodes.node("c");
-    standby_of(&a, &c).await;
+    c.become_standby_of(&a).await;
     b.shut_down();
     c.shut_down();
     a.sql(&format!("insert into kept values ('{MARKER}')"));
