@@ -70,7 +70,7 @@ impl AgentLoop {
     /// Returns whether the local server, as far as the guard knows it, has recently responded to a query, also with a
     /// rejection. A server that starts up serves no client, so its response does not count.
     pub(super) fn server_responds(&self, now: HostInstant) -> bool {
-        let postgres = *self.connections.postgres.borrow();
+        let postgres = self.connections.postgres.borrow().clone();
         let Some(report) = self.connections.guard.report(now) else {
             return postgres.answer.is_some_and(|(at, answer)| {
                 now.elapsed_upper_bound(at) < SILENCE_TIMEOUT && answer != ServerAnswer::NotYet
