@@ -1,6 +1,5 @@
 """Faults of nodes, of the lease store, of a region and of DNS."""
 
-import subprocess
 import time
 
 import wait
@@ -58,27 +57,24 @@ def split(scene):
     scene.lab.inject("agent-and-guard-frozen", scene.primary)
 
 
-def start_by_hand(scene):
-    """The guard's PostgreSQL cannot start, and an operator starts another on the data directory."""
-    scene.lab.inject("postgres-cannot-start", scene.remote)
-    home = scene.lab.directory / f"node-{scene.remote}"
-    program = scene.lab.exec("sh", "-c", "command -v postgres", node=scene.remote).strip()
-
-    def probe():
-        process = scene.stack.of_faults.start("postgres-by-hand", program, "-D", f"{home}/data", "-p", "5499", user="postgres")
-        try:
-            # The guard's attempts hold the data directory for moments.
-            process.wait(2)
-        except subprocess.TimeoutExpired:
-            return
-        raise wait.NotYet(f"it ended with {process.returncode}")
-
-    wait.until("PostgreSQL started by hand", 60, probe)
+def settings_of(scene, node):
+    """Returns the settings file of a node's agent and guard."""
+    return scene.lab.directory / f"node-{node}" / "conf" / "failover-ctl.toml"
 
 
-def end_by_hand(scene):
-    scene.stack.of_faults.end("postgres-by-hand")
-    scene.lab.heal()
+def lose_watchdog(scene):
+    """The settings name a watchdog device, and the host has none: guard starts without it."""
+    file = settings_of(scene, scene.remote)
+    scene.notes["settings"] = file.read_text()
+    file.write_text(scene.notes["settings"].replace("[guard]\n", '[guard]\nwatchdog-device = "/dev/watchdog-missing"\n'))
+    began = time.time()
+    scene.lab.inject("guard-restarted", scene.remote)
+    return began
+
+
+def remove_watchdog(scene):
+    settings_of(scene, scene.remote).write_text(scene.notes["settings"])
+    scene.lab.inject("guard-restarted", scene.remote)
 
 
 def lose_dns_and_primary(scene):
@@ -120,7 +116,7 @@ REGION_LOST = Fault(
         Expected("BackupRepoUnhealthy", labels=(("bucket", "causeway-backup-eu-central-1"),)),
     ),
 )
-UNFENCED = Fault("PostgreSQL is started by hand", start_by_hand, end_by_hand, (Expected("FencingFailed", on="remote"),))
+UNFENCED = Fault("the watchdog device of a host is missing", lose_watchdog, remove_watchdog, (Expected("FencingFailed", on="remote"),))
 SPLIT_BRAIN = Fault("agent, guard and supervisor of the primary are frozen", split, heal, (Expected("SplitBrain"),))
 DNS = Fault(
     "the host of the primary is lost, and Route 53 rejects every change", lose_dns_and_primary, heal,
