@@ -88,7 +88,7 @@ AGENT_GONE = Fault(
 )
 POSTGRES_DOWN = Fault(
     "PostgreSQL of the remote standby cannot start", break_on("remote", "postgres-cannot-start"), heal,
-    (Expected("PostgresDown", on="remote"), Expected("RedundancyReduced", "warning", muted_by=("PostgresDown",))), sample=True,
+    (Expected("PostgresDown", on="remote"), Expected("RedundancyReduced", "warning", muted_by=("PostgresDown",))),
 )
 LEASE_STORE_DOWN = Fault(
     "the lease store is down", lose_lease_store, heal,
