@@ -38,6 +38,8 @@ class Fault:
     expected: tuple
     # Short sample for continuous integration.
     sample: bool = False
+    # Metric without which the alert cannot fire: the fault is passed over while monitoring/metrics.yml lists it as waiting.
+    needs: str = ""
 
 
 @dataclass

@@ -116,7 +116,9 @@ REGION_LOST = Fault(
         Expected("BackupRepoUnhealthy", labels=(("bucket", "causeway-backup-eu-central-1"),)),
     ),
 )
-UNFENCED = Fault("the watchdog device of a host is missing", lose_watchdog, remove_watchdog, (Expected("FencingFailed", on="remote"),))
+UNFENCED = Fault(
+    "the watchdog device of a host is missing", lose_watchdog, remove_watchdog, (Expected("FencingFailed", on="remote"),), needs="failover_watchdog_unarmed",
+)
 SPLIT_BRAIN = Fault("agent, guard and supervisor of the primary are frozen", split, heal, (Expected("SplitBrain"),))
 DNS = Fault(
     "the host of the primary is lost, and Route 53 rejects every change", lose_dns_and_primary, heal,
