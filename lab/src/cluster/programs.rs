@@ -51,6 +51,12 @@ impl Programs {
         })
     }
 
+    /// Returns a client of the bucket that holds the lease, with the programs' credentials.
+    pub fn lease_store(&self) -> aws_sdk_s3::Client {
+        let region = &self.topology.third;
+        self.credentials.s3(region, self.topology.store(region))
+    }
+
     /// Returns a node's agent.
     pub fn agent(&self, spec: &NodeSpec) -> Program {
         // Like systemd's `StandardInput=file:`: PostgreSQL's user cannot open the key.

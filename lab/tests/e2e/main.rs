@@ -9,6 +9,7 @@
 mod agent_and_guard_frozen;
 mod agent_and_guard_killed;
 mod agent_frozen;
+mod agent_metrics;
 mod agent_restarted;
 mod api_under_load;
 mod cluster_restored;

@@ -1,7 +1,6 @@
 //! Evidence that a standby has the commits of its primary, and the responses of the lease store.
 
 use super::*;
-use crate::failover::observation::DataDirectoryState;
 
 /// Time from a position to its observation by a poll right after the renewal: the timeout of the renewal, and the
 /// interval since the poll before.

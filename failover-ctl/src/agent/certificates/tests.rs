@@ -10,6 +10,8 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use prometheus::Opts;
+use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
 
 use super::*;
 use crate::test_server::Nodes;
@@ -48,8 +50,8 @@ fn check_of(postgres: PostgresSettings) -> CertificateCheck {
 impl CertificateCheck {
     /// Returns the exported series.
     fn series(&self) -> Vec<(String, i64)> {
-        let families = prometheus::core::Collector::collect(&self.expiry);
-        let metrics = families.iter().flat_map(|family| family.get_metric());
+        let families = self.expiry.collect();
+        let metrics = families.iter().flat_map(MetricFamily::get_metric);
         let mut series: Vec<_> = metrics
             .map(|metric| {
                 let label = metric.get_label()[0].value().to_owned();
