@@ -6,8 +6,7 @@ use std::io;
 use causeway_runtime::declare_metrics;
 use prometheus::{GaugeVec, IntGauge, Registry, TextEncoder};
 
-use crate::storage::bucket_health::RecordedBucket;
-use crate::storage::health_report::HealthReport;
+use crate::storage::health_report::{HealthReport, RecordedBucket};
 
 declare_metrics! {
     /// Commands have no port: with `[metrics] textfile`, each replaces a file for the textfile collector of

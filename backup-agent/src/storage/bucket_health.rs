@@ -20,7 +20,7 @@ use tracing::{debug, error, warn};
 use crate::config::Config;
 use crate::metrics;
 use crate::storage::bucket_health::state_file::{lock, write_whole};
-use crate::storage::health_report::{BucketRecord, HealthReport};
+use crate::storage::health_report::{BucketRecord, HealthReport, RecordedBucket};
 
 /// Kind of a missing object. WAL is copied without waiting for a backup, whose copy takes hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +59,6 @@ pub(crate) struct BucketHealth {
     directory: PathBuf,
     metrics: Option<PathBuf>,
     buckets: Vec<RecordedBucket>,
-}
-
-/// Bucket of the settings.
-#[derive(Clone, Debug)]
-pub(crate) struct RecordedBucket {
-    pub(crate) name: String,
-    pub(crate) region: String,
 }
 
 impl BucketHealth {

@@ -5,6 +5,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Bucket of the settings.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordedBucket {
+    pub(crate) name: String,
+    pub(crate) region: String,
+}
+
 /// Records about one bucket. Times are seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]

@@ -1,4 +1,4 @@
-//! `check` judges files as the units' user, whoever runs it.
+//! `check` judges files as the units' user, also when root runs it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
