@@ -125,7 +125,7 @@ DNS = Fault(
     (Expected("DnsMismatch"), Expected("FailoverHappened", "warning")),
 )
 FLAPPING = Fault(
-    "the host of the primary is lost three times", lose_primary_three_times, lambda _scene: None, (Expected("FailoverFlapping", resolves_within=420),),
+    "the host of the primary is lost three times", lose_primary_three_times, lambda _scene: None, (Expected("FailoverFlapping", resolves_within=420),), incidents=3,
 )
 
 GROUPS = ((AGENT_GONE,), (POSTGRES_DOWN,), (LEASE_STORE_DOWN,), (ISOLATED,), (REGION_LOST,), (UNFENCED,), (SPLIT_BRAIN,), (DNS,), (FLAPPING,))
