@@ -1,6 +1,8 @@
 """Processes of the harness: each logs into a file, and ends with the harness, whatever ends that."""
 
 import contextlib
+import os
+import signal
 import subprocess
 
 END_SECS = 10
@@ -39,17 +41,22 @@ class Processes:
         process = self.running.pop(name, None)
         if process is None:
             return
-        process.terminate()
+        signal_group(process, signal.SIGTERM)
         try:
             process.wait(END_SECS)
         except subprocess.TimeoutExpired:
-            process.kill()
+            signal_group(process, signal.SIGKILL)
             process.wait()
 
     def end_all(self):
         """Ends every process."""
         for process in self.running.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+            signal_group(process, signal.SIGTERM)
         for name in list(self.running):
             self.end(name)
+
+
+def signal_group(process, number):
+    """Sends a signal to a process and to those that it started, which are in a session of their own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

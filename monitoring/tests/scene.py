@@ -38,6 +38,10 @@ class Fault:
     expected: tuple
     # Short sample for continuous integration.
     sample: bool = False
+    # Incidents that follow each other in one fault, each with a page of its own.
+    incidents: int = 1
+    # Metric without which the alert cannot fire: the fault is passed over while monitoring/metrics.yml lists it as waiting.
+    needs: str = ""
 
 
 @dataclass

@@ -175,7 +175,9 @@ class Stack:
             host = self.lab.host(node)
             home = self.lab.directory / f"node-{node}"
             others = [f"{self.lab.directory}/node-{other}/.*" for other in labs.NODES if other != node]
-            excluded = "|".join([*map(re.escape, before), *others])
+            # Other labs of this machine, which may mount volumes later. Go's expressions have no negation.
+            labs_beside = "|".join(str(number) for number in range(1, 251) if number != self.lab.number)
+            excluded = "|".join([*map(re.escape, before), *others, f"/tmp/causeway-lab-({labs_beside})/.*"])
             collectors = [*COLLECTORS, *(["timex"] if clock_is_synchronized() else [])]
             self.processes.start(
                 f"node_exporter-{node}", "prometheus-node-exporter", f"--web.listen-address={host}:{NODE_PORT}",

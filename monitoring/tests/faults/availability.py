@@ -1,6 +1,5 @@
 """Faults of nodes, of the lease store, of a region and of DNS."""
 
-import subprocess
 import time
 
 import wait
@@ -58,27 +57,24 @@ def split(scene):
     scene.lab.inject("agent-and-guard-frozen", scene.primary)
 
 
-def start_by_hand(scene):
-    """The guard's PostgreSQL cannot start, and an operator starts another on the data directory."""
-    scene.lab.inject("postgres-cannot-start", scene.remote)
-    home = scene.lab.directory / f"node-{scene.remote}"
-    program = scene.lab.exec("sh", "-c", "command -v postgres", node=scene.remote).strip()
-
-    def probe():
-        process = scene.stack.of_faults.start("postgres-by-hand", program, "-D", f"{home}/data", "-p", "5499", user="postgres")
-        try:
-            # The guard's attempts hold the data directory for moments.
-            process.wait(2)
-        except subprocess.TimeoutExpired:
-            return
-        raise wait.NotYet(f"it ended with {process.returncode}")
-
-    wait.until("PostgreSQL started by hand", 60, probe)
+def settings_of(scene, node):
+    """Returns the settings file of a node's agent and guard."""
+    return scene.lab.directory / f"node-{node}" / "conf" / "failover-ctl.toml"
 
 
-def end_by_hand(scene):
-    scene.stack.of_faults.end("postgres-by-hand")
-    scene.lab.heal()
+def lose_watchdog(scene):
+    """The settings name a watchdog device, and the host has none: guard starts without it."""
+    file = settings_of(scene, scene.remote)
+    scene.notes["settings"] = file.read_text()
+    file.write_text(scene.notes["settings"].replace("[guard]\n", '[guard]\nwatchdog-device = "/dev/watchdog-missing"\n'))
+    began = time.time()
+    scene.lab.inject("guard-restarted", scene.remote)
+    return began
+
+
+def remove_watchdog(scene):
+    settings_of(scene, scene.remote).write_text(scene.notes["settings"])
+    scene.lab.inject("guard-restarted", scene.remote)
 
 
 def lose_dns_and_primary(scene):
@@ -92,7 +88,7 @@ AGENT_GONE = Fault(
 )
 POSTGRES_DOWN = Fault(
     "PostgreSQL of the remote standby cannot start", break_on("remote", "postgres-cannot-start"), heal,
-    (Expected("PostgresDown", on="remote"), Expected("RedundancyReduced", "warning", muted_by=("PostgresDown",))), sample=True,
+    (Expected("PostgresDown", on="remote"), Expected("RedundancyReduced", "warning", muted_by=("PostgresDown",))),
 )
 LEASE_STORE_DOWN = Fault(
     "the lease store is down", lose_lease_store, heal,
@@ -120,14 +116,16 @@ REGION_LOST = Fault(
         Expected("BackupRepoUnhealthy", labels=(("bucket", "causeway-backup-eu-central-1"),)),
     ),
 )
-UNFENCED = Fault("PostgreSQL is started by hand", start_by_hand, end_by_hand, (Expected("FencingFailed", on="remote"),))
+UNFENCED = Fault(
+    "the watchdog device of a host is missing", lose_watchdog, remove_watchdog, (Expected("FencingFailed", on="remote"),), needs="failover_watchdog_unarmed",
+)
 SPLIT_BRAIN = Fault("agent, guard and supervisor of the primary are frozen", split, heal, (Expected("SplitBrain"),))
 DNS = Fault(
     "the host of the primary is lost, and Route 53 rejects every change", lose_dns_and_primary, heal,
     (Expected("DnsMismatch"), Expected("FailoverHappened", "warning")),
 )
 FLAPPING = Fault(
-    "the host of the primary is lost three times", lose_primary_three_times, lambda _scene: None, (Expected("FailoverFlapping", resolves_within=420),),
+    "the host of the primary is lost three times", lose_primary_three_times, lambda _scene: None, (Expected("FailoverFlapping", resolves_within=420),), incidents=3,
 )
 
 GROUPS = ((AGENT_GONE,), (POSTGRES_DOWN,), (LEASE_STORE_DOWN,), (ISOLATED,), (REGION_LOST,), (UNFENCED,), (SPLIT_BRAIN,), (DNS,), (FLAPPING,))

@@ -73,7 +73,7 @@ def lock_members(scene):
 
 EXHAUSTED = Fault(
     "clients use every connection", use_connections(0.97), close,
-    (Expected("ConnectionsExhausted", on="primary"), Expected("ConnectionsHigh", "warning", on="primary", muted_by=("ConnectionsExhausted",))), sample=True,
+    (Expected("ConnectionsExhausted", on="primary"), Expected("ConnectionsHigh", "warning", on="primary", muted_by=("ConnectionsExhausted",))),
 )
 IDLE = Fault(
     "a client leaves its transaction open", idle_in_transaction, close,
