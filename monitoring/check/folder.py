@@ -1,6 +1,7 @@
 """What the files of monitoring/ declare."""
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import promql
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "monitoring/dashboards"))
+import declaration
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Folder:
     alertmanager: dict
     scrape_interval_secs: float
     runbooks: set
+    dashboards: list
     recorded: dict = field(default_factory=dict)
 
     @property
@@ -99,6 +103,7 @@ def load(root=ROOT):
         alertmanager=yaml.safe_load((ours / "alertmanager/alertmanager.yml").read_text()),
         scrape_interval_secs=promql.seconds(config["global"]["scrape_interval"]),
         runbooks={path.stem for path in (root / "docs/runbooks").glob("*.md")} - {"README"},
+        dashboards=declaration.read_all(),
     )
     folder.parse()
     return folder
