@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring dashboards test-alert-mutants diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring dashboards test-dashboards test-alert-mutants test-alerts diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -122,6 +122,13 @@ test-alert-mutants:  ## mutation testing of the alerting rules; ONLY="NoPrimary"
 	@./scripts/setup monitoring
 	target/monitoring/venv/bin/python monitoring/mutants $(if $(ONLY),--only $(ONLY))
 
+test-alerts: setup  ## alerts that fire for real in the lab, with a table; SAMPLE=1 for three minutes, ONLY=TlsExpiry, QUIET=60 minutes of load
+	@./scripts/setup alerts
+	cargo build --workspace --bins
+	/usr/bin/python3 -m unittest discover monitoring/tests
+	/usr/bin/python3 monitoring/tests/run.py $(if $(SAMPLE),--sample) $(if $(QUIET),--quiet $(QUIET)) $(if $(NUMBER),--number $(NUMBER)) \
+		$(foreach alert,$(ONLY),--only $(alert))
+
 diagram:        ## draw docs/architecture.svg
 	scripts/diagram
 
@@ -140,7 +147,7 @@ compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PR
 compose-down:   ## stop it; data is kept, unless VOLUMES=--volumes
 	COMPOSE_PROFILES=standby $(COMPOSE) down $(VOLUMES)
 
-check: tools fmt lint doc tidy gen-check ansible-reference-check typos deny  ## formatting, lints, documentation, repository rules, spelling, dependencies
+check: tools fmt lint doc tidy gen-check ansible-reference-check lint-monitoring typos deny  ## formatting, lints, documentation, repository rules, alerting rules, spelling, dependencies
 
 fmt:            ## formatting
 	cargo fmt --all --check

@@ -9,6 +9,7 @@ pub(crate) mod followed;
 pub(crate) mod gap;
 pub(crate) mod histories;
 pub(crate) mod listed_segments;
+pub(crate) mod measure;
 pub(crate) mod overview;
 pub(crate) mod push;
 pub(crate) mod reach;

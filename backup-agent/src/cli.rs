@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Wal(WalCommand),
     /// Restore a backup into an empty directory, without starting PostgreSQL
     Restore(RestoreArgs),
+    /// Query a restored server, and record for the metrics that the restore is verified
+    VerifyRestore(VerifyRestoreArgs),
     /// List the backups
     List(ListArgs),
     /// Check the settings, the buckets and the server
@@ -122,6 +124,10 @@ pub(crate) struct WalFetchArgs {
     /// Last segment that `restore` found; recovery stops if a segment before it is missing
     #[arg(long, requires = "target_timeline", value_parser = segment)]
     pub(crate) known_end: Option<SegmentName>,
+    /// Newest timeline that `restore --standby` found: until the server is on a later one, wait for each bucket that does
+    /// not respond, because PostgreSQL could take a failure for the end of the archive
+    #[arg(long, conflicts_with = "recovery", value_parser = timeline)]
+    pub(crate) restored_on: Option<Timeline>,
     /// How long to retry a failing bucket, in seconds [default: 0; 300 with `--recovery`]
     #[arg(long)]
     pub(crate) retry_timeout_secs: Option<u64>,
@@ -186,6 +192,22 @@ pub(crate) struct RestoreArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct VerifyRestoreArgs {
+    /// Target directory of the last `restore` on this host, on which PostgreSQL runs
+    #[arg(long)]
+    pub(crate) target_directory: PathBuf,
+    /// Directory of the restored server's Unix socket
+    #[arg(long)]
+    pub(crate) socket_directory: PathBuf,
+    /// Port of the restored server
+    #[arg(long, default_value_t = 5432)]
+    pub(crate) port: u16,
+    /// Time at which it first answered after its recovery, in seconds since 1970 [default: now]
+    #[arg(long)]
+    pub(crate) answered_at: Option<i64>,
+}
+
 /// Recovery target; without one, the end of the archive.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -241,6 +263,13 @@ pub(crate) struct CheckArgs {
     /// Print as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl CheckArgs {
+    /// Returns whether the files are those of an installed host, which the units must be able to read.
+    pub(crate) fn judges_files(&self) -> bool {
+        !self.settings_only && !self.before_install
+    }
 }
 
 #[derive(Debug, Args)]

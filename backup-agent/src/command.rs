@@ -6,6 +6,7 @@ mod keygen;
 mod list;
 mod restore;
 mod role;
+mod verify_restore;
 mod wal;
 
 use causeway_runtime::reference::Reference;
@@ -17,6 +18,7 @@ use crate::config::{self, Config};
 use crate::error::Error;
 use crate::exit_code::BackupExitCode;
 use crate::metrics::Metrics;
+use crate::unit_user::become_unit_user;
 
 /// Runs a command.
 pub(crate) fn run(cli: Cli) -> Result<(), Error> {
@@ -25,8 +27,16 @@ pub(crate) fn run(cli: Cli) -> Result<(), Error> {
         Command::Backup(args) => many_threads()?.block_on(backup::run(&settings()?, &args)),
         Command::Restore(args) => many_threads()?.block_on(restore::run(&settings()?, args)),
         Command::Wal(args) => one_thread()?.block_on(wal::run(&settings()?, args)),
+        Command::VerifyRestore(args) => {
+            one_thread()?.block_on(verify_restore::run(&settings()?, &args))
+        }
         Command::List(args) => one_thread()?.block_on(list::run(&settings()?, &args)),
-        Command::Check(args) => one_thread()?.block_on(check::run(&settings()?, &args)),
+        Command::Check(args) => {
+            if args.judges_files() {
+                become_unit_user()?;
+            }
+            one_thread()?.block_on(check::run(&settings()?, &args))
+        }
         Command::Role => one_thread()?.block_on(role::run(&settings()?)),
         Command::Keygen(args) => keygen::run(&args),
         Command::Reference { directory } => {

@@ -131,6 +131,14 @@ impl Error {
         Self::RecoveryStopped(Box::new(self))
     }
 
+    /// Returns whether a bucket did not respond, or refused to: what it has is unknown.
+    pub(crate) fn is_silence(&self) -> bool {
+        if let Self::RecoveryStopped(why) = self {
+            return why.is_silence();
+        }
+        matches!(self, Self::Unreachable { .. } | Self::SilentBucket { .. })
+    }
+
     /// Returns the exit code, which is part of the command's interface: a number is never reused.
     ///
     /// All except [`Error::RecoveryStopped`] are below 126.

@@ -17,6 +17,7 @@ mod metrics;
 mod output;
 mod restore;
 mod storage;
+mod unit_user;
 
 use std::panic;
 use std::process::ExitCode;

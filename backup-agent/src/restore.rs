@@ -75,12 +75,7 @@ pub(crate) async fn restore(
     let begun = Marker::find(&request.directory)?;
     let archive = WalArchive::new(config, buckets, system_id);
     let catalog = catalog::list(buckets, archive.object_keys()).await?;
-    // A standby continues with its primary's backups and WAL: an unavailable region must not
-    // prevent that.
-    let catalog = match request.purpose {
-        Purpose::Standby => catalog,
-        Purpose::Recover(_) => catalog.refuse_silent()?,
-    };
+    let catalog = catalog.refuse_silent()?;
     let request = &resumed(request, begun.as_ref(), system_id)?;
     let catalog = catalog.refuse_unreadable(request.backup.as_ref())?;
     let (chosen, lineage) = choose_backup(&archive, buckets, &identity, &catalog, request)
@@ -152,6 +147,7 @@ fn resumed(
     };
     let asked = request.backup.get_or_insert_with(|| begun.backup.clone());
     if *asked == begun.backup && begun.system_id == system_id {
+        begun.check_wal_directory(&request.directory)?;
         return Ok(request);
     }
     Err(Error::Refused(format!(
@@ -192,7 +188,7 @@ async fn choose_backup(
             let asked = request.timeline;
             archive.lineage(identity, &known, asked, at_least).await?
         }
-        None => newest_lineage(archive, buckets, identity, request, at_least).await?,
+        None => newest_lineage(archive, buckets, identity, at_least).await?,
     };
     let chosen = choice::choose_in_time(archive, identity, &lineage, backups, request).await?;
     Ok((chosen, lineage))
@@ -206,19 +202,13 @@ async fn newest_lineage(
     archive: &WalArchive<'_>,
     buckets: &Buckets,
     identity: &Identity,
-    request: &RestoreRequest,
     at_least: Timeline,
 ) -> Result<TimelineHistory, Error> {
     let (written, mut silent) = written_timelines(buckets, archive.object_keys()).await?;
-    let mut known = match request.purpose {
-        Purpose::Standby => archive.histories().await?,
-        Purpose::Recover(_) => {
-            if let Some(bucket) = silent.pop() {
-                return Err(Error::SilentBucket { bucket });
-            }
-            archive.histories_of_all().await?
-        }
-    };
+    if let Some(bucket) = silent.pop() {
+        return Err(Error::SilentBucket { bucket });
+    }
+    let mut known = archive.histories_of_all().await?;
     let lineage = loop {
         let lineage = archive.lineage(identity, &known, None, at_least).await;
         match (lineage, known.last().copied()) {
@@ -262,7 +252,10 @@ fn prepare(
                 request.directory.display()
             )));
         }
-        None => Marker::new(head.system_id, head.summary.id.clone(), directories),
+        None => {
+            let (id, wal) = (&head.summary.id, wal_link::target(&request.directory)?);
+            Marker::new(head.system_id, id.clone(), directories, wal)
+        }
     };
     for tablespace in &placed {
         marker.check_claim(&tablespace.directory)?;

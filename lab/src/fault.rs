@@ -87,6 +87,8 @@ pub enum Fault {
     LeaseStoreThrottled,
     /// The lease store carries every second request out and responds 6 s later
     LeaseStoreLate,
+    /// No node can reach a backup bucket
+    BucketsDown,
     /// Route 53 and EC2 do not respond
     DnsSilent,
     /// Route 53 responds after 3 s
@@ -164,6 +166,7 @@ impl Fault {
             | Self::LeaseStoreSlow
             | Self::LeaseStoreThrottled
             | Self::LeaseStoreLate
+            | Self::BucketsDown
             | Self::DnsSilent
             | Self::DnsSlow
             | Self::DnsThrottled

@@ -51,6 +51,7 @@ class Folder:
     scrape_interval_secs: float
     runbooks: set
     dashboards: list
+    directory: Path = ROOT / "monitoring/rules"
     recorded: dict = field(default_factory=dict)
 
     @property

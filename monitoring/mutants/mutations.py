@@ -29,6 +29,8 @@ def _numbers(node):
         yield "1"
     elif value in (1, float("inf")):
         yield from ("0", "2")
+    elif value <= 10 and value == int(value):
+        yield from (f"{value - 1:g}", f"{value + 1:g}")
     else:
         yield from (f"{value * 0.8:g}", f"{value * 1.25:g}")
 

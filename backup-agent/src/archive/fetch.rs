@@ -85,7 +85,7 @@ impl WalArchive<'_> {
                 return write_whole(&request.path, PLACEHOLDER);
             }
             Err(why @ (Error::Damaged { .. } | Error::WalFileRejected { .. }))
-                if request.mode == FetchMode::Standby =>
+                if request.mode.is_standby() =>
             {
                 return Err(self.classify_damage(request.name, why).await?);
             }
@@ -95,9 +95,11 @@ impl WalArchive<'_> {
             WalFileName::History(timeline) => {
                 let known = match request.mode {
                     FetchMode::Standby => self.histories().await?,
-                    FetchMode::Recovery => self.histories_of_all().await?,
+                    FetchMode::RestoredStandby | FetchMode::Recovery => {
+                        self.histories_of_all().await?
+                    }
                 };
-                if request.mode == FetchMode::Standby && known.contains(&timeline) {
+                if request.mode.is_standby() && known.contains(&timeline) {
                     return self.fetch_listed_history(identity, request).await;
                 }
                 if known.contains(&timeline) || known.last().is_none_or(|newest| *newest < timeline)
@@ -156,7 +158,7 @@ impl WalArchive<'_> {
     ) -> Result<(), Error> {
         let key = self.object_keys.slot(request.name, request.slot);
         let effort = match request.mode {
-            FetchMode::Recovery => FetchEffort {
+            FetchMode::Recovery | FetchMode::RestoredStandby => FetchEffort {
                 retry_timeout: request.retry_timeout,
                 hurry: None,
             },

@@ -11,9 +11,22 @@ use causeway_core::lsn::{SegmentName, WalFileName};
 pub(crate) enum FetchMode {
     /// A standby, which retries: an absent file is reported as soon as its absence is likely.
     Standby,
+    /// A standby that was restored and has only the archive yet. A promotion ends its recovery at the first failure, so a
+    /// file is absent only if every bucket responds so.
+    RestoredStandby,
     /// A recovery, which ends at an absent file: it is absent only if every bucket responds so, and
     /// none lists a later one.
     Recovery,
+}
+
+impl FetchMode {
+    /// Returns whether PostgreSQL requests the file again after a failure, until it is promoted.
+    pub(super) fn is_standby(self) -> bool {
+        match self {
+            Self::Standby | Self::RestoredStandby => true,
+            Self::Recovery => false,
+        }
+    }
 }
 
 /// File to fetch.

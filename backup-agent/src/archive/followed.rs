@@ -13,7 +13,6 @@ use causeway_core::lsn::{SegmentName, WalFileName, parse_history};
 use causeway_core::{Lsn, Timeline};
 use tempfile::NamedTempFile;
 
-use crate::archive::fetch_request::FetchMode;
 use crate::archive::fetch_request::FetchRequest;
 use crate::archive::scratch_file::directory_of;
 use crate::archive::wal_archive::WalArchive;
@@ -35,7 +34,7 @@ impl WalArchive<'_> {
         segment: SegmentName,
     ) -> Result<SegmentShare, Error> {
         let is_server = request.path.ends_with(SERVER_FILE);
-        if request.mode == FetchMode::Standby && !is_server {
+        if request.mode.is_standby() && !is_server {
             return Ok(SegmentShare::Whole);
         }
         let lineage = self.followed_lineage(identity, request, segment).await?;

@@ -9,7 +9,7 @@ use causeway_core::backup::{BackupSummary, HeldSegments, TimelineHistory, WalGap
 use causeway_core::lsn::{SegmentName, SegmentSize, WalFileName};
 use causeway_core::{Lsn, Timeline};
 use causeway_runtime::telemetry::chain;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Segments of some timelines, from a position on.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct ListedSegments {
     pub(super) all: HeldSegments,
     /// Segments by bucket.
     pub(super) buckets: Vec<(String, HeldSegments)>,
+    /// Length of the listed objects by bucket.
+    pub(super) bytes: BTreeMap<String, u64>,
     /// Buckets that did not respond.
     pub(super) silent: BTreeSet<String>,
 }
@@ -33,6 +35,7 @@ pub(crate) async fn list_segments(
     let mut list_segments = ListedSegments {
         all: HeldSegments::new(size),
         buckets: Vec::new(),
+        bytes: BTreeMap::new(),
         silent: BTreeSet::new(),
     };
     for timeline in timelines {
@@ -42,7 +45,7 @@ pub(crate) async fn list_segments(
         let mut before = object_keys.wal_file(WalFileName::Segment(first));
         before.pop();
         let lists = buckets
-            .list(&object_keys.timeline_prefix(timeline), &before)
+            .list_objects(&object_keys.timeline_prefix(timeline), &before)
             .await?;
         let answered = |name: &str| lists.iter().any(|(bucket, _)| bucket.name() == name);
         let names = buckets.all().iter().map(Bucket::name);
@@ -50,8 +53,14 @@ pub(crate) async fn list_segments(
         list_segments
             .silent
             .extend(silent.into_iter().map(ToOwned::to_owned));
-        for (bucket, keys) in lists {
-            let segments = keys.iter().filter_map(|key| match wal_file_name(key)? {
+        for (bucket, objects) in lists {
+            let bytes: u64 = objects.iter().map(|object| object.size).sum();
+            let listed = &mut list_segments.bytes;
+            *listed.entry(bucket.name().to_owned()).or_default() += bytes;
+            let names = objects
+                .iter()
+                .filter_map(|object| wal_file_name(&object.key));
+            let segments = names.filter_map(|name| match name {
                 WalFileName::Segment(segment) if segment >= first => Some(segment),
                 WalFileName::Segment(_)
                 | WalFileName::Partial(_)

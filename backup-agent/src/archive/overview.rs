@@ -10,12 +10,14 @@ use crate::storage::buckets::Buckets;
 use causeway_core::Timeline;
 use causeway_core::backup::{BackupSummary, TimelineHistory, WalGap};
 use causeway_runtime::telemetry::chain;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// WAL in the buckets that a set of backups needs, and the timelines along which it is followed.
 #[derive(Debug)]
 pub(crate) struct WalOverview {
     lineages: Vec<TimelineHistory>,
+    /// Newest timeline, if the histories could be read.
+    newest: Option<Timeline>,
     held: ListedSegments,
 }
 
@@ -35,7 +37,13 @@ impl WalOverview {
         let timelines = timelines(&lineages);
         let from = first.start_lsn;
         let held = list_segments(buckets, archive.object_keys(), size, from, timelines).await?;
-        Ok(Some(Self { lineages, held }))
+        let newest = lineages.iter().map(TimelineHistory::timeline).max();
+        let newest = newest.filter(|_| identity.is_some());
+        Ok(Some(Self {
+            lineages,
+            newest,
+            held,
+        }))
     }
 
     /// Returns the reach of the WAL from a backup: towards the newest timeline if that descends
@@ -49,6 +57,45 @@ impl WalOverview {
     /// gap.
     pub(crate) fn silent(&self) -> &BTreeSet<String> {
         &self.held.silent
+    }
+
+    /// Returns the length of the listed WAL in a bucket.
+    pub(super) fn bytes(&self, bucket: &str) -> u64 {
+        self.held.bytes.get(bucket).copied().unwrap_or(0)
+    }
+
+    /// Returns the number of segments after `backups` that no bucket has, though one has a later one.
+    pub(super) fn missing_segments(&self, backups: &[BackupSummary]) -> u64 {
+        let mut missing: BTreeMap<Timeline, u64> = BTreeMap::new();
+        for backup in backups {
+            let lineage = lineage_of(&self.lineages, backup);
+            let after = lineage.map(|lineage| self.held.all.missing(lineage, backup.start_lsn));
+            // Lineages share ancestors.
+            for (timeline, count) in after.into_iter().flatten() {
+                let most = missing.entry(timeline).or_default();
+                *most = count.max(*most);
+            }
+        }
+        missing.values().sum()
+    }
+
+    /// Returns whether recovery from a backup reaches the end of the archived WAL.
+    pub(super) fn reaches_end(&self, backup: &BackupSummary) -> bool {
+        let Some(KnownReach {
+            timeline,
+            segments,
+            segment_size,
+            ..
+        }) = self.reach(backup)
+        else {
+            return false;
+        };
+        let stop = backup.stop_lsn.get().saturating_sub(1) / segment_size.bytes();
+        let is_consistent = segments
+            .last
+            .is_some_and(|last| last.number(segment_size) >= stop);
+        let is_newest = self.newest.is_none_or(|newest| newest == timeline);
+        is_consistent && is_newest && segments.gap.is_none()
     }
 
     /// Returns the newest timeline if recovery towards it does not pass a backup, so that a restore

@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use tracing::{error, info};
 
+/// Stands for the name of a bucket in the conflict of a file with every slot of every bucket.
+pub(crate) const EACH_BUCKET: &str = "each";
+
 /// Maximum number of files with one name, if there may be several.
 const SLOTS: u32 = 100;
 
@@ -64,7 +67,7 @@ impl WalArchive<'_> {
             let found = self.buckets.compare(&key, is_same).await;
             if found.contains(&ExistingObject::Other) {
                 conflict = Error::Conflict {
-                    bucket: "each".to_owned(),
+                    bucket: EACH_BUCKET.to_owned(),
                     key,
                 };
                 continue;

@@ -132,6 +132,14 @@ impl Session {
         Ok(row.await?.try_get(0)?)
     }
 
+    /// Reads the catalog of the database, and returns the number of relations.
+    pub(crate) async fn relations(&self) -> anyhow::Result<i64> {
+        let row = self
+            .client
+            .query_one("SELECT count(*) FROM pg_catalog.pg_class", &[]);
+        Ok(row.await?.try_get(0)?)
+    }
+
     /// Returns the value of a setting, or `None` if it does not exist or this user may not read it.
     pub(super) async fn visible_setting(&self, name: &str) -> anyhow::Result<Option<String>> {
         let sql = "SELECT setting FROM pg_settings WHERE name = $1";

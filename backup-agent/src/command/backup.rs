@@ -1,7 +1,7 @@
 //! `backup-agent backup`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use causeway_core::backup::manifest::DamagedFile;
 use causeway_runtime::byte_size;
@@ -10,6 +10,7 @@ use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 use tracing::warn;
 
+use crate::archive::measure::record_listing;
 use crate::archive::overview::WalOverview;
 use crate::archive::reach::GapText;
 use crate::archive::wal_archive::WalArchive;
@@ -53,9 +54,12 @@ pub(super) async fn run(config: &Config, args: &cli::BackupArgs) -> Result<(), E
         checkpoint: args.checkpoint,
         accepted: args.accept_damaged.clone(),
     };
+    let began = Instant::now();
     let made = base_backup::make(config, &buckets, &request, &tasks).await;
     tasks.stop(Duration::from_secs(1)).await;
-    let made = made?;
+    let made = made.inspect_err(|_| buckets.health().record_backup_failed())?;
+    let health = buckets.health();
+    health.record_backup(began.elapsed(), made.summary.stored_bytes);
     let older = older_wal(config, &buckets).await.unwrap_or_else(|error| {
         let why = chain(&error);
         warn!(error = why, "WAL of older backups not compared");
@@ -81,6 +85,7 @@ async fn older_wal(config: &Config, buckets: &Buckets) -> Result<OlderWal, Error
     let identity = config.identity_if_set()?;
     let backups = catalog.summaries();
     let overview = WalOverview::new(&archive, buckets, identity.as_ref(), &backups).await?;
+    record_listing(buckets, &catalog, overview.as_ref());
     let gaps = catalog.backups.iter().flat_map(|entry| {
         let found = overview.iter();
         found.flat_map(|overview| overview.gaps(&entry.summary, &[]))

@@ -2,6 +2,7 @@
 
 mod archive;
 mod outcome;
+mod textfile;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::output;
 use crate::storage::bucket::{Bucket, CreateOutcome};
 use crate::storage::buckets::{BRIEF, Buckets};
 use crate::storage::object_keys::ObjectKeys;
+use crate::unit_user::unit_user_note;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -31,6 +33,9 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
     let mut checks = vec![CheckOutcome::new("settings", Ok(()))];
     if args.settings_only {
         return print(args, checks);
+    }
+    if args.judges_files() {
+        checks.extend(unit_user_note().map(|note| CheckOutcome::noted("user", note)));
     }
     let is_identity_due = !args.before_install || config.identity_exists();
     if config.has_identity() && is_identity_due {
@@ -68,6 +73,7 @@ pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Er
             name,
             notes.map_err(|error| error.to_string()),
         ));
+        checks.extend(config.metrics_textfile.as_deref().map(textfile::check));
         checks.extend(server(config).await);
     }
     print(args, checks)

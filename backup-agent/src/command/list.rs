@@ -8,6 +8,7 @@ use causeway_runtime::byte_size;
 use causeway_runtime::telemetry::chain;
 use serde::Serialize;
 
+use crate::archive::measure::record_listing;
 use crate::archive::overview::WalOverview;
 use crate::archive::reach;
 use crate::archive::reach::KnownReach;
@@ -104,6 +105,7 @@ pub(super) async fn run(config: &Config, args: &cli::ListArgs) -> Result<(), Err
     let identity = config.identity_if_set()?.map(Arc::new);
     let summaries = catalog.summaries();
     let overview = WalOverview::new(&archive, &buckets, identity.as_deref(), &summaries).await?;
+    record_listing(&buckets, &catalog, overview.as_ref());
     let mut backups = Vec::new();
     for entry in &catalog.backups {
         let reach = overview

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use causeway_core::backup::RecoveryTarget;
 use causeway_runtime::byte_size;
+use jiff::Timestamp;
 use serde::Serialize;
 use tracing::warn;
 
@@ -19,6 +20,7 @@ use crate::restore::request::{
 use crate::restore::target_directories;
 use crate::storage::buckets::{Buckets, LONG};
 use crate::storage::catalog;
+use crate::storage::health_report::FilledDirectory;
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,12 +42,18 @@ pub(super) async fn run(config: &Config, args: cli::RestoreArgs) -> Result<(), E
     let buckets = Buckets::new(config, LONG).await;
     let buckets = buckets.only(request.from.as_deref())?;
     let system_id = catalog::system_id(config, &buckets, system_id).await?;
+    let began_at = Timestamp::now().as_second();
     let restored = restore::restore(config, &buckets, system_id, &request).await;
     let restored = restored.inspect_err(|_| {
         if restore::is_interrupted(&request.directory) {
             warn!(directory = %request.directory.display(), "restore interrupted, the same command resumes it");
         }
     })?;
+    buckets.health().record_restore(FilledDirectory {
+        path: request.directory.clone(),
+        system_id,
+        began_at,
+    });
     if json {
         return output::json(&RestoreOutput {
             format: 1,

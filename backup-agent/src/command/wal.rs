@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use causeway_core::Timeline;
 use causeway_core::lsn::WalFileName;
-use tracing::info;
+use causeway_runtime::retry::RetryPolicy;
+use causeway_runtime::telemetry::chain;
+use tracing::{info, warn};
 
 use crate::archive::backfill::background;
 use crate::archive::backfill::compare::{CompareScope, compare};
@@ -13,20 +16,30 @@ use crate::archive::backfill::fill::drain_once;
 use crate::archive::backfill::stats::BackfillStats;
 use crate::archive::fetch_request::FetchMode;
 use crate::archive::fetch_request::FetchRequest;
+use crate::archive::push::EACH_BUCKET;
 use crate::archive::wal_archive::WalArchive;
 use crate::archive::wal_file;
 use crate::archive::wal_header::WalFileError;
 use crate::cli::{WalBackfillArgs, WalCommand, WalFetchArgs};
 use crate::config::Config;
 use crate::control_file;
+use crate::control_file::ControlFileData;
 use crate::display;
+use crate::encryption::keys::Identity;
 use crate::error::Error;
 use crate::output;
 use crate::restore::tablespace_guard::TablespaceGuard;
+use crate::storage::bucket::Bucket;
 use crate::storage::buckets::{BRIEF, Buckets, LONG};
 use crate::storage::call_limits::CallLimits;
 use crate::storage::catalog;
 use crate::storage::object_keys::ObjectKeys;
+
+/// Backoff of a restored standby while a bucket does not respond.
+const SILENCE_POLICY: RetryPolicy = RetryPolicy {
+    initial_backoff: Duration::from_secs(1),
+    max_backoff: Duration::from_secs(15),
+};
 
 /// Default time for which a recovery retries failing buckets before it is stopped.
 const RECOVERY_RETRY_SECS: u64 = 300;
@@ -47,17 +60,31 @@ async fn push(config: &Config, path: &Path) -> Result<(), Error> {
     let buckets = Buckets::new(config, BRIEF).await;
     let archive = WalArchive::new(config, &buckets, system_id);
     let pushed = archive.push(path).await;
+    if let Err(Error::Conflict { bucket, .. }) = &pushed {
+        record_conflict(&buckets, bucket);
+    }
     background::start_in_background(config, &buckets);
     pushed
+}
+
+/// Records that a file conflicts with an object in `bucket`, or in every bucket if it is named `each`.
+fn record_conflict(buckets: &Buckets, bucket: &str) {
+    let names = buckets.all().iter().map(Bucket::name);
+    for name in names.filter(|name| *name == bucket || bucket == EACH_BUCKET) {
+        buckets.health().record_conflict(name);
+    }
 }
 
 async fn fetch(config: &Config, args: &WalFetchArgs) -> Result<(), Error> {
     let (name, slot) = file_and_slot(&args.name)?;
     let identity = config.identity()?;
     let data_directory = control_file::data_directory(config);
-    let system_id = control_file::system_id(&data_directory)?;
+    let control = ControlFileData::read(&data_directory)?;
+    let is_restoring = |restored_on: Timeline| control.timeline <= restored_on.get();
     let (mode, limits, usual) = if args.recovery {
         (FetchMode::Recovery, LONG, RECOVERY_RETRY_SECS)
+    } else if args.restored_on.is_some_and(is_restoring) {
+        (FetchMode::RestoredStandby, BRIEF, 0)
     } else {
         (FetchMode::Standby, BRIEF, 0)
     };
@@ -73,7 +100,7 @@ async fn fetch(config: &Config, args: &WalFetchArgs) -> Result<(), Error> {
     let buckets = Buckets::new(config, limits)
         .await
         .only(args.from.as_deref())?;
-    let archive = WalArchive::new(config, &buckets, system_id);
+    let archive = WalArchive::new(config, &buckets, control.system_id);
     let request = FetchRequest {
         name,
         slot,
@@ -84,9 +111,36 @@ async fn fetch(config: &Config, args: &WalFetchArgs) -> Result<(), Error> {
         retry_timeout,
     };
     let inspect = |file: &Path| guard_tablespaces(&data_directory, &args.name, file);
-    archive.fetch(&identity, &request, inspect).await?;
+    let fetched = match mode {
+        FetchMode::RestoredStandby => wait_and_fetch(&archive, &identity, &request, inspect).await,
+        FetchMode::Standby | FetchMode::Recovery => {
+            archive.fetch(&identity, &request, inspect).await
+        }
+    };
+    fetched?;
     info!(file = %args.name, "WAL file fetched");
     Ok(())
+}
+
+/// Fetches a file for a standby that was restored, and waits for as long as a bucket does not respond. No exit code tells
+/// PostgreSQL to try again: one up to 125 ends a recovery that is being promoted, and a higher one stops the server.
+async fn wait_and_fetch(
+    archive: &WalArchive<'_>,
+    identity: &Identity,
+    request: &FetchRequest,
+    inspect: impl Fn(&Path) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut backoff = SILENCE_POLICY.backoff();
+    loop {
+        match archive.fetch(identity, request, &inspect).await {
+            Err(why) if why.is_silence() => {
+                let error = chain(&why);
+                warn!(file = %request.name, error, "waiting for a bucket, which may have the file");
+                backoff.pause().await;
+            }
+            fetched => return fetched,
+        }
+    }
 }
 
 /// Refuses a segment that would make PostgreSQL write into another server's tablespace.

@@ -28,6 +28,8 @@ pub(crate) struct Marker {
     pub(crate) backup: BackupId,
     /// Directory of each tablespace, by its link.
     pub(crate) tablespaces: Vec<(String, PathBuf)>,
+    /// Target of the link `pg_wal`; `None` if the WAL is in the target directory itself.
+    wal_directory: Option<PathBuf>,
 }
 
 /// Marker of a target directory, locked against a second restore into it.
@@ -46,6 +48,7 @@ impl Marker {
         system_id: u64,
         backup: BackupId,
         tablespaces: Vec<(String, PathBuf)>,
+        wal_directory: Option<PathBuf>,
     ) -> Self {
         Self {
             format: FORMAT,
@@ -53,6 +56,7 @@ impl Marker {
             system_id,
             backup,
             tablespaces,
+            wal_directory,
         }
     }
 
@@ -96,6 +100,20 @@ impl Marker {
         }
     }
 
+    /// Checks that `pg_wal` in `directory` is where this restore began to put the WAL: otherwise segments would be in two
+    /// places, and the server would have only some of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`].
+    pub(crate) fn check_wal_directory(&self, directory: &Path) -> Result<(), Error> {
+        let begun = self.wal_directory.as_deref();
+        if wal_link::target(directory)?.as_deref() != begun {
+            return Err(wal_link::changed(directory, begun));
+        }
+        begun.map_or(Ok(()), |target| wal_link::check_target(directory, target))
+    }
+
     /// Marks `directory`, which exists, or resumes the restore in it.
     ///
     /// # Errors
@@ -116,6 +134,7 @@ impl Marker {
         }
         // Read again: another run may have written it, or have completed, in the meantime.
         if let Some(marker) = Self::find(directory)? {
+            marker.check_wal_directory(directory)?;
             return Ok(LockedMarker {
                 marker,
                 is_resumed: true,
@@ -202,6 +221,8 @@ fn is_free(directory: &Path, allowed: &[&str]) -> Result<bool, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -224,7 +245,7 @@ mod tests {
     fn sample() -> String {
         let backup = "20261120T201500Z-5f3a9c01".parse().unwrap();
         let tablespaces = vec![("pg_tblspc/16400".to_owned(), "/space".into())];
-        serde_json::to_string(&Marker::new(7, backup, tablespaces)).unwrap()
+        serde_json::to_string(&Marker::new(7, backup, tablespaces, Some("/wal".into()))).unwrap()
     }
 
     #[test]
@@ -288,6 +309,44 @@ mod tests {
 
     fn marker() -> Marker {
         let backup = "20261120T201500Z-5f3a9c01".parse().unwrap();
-        Marker::new(1, backup, Vec::new())
+        Marker::new(1, backup, Vec::new(), None)
+    }
+
+    #[test]
+    fn link_of_wal_changed_then_not_resumed() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in ["data", "wal", "other"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        let data = path("data");
+        let link = data.join("pg_wal");
+        let points_to = |target: Option<&str>| {
+            fs::remove_file(&link).ok();
+            if let Some(target) = target {
+                symlink(path(target), &link).unwrap();
+            }
+        };
+        let with_wal = Marker {
+            wal_directory: Some(path("wal")),
+            ..marker()
+        };
+
+        for (begun, now, remedy) in [
+            (&with_wal, Some("other"), "link it there again (`ln -sfnT "),
+            (&with_wal, None, "link it there again (`ln -sfnT "),
+            (&marker(), Some("wal"), "remove the link"),
+        ] {
+            points_to(now);
+            let refused = begun.check_wal_directory(&data).unwrap_err().to_string();
+            assert!(refused.contains(remedy), "{refused}");
+        }
+        points_to(Some("wal"));
+        with_wal.check_wal_directory(&data).unwrap();
+        fs::remove_dir(path("wal")).unwrap();
+        let refused = with_wal.check_wal_directory(&data).unwrap_err().to_string();
+        assert!(refused.contains("mount its volume"), "{refused}");
+        points_to(None);
+        marker().check_wal_directory(&data).unwrap();
     }
 }

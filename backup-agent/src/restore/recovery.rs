@@ -17,7 +17,7 @@ use crate::restore::request::{Archiving, Boundary, Purpose, RestoreRequest, Targ
 /// stops with an error, and the next start continues it.
 const RECOVERY_RETRY_SECS: u32 = 600;
 
-/// The same for a standby, where PostgreSQL itself retries.
+/// The same for a standby, which logs a bucket's silence then, and waits on.
 const STANDBY_RETRY_SECS: u32 = 60;
 
 /// Name and value of a setting.
@@ -156,7 +156,7 @@ fn disabled_archiving(version: u32) -> Vec<Setting> {
 }
 
 /// Returns the `restore_command`. Recovery must stop at every failure that is not the end of the
-/// WAL. A standby must not: PostgreSQL retries, and such a failure would shut it down.
+/// WAL. A standby must not, because such a failure would shut it down: it waits for silent buckets.
 fn restore_command(
     config: &Config,
     request: &RestoreRequest,
@@ -175,7 +175,9 @@ fn restore_command(
                  --retry-timeout-secs {RECOVERY_RETRY_SECS}"
             )
         }
-        Purpose::Standby => format!("wal fetch --retry-timeout-secs {STANDBY_RETRY_SECS}"),
+        Purpose::Standby => {
+            format!("wal fetch --restored-on {timeline} --retry-timeout-secs {STANDBY_RETRY_SECS}")
+        }
     };
     let from = request.from.as_deref().map_or(String::new(), |endpoint| {
         format!(" --from {}", quoted(endpoint))

@@ -42,24 +42,9 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
         }
         return Ok(());
     };
-    let entries = match fs::read_dir(&target) {
-        Ok(entries) => entries,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            let text = format!(
-                "`{}` links to `{}`, which is no directory: mount its volume, and create the directory",
-                link.display(),
-                target.display()
-            );
-            return Err(Error::Refused(text));
-        }
-        Err(error) => return Err(Error::io("list", &target)(error)),
-    };
+    check_target(directory, &target)?;
     refuse_mount_root(&target)?;
+    let entries = fs::read_dir(&target).map_err(Error::io("list", &target))?;
     if entries.count() > 0 {
         let text = format!(
             "`{}` links to `{}`, which is not empty: empty it first, if no server uses it",
@@ -69,6 +54,51 @@ pub(super) fn check(directory: &Path) -> Result<(), Error> {
         return Err(Error::Refused(text));
     }
     Ok(())
+}
+
+/// Checks that the target of the link in `directory` is a directory.
+///
+/// # Errors
+///
+/// [`Error::Refused`] if it is none: its volume may not be mounted.
+pub(super) fn check_target(directory: &Path, target: &Path) -> Result<(), Error> {
+    match fs::metadata(target) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => {}
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) => {}
+        Err(error) => return Err(Error::io("inspect", target)(error)),
+    }
+    Err(Error::Refused(format!(
+        "`{}` links to `{}`, which is no directory: mount its volume, and create the directory",
+        directory.join(NAME).display(),
+        target.display()
+    )))
+}
+
+/// Returns the error of a restore that began with `pg_wal` elsewhere: as a link to `begun`, or as a directory.
+pub(super) fn changed(directory: &Path, begun: Option<&Path>) -> Error {
+    let link = directory.join(NAME);
+    let link = link.display();
+    let (was, remedy) = match begun {
+        Some(target) => {
+            let target = target.display();
+            let remedy = format!("link it there again (`ln -sfnT {target} {link}`)");
+            (format!("a link to `{target}`"), remedy)
+        }
+        None => (
+            "a directory in it".to_owned(),
+            format!("remove the link `{link}`"),
+        ),
+    };
+    Error::Refused(format!(
+        "`{}` holds an interrupted restore that began with `{NAME}` as {was}, and it is no longer: {remedy}, or empty the \
+         directory to restore anew",
+        directory.display()
+    ))
 }
 
 /// Refuses the root of a file system, which PostgreSQL and its programs do not accept as an empty directory.

@@ -5,8 +5,8 @@
 //! while no bytes move, and an interrupted read resumes where it was cut.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use causeway_runtime::s3::{S3Client, S3Error, S3ErrorKind, S3Usage};
 use tokio::time;
 
 use crate::config::buckets::BucketConfig;
+use crate::storage::bucket_health::BucketHealth;
 use crate::storage::call_limits::CallLimits;
 use crate::storage::store_error::StoreError;
 
@@ -44,6 +45,9 @@ pub(super) struct BucketState {
     pub(super) given_up: AtomicBool,
     /// Set once the service has responded, with an error or not.
     pub(super) reached: AtomicBool,
+    /// Whether the last request was answered and allowed, as it is recorded.
+    recorded: Mutex<Option<bool>>,
+    health: BucketHealth,
 }
 
 /// Result of a conditional write.
@@ -61,6 +65,7 @@ impl Bucket {
         config: &BucketConfig,
         connections: &AwsConnections,
         limits: CallLimits,
+        health: &BucketHealth,
     ) -> Self {
         let connect = limits.connect;
         let usage = S3Usage::Archive { connect };
@@ -70,6 +75,8 @@ impl Bucket {
                 limits,
                 given_up: AtomicBool::new(false),
                 reached: AtomicBool::new(false),
+                recorded: Mutex::new(health.is_reachable(&config.name)),
+                health: health.clone(),
             }),
         }
     }
@@ -91,6 +98,15 @@ impl Bucket {
     /// Returns whether the service has responded to this process, with an error or not.
     pub(crate) fn is_reached(&self) -> bool {
         self.shared.reached.load(Ordering::Relaxed)
+    }
+
+    /// Records whether a request was answered and allowed, if the last one was not.
+    pub(super) fn record_request(&self, is_reachable: bool) {
+        let recorded = self.shared.recorded.lock();
+        let mut recorded = recorded.unwrap_or_else(PoisonError::into_inner);
+        if recorded.replace(is_reachable) != Some(is_reachable) {
+            self.shared.health.record_request(self.name(), is_reachable);
+        }
     }
 
     pub(super) fn client(&self) -> &S3Client {
@@ -178,8 +194,11 @@ impl Bucket {
         call: impl Future<Output = Result<T, S3Error>>,
     ) -> Result<T, StoreError> {
         let Ok(answer) = time::timeout(self.call_limit(bytes), call).await else {
+            self.record_request(false);
             return Err(self.timeout_error(doing, key));
         };
+        let is_usable = |error: &S3Error| error.kind().is_usable_bucket();
+        self.record_request(answer.as_ref().err().is_none_or(is_usable));
         if answer.as_ref().err().is_none_or(S3Error::is_response) {
             self.shared.reached.store(true, Ordering::Relaxed);
         }

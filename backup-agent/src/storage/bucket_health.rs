@@ -3,10 +3,12 @@
 //!
 //! Losing this state loses no data: `wal backfill` compares the buckets themselves.
 
+pub(crate) mod observations;
+mod state_file;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +17,9 @@ use causeway_runtime::clock;
 use jiff::Timestamp;
 use tracing::{debug, error, warn};
 
+use crate::config::Config;
 use crate::metrics;
+use crate::storage::bucket_health::state_file::{lock, write_whole};
 use crate::storage::health_report::{BucketRecord, HealthReport};
 
 /// Kind of a missing object. WAL is copied without waiting for a backup, whose copy takes hours.
@@ -54,18 +58,39 @@ pub(crate) enum StoredKind {
 pub(crate) struct BucketHealth {
     directory: PathBuf,
     metrics: Option<PathBuf>,
-    buckets: Vec<String>,
+    buckets: Vec<RecordedBucket>,
+}
+
+/// Bucket of the settings.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordedBucket {
+    pub(crate) name: String,
+    pub(crate) region: String,
 }
 
 impl BucketHealth {
     /// Returns the records of `buckets` in `directory`, which are also written as metrics to
     /// `metrics`. The directory is created with the first record.
-    pub(crate) fn new(directory: &Path, metrics: Option<&Path>, buckets: Vec<String>) -> Self {
+    pub(crate) fn new(
+        directory: &Path,
+        metrics: Option<&Path>,
+        buckets: Vec<RecordedBucket>,
+    ) -> Self {
         Self {
             directory: directory.to_owned(),
             metrics: metrics.map(ToOwned::to_owned),
             buckets,
         }
+    }
+
+    /// Returns the records of the settings' buckets.
+    pub(crate) fn of(config: &Config) -> Self {
+        let buckets = config.buckets.iter().map(|bucket| RecordedBucket {
+            name: bucket.name.clone(),
+            region: bucket.service.region.clone(),
+        });
+        let metrics = config.metrics_textfile.as_deref();
+        Self::new(&config.state_directory, metrics, buckets.collect())
     }
 
     /// Returns whether the bucket was recently unavailable.
@@ -186,7 +211,10 @@ impl BucketHealth {
     /// Records that the bucket stored an object of this kind now.
     pub(crate) fn stored(&self, bucket: &str, kind: StoredKind) {
         self.record(bucket, |record| match kind {
-            StoredKind::Wal => record.last_wal_stored_at = Some(now()),
+            StoredKind::Wal => {
+                record.last_wal_stored_at = Some(now());
+                (record.has_conflict, record.is_foreign) = (false, false);
+            }
             StoredKind::BaseBackup => record.last_base_stored_at = Some(now()),
         });
     }
@@ -227,9 +255,10 @@ impl BucketHealth {
 
     /// Returns the report with one entry for each configured bucket, and no other.
     fn complete(&self, mut report: HealthReport) -> HealthReport {
-        report.buckets.retain(|name, _| self.buckets.contains(name));
-        for name in &self.buckets {
-            report.buckets.entry(name.clone()).or_default();
+        let is_named = |name: &String| self.buckets.iter().any(|bucket| bucket.name == *name);
+        report.buckets.retain(|name, _| is_named(name));
+        for bucket in &self.buckets {
+            report.buckets.entry(bucket.name.clone()).or_default();
         }
         report
     }
@@ -262,18 +291,19 @@ impl BucketHealth {
 
     fn try_update<T>(&self, change: impl FnOnce(&mut HealthReport) -> T) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
-        let lock = File::create(self.directory.join("health.lock"))?;
-        lock.lock()?;
+        let _lock = lock(&self.directory.join("health.lock"))?;
         let before = self.try_report()?;
         let mut report = before.clone();
         change(&mut report);
-        if report == before {
-            return Ok(());
+        let is_changed = report != before;
+        if is_changed {
+            write_whole(&self.report_path(), &serde_json::to_vec_pretty(&report)?)?;
         }
-        write_whole(&self.report_path(), &serde_json::to_vec_pretty(&report)?)?;
         match &self.metrics {
-            Some(path) => write_whole(path, metrics::text(&report)?.as_bytes()),
-            None => Ok(()),
+            Some(path) if is_changed || !path.exists() => {
+                write_whole(path, metrics::text(&report, &self.buckets)?.as_bytes())
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -307,16 +337,6 @@ fn is_absent(error: &io::Error) -> bool {
 
 fn now() -> i64 {
     Timestamp::now().as_second()
-}
-
-/// Replaces a file atomically, readable by all users: `node_exporter` runs as another user.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(directory)?;
-    file.write_all(content)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// Returns the file name for a key. Keys contain no `+`, and a file name cannot contain `/`.

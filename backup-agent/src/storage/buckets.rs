@@ -47,17 +47,16 @@ impl Buckets {
             retry: limits.retry.min(config.limits.retry_timeout),
             ..limits
         };
+        let health = BucketHealth::of(config);
         let mut all = Vec::new();
         for bucket in &config.buckets {
-            all.push(Bucket::new(bucket, &connections, limits).await);
+            all.push(Bucket::new(bucket, &connections, limits, &health).await);
         }
-        let names = config.buckets.iter().map(|bucket| bucket.name.clone());
-        let metrics = config.metrics_textfile.as_deref();
         Self {
             all,
             required: config.required_buckets,
             limits,
-            health: BucketHealth::new(&config.state_directory, metrics, names.collect()),
+            health,
         }
     }
 
@@ -97,6 +96,7 @@ impl Buckets {
 
     pub(crate) fn skip_bucket(&self, bucket: &Bucket, error: &StoreError) {
         warn!(bucket = bucket.name(), error = %chain(error), "bucket skipped");
+        bucket.record_request(false);
         if error.retry_class() == RetryClass::Transient {
             self.health.record_no_response(bucket.name());
         }

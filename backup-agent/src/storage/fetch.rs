@@ -291,6 +291,7 @@ impl<'a> ObjectSearch<'a> {
                 self.buckets
                     .health
                     .record_no_response(candidate.bucket.name());
+                candidate.bucket.record_request(false);
                 self.last = Some(candidate.bucket.timeout_error("give", self.key));
                 candidate.state = CandidateState::Failed;
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use causeway_runtime::s3::ListedObject;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{self, Instant};
@@ -31,6 +32,23 @@ impl Buckets {
         let list = |bucket: &Bucket| {
             let bucket = bucket.clone();
             async move { bucket.list(prefix, after).await }
+        };
+        self.answers(prefix, list).await
+    }
+
+    /// Lists as [`list`](Self::list), with the length of each object.
+    pub(crate) async fn list_objects(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> Result<Vec<(&Bucket, Vec<ListedObject>)>, Error> {
+        let list = |bucket: &Bucket| {
+            let bucket = bucket.clone();
+            async move {
+                let mut objects = Vec::new();
+                let listed = bucket.list_each(prefix, after, |object| objects.push(object));
+                listed.await.map(|()| objects)
+            }
         };
         self.answers(prefix, list).await
     }

@@ -41,10 +41,11 @@ async fn reserved_number_and_lost_region_then_standby_catches_up() {
     world.near.stop().await;
 
     let directory = world.path("standby");
-    world
-        .run(&["restore", "--standby", "--target-directory", &directory])
-        .await
-        .ok();
+    let restore = ["restore", "--standby", "--target-directory", &directory];
+    let refused = world.run(&restore).await;
+    refused.fails_with(14, "read only from another bucket with `--from`");
+    let from = ["--from", "eu-central-1"];
+    world.run(&[&restore[..], &from].concat()).await.ok();
     let standby = Server::start_standby(&world, Path::new(&directory), 5433).await;
     wait_for("the rows of timeline 3", async || {
         (standby.sql(ROWS).await == "on 1,on 3").then_some(())

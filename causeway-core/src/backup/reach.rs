@@ -131,6 +131,47 @@ impl HeldSegments {
         ArchiveReach { last, gap: None }
     }
 
+    /// Returns the number of missing segments on each timeline of `history`, from `start` to the last archived segment
+    /// on that history.
+    pub fn missing(&self, history: &TimelineHistory, start: Lsn) -> BTreeMap<Timeline, u64> {
+        let start = start.get() / self.size.bytes();
+        let mut missing = BTreeMap::new();
+        let mut is_followed = false;
+        for (timeline, first, end) in self.parts(history).into_iter().rev() {
+            let from = start.max(first);
+            let until = end.unwrap_or(u64::MAX);
+            let held = || self.runs_within(timeline, from, until);
+            let archived_until = held().last().map(|(_, last)| last + 1);
+            // Up to the fork if a later timeline has segments, and otherwise up to the last of this one.
+            let until = if is_followed {
+                Some(until)
+            } else {
+                archived_until
+            };
+            let held_count: u64 = held().map(|(first, last)| last + 1 - first).sum();
+            if let Some(expected) = until.and_then(|until| until.checked_sub(from)) {
+                missing.insert(timeline, expected - held_count);
+            }
+            is_followed |= archived_until.is_some();
+        }
+        missing
+    }
+
+    /// Returns the runs of `timeline` between two numbers, the second excluded.
+    fn runs_within(
+        &self,
+        timeline: Timeline,
+        from: u64,
+        until: u64,
+    ) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let runs = self.runs.get(&timeline).into_iter().flatten();
+        let cut = move |(first, last): (&u64, &u64)| {
+            let (first, last) = ((*first).max(from), (*last).min(until.saturating_sub(1)));
+            (first <= last).then_some((first, last))
+        };
+        runs.filter_map(cut)
+    }
+
     /// Returns the last segment that an ancestor wrote past its fork, if no segment of the new branch is
     /// archived: it is unknown which branch continued.
     pub fn branch_left(&self, history: &TimelineHistory) -> Option<SegmentName> {
@@ -227,6 +268,31 @@ mod tests {
             (None, None),
             "nothing is expected yet"
         );
+    }
+
+    #[test]
+    fn segments_missing_on_the_way_then_counted_by_timeline() {
+        let count = |held: HeldSegments, history: &TimelineHistory, from| {
+            let missing = held.missing(history, at(from));
+            missing.values().sum::<u64>()
+        };
+        assert_eq!(count(held(&[]), &one(), 3), 0);
+        assert_eq!(count(held(&[(1, 3), (1, 4)]), &one(), 3), 0);
+        assert_eq!(count(held(&[(1, 2), (1, 5), (1, 8)]), &one(), 3), 4);
+        assert_eq!(count(held(&[(1, 2)]), &one(), 3), 0, "not written yet");
+
+        // Timeline 3 forked from 1 within segment 5: its own copy of 5 is needed, and 6 of 1 is not.
+        let forked = history(3, &[(1, 5, 77)]);
+        let whole = held(&[(1, 3), (1, 4), (3, 5), (3, 6)]);
+        assert_eq!(count(whole, &forked, 3), 0);
+        let without = held(&[(1, 3), (1, 5), (3, 6)]);
+        let missing = without.missing(&forked, at(3));
+        assert_eq!(
+            missing,
+            BTreeMap::from([(timeline(1), 1), (timeline(3), 1)])
+        );
+        let never_archived = held(&[(1, 3)]);
+        assert_eq!(count(never_archived, &forked, 3), 0);
     }
 
     #[test]

@@ -76,6 +76,26 @@ pub enum S3ErrorKind {
 }
 
 impl S3ErrorKind {
+    /// Returns whether the bucket has answered and allowed the call, which failed for its object or its condition.
+    pub fn is_usable_bucket(self) -> bool {
+        match self {
+            Self::NoSuchKey
+            | Self::NoSuchUpload
+            | Self::PreconditionFailed
+            | Self::ConcurrentWrite
+            | Self::OutOfRange => true,
+            Self::NoSuchBucket
+            | Self::AccessDenied
+            | Self::ExpiredCredentials
+            | Self::Unavailable
+            | Self::Unreachable
+            | Self::TimedOut
+            | Self::CutOff
+            | Self::MissingETag
+            | Self::Rejected => false,
+        }
+    }
+
     /// Returns whether the same call may succeed later.
     pub fn retry_class(self) -> RetryClass {
         match self {

@@ -51,6 +51,7 @@ pub fn install(topology: &Topology, spec: &NodeSpec) -> anyhow::Result<()> {
         spec.sockets(),
         spec.guard(),
         spec.state(),
+        spec.textfiles(),
         spec.data(),
     ] {
         std::fs::create_dir_all(&directory)

@@ -312,6 +312,11 @@ impl NodeSpec {
         self.directory.with_extension("notify")
     }
 
+    /// Returns the directory of the metrics that programs write for `node_exporter`.
+    pub fn textfiles(&self) -> PathBuf {
+        self.directory.join("textfile")
+    }
+
     /// Returns the file that distinguishes this host from one with a copy of its disk.
     pub fn host_id(&self) -> PathBuf {
         self.settings().join("host-id")

@@ -198,6 +198,11 @@ impl Lab {
                 self.store(third)?.set_mode(ServiceMode::Late(LATE));
                 "the lease store responds late to every second request"
             }
+            Fault::BucketsDown => {
+                let backups = |path: &NetworkPath| matches!(path, NetworkPath::Backups { .. });
+                self.proxies.set(NetworkState::Refused, backups);
+                "no node can reach a backup bucket"
+            }
             Fault::DnsSilent => {
                 route53.process().signal(Signal::SIGSTOP)?;
                 "Route 53 and EC2 do not respond"

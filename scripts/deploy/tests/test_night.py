@@ -254,7 +254,7 @@ class RestoreDrillOnHost(Commands):
         with (self.room / "copy/postgresql.auto.conf").open("a") as settings:
             settings.write(f"restore_command='cp {self.directory}/archive/%f %p'\n")
         (self.room / "copy/recovery.signal").touch()
-        self.command("backup-agent", f'chmod a+w "{self.called}"; cp --recursive {self.room}/copy "$3"')
+        self.command("backup-agent", f'chmod a+w "{self.called}"; test "$1" != restore || cp --recursive {self.room}/copy "$3"')
         self.called.chmod(self.called.stat().st_mode | stat.S_IWOTH)
 
     def as_postgres(self, program, *arguments):
@@ -277,13 +277,16 @@ class RestoreDrillOnHost(Commands):
         result = self.drill(FROM="eu-central-1")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, r"every row read in \d+ s; the last commit is \d+ s old")
-        self.assertIn("--json --from eu-central-1", self.called.read_text())
+        called = self.called.read_text()
+        self.assertIn("--json --from eu-central-1", called)
+        self.assertRegex(called.splitlines()[-1], r"verify-restore --target-directory \S+/data --socket-directory \S+ --answered-at \d{10}")
         self.assertEqual(list(self.room.glob("restore-drill.*")), [], "nothing is left")
 
     def test_an_old_copy(self):
         self.commit()
         time.sleep(1)
         self.refused(self.drill(MAX_AGE="1"), "check the archiving of the WAL")
+        self.assertNotIn("verify-restore", self.called.read_text(), "it is not recorded as verified")
 
     def test_a_copy_without_its_log(self):
         self.refused(self.drill(), "no commit was replayed from the archive")

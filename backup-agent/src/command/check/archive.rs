@@ -11,6 +11,7 @@ use causeway_runtime::telemetry::chain;
 
 use crate::archive::backfill::pack_tally::{PackTally, pack_number};
 use crate::archive::listed_segments::written_timelines;
+use crate::archive::measure::record_listing;
 use crate::archive::overview::WalOverview;
 use crate::archive::reach::GapText;
 use crate::archive::wal_archive::WalArchive;
@@ -94,7 +95,9 @@ async fn check_prefix(config: &Config, buckets: &Buckets, system_id: u64) -> Che
             .copied()
             .filter(|id| *id != system_id)
             .collect();
-        if !foreign.is_empty() && !stored.contains(&system_id) {
+        let is_foreign = !foreign.is_empty() && !stored.contains(&system_id);
+        buckets.health().record_foreign(bucket.name(), is_foreign);
+        if is_foreign {
             wrong.push(format!(
                 "bucket `{}` holds objects of system identifier {}, and none of {system_id}, that of `{}`: check \
                  `cluster`, `[[buckets]]` and `[postgres] data-directory`; after an upgrade or for a new database, take \
@@ -138,6 +141,7 @@ async fn check_stored_backups(
     let summaries = stored.catalog.summaries();
     let identity = stored.identity.as_deref();
     let overview = WalOverview::new(&stored.archive, buckets, identity, &summaries).await?;
+    record_listing(buckets, &stored.catalog, overview.as_ref());
     let newest = stored.newest_manifest().await;
     let manifests = stored.manifests(newest.as_ref());
     let manifest = newest.and_then(Result::ok);

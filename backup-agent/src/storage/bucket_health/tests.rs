@@ -5,6 +5,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::damage::damaged;
 
+fn recorded(names: &[&str]) -> Vec<RecordedBucket> {
+    let recorded = names.iter().map(|name| RecordedBucket {
+        name: (*name).to_owned(),
+        region: format!("region-of-{name}"),
+    });
+    recorded.collect()
+}
+
 #[test]
 fn noted_then_kept_until_filled() {
     let directory = tempfile::tempdir().unwrap();
@@ -12,7 +20,7 @@ fn noted_then_kept_until_filled() {
     let health = BucketHealth::new(
         &directory.path().join("state"),
         Some(&metrics),
-        vec!["a".to_owned(), "b".to_owned()],
+        recorded(&["a", "b"]),
     );
     assert!(!health.is_avoided("a") && !health.has_missing("a"));
 
@@ -47,7 +55,7 @@ fn noted_then_kept_until_filled() {
 #[test]
 fn records_unreadable_then_bucket_not_complete() {
     let directory = tempfile::tempdir().unwrap();
-    let health = BucketHealth::new(directory.path(), None, vec!["a".to_owned()]);
+    let health = BucketHealth::new(directory.path(), None, recorded(&["a"]));
     health.record_missing("a", "main/1/wal/1");
     let records = health.lacking("a");
     fs::remove_dir_all(&records).unwrap();
@@ -65,7 +73,7 @@ proptest! {
         text in damaged(br#"{"buckets":{"a":{"lacking-files":2,"lacking-since":1700000000,"last-wal-stored-at":null,"last-base-stored-at":null}},"known-gaps":["000000010000000000000001"]}"#),
     ) {
         let directory = tempfile::tempdir().unwrap();
-        let health = BucketHealth::new(directory.path(), None, vec!["a".to_owned()]);
+        let health = BucketHealth::new(directory.path(), None, recorded(&["a"]));
         fs::write(health.report_path(), text).unwrap();
         health.filled("a", "main/1/wal/1");
         health.close_gap("000000010000000000000001");
@@ -77,7 +85,7 @@ proptest! {
 #[test]
 fn report_unreadable_then_not_replaced() {
     let directory = tempfile::tempdir().unwrap();
-    let health = BucketHealth::new(directory.path(), None, vec!["a".to_owned()]);
+    let health = BucketHealth::new(directory.path(), None, recorded(&["a"]));
     let report = health.report_path();
     std::os::unix::fs::symlink(&report, &report).unwrap();
 
@@ -92,7 +100,7 @@ fn directory_not_writable_then_nothing_fails() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("state");
     fs::write(&file, "").unwrap();
-    let health = BucketHealth::new(&file, None, vec!["a".to_owned()]);
+    let health = BucketHealth::new(&file, None, recorded(&["a"]));
 
     health.record_missing("a", "main/1/wal/1");
     health.stored("a", StoredKind::Wal);

@@ -19,6 +19,7 @@ pub(super) struct BackupAgent {
     required_buckets: u32,
     buckets: Vec<Bucket>,
     postgres: BackedUp,
+    metrics: Metrics,
 }
 
 #[derive(Serialize)]
@@ -27,6 +28,12 @@ struct Bucket {
     name: String,
     region: String,
     endpoint: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Metrics {
+    textfile: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -65,6 +72,9 @@ impl BackupAgent {
                 data_directory: spec.data(),
                 socket_directory: spec.sockets(),
                 port: POSTGRES_PORT,
+            },
+            metrics: Metrics {
+                textfile: spec.textfiles().join("backup-agent.prom"),
             },
         })
     }
