@@ -122,6 +122,12 @@ test-alert-mutants:  ## mutation testing of the alerting rules; ONLY="NoPrimary"
 	@./scripts/setup monitoring
 	target/monitoring/venv/bin/python monitoring/mutants $(if $(ONLY),--only $(ONLY))
 
+test-dashboards: setup  ## draw every panel from a drill in the lab, in headless Chromium; PICTURES=docs/dashboards to keep the pictures
+	@./scripts/setup alerts
+	@./scripts/setup dashboards
+	cargo build --workspace --bins
+	/usr/bin/python3 monitoring/dashboards/tests/run.py $(if $(PICTURES),--pictures $(PICTURES)) $(if $(NUMBER),--number $(NUMBER))
+
 test-alerts: setup  ## alerts that fire for real in the lab, with a table; SAMPLE=1 for three minutes, ONLY=TlsExpiry, QUIET=60 minutes of load
 	@./scripts/setup alerts
 	cargo build --workspace --bins

@@ -8,6 +8,8 @@ UNITS = {
     "none": "none", "count": "short", "seconds": "s", "milliseconds": "ms", "bytes": "decbytes", "bytes/s": "Bps", "ratio": "percentunit",
     "requests/s": "reqps", "ops/s": "ops",
 }
+# Fields of an annotation that are Prometheus's own, and so are not in Grafana's schema.
+PROMETHEUS_FIELDS = {"expr", "step", "tagKeys", "textFormat", "titleFormat"}
 # A promotion: a node is primary that was not a minute before.
 PROMOTIONS = 'max by (cluster, node) (failover_is_primary{cluster="$cluster"}) == 1 and max by (cluster, node) (failover_is_primary offset 1m) == 0'
 
@@ -36,13 +38,18 @@ def dashboard(declared, palette, options):
         "timezone": "utc",
         "refresh": "30s",
         "time": {"from": f"now-{declared['window']}", "to": "now"},
-        "links": [{
-            "type": "dashboards", "title": "Causeway", "tags": ["causeway"], "asDropdown": True, "includeVars": True, "keepTime": True,
-            "targetBlank": False, "icon": "external link", "tooltip": "", "url": "",
-        }],
+        "links": [link("dashboards", "Causeway", tags=["causeway"], asDropdown=True, includeVars=True, keepTime=True)],
         "templating": {"list": [datasource_variable(), *(VARIABLES[name] for name in declared.get("variables", []))]},
         "annotations": {"list": [promotions()] if declared.get("annotations") else []},
         "panels": made,
+    }
+
+
+def link(kind, title, **more):
+    """Returns a link. Grafana's schema requires every field."""
+    return {
+        "type": kind, "title": title, "url": "", "icon": "external link", "tooltip": "", "tags": [], "asDropdown": False, "includeVars": False,
+        "keepTime": False, "targetBlank": False, **more,
     }
 
 
@@ -59,7 +66,7 @@ def datasource_variable():
 def label_variable(name, label, query, **more):
     """Returns a variable of a label's values."""
     return {
-        "name": name, "label": label, "type": "query", "datasource": DATASOURCE, "query": {"query": query, "refId": name}, "definition": query,
+        "name": name, "label": label, "type": "query", "datasource": DATASOURCE, "query": {"query": query, "refId": name},
         "refresh": 2, "sort": 1, "hide": 0, **more,
     }
 
@@ -96,7 +103,7 @@ def common(panel, kind, palette, options, **defaults):
         "title": panel["title"],
         "description": panel["description"],
         "datasource": DATASOURCE,
-        "links": [{"title": f"Runbook: {alert}", "url": url, "targetBlank": True} for alert, url in runbook_links(panel, options.runbooks)],
+        "links": [link("link", f"Runbook: {alert}", url=url, targetBlank=True) for alert, url in runbook_links(panel, options.runbooks)],
         "targets": [target(query, number, panel["kind"]) for number, query in enumerate(panel["queries"])],
         "fieldConfig": {"defaults": field, "overrides": []},
     }

@@ -116,7 +116,7 @@ def timeseries(panel, palette, _):
         "legend": {"position": "bottom", "mode": "list", "size": "small"},
         "yAxis": axis,
         "visual": {
-            "display": "line", "lineWidth": 1.5, "areaOpacity": 0.35 if stacked else 0.05, "showPoints": "auto", "connectNulls": False,
+            "display": "line", "lineWidth": 1.5, "areaOpacity": 0.35 if stacked else 0, "showPoints": "auto", "pointRadius": 0, "connectNulls": False,
             "stack": "all" if stacked else "none", "palette": {"mode": "categorical"},
         },
     } | ({"querySettings": settings} if settings else {})}
