@@ -225,6 +225,10 @@ def table(panel, palette, options):
         }},
     ]
     made["fieldConfig"]["overrides"] = [column_override(query, palette) for query in panel["queries"] if not query.get("hidden")]
+    made["fieldConfig"]["overrides"] += [
+        {"matcher": {"id": "byName", "options": title}, "properties": [{"id": "custom.width", "value": width}]}
+        for title, width in zip(panel["key_title"], panel.get("key_width", []))
+    ]
     if "runbook_column" in panel:
         made["fieldConfig"]["overrides"].append(runbook_override(panel, options))
     sort = [{"displayName": panel["sort"], "desc": True}] if "sort" in panel else []

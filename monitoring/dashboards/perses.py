@@ -148,7 +148,8 @@ def bar_gauge(panel, *_):
 def table(panel, palette, options):
     """A row for each combination of the key's labels, a column for each query."""
     single = len(panel["queries"]) == 1
-    columns = [{"name": label, "header": title} for label, title in zip(panel["key"], panel["key_title"])]
+    widths = panel.get("key_width", ["auto"] * len(panel["key"]))
+    columns = [{"name": label, "header": title, "width": width} for label, title, width in zip(panel["key"], panel["key_title"], widths)]
     columns += [column(each, "value" if single else f"value #{number}", palette, panel) for number, each in enumerate(panel["queries"], 1)]
     columns.append({"name": "timestamp", "hide": True})
     spec = {"density": "compact", "defaultColumnWidth": "auto", "columnSettings": columns}

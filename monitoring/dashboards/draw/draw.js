@@ -10,7 +10,7 @@ import puppeteer from "puppeteer-core";
 import { blankPanels, readPanels, recordCanvasText } from "./panels.js";
 
 const WIDTH = 1500;
-const SETTLED_MS = 120_000;
+const SETTLED_MS = 60_000;
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 /// Serves the page on a port of this machine.
@@ -48,7 +48,7 @@ async function draw(browser, address, name, dashboard, prometheus, range, pictur
   do {
     await page.waitForNetworkIdle({ idleTime: 500, timeout: SETTLED_MS });
     panels = await page.evaluate(readPanels);
-  } while (Date.now() < deadline && faults.length === 0 && (panels.length < expected.length || panels.some((panel) => panel.loading)));
+  } while (Date.now() < deadline && faults.length === 0 && (panels.length < expected.length || panels.some((panel) => panel.loading || panel.fault)));
   for (const title of expected) {
     const panel = panels.find((each) => each.title === title);
     const fault = panel ? panel.fault : "not drawn";

@@ -37,7 +37,7 @@ function datasourceApi(prometheus, scrapeInterval) {
 function Page({ dashboard, prometheus, range }) {
   const theme = getTheme("light");
   // Without these margins, the first and last labels of the axes are cut.
-  const margins = { grid: { top: 10 }, timeAxis: { axisLabel: { margin: 4 } } };
+  const margins = { grid: { top: 10 }, timeAxis: { axisLabel: { margin: 8, padding: [0, 0, 6, 0] } } };
   const chartsTheme = generateChartsTheme(theme, { echartsTheme: { color: PALETTE, ...margins } });
   const client = new QueryClient({ defaultOptions: { queries: { refetchOnWindowFocus: false, retry: false } } });
   const timeRange = { start: new Date(range.start * 1000), end: new Date(range.end * 1000) };
@@ -63,7 +63,9 @@ function Page({ dashboard, prometheus, range }) {
                             <span style={{ color: "#667085", marginLeft: 14 }}>{display.description}</span>
                           </header>
                           {variables.length > 0 && <DashboardStickyToolbar initialVariableIsSticky={false} sx={{ padding: "8px 12px" }} />}
-                          <Dashboard panelOptions={{ showIcons: "hover" }} />
+                          <main style={{ padding: "0 8px 8px" }}>
+                            <Dashboard panelOptions={{ showIcons: "hover" }} />
+                          </main>
                         </UsageMetricsProvider>
                       </DashboardProvider>
                     </DatasourceStoreProvider>
