@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring test-alert-mutants test-alerts diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring dashboards test-dashboards test-alert-mutants test-alerts diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -108,14 +108,25 @@ lint-ansible:   ## ansible-lint at the production profile and yamllint, without 
 	cd ansible && PATH="$(CURDIR)/target/ansible/bin:$$PATH" && ansible-lint --offline --strict && yamllint --strict .
 	target/ansible/bin/python -m unittest discover ansible/tests/unit
 
-lint-monitoring:  ## rules, routes, metrics and runbooks of monitoring/, and the tests of rules
+lint-monitoring:  ## rules, routes, metrics, runbooks and dashboards of monitoring/, and the tests of rules
 	@./scripts/setup monitoring
 	target/monitoring/venv/bin/python monitoring/check
 	target/monitoring/venv/bin/python -m unittest discover --quiet monitoring/check/tests
+	target/monitoring/venv/bin/python -m unittest discover --quiet monitoring/dashboards/tests
+
+dashboards:     ## write the dashboards for Grafana and Perses into target/dashboards; RUNBOOKS=https://… for their links
+	@./scripts/setup monitoring
+	target/monitoring/venv/bin/python monitoring/dashboards/generate $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 
 test-alert-mutants:  ## mutation testing of the alerting rules; ONLY="NoPrimary" for some
 	@./scripts/setup monitoring
 	target/monitoring/venv/bin/python monitoring/mutants $(if $(ONLY),--only $(ONLY))
+
+test-dashboards: setup  ## draw every panel from a drill in the lab, in headless Chromium; PICTURES=docs/dashboards to keep the pictures
+	@./scripts/setup alerts
+	@./scripts/setup dashboards
+	cargo build --workspace --bins
+	/usr/bin/python3 monitoring/dashboards/tests/run.py $(if $(PICTURES),--pictures $(PICTURES)) $(if $(NUMBER),--number $(NUMBER))
 
 test-alerts: setup  ## alerts that fire for real in the lab, with a table; SAMPLE=1 for three minutes, ONLY=TlsExpiry, QUIET=60 minutes of load
 	@./scripts/setup alerts

@@ -1,4 +1,4 @@
-"""Checks the rules, tests, routes and metrics of monitoring/: `make lint-monitoring`.
+"""Checks the rules, tests, routes, metrics and dashboards of monitoring/: `make lint-monitoring`.
 
 python monitoring/check
 """
@@ -10,6 +10,7 @@ sys.dont_write_bytecode = True
 import alerts
 import expressions
 import folder
+import panels
 import routes
 import runbooks
 import tools
@@ -17,7 +18,7 @@ import tools
 
 def findings(declared):
     """Returns the findings of every check of the declarations."""
-    return [finding for module in (expressions, alerts, routes, runbooks) for check in module.CHECKS for finding in check(declared)]
+    return [finding for module in (expressions, alerts, routes, runbooks, panels) for check in module.CHECKS for finding in check(declared)]
 
 
 def main():

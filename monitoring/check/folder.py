@@ -1,6 +1,7 @@
 """What the files of monitoring/ declare."""
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import promql
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "monitoring/dashboards"))
+import declaration
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Folder:
     alertmanager: dict
     scrape_interval_secs: float
     runbooks: dict
+    dashboards: list
     directory: Path = ROOT / "monitoring/rules"
     recorded: dict = field(default_factory=dict)
 
@@ -100,6 +104,7 @@ def load(root=ROOT):
         alertmanager=yaml.safe_load((ours / "alertmanager/alertmanager.yml").read_text()),
         scrape_interval_secs=promql.seconds(config["global"]["scrape_interval"]),
         runbooks={path.stem: path.read_text() for path in sorted((root / "docs/runbooks").glob("*.md"))},
+        dashboards=declaration.read_all(),
     )
     folder.parse()
     return folder

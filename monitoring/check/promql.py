@@ -102,6 +102,8 @@ def _of_selector(node, recorded):
 
 
 def _of_aggregate(node, recorded):
+    if node.first("AggregateOp").text in ("topk", "bottomk"):
+        return _of_child(node.first("FunctionCallBody"), recorded)
     modifier = node.first("AggregateModifier")
     if modifier is None:
         return frozenset()
@@ -121,7 +123,7 @@ def _of_function(node, recorded):
     if name == "histogram_quantile":
         return found - {"le"}
     if name in ("label_replace", "label_join"):
-        target = next(body.all("StringLiteral")).text.strip('"')
+        target = body.first("StringLiteral").text.strip('"')
         return found | {target}
     return found
 

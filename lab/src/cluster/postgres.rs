@@ -186,6 +186,8 @@ archive_mode = on
 archive_command = '{archive}'
 archive_timeout = 60
 
+shared_preload_libraries = 'pg_stat_statements'
+
 log_line_prefix = '%m [%p] %q%u@%d '
 log_checkpoints = off
 timezone = 'UTC'

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import alerts
 import expressions
 import folder
+import panels
 import routes
 import runbooks
 
@@ -226,6 +227,32 @@ class Runbooks(Planted):
     def test_file_of_another_subject(self):
         self.page("monitoring/rules/availability.yml", "monitoring/rules/failover.yml")
         self.finds(runbooks.pages, "docs/runbooks/no-primary.md does not link the rule's file, monitoring/rules/availability.yml")
+
+
+class Panels(Planted):
+    def panel(self, dashboard, title):
+        found = next(each for each in self.folder.dashboards if each["name"] == dashboard)
+        return next(panel for panel in panels.declaration.panels(found) if panel["title"] == title)
+
+    def test_metric_that_no_job_exports(self):
+        self.panel("api", "Requests in progress (count)")["queries"][0]["expr"] = 'sum(http_requests_open{cluster="$cluster"})'
+        self.finds(panels.unknown_metrics, "panel `api: Requests in progress (count)` names the metric `http_requests_open`, which no job exports")
+
+    def test_recording_rule_that_does_not_exist(self):
+        self.panel("fleet", "RPO of a failover (seconds)")["queries"][1]["expr"] = "objective:rpo"
+        self.finds(panels.unknown_metrics, "panel `fleet: RPO of a failover (seconds)` names the metric `objective:rpo`")
+
+    def test_expression_that_does_not_parse(self):
+        self.panel("api", "Requests in progress (count)")["queries"][0]["expr"] = "sum(http_requests_in_flight"
+        self.finds(panels.grammar, "panel `api: Requests in progress (count)` is no PromQL of Prometheus 3 near `the end`")
+
+    def test_runbook_of_no_alert(self):
+        self.panel("fleet", "RPO of a failover (seconds)")["runbooks"] = ["RpoToHigh"]
+        self.finds(panels.links, "panel `fleet: RPO of a failover (seconds)` links the runbook of `RpoToHigh`, which is no alert")
+
+    def test_table_with_another_label(self):
+        self.panel("fleet", "State of each cluster")["queries"][0]["expr"] = "sum by (cluster, node) (failover_is_primary)"
+        self.finds(panels.table_labels, "panel `fleet: State of each cluster` has the labels cluster, node in a query")
 
 
 if __name__ == "__main__":
