@@ -101,7 +101,9 @@ mod tests {
 
         assert_eq!(write.wall_time(now, secs(5_000)), secs(4_990));
         for wall in [5_000, 1_400] {
-            let between = later.wall_time(now, secs(wall)) - write.wall_time(now, secs(wall));
+            let between = later
+                .wall_time(now, secs(wall))
+                .abs_diff(write.wall_time(now, secs(wall)));
             assert_eq!(between, secs(3));
         }
         assert_eq!(write.wall_time(now, secs(1)), Duration::ZERO);

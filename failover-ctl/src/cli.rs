@@ -102,6 +102,10 @@ pub(crate) enum Command {
 }
 
 /// Arguments of `check`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct HostCheckArgs {
     /// Check nothing but the settings file.
@@ -213,6 +217,10 @@ pub(crate) struct AbandonArgs {
 }
 
 /// Risks that an operator accepts by name, and the confirmation.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct AcceptArgs {
     /// Maximum WAL loss to accept without confirmation, in bytes. Promotion is refused above it.

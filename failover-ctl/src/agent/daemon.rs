@@ -49,11 +49,7 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
     // PostgreSQL runs as the same user, and a role that reads files through it must not read this memory.
     prctl::set_dumpable(false).context("could not close `/proc/self` to other processes")?;
     let host = settings.this_host()?.clone();
-    let key = if key_from_stdin {
-        CommandSigningKey::read_stdin()?
-    } else {
-        CommandSigningKey::read(&settings.command_signing_key_file)?
-    };
+    let key = read_key(&settings, key_from_stdin)?;
     preconditions::check_data_directory(&host)?;
     let state = &host.agent.state_directory;
     fs::create_dir_all(state).with_context(|| format!("could not create `{}`", state.display()))?;
@@ -118,6 +114,14 @@ pub(crate) async fn run(settings: Settings, key_from_stdin: bool) -> Result<(), 
         .context("could not handle signals")?;
     info!("agent stopped, PostgreSQL running until the guard's deadline");
     Ok(())
+}
+
+fn read_key(settings: &Settings, from_stdin: bool) -> Result<CommandSigningKey, SettingsError> {
+    if from_stdin {
+        CommandSigningKey::read_stdin()
+    } else {
+        CommandSigningKey::read(&settings.command_signing_key_file)
+    }
 }
 
 /// Notifies the service manager, if there is one, that the agent has started, and later that it stops.
