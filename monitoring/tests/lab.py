@@ -25,8 +25,8 @@ HEALTHY_SECS = 240
 
 def get(url, timeout=2):
     """Returns the body of a URL. The lab's addresses need no proxy."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=timeout) as response:
+    unproxied = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with unproxied.open(url, timeout=timeout) as response:
         return response.read().decode()
 
 

@@ -53,9 +53,9 @@ def replaced(expression, span, cluster):
 
 def fetch(url, path, **parameters):
     """Returns Prometheus's answer, also to an expression that it rejects."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    unproxied = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=30) as response:
+        with unproxied.open(f"{url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=30) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         return json.load(error)
