@@ -63,8 +63,8 @@ class Declared(unittest.TestCase):
         self.refused("panel `Lag (seconds)`: variable `$node` is not declared")
 
     def test_unknown_states(self):
-        self.panel |= {"kind": "state-timeline", "states": "roels"}
-        self.refused("panel `Lag (seconds)`: states `roels` are not in states.yml")
+        self.panel |= {"kind": "state-timeline", "states": "rolls"}
+        self.refused("panel `Lag (seconds)`: states `rolls` are not in states.yml")
 
     def test_hole_in_the_line(self):
         self.panel["width"] = 12
