@@ -1,22 +1,7 @@
 """What each runbook must have: its alert, five sections in order, and commands that a test runs."""
 
-import re
-
 from folder import kebab
-
-SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "How to test"]
-
-
-def sections(page):
-    """Returns the text of each section of a page, by its title."""
-    titles = re.split(r"^## (.+)$", page, flags=re.M)[1:]
-    return dict(zip(titles[::2], titles[1::2]))
-
-
-def commands(page):
-    """Returns the commands of a page that run in the lab too. Those of a real host are in blocks of the kind `console`."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", sections(page).get("Diagnosis", ""), flags=re.M | re.S)
-    return [line for block in blocks for line in block.splitlines() if line]
+from runbook_page import SECTIONS, commands, sections
 
 
 def pairs(folder):

@@ -7,8 +7,8 @@
     run.py --quiet MINUTES      duration of the quiet load; 0 for none
     run.py --list               the faults and their alerts
 
-Starts a lab, and beside it the exporters of each node, Prometheus and Alertmanager with the files of monitoring/. Causes each
-fault, reads its alerts from Alertmanager, heals it, waits until they resolve, and counts the pages at a webhook.
+Starts a lab, and beside it the exporters of each node, Prometheus and Alertmanager with the files of monitoring/. Runs the
+commands of the runbooks' diagnosis. Causes each fault, reads its alerts from Alertmanager, heals it, waits until they resolve, and counts the pages at a webhook.
 Prints a row for each alert, writes target/alerts, and fails if one row does.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import diagnosis
 import lab as labs
 import quiet
 import table
@@ -87,6 +88,8 @@ class Run:
     def faults(self, groups):
         """Runs groups of faults."""
         self.start_lab(with_backup=(archive.NEW,) not in groups)
+        if not self.options.only:
+            self.runbooks()
         for group in groups:
             try:
                 if group != (archive.NEW,):
@@ -95,6 +98,13 @@ class Run:
                 self.fail(f"before {names(group)}: {error}; Prometheus's data: {self.stack.directory}/prometheus")
                 self.start_lab(with_backup=True)
             self.one(group)
+
+    def runbooks(self):
+        """Runs the commands of every runbook."""
+        ran, failures = diagnosis.run(self.lab)
+        say(f"{ran} commands of runbooks ran, {len(failures)} failed")
+        for failure in failures:
+            self.fail(failure)
 
     def one(self, group):
         """Runs one group, and prints its rows."""

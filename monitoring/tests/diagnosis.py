@@ -1,0 +1,42 @@
+"""The commands of the runbooks' diagnosis, run in a healthy lab."""
+
+import shlex
+import sys
+
+from lab import NODES, ROOT
+
+sys.path.insert(0, str(ROOT / "monitoring/check"))
+
+from runbook_page import commands
+
+
+def pages_by_command():
+    """Returns the runbooks of each command."""
+    found = {}
+    for path in sorted((ROOT / "docs/runbooks").glob("*.md")):
+        for command in commands(path.read_text()):
+            found.setdefault(command, []).append(path.name)
+    return found
+
+
+def failure(lab, command):
+    """Runs a command on one node after the other: some run on the primary only, others on a standby. Returns the last error if
+    it succeeds on none."""
+    error = None
+    for node in NODES:
+        try:
+            lab.command("exec", "--node", node, "--", *shlex.split(command))
+            return None
+        except RuntimeError as failed:
+            error = failed
+    return error
+
+
+def run(lab):
+    """Returns the number of commands, and a text for each that fails."""
+    found = pages_by_command()
+    failures = []
+    for command, pages in found.items():
+        if error := failure(lab, command):
+            failures.append(f"`{command}` of docs/runbooks/{pages[0]} fails on every node: {error}")
+    return len(found), failures
