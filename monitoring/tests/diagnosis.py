@@ -5,7 +5,8 @@ import sys
 
 from lab import NODES, ROOT
 
-sys.path.insert(0, str(ROOT / "monitoring/check"))
+# Last, as both folders have a module `alerts`.
+sys.path.append(str(ROOT / "monitoring/check"))
 
 from runbook_page import commands
 
