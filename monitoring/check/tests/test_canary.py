@@ -37,7 +37,9 @@ class Api(http.server.BaseHTTPRequestHandler):
             day = day.replace(year=today.year + 1)
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps({"message": f"Hello, canary! Your birthday is in {(day - today).days} day(s)"}).encode())
+        days = (day - today).days
+        told = f"Your birthday is in {days} day(s)" if days else "Happy birthday!"
+        self.wfile.write(json.dumps({"message": f"Hello, canary! {told}"}).encode())
 
     def log_message(self, *_):
         pass
@@ -90,6 +92,12 @@ class Canary(unittest.TestCase):
         done = self.sing()
         self.assertEqual(done.returncode, 1)
         self.assertIn("instead of", done.stderr)
+
+    def test_write_is_not_stored_and_old_birthday_is_today_then_failure(self):
+        self.api.forgets = True
+        self.api.born = datetime.datetime.now(datetime.timezone.utc).date()
+        with self.assertRaisesRegex(OSError, "instead of"):
+            canary.write_and_read(self.url, datetime.datetime.fromtimestamp(60 * 100, datetime.timezone.utc))
 
     def test_never_succeeded_then_zero(self):
         self.api.status = 500
