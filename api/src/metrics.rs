@@ -27,7 +27,7 @@ declare_metrics! {
             "Connections above the limit that were evicted";
         db_pool_connections: IntGaugeVec = "db_pool_connections" ["state"],
             "Connections to PostgreSQL: `idle`, `in_use`, also until the backend has ended, or `shared`";
-        db_pool_wait: Histogram = "db_pool_wait_seconds", "Wait for a connection";
+        db_pool_wait: Histogram = "db_pool_wait_seconds", "Wait for a connection, also in vain";
         db_query_duration: HistogramVec = "db_query_duration_seconds" ["stmt"], "Duration of statements";
         db_errors: IntCounterVec = "db_errors_total" ["sqlstate_class"], "Failed statements and connections";
         db_retries: IntCounterVec = "db_retries_total" ["reason"],

@@ -114,10 +114,7 @@ impl Pool {
                 let mut changed = pin!(self.changed.notified());
                 changed.as_mut().enable();
                 if let Some(opened) = self.pick(&known) {
-                    if !self.shared {
-                        let waited = began.elapsed().as_secs_f64();
-                        self.metrics.db_pool_wait.observe(waited);
-                    }
+                    self.record_wait(began);
                     return Ok(PooledConnection {
                         opened,
                         pool: Arc::clone(self),
@@ -161,9 +158,22 @@ impl Pool {
                 Ok(value) => return Ok(value),
                 Err(_elapsed) if Instant::now() < give_up_at() => {}
                 Err(_elapsed) => {
-                    return Err(self.primary.absence().unwrap_or(QueryError::PoolExhausted));
+                    return Err(self.primary.absence().unwrap_or_else(|| {
+                        self.record_wait(began);
+                        QueryError::PoolExhausted
+                    }));
                 }
             }
+        }
+    }
+
+    /// Records how long a statement has waited, in vain too: otherwise a pool without a free connection would look
+    /// faster than a busy one.
+    fn record_wait(&self, began: Instant) {
+        if !self.shared {
+            self.metrics
+                .db_pool_wait
+                .observe(began.elapsed().as_secs_f64());
         }
     }
 

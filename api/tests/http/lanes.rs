@@ -117,6 +117,14 @@ fn every_write_waits_then_reads_continue() {
     let program = Program::before(&[&server], &settings);
     assert_eq!(program.put_date("John", "1990-01-01").status, 204);
     commits_wait(&server);
+    let long_waits = || {
+        let of_all = program.metric("db_pool_wait_seconds_count").unwrap();
+        of_all
+            - program
+                .metric("db_pool_wait_seconds_bucket{le=\"1\"}")
+                .unwrap()
+    };
+    assert!(long_waits() < 1.0);
 
     thread::scope(|scope| {
         let first = scope.spawn(|| program.put_date("Ann", "1990-01-01"));
@@ -127,6 +135,7 @@ fn every_write_waits_then_reads_continue() {
             (second.status, second.json()["type"].as_str()),
             (503, Some("/problems/overloaded"))
         );
+        assert!((long_waits() - 1.0).abs() < 0.5, "{}", long_waits());
         assert_eq!(program.get("/hello/John").status, 200);
         commits_go_on(&server);
         assert_eq!(first.join().unwrap().status, 204);
