@@ -30,10 +30,26 @@ struct CheckOutput {
 }
 
 pub(super) async fn run(config: &Config, args: &cli::CheckArgs) -> Result<(), Error> {
-    let mut checks = vec![CheckOutcome::new("settings", Ok(()))];
+    let checks = vec![CheckOutcome::new("settings", Ok(()))];
     if args.settings_only {
         return print(args, checks);
     }
+    if args.before_install {
+        // What is learned about the buckets is not kept: nothing is left on the host.
+        let scratch = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
+        let mut config = config.clone();
+        scratch.path().clone_into(&mut config.state_directory);
+        config.metrics_textfile = None;
+        return check_all(&config, args, checks).await;
+    }
+    check_all(config, args, checks).await
+}
+
+async fn check_all(
+    config: &Config,
+    args: &cli::CheckArgs,
+    mut checks: Vec<CheckOutcome>,
+) -> Result<(), Error> {
     if args.judges_files() {
         checks.extend(unit_user_note().map(|note| CheckOutcome::noted("user", note)));
     }

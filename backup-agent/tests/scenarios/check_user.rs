@@ -46,3 +46,22 @@ async fn identity_that_only_root_reads_then_check_of_root_fails() {
         "the units cannot read the settings"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_before_installation_then_nothing_left_on_the_host() {
+    let mut world = host().await;
+    let textfile = world.path("backup-agent.prom");
+    world.configure(|settings| format!("{settings}[metrics]\ntextfile = \"{textfile}\"\n"));
+
+    world.run(&["check", "--before-install"]).await.ok();
+    // A bucket's first refusal is recorded otherwise.
+    world.far.stop().await;
+    world
+        .run(&["check", "--before-install"])
+        .await
+        .fails_with(22, "checks failed");
+
+    for left in [world.path("state"), textfile] {
+        assert!(!fs::exists(&left).unwrap(), "{left}");
+    }
+}
