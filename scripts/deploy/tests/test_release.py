@@ -24,6 +24,7 @@ from moto.ecs.models import EC2ContainerServiceBackend, Task, ecs_backends
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.moto_api import state_manager
 from moto.server import ThreadedMotoServer
+from test_night import HANG_SECS
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 REGION, SECOND, PARAMETERS = "eu-west-1", "eu-central-1", "eu-north-1"
@@ -201,7 +202,7 @@ class Deployment(unittest.TestCase):
             "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_MAX_ATTEMPTS": "1", "DEPLOY_POLL": "0.2", "DEPLOY_TIMEOUT": timeout,
         }
-        return subprocess.run([SCRIPTS / script, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run([SCRIPTS / script, *arguments], env=environment, capture_output=True, text=True, timeout=HANG_SECS)
 
     def release(self, *more, image=NEW, timeout="3"):
         return self.run_script("release", "--cluster", f"{NAME}-api", "--service", f"{NAME}-api", "--image", image,

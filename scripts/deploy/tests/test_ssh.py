@@ -17,7 +17,7 @@ import time
 import unittest
 from pathlib import Path
 
-from test_night import SCRIPTS, Commands
+from test_night import HANG_SECS, SCRIPTS, Commands
 
 ROOT = SCRIPTS.parent.parent
 PROXY = ROOT / "ansible/ssh-through-ssm"
@@ -121,7 +121,7 @@ class AuthorizedKeys(unittest.TestCase):
 
     def keys(self, user="admin"):
         text = (HOST / "authorized-keys").read_text().replace("http://169.254.169.254/latest", f"http://127.0.0.1:{self.metadata.server_port}")
-        result = subprocess.run([sys.executable, "-c", text, user], capture_output=True, text=True, timeout=20)
+        result = subprocess.run([sys.executable, "-c", text, user], capture_output=True, text=True, timeout=HANG_SECS)
         self.assertEqual(result.returncode, 0, result.stderr)
         return result.stdout
 
@@ -187,7 +187,7 @@ os._exit(0)' ;; esac""")
         return subprocess.run(
             ["ssh", "-F", "none", "-o", f"ProxyCommand={PROXY} --instance %h --region eu-west-1 --user %r", "-o", "StrictHostKeyChecking=accept-new",
              "-o", f"UserKnownHostsFile={self.directory}/known", "-o", "PasswordAuthentication=no", f"root@{INSTANCE}", *command],
-            env=environment, cwd=self.directory, capture_output=True, text=True, timeout=60)
+            env=environment, cwd=self.directory, capture_output=True, text=True, timeout=HANG_SECS)
 
     def test_connects_with_the_pushed_key_alone(self):
         key = self.add_key("-t", "ed25519")
