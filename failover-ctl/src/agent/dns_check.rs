@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use causeway_runtime::telemetry::chain;
 use prometheus::IntGauge;
 use tokio::sync::watch;
@@ -29,7 +28,24 @@ struct DnsCheck {
     /// Address of this node, to which the record is moved.
     address: String,
     status: watch::Receiver<StatusSnapshot>,
+    gauges: RecordGauges,
+}
+
+/// State of the writer record.
+enum RecordState {
+    /// The node is not primary, so the record leads to another.
+    NotPrimary,
+    LeadsHere,
+    /// The resolver returned other addresses, or none.
+    LeadsElsewhere(Vec<IpAddr>),
+    /// The resolver did not answer, which says nothing about the record.
+    Unresolved(String),
+}
+
+/// Metrics of the writer record.
+struct RecordGauges {
     mismatch: IntGauge,
+    unresolved: IntGauge,
 }
 
 impl AgentLoop {
@@ -38,11 +54,15 @@ impl AgentLoop {
         let Some(dns) = self.settings.dns.clone() else {
             return;
         };
+        let metrics = &self.connections.metrics;
         let check = DnsCheck {
             dns,
             address: self.host.node.address.clone(),
             status: self.connections.status.subscribe(),
-            mismatch: self.connections.metrics.dns_mismatch.clone(),
+            gauges: RecordGauges {
+                mismatch: metrics.dns_mismatch.clone(),
+                unresolved: metrics.dns_unresolved.clone(),
+            },
         };
         self.connections
             .tasks
@@ -55,40 +75,29 @@ impl DnsCheck {
         let mut interval = time::interval(CHECK_INTERVAL);
         interval.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
         while stop.run_until_cancelled(interval.tick()).await.is_some() {
-            let checked = stop.run_until_cancelled(self.find_mismatch()).await;
-            let Some(mismatch) = checked else {
+            let Some(state) = stop.run_until_cancelled(self.record_state()).await else {
                 return;
             };
-            let was_mismatched = self.mismatch.get() == 1;
-            match &mismatch {
-                Some(found) if !was_mismatched => {
-                    warn!(
-                        name = self.dns.writer,
-                        found, "DNS record does not lead to this primary"
-                    );
-                }
-                None if was_mismatched => {
-                    info!(name = self.dns.writer, "DNS mismatch ended");
-                }
-                Some(_) | None => {}
-            }
-            self.mismatch.set(mismatch.is_some().into());
+            self.gauges.set(&self.dns.writer, &state);
         }
     }
 
-    /// Returns what the resolver answered, if this node is primary and the record does not lead to it.
-    async fn find_mismatch(&self) -> Option<String> {
+    async fn record_state(&self) -> RecordState {
         if !self.is_primary() {
-            return None;
+            return RecordState::NotPrimary;
         }
-        let found = match time::timeout(CHECK_TIMEOUT, self.resolve()).await {
-            Ok(Ok((found, own))) if leads_to(&found, &own) => return None,
-            Ok(Ok((found, _))) => format!("{found:?}"),
-            Ok(Err(error)) => chain(&*error),
-            Err(_elapsed) => "no answer".to_owned(),
+        let state = match time::timeout(CHECK_TIMEOUT, self.resolve()).await {
+            Ok(Ok((found, own))) if leads_to(&found, &own) => RecordState::LeadsHere,
+            Ok(Ok((found, _))) => RecordState::LeadsElsewhere(found),
+            Ok(Err(error)) => RecordState::Unresolved(chain(&*error)),
+            Err(_elapsed) => RecordState::Unresolved("no answer".to_owned()),
         };
         // The node may have ceased to be primary meanwhile.
-        self.is_primary().then_some(found)
+        if self.is_primary() {
+            state
+        } else {
+            RecordState::NotPrimary
+        }
     }
 
     fn is_primary(&self) -> bool {
@@ -105,11 +114,44 @@ impl DnsCheck {
         let found = dns_resolver::addresses(&self.dns.writer, resolver).await?;
         let own = match self.address.parse() {
             Ok(address) => vec![address],
-            Err(_) => dns_resolver::addresses(&self.address, resolver)
-                .await
-                .context("could not resolve this node's own address")?,
+            Err(_) => dns_resolver::addresses(&self.address, resolver).await?,
         };
+        anyhow::ensure!(
+            !own.is_empty(),
+            "`{}` of this node has no address",
+            self.address
+        );
         Ok((found, own))
+    }
+}
+
+impl RecordGauges {
+    /// Sets the gauges, and logs what changed. Without an answer, the last one stands.
+    fn set(&self, name: &str, state: &RecordState) {
+        let was_unresolved = self.unresolved.get() == 1;
+        if let RecordState::Unresolved(error) = state {
+            if !was_unresolved {
+                warn!(name, error, "DNS record not resolved");
+            }
+            self.unresolved.set(1);
+            return;
+        }
+        if was_unresolved {
+            info!(name, "DNS record resolved again");
+        }
+        self.unresolved.set(0);
+        let was_mismatched = self.mismatch.get() == 1;
+        if let RecordState::LeadsElsewhere(found) = state {
+            if !was_mismatched {
+                warn!(name, ?found, "DNS record does not lead to this primary");
+            }
+            self.mismatch.set(1);
+            return;
+        }
+        if was_mismatched {
+            info!(name, "DNS mismatch ended");
+        }
+        self.mismatch.set(0);
     }
 }
 
@@ -134,5 +176,30 @@ mod tests {
         );
         assert!(!leads_to(&[other], &[own]));
         assert!(!leads_to(&[], &[own]));
+    }
+
+    #[test]
+    fn resolver_silent_then_last_answer_stands() {
+        let gauge = |name| IntGauge::new(name, name).unwrap();
+        let gauges = RecordGauges {
+            mismatch: gauge("mismatch"),
+            unresolved: gauge("unresolved"),
+        };
+        let elsewhere = || RecordState::LeadsElsewhere(Vec::new());
+        let silent = || RecordState::Unresolved("no answer".to_owned());
+        for (state, mismatch, unresolved) in [
+            (silent(), 0, 1),
+            (elsewhere(), 1, 0),
+            (silent(), 1, 1),
+            (RecordState::LeadsHere, 0, 0),
+            (elsewhere(), 1, 0),
+            (RecordState::NotPrimary, 0, 0),
+        ] {
+            gauges.set("writer.example", &state);
+            assert_eq!(
+                (gauges.mismatch.get(), gauges.unresolved.get()),
+                (mismatch, unresolved)
+            );
+        }
     }
 }

@@ -81,7 +81,9 @@ declare_metrics! {
             "1 while the problem keeps the node from its role, else 0. The names are those of `problems` in `/status`";
         dns_mismatch: IntGauge = "failover_dns_mismatch",
             "1 while the node is primary and the writer record, resolved through the resolver of the settings, does \
-             not lead to it";
+             not lead to it. Keeps its value while the resolver does not answer";
+        dns_unresolved: IntGauge = "failover_dns_unresolved",
+            "1 while the node is primary and the resolver of the settings does not answer for the writer record";
         certificate_expiry: IntGaugeVec = "failover_certificate_expiry_timestamp_seconds" ["certificate"],
             "Time at which the first certificate of a file expires, 0 if the file cannot be read: `server` and \
              `client-ca` of PostgreSQL, and the agent's `server-ca` (`[postgres] sslrootcert`). No series for a file \

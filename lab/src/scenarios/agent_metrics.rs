@@ -65,6 +65,7 @@ async fn check_roles(
         found.is("failover_unreplicated_seconds", 0.0)?;
         found.is("failover_replay_lag_seconds", 0.0)?;
         found.is("failover_dns_mismatch", 0.0)?;
+        found.is("failover_dns_unresolved", 0.0)?;
         found.is("failover_automatic", 1.0)?;
         found.is("failover_watchdog_unarmed", 0.0)?;
         found.obstacle(None)?;
@@ -137,13 +138,14 @@ async fn lose_primary(
     remote: &Node,
 ) -> anyhow::Result<()> {
     let before = unix_time();
-    run.inject(&Fault::DnsSilent).await?;
+    run.inject(&Fault::DnsThrottled).await?;
     run.inject(&Fault::NodeLost(NodeSelector::node(primary)))
         .await?;
     wait_for(standby, "the new primary's metrics", |found| {
         found.is("failover_is_primary", 1.0)?;
         found.is("failover_unreplicated_seconds", 0.0)?;
         found.is("failover_dns_mismatch", 1.0)?;
+        found.is("failover_dns_unresolved", 0.0)?;
         found.obstacle(None)?;
         found.holder(&standby.spec.node)?;
         found.more_than("failover_writable_since_timestamp_seconds", before)?;
@@ -155,8 +157,16 @@ async fn lose_primary(
         found.obstacle(Some("manual-only"))
     })
     .await?;
+    // The lab's resolver reads the records from Route 53, and does not answer then.
+    run.inject(&Fault::DnsSilent).await?;
+    wait_for(standby, "the silent resolver", |found| {
+        found.is("failover_dns_unresolved", 1.0)?;
+        found.is("failover_dns_mismatch", 1.0)
+    })
+    .await?;
     run.lab.heal().await?;
     wait_for(standby, "the record to lead to the new primary", |found| {
+        found.is("failover_dns_unresolved", 0.0)?;
         found.is("failover_dns_mismatch", 0.0)
     })
     .await?;
