@@ -43,9 +43,10 @@ quick:          ## unit tests without servers, simulation and Python, under 10 s
 test: setup test-unit test-e2e  ## all tests that a change must pass
 	python3 compose/tests --where-possible
 
+# Twice as many at a time as processors: most tests wait, for a server to start or for a timeout.
 test-unit:      ## decisions, simulation, and each program alone
 	cargo build --workspace --bins
-	cargo nextest run --workspace --profile ci
+	cargo nextest run --workspace --profile ci --test-threads $$((2 * $$(nproc)))
 	cargo test --workspace --doc --quiet
 
 test-e2e:       ## the whole platform, two scenarios at a time
@@ -92,9 +93,9 @@ test-infra:     ## Terraform, policies, chart, image and pipelines, without an a
 	@./scripts/setup infra
 	target/infra-tests/venv/bin/python infra-tests/check.py $(if $(WHERE_POSSIBLE),--where-possible)
 
-test-infra-faults:  ## mutation testing of the infrastructure's checks
+test-infra-faults:  ## mutation testing of the infrastructure's checks; SAMPLE=10 SEED=3, FROM=80, or ONLY="canary pooler"
 	@./scripts/setup infra
-	target/infra-tests/venv/bin/python infra-tests/faults.py
+	target/infra-tests/venv/bin/python infra-tests/faults.py $(if $(FROM),--from $(FROM)) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(ONLY)
 
 test-ansible: setup  ## playbooks on systemd hosts in containers, with a table; SAMPLE=1 for ten minutes, ONLY="site kills" for steps, KILLS=20
 	@./scripts/setup ansible

@@ -116,7 +116,7 @@ class Cluster(unittest.TestCase):
 
     @classmethod
     def _start_s3(cls):
-        cls.host.copy(host.ROOT / "target/debug/lab", "/usr/local/bin/lab")
+        cls.host.copy(host.TARGET / "debug" / "lab", "/usr/local/bin/lab")
         cls.host.run("mkdir -p /var/lib/s3/{lease,backup-1,backup-2}")
         cls.host.write("/etc/systemd/system/s3.service", S3)
         cls.host.run("systemctl daemon-reload && systemctl start s3")

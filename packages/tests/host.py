@@ -11,6 +11,7 @@ from engine import NoEngine, install
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ROOT / "target" / "package"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 IMAGE = "causeway-packages/bare"
 INCLUDED = "systemd,systemd-sysv,dbus,ca-certificates"
 TIMEOUT_SECS = 60
