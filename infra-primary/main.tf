@@ -54,9 +54,13 @@ locals {
     cidrs             = module.network.data_cidrs
   }
 
-  # A monitoring host is in the data subnet of the first zone, and scrapes both regions. It is replaced within its subnet.
-  monitoring        = var.monitoring == null ? null : { cidr = module.network.data_cidrs[0], address = module.monitoring_host[0].private_ip }
-  monitoring_cidrs  = distinct(concat(var.monitoring_cidrs, var.monitoring == null ? [] : [module.network.data_cidrs[0]], local.dr.monitoring[*].cidr))
+  # A monitoring host is in a subnet of the first zone, and scrapes both regions. It is replaced within its subnet: one of data or,
+  # for a canary, one with a route to the internet, which the data subnets have in a network without endpoints alone.
+  has_canary        = try(var.monitoring.canary, false)
+  monitoring_tier   = local.has_canary && var.network.endpoints != "none" ? "private" : "data"
+  monitoring_cidr   = { data = module.network.data_cidrs, private = module.network.private_cidrs }[local.monitoring_tier][0]
+  monitoring        = var.monitoring == null ? null : { cidr = local.monitoring_cidr, address = module.monitoring_host[0].private_ip }
+  monitoring_cidrs  = distinct(concat(var.monitoring_cidrs, var.monitoring == null ? [] : [local.monitoring_cidr], local.dr.monitoring[*].cidr))
   further_endpoints = setunion(var.network.further_endpoints, var.monitoring == null ? [] : ["ecs", "sns"])
   regional_name     = "api-${local.region}.${var.dns.public_zone}"
 }
@@ -78,7 +82,7 @@ module "network" {
   nat                     = var.network.nat
   endpoints               = var.network.endpoints
   further_endpoints       = local.further_endpoints
-  allowed_domains         = setunion([var.dns.private_zone], var.network.allowed_domains, local.registries)
+  allowed_domains         = setunion([var.dns.private_zone], var.network.allowed_domains, local.registries, local.has_canary ? [module.dns.names.api] : [])
   flow_log_retention_days = var.network.flow_log_retention_days
   kms_key_arn             = module.kms.arn
   permissions_boundary    = var.permissions_boundary
@@ -166,6 +170,7 @@ module "postgres" {
   peer_cidrs             = local.dr.data_cidrs
   monitoring_cidrs       = local.monitoring_cidrs
   pooler                 = var.pooler
+  pooler_clients         = var.pooler_clients
   private_zone_id        = module.dns.private_zone_id
   private_zone_name      = var.dns.private_zone
   lease                  = { bucket_arn = module.lease_storage.arn }
@@ -293,7 +298,8 @@ module "monitoring_host" {
 
   name                 = local.name
   vpc_id               = module.network.vpc_id
-  subnet_id            = module.network.subnet_ids.data[var.network.zones[0]]
+  subnet_id            = module.network.subnet_ids[local.monitoring_tier][var.network.zones[0]]
+  canary               = var.monitoring.canary
   instance_type        = var.monitoring.instance_type
   ami_id               = var.monitoring.ami_id
   volume_size_gib      = var.monitoring.volume_size_gib

@@ -139,19 +139,47 @@ variable "database" {
 }
 
 variable "pooler" {
-  description = "Whether the nodes of both regions have PgBouncer, for clients other than the API: Ansible's group `pooler`. Its port is then open to the clients of PostgreSQL."
+  description = "Whether the nodes of both regions have PgBouncer, for clients other than the API: Ansible's group `pooler`. Its port is then open to the clients of PostgreSQL, and to those of `pooler_clients`."
   type        = bool
   default     = false
 }
 
+variable "pooler_clients" {
+  description = "Clients of this region's pooler besides the API, by a label of your choice: each a `security_group_id` of this region's network, or the `cidr` of a private network outside of it, a /20 or smaller. A network that is not the other region's needs a route from and to the data subnets."
+  type        = map(object({ security_group_id = optional(string), cidr = optional(string) }))
+  default     = {}
+
+  # Clients in this network have a security group, and another host of their subnet is no client. Two networks overlap if they
+  # are equal at the shorter of their prefixes.
+  validation {
+    condition = alltrue([
+      for cidr in compact(values(var.pooler_clients)[*].cidr) : try(
+        length(distinct([for it in [cidr, var.cidrs.primary] : cidrhost("${split("/", it)[0]}/${min([for other in [cidr, var.cidrs.primary] : tonumber(split("/", other)[1])]...)}", 0)])) == 2, true
+      )
+    ])
+    error_message = "pooler_clients contains a part of this region's own network, ${var.cidrs.primary}: write the clients' security_group_id instead."
+  }
+}
+
 variable "monitoring" {
-  description = "Host of Prometheus and Alertmanager in this region. Without it, monitor from elsewhere: set `monitoring_cidrs`."
+  description = "Host of Prometheus and Alertmanager in this region, and whether the API's canary runs there, which reaches the API as a client on the internet does. Without it, monitor from elsewhere: set `monitoring_cidrs`."
   type = object({
     instance_type   = string
     ami_id          = optional(string)
     volume_size_gib = optional(number, 30)
+    canary          = optional(bool, false)
   })
   default = null
+
+  validation {
+    condition     = !try(var.monitoring.canary, false) || var.network.nat != "none"
+    error_message = "monitoring.canary is true, and network.nat is `none`: the API's load balancer has public addresses, which the canary reaches through a NAT gateway. Set network.nat to `one`, or run the canary outside of AWS."
+  }
+
+  validation {
+    condition     = !try(var.monitoring.canary, false) || var.api_platform != "none"
+    error_message = "monitoring.canary is true, and api_platform is `none`: there is no API to try. Set canary to false, or choose a platform."
+  }
 }
 
 variable "monitoring_cidrs" {

@@ -6,19 +6,17 @@ import re
 import terraform
 from terraform import Failed
 
-# Files of tests by module, whose plans know the outputs.
-TESTS = {"infra-modules/api-eks": "tests/api-eks.tftest.hcl", "infra-primary": "tests/eks.tftest.hcl", "infra-dr": "tests/eks.tftest.hcl"}
+# Directories whose tests' plans know the outputs.
+DIRECTORIES = ("infra-modules/api-eks", "infra-primary", "infra-dr")
 OPERATOR = {"image": {"tag": "1.4.0"}}
 
 
 def outputs(tree, env):
     """The known outputs of each run."""
-    for directory, file in TESTS.items():
-        told, _ = terraform.messages(tree, directory, env, "-verbose", f"-filter={file}")
-        for message in told:
-            if message.get("type") == "test_plan":
-                changes = message["test_plan"].get("output_changes", {})
-                yield f"{directory}: {message['@testrun']}", {name: change["after"] for name, change in changes.items() if not change.get("after_unknown")}
+    for directory in DIRECTORIES:
+        for run, plan in terraform.tested(tree, directory, env)[0].items():
+            changes = plan.get("output_changes", {})
+            yield f"{directory}: {run}", {name: change["after"] for name, change in changes.items() if not change.get("after_unknown")}
 
 
 def check(tree, env):
@@ -47,9 +45,9 @@ def check(tree, env):
     compare(count, render.example("eks.yaml"), found)
     if count.wrong:
         raise Failed("\n".join(count.wrong))
-    for directory, file in TESTS.items():
+    for directory in DIRECTORIES:
         if not any(run.startswith(directory) for run in found):
-            raise Failed(f"{directory} has no run in {file}")
+            raise Failed(f"{directory} has no run in {terraform.READ[directory]}")
     return len(found)
 
 

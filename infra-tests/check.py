@@ -24,12 +24,12 @@ import ports
 import settings
 import static
 import terraform
+from examples import planned
 from pipelines import pipelines
-from plans import planned
 from terraform import ROOT, Failed, formatted
 from workflow_runs import executed
 
-ROOTS = ("infra-bootstrap", "infra-primary", "infra-dr")
+ROOTS = ("infra-primary", "infra-dr", "infra-bootstrap")
 
 
 def checks(tree, env):
@@ -42,6 +42,7 @@ def checks(tree, env):
         yield "terraform fmt", lambda: (formatted(tree), "directories")
     yield "chart", lambda: (static.chart(tree), "chart linted, rendered and validated")
     yield "lifecycles", lambda: (static.lifecycles(tree), "resources")
+    yield "roots", lambda: (static.roots(tree), "modules of both roots, with the same arguments")
     yield "reachable inputs", lambda: (static.reachable(tree), "inputs")
     yield "commands", lambda: (static.commands(tree), "pages of documentation")
     yield "policy for the organisation", lambda: (policies.organization(tree), "statements")
@@ -58,16 +59,17 @@ def checks(tree, env):
 
 def with_providers(tree, env):
     """Checks by Terraform itself."""
+    tests = {directory: (lambda path=directory: (terraform.test(tree, path, env), "runs passed")) for directory in terraform.configurations(tree)}
+    for directory in ROOTS:
+        yield f"{directory}: test", tests.pop(directory)
     if "TF_CLI_CONFIG_FILE" in env:  # the real providers would need an account to apply
         yield "scripts/deploy/infra with Terraform", lambda: (infra_script.script(tree, env), "calls, from a plan to a comparison")
     yield "injected faults, a sample", lambda: (faults.sample(env), "faults caught")
     for root in ROOTS:
         for example in sorted((tree / root / "examples").glob("*.tfvars")):
             yield f"{root}: {example.stem}", lambda root=root, example=example.stem: planned(tree, root, example, env)
-    for directory in terraform.configurations(tree):
-        yield f"{directory}: test", lambda path=directory: (terraform.test(tree, path, env), "runs passed")
-    for directory in terraform.configurations(tree):
-        yield f"{directory}: validate", lambda path=directory: (terraform.validate(tree, path, env), "configuration")
+    for directory, check in tests.items():
+        yield f"{directory}: test", check
     yield "chart with the values of Terraform", lambda: (chart_values.check(tree, env), "renderings")
     yield "ports of the roles", lambda: (ports.check(tree, env), "ports, as the security groups admit them")
     yield "dynamic inventory", lambda: (inventory.check(tree, env), "hosts found by their tags")
@@ -105,6 +107,7 @@ def main():
     failed = runs = 0
     with tempfile.TemporaryDirectory() as scratch:
         tree = terraform.copy(ROOT, Path(scratch))
+        terraform.keep(tree)
         chosen = [check for check in checks(tree, env) if not arguments.names or any(name in check[0] for name in arguments.names)]
         with ThreadPoolExecutor(arguments.jobs) as pool:
             waiting = {pool.submit(outcome, check): name for name, check in chosen}

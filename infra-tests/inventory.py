@@ -32,7 +32,7 @@ def expect(what, found, wanted):
 def planned_hosts(tree, env):
     """Each root's instances: tags, zone, and volumes by their purpose's device."""
     for root, region in REGIONS.items():
-        plan = Plan(terraform.plan(tree, root, "production", env)[0][-1])
+        plan = Plan(terraform.plan(tree, root, "production", env))
         devices = {address.rpartition(".")[2]: after["device_name"] for address, after in plan.of("aws_volume_attachment")}
         volumes = {address.rpartition(".")[2]: after for address, after in plan.of("aws_ebs_volume")}
         for address, after in plan.of("aws_instance"):

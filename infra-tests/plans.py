@@ -4,28 +4,28 @@ A module's tests see the module alone, and a root's cannot see into modules. A v
 only after the apply is absent from a plan, and passes here; the modules' tests check it.
 """
 
-import csv
 import ipaddress
 import json
 import re
 from fnmatch import fnmatchcase
 
 import policies
-import terraform
-from terraform import Failed
 
 # Overridden in tests/examples, so that their ARNs are known; the modules' tests check their tags.
 # So are the ids of subnets and route tables.
 OVERRIDDEN = ("module.kms.aws_kms_key.this", "module.network.aws_subnet.", "module.network.aws_route_table.data")
-# Of a drill host in a month: scripts/deploy/restore-drill stops the host, and a drill is to end within an hour.
-DRILL_HOURS = 31
 ANYWHERE = {"0.0.0.0/0", "::/0"}
+# A key in a text, or a secret that is given a value.
+SECRET = r"(?i)BEGIN [A-Z ]*PRIVATE KEY|\bA[SK]IA[A-Z0-9]{16}|\w*(?:password|passwd|secret|credential|access_?key)\w*[\"']?\s*[=:]\s*[\"']?[^\s\"']"
 WEB = {80, 443}
 # Expected subnet tier by resource type, and the argument with the subnets.
 STANDS = {
     "aws_ecs_service": ("subnets", "private"), "aws_eks_node_group": ("subnet_ids", "private"), "aws_elasticache_subnet_group": ("subnet_ids", "data"), "aws_instance": ("subnet_id", "data"),
     "aws_lb": ("subnets", "public"), "aws_nat_gateway": ("subnet_id", "public"),
 }
+MONITORING = "module.monitoring_host[0]."
+# By this rule a monitoring host with a canary reaches the API's public addresses, from a private subnet.
+CANARY = f"{MONITORING}aws_vpc_security_group_egress_rule.canary[0]"
 # Allowed managed policies of AWS. All other permissions are policies of this repository.
 MANAGED = {"AmazonSSMManagedInstanceCore"}
 # Of a cluster: EKS extends these with its versions.
@@ -89,6 +89,8 @@ def hosts(plan, _):
             yield f"{address}: has volumes that are deleted with it: make each a resource of its own"
         if after.get("key_name"):
             yield f"{address}: has a key pair; hosts are reached over Systems Manager"
+        for assigned in re.findall(SECRET, after.get("user_data") or ""):
+            yield f"{address}: has a secret in its user data, which every process of the host reads: `{assigned}`: read it from Secrets Manager"
 
 
 def encryption(plan, _):
@@ -132,6 +134,9 @@ def buckets(plan, _):
     for address, after in plan.of("aws_s3_bucket"):
         if after.get("force_destroy"):
             yield f"{address}: is destroyed with its content: no force_destroy"
+    for address, after in plan.of("aws_s3_bucket_lifecycle_configuration"):
+        if any(expiration.get("days") or expiration.get("date") for rule in after["rule"] for expiration in rule.get("expiration") or []):
+            yield f"{address}: expires objects by their age: the newest backup may need the oldest object"
 
 
 def reached(plan, _):
@@ -171,10 +176,12 @@ def exposure(plan, _):
         peer = address.startswith("module.monitoring_host") and ports[0] in (9094, 9100) and foreign(after["cidr_ipv4"], plan)
         if address.startswith(("module.drill_host", "module.monitoring_host")) and not peer or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
             yield f"{address}: admits connections at {ports}; hosts are reached over Systems Manager"
-        if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 8009, 9100, 9187)):
-            yield f"{address}: opens {ports}; the database's ports are 5432, 8009, 9100 and 9187"
-        if address.startswith("module.postgres.") and ports[0] == 5432 and after.get("cidr_ipv4") and not foreign(after["cidr_ipv4"], plan):
-            yield f"{address}: lets {after['cidr_ipv4']} reach PostgreSQL: reference a security group of this VPC, or a subnet of the other"
+        if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 6432, 8009, 9100, 9127, 9187)):
+            yield f"{address}: opens {ports}; the database's ports are 5432, 8009, 9100 and 9187, and of a pooler 6432 and 9127"
+        if address.startswith("module.postgres.") and ports[0] in (5432, 6432) and after.get("cidr_ipv4") and not foreign(after["cidr_ipv4"], plan):
+            yield f"{address}: lets {after['cidr_ipv4']} reach {'PostgreSQL' if ports[0] == 5432 else 'the pooler'}: reference a security group of this VPC, or a subnet of the other"
+        if after.get("cidr_ipv4") and not address.startswith("module.network.") and within(after["cidr_ipv4"], plan):
+            yield f"{address}: admits {after['cidr_ipv4']} at {ports}, more of this network than one subnet: reference a security group, or name the subnet"
     for address, after in plan.of("aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule"):
         ports = (after.get("from_port"), after.get("to_port"))
         gossip = address.startswith("module.monitoring_host") and ports[0] == 9094  # Alertmanager's
@@ -182,7 +189,7 @@ def exposure(plan, _):
             yield f"{address}: allows {after.get('ip_protocol')} at {ports}: a rule names one port"
     has_endpoints = any(after.get("vpc_endpoint_type") == "Interface" for _, after in plan.of("aws_vpc_endpoint"))
     for address, after in plan.of("aws_vpc_security_group_egress_rule"):
-        if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and (has_endpoints or after.get("from_port") != 443):
+        if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and (has_endpoints and address != CANARY or after.get("from_port") != 443):
             yield f"{address}: allows {after.get('from_port')} to every address; AWS is reached through the endpoints' security group and S3's prefix list"
     for address, after in plan.of("aws_lb_listener"):
         served = address.rsplit(".", 2)[0] if address.endswith(".https") else None
@@ -204,6 +211,8 @@ def places(plan, _):
     """Public subnets contain only the load balancer and NAT, and data subnets have no route to the internet."""
     for address, type, after in plan.resources:
         key, tier = STANDS.get(type, (None, None))
+        if address.startswith(MONITORING) and any(name == CANARY for name, _ in plan.of("aws_vpc_security_group_egress_rule")):
+            tier = "private"
         inner = after["network_configuration"][0] if type == "aws_ecs_service" else after
         found = {value for value in policies.listed(inner.get(key)) if value} if key else set()
         if found - {f"subnet-{tier}"} or key and key != "subnet_id" and not found:
@@ -219,6 +228,13 @@ def places(plan, _):
     for address, after in plan.of("aws_route_table", "aws_default_route_table"):
         if after.get("route"):
             yield f"{address}: has inline routes: make each a resource"
+
+
+def within(cidr, plan):
+    """Whether it is of this VPC, and larger than a subnet."""
+    network = ipaddress.ip_network(cidr)
+    own, subnets = ([ipaddress.ip_network(after["cidr_block"]) for _, after in plan.of(type)] for type in ("aws_vpc", "aws_subnet"))
+    return cidr not in ANYWHERE and any(network.overlaps(other) for other in own) and not any(network.subnet_of(subnet) for subnet in subnets)
 
 
 def foreign(cidr, plan):
@@ -255,8 +271,36 @@ def records(plan, _):
             yield f"{address}: has no notification, or only above 100 %"
 
 
+def delivery(plan, _):
+    """The services that send to a topic, or write a log, may use its key: otherwise no message arrives."""
+    senders = {
+        "cloudwatch": any(after.get("alarm_actions") != [] for _, after in plan.of("aws_cloudwatch_metric_alarm")), "logs": bool(plan.of("aws_cloudwatch_log_group")),
+        "events": bool(plan.of("aws_cloudwatch_event_target")), "budgets": bool(plan.of("aws_budgets_budget")),
+    }
+    for address, after in plan.of("aws_kms_key"):
+        if address != "module.kms.aws_kms_key.this" or not after.get("policy"):
+            continue
+        admitted = {service.partition(".")[0] for statement in json.loads(after["policy"])["Statement"] if statement["Effect"] == "Allow" and isinstance(statement["Principal"], dict)
+                    for service in policies.listed(statement["Principal"].get("Service", []))}
+        for service in sorted(service for service, sends in senders.items() if sends and service not in admitted):
+            yield f"{address}: {service} sends what this key encrypts, and may not use the key: add it to `services` of the module kms"
+
+
+def decryption(plan, _):
+    """A node reads the backups of both regions, each with its region's key."""
+    for address, after in plan.of("aws_iam_role_policy"):
+        if not re.match(r"module\.postgres\.aws_iam_role_policy\.storage\[", address) or not after.get("policy"):
+            continue
+        by_sid = {statement["Sid"]: set(policies.listed(statement["Resource"])) for statement in json.loads(after["policy"])["Statement"] if "Resource" in statement}
+        if len(by_sid["BackupKeys"]) < len(by_sid["Backups"]):
+            yield f"{address}: reads {len(by_sid['Backups'])} backup buckets with {len(by_sid['BackupKeys'])} key: backups of the other region could not be decrypted"
+
+
 def secrets(plan, _):
-    """No secret is in the state."""
+    """No secret is in the state, and each of the platform's is in both regions."""
+    for address, after in plan.of("aws_secretsmanager_secret"):
+        if address.startswith("module.secrets.") and not after.get("replica"):
+            yield f"{address}: has no replica in the DR region, which could not be promoted without it"
     for address, type, after in plan.resources:
         for key in ("auth_token", "password", "secret_binary", "secret_string"):
             if after.get(key):
@@ -276,71 +320,10 @@ def containers(plan, _):
             yield f"{address}: a container runs as root"
 
 
-RULES = (tags, tag_names, regions, hosts, encryption, buckets, reached, writers, exposure, places, identities, records, secrets, containers)
+RULES = (tags, tag_names, regions, hosts, encryption, buckets, reached, writers, exposure, places, identities, records, delivery, decryption, secrets, containers)
 
 
 def judge(plan, expected):
     """The violations in a plan, and its number of resources."""
     seen = Plan(plan)
     return [finding for rule in RULES for finding in rule(seen, expected)], len(seen.resources)
-
-
-def quantities(plan):
-    """The hours and GiB of a plan that docs/reference/cost prices: of instances by type, NAT gateways, endpoints, volumes."""
-    found = {"NAT gateway": 730 * len(plan.of("aws_nat_gateway")), "gp3 storage": 0}
-    for _, after in plan.of("aws_instance"):
-        hours = DRILL_HOURS if after["tags"]["Role"] == "restore-drill" else 730
-        found[after["instance_type"]] = found.get(after["instance_type"], 0) + hours
-        found["gp3 storage"] += after["root_block_device"][0]["volume_size"]
-    found["gp3 storage"] += sum(after["size"] for _, after in plan.of("aws_ebs_volume"))
-    # The subnets, and so the zones, of most endpoints are unknown before the apply.
-    found["interface endpoint"] = 730 * sum(after.get("vpc_endpoint_type") == "Interface" for _, after in plan.of("aws_vpc_endpoint"))
-    return found
-
-
-def costs(plan, tree, root, example):
-    """The quantities of docs/reference/cost are those of the plan."""
-    region = {"infra-primary": "eu-west-1", "infra-dr": "eu-central-1"}.get(root)
-    priced = {}
-    with open(tree / "docs/reference/cost/quantities.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["region"] == region and row.get(example):
-                # scripts/cost admits arithmetic only.
-                priced[row["price"]] = priced.get(row["price"], 0) + eval(row[example], {"__builtins__": {}})
-    for name, found in quantities(plan).items() if region and priced else ():
-        said = priced.get(name, 0)
-        if name == "interface endpoint" and found and said in (found, 2 * found, 3 * found):
-            continue  # in one, two or three zones
-        if said != found:
-            yield f"docs/reference/cost/quantities.csv: `{name}` is {said:g} for {example} in {region}, and the plan has {found}"
-
-
-def expectations(root, example):
-    """The tags and regions that an example's variables imply."""
-    text = example.read_text()
-    said = dict(re.findall(r'^(project|environment|owner) += "([^"]+)"', text, re.M))
-    third = "state" if root == "infra-bootstrap" else "lease"
-    roles = {"eu-west-1": "primary", "eu-central-1": "dr", "eu-north-1": third}
-    if root == "infra-bootstrap":
-        said["environment"] = "shared"
-        roles = {region: "state" for region in roles}
-    return {"project": "causeway", **said, "roles": roles}
-
-
-def planned(tree, root, example, env):
-    """Plans an example, and checks every resource and policy in the plan."""
-    made, passed = terraform.plan(tree, root, example, env)
-    wrong, found = policies.judge(made)
-    if root != "infra-bootstrap":
-        wrong += policies.outside(policies.boundary(tree), made)
-    expected = expectations(root, tree / root / "examples" / f"{example}.tfvars")
-    resources = 0
-    for plan in made:
-        more, resources = judge(plan, expected)
-        wrong += more
-        wrong += costs(Plan(plan), tree, root, example)
-    if wrong:
-        raise Failed("\n".join(wrong))
-    if not found or not resources:
-        raise Failed("the plan is empty")
-    return passed, f"run passed; {resources} resources and {found} policies checked"

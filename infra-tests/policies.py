@@ -1,7 +1,7 @@
 """Checks every IAM policy in Terraform's plans, with parliament and with rules beyond parliament.
 
 A policy is complete if the plan has its text. If a part is known only after the apply, it is
-assembled from its `aws_iam_policy_document`, with `*` for each unknown resource.
+assembled from its `aws_iam_policy_document`, with a placeholder for each unknown resource.
 """
 
 import json
@@ -24,6 +24,8 @@ IGNORED = {
 WITH_RESOURCE = {"ec2:CreateSecurityGroup", "logs:DescribeLogGroups", "ssm:SendCommand", "ssmmessages:OpenDataChannel"}
 # Actions that bypass object lock or create long-lived keys. Never granted.
 NEVER = {"iam:CreateAccessKey", "iam:CreateUser", "s3:BypassGovernanceRetention", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention"}
+# Actions that read secrets or data, or stop hosts. They name their resources, or a condition does.
+NAMED = {"ec2:StopInstances", "kms:Decrypt", "s3:GetObject", "s3:PutObject", "secretsmanager:GetSecretValue", "sts:AssumeRole"}
 UNKNOWN = "(known after apply)"
 LONGEST = 6144  # characters in a managed policy, without whitespace
 
@@ -75,13 +77,13 @@ def assembled(document):
     for statement in document.get("statement") or []:
         made = {"Sid": statement.get("sid") or "", "Effect": statement.get("effect") or "Allow"}
         for key, name in (("Action", "actions"), ("NotAction", "not_actions"), ("Resource", "resources"), ("NotResource", "not_resources")):
-            values = [value or "*" for value in statement.get(name) or []]
+            values = [value or UNKNOWN for value in statement.get(name) or []]
             if values:
                 made[key] = values
         if not statement.get("principals") and not {"Resource", "NotResource"} & made.keys():
-            made["Resource"] = ["*"]  # the list is unknown
+            made["Resource"] = [UNKNOWN]  # the list is
         if statement.get("principals"):
-            made["Principal"] = {p["type"]: p.get("identifiers") or ["*"] for p in statement["principals"]}
+            made["Principal"] = {p["type"]: p.get("identifiers") or [UNKNOWN] for p in statement["principals"]}
         conditions = {}
         for c in statement.get("condition") or []:
             conditions.setdefault(c["test"], {})[c["variable"]] = [value or UNKNOWN for value in c.get("values") or [UNKNOWN]]
@@ -108,6 +110,8 @@ def granted(where, policy):
                 yield f"{where}: grants `{action}`: name the actions"
             if action in NEVER:
                 yield f"{where}: grants `{action}`, which is never granted"
+            if action in NAMED and not {"Principal", "Condition"} & statement.keys() and not passage and "*" in listed(statement.get("Resource", [])):
+                yield f"{where}: grants `{action}` on every resource: name the resources, or add a condition"
             if action == "iam:PassRole" and ("*" in listed(statement.get("Resource", "*")) or "iam:PassedToService" not in variables(statement)):
                 yield f"{where}: passes any role, or to any service: name the roles, and iam:PassedToService"
         if isinstance(statement.get("Principal"), dict) and "Federated" in statement["Principal"]:
@@ -132,10 +136,10 @@ def boundary(tree):
     return {action.lower() for actions in allowed for action in re.findall(r'"([^"]+)"', actions)}
 
 
-def outside(admitted, plans):
+def outside(admitted, plan):
     """Granted actions that the workloads' boundary does not admit: a role with them could do nothing of it."""
     found = set()
-    for where, policy in (document for plan in plans for document in documents(plan)):
+    for where, policy in documents(plan):
         for statement in listed(policy["Statement"]):
             # A policy with principals is of a resource, and limited by the roles of its callers.
             if statement["Effect"] == "Allow" and "Principal" not in statement:
@@ -163,11 +167,11 @@ def judged(where, policy):
             statement.pop("Principal")
             if "NotResource" not in statement:
                 statement.setdefault("Resource", "*")
-        if "Resource" in statement and all(value == "*" for value in listed(statement["Resource"])):
+        if "Resource" in statement and all(value in ("*", UNKNOWN) for value in listed(statement["Resource"])):
             statement["Resource"] = "*"
         elif "Resource" in statement:
             # Public SSM documents have no account in their ARN, which parliament requires.
-            statement["Resource"] = [re.sub(r"^(arn:\w+:ssm:[^:]+)::", r"\1:*:", value) for value in listed(statement["Resource"])]
+            statement["Resource"] = ["*" if value == UNKNOWN else re.sub(r"^(arn:\w+:ssm:[^:]+)::", r"\1:*:", value) for value in listed(statement["Resource"])]
         # parliament reads one value as a scalar, and lacks the condition keys of identity providers and
         # encryption contexts.
         statement["Condition"] = {
@@ -199,10 +203,10 @@ def organization(tree):
     return len(statements)
 
 
-def judge(plans):
-    """The violations in the policies of some plans, and the number of distinct policies."""
-    seen, wrong = set(), {name for plan in plans for name in unseen(plan)}
-    for where, policy in (document for plan in plans for document in documents(plan)):
+def judge(plan):
+    """The violations in the policies of a plan, and the number of distinct policies."""
+    seen, wrong = set(), set(unseen(plan))
+    for where, policy in documents(plan):
         text = json.dumps(policy, sort_keys=True)
         if text in seen or not policy["Statement"]:
             continue

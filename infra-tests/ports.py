@@ -1,5 +1,6 @@
 """Ports on which Ansible's roles listen, against the security groups of Terraform's plans: each host admits the ports of its own
-roles, from the hosts that connect to them, and no other port. Production is planned in both regions, without and with a pooler.
+roles, from the hosts that connect to them, and no other port. Production is planned in both regions, as it is, and with a pooler and
+the API's canary, which has a way to the API.
 """
 
 import ipaddress
@@ -10,17 +11,16 @@ from pathlib import Path
 import yaml
 
 import terraform
-from plans import Plan
+from plans import ANYWHERE, CANARY, MONITORING, Plan, exposure, places
 from terraform import Failed
 
 ROOTS = ("infra-primary", "infra-dr")
 # Terraform's module of the hosts in a group of the inventory.
-MONITORING = "module.monitoring_host[0]."
 MODULES = {"postgres": "module.postgres.", "pooler": "module.postgres.", "monitoring": MONITORING, "restore_drill": "module.drill_host[0]."}
 # A port to which a role only connects, and the module that listens there.
 ELSEWHERE = {"prometheus_ecs_port": "module.api_ecs[0]."}
 # Who connects, by the rules' names. Prometheus connects to the ports of its jobs.
-CLIENTS = {"causeway_postgres_port": {"api", "node", "peer"}, "causeway_agent_port": {"node", "peer"}, "pooler_port": {"pooler"}, "alertmanager_cluster_port": {"peer"}}
+CLIENTS = {"causeway_postgres_port": {"api", "node", "peer"}, "causeway_agent_port": {"node", "peer"}, "pooler_port": {"pooler", "pooler_client"}, "alertmanager_cluster_port": {"peer"}}
 PROTOCOLS = {"alertmanager_cluster_port": {"tcp", "udp"}}
 
 
@@ -76,9 +76,14 @@ class Rules:
         return any(network.subnet_of(ipaddress.ip_network(after["cidr_ipv4"])) for _, after in self.of(module, port) if after.get("cidr_ipv4"))
 
 
+def tier(plan):
+    """The tier of the monitoring host's subnet, whose overridden id is `subnet-<tier>`."""
+    return next(after["subnet_id"] for address, after in plan.of("aws_instance") if address.startswith(MONITORING)).partition("-")[2]
+
+
 def monitor(plan):
-    """The subnet of the region's monitoring host: data, in the first zone."""
-    return min(ipaddress.ip_network(after["cidr_block"]) for address, after in plan.of("aws_subnet") if ".aws_subnet.data" in address)
+    """The subnet of the monitoring host, in the first zone."""
+    return min(ipaddress.ip_network(after["cidr_block"]) for address, after in plan.of("aws_subnet") if f".aws_subnet.{tier(plan)}[" in address)
 
 
 def differences(roles, plan, monitors, has_pooler):
@@ -107,25 +112,58 @@ def differences(roles, plan, monitors, has_pooler):
                 yield f"`{name}`: {MONITORING}* does not reach {port} in {network}"
 
 
-def with_pooler(tree, scratch):
-    """A copy whose production example has a pooler, in the values that infra-dr reads too."""
+def canary(plan, has_canary):
+    """A host with a canary has a rule to the API's public addresses, and the resolver answers the API's name; other hosts have neither."""
+    reaches = [after["cidr_ipv4"] in ANYWHERE and after["from_port"] == after["to_port"] == 443 for address, after in plan.of("aws_vpc_security_group_egress_rule") if address == CANARY]
+    if reaches != [True] * has_canary:
+        yield f"{CANARY}: a canary reaches port 443 of the API, and nothing else does"
+    answered = {name for address, after in plan.of("aws_route53_resolver_firewall_domain_list") if address.endswith(".allowed") for name in after["domains"]}
+    if ("api.example.com." in answered) != has_canary:
+        yield f"the resolver answers {sorted(answered)}: the name of the API for a canary alone"
+    if has_canary and (not plan.of("aws_nat_gateway") or tier(plan) != "private"):
+        yield f"{MONITORING}* has a canary, and is in no subnet with a route to the internet"
+
+
+def changed(path, *pairs):
+    """Replaces texts of a file, each of which is there."""
+    text = path.read_text()
+    for was, becomes in pairs:
+        if was not in text:
+            raise Failed(f"{path.name} no longer contains `{was}`: change infra-tests/ports.py")
+        text = text.replace(was, becomes)
+    path.write_text(text)
+
+
+def with_more(tree, scratch):
+    """A copy whose production examples have a pooler, its clients and a canary, in the values that the other root reads too."""
     copy = terraform.copy(tree, scratch)
-    example, shared = copy / "infra-primary/examples/production.tfvars", copy / "infra-dr/tests/examples/example.tftest.hcl"
-    example.write_text(example.read_text() + "\npooler = true\n")
-    shared.write_text(shared.read_text().replace(r"\"pooler\":false", r"\"pooler\":true"))
+    clients = 'pooler_clients = { reports = { security_group_id = "sg-0123456789abcdef0" }, office = { cidr = "10.9.16.0/24" } }'
+    for root, more in (("infra-primary", "pooler = true\n"), ("infra-dr", "")):
+        changed(copy / root / "examples/production.tfvars", ('monitoring = { instance_type = "t4g.small" }', f'monitoring = {{ instance_type = "t4g.small", canary = true }}\n{more}{clients}'), ('nat = "none"', 'nat = "one"'))
+    changed(copy / "infra-primary/tests/examples/example.tftest.hcl", (r'\"cidr\":\"10.2.128.0/20\"', r'\"cidr\":\"10.2.64.0/20\"'))
+    changed(copy / "infra-dr/tests/examples/example.tftest.hcl", (r'\"pooler\":false', r'\"pooler\":true'), (r'\"cidr\":\"10.1.128.0/20\"', r'\"cidr\":\"10.1.64.0/20\"'))
     return copy
 
 
-def check(tree, env):
+PLAIN, MORE = "production", "production with a pooler and a canary"
+
+
+def of_variant(roles, tree, variant, env):
+    """Differences of both roots."""
+    plans = {root: Plan(terraform.plan(tree, root, "production", env)) for root in ROOTS}
+    monitors = [monitor(plan) for plan in plans.values()]
+    for root, plan in plans.items():
+        for difference in (*differences(roles, plan, monitors, variant == MORE), *canary(plan, variant == MORE), *exposure(plan, None), *places(plan, None)):
+            yield f"{root}, {variant}: {difference}"
+
+
+def check(tree, env, variants=(PLAIN, MORE)):
     """Returns the number of ports."""
     roles = Roles(tree)
     wrong = list(roles.unknown())
     with tempfile.TemporaryDirectory() as scratch:
-        for has_pooler, variant in ((False, tree), (True, with_pooler(tree, Path(scratch)))):
-            plans = {root: Plan(terraform.plan(variant, root, "production", env)[0][-1]) for root in ROOTS}
-            monitors = [monitor(plan) for plan in plans.values()]
-            for root, plan in plans.items():
-                wrong += [f"{root} {'with a' if has_pooler else 'without a'} pooler: {difference}" for difference in differences(roles, plan, monitors, has_pooler)]
+        for variant in variants:
+            wrong += of_variant(roles, tree if variant == PLAIN else with_more(tree, Path(scratch)), variant, env)
     if wrong:
         raise Failed("\n".join(wrong))
     return len(roles.ports)

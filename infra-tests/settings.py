@@ -5,13 +5,13 @@ import tomllib
 
 import yaml
 
-from terraform import Failed, messages
+import terraform
+from terraform import Failed
 
 
 def rendered(tree, env):
     """The files rendered by the module's own test."""
-    told, _ = messages(tree, "infra-modules/settings", env, "-verbose", "-filter=tests/settings.tftest.hcl")
-    plan = next(message["test_plan"] for message in told if message.get("type") == "test_plan")
+    plan = terraform.tested(tree, "infra-modules/settings", env)[0]["every_node_is_named"]
     return {name: file["value"] for name, file in plan["output_changes"]["files"]["after"].items()}
 
 

@@ -11,14 +11,14 @@ from terraform import DIRECTORIES, ROOT, WORK, Failed, run
 TOOLS = WORK / "venv/bin"
 
 
-def checkov(tree, only=()):
+def checkov(tree, directory=".", only=()):
     """Every checkov rule on every module and root; each skip has its reason."""
-    for file in (path for name in DIRECTORIES for path in (tree / name).rglob("*.tf")):
+    for file in sorted((tree / directory).rglob("*.tf")):
         for line in file.read_text().splitlines():
             if "checkov:skip" in line and not re.search(r"checkov:skip=CKV\w+:\s*\S.{7}", line):
                 raise Failed(f"{file.relative_to(tree)}: a skip without a reason: {line.strip()}")
     result = subprocess.run(
-        [WORK / "checkov/bin/checkov", "--directory", tree, "--framework", "terraform", "--skip-download", "--compact", "--quiet", "--output", "json",
+        [WORK / "checkov/bin/checkov", "--directory", tree / directory, "--framework", "terraform", "--skip-download", "--compact", "--quiet", "--output", "json",
          *(["--check", ",".join(only)] if only else [])],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"LOG_LEVEL": "ERROR", "ANSI_COLORS_DISABLED": "1"}, check=False)
     try:
@@ -140,6 +140,41 @@ def reachable(tree):
                   for name in FIXED.get(module, {}) if name in given.get(module, ())]
     if wrong:
         raise Failed("\n".join(wrong))
+    return count
+
+
+# Arguments that only infra-dr gives to a module of both roots, and literals there, with their reason.
+OF_DR = {
+    "api_ecs": {"health_check_path", "secret_kms_key_arns"},  # standby tasks reach no primary; secrets are replicas with a key of their own
+    "api_eks": {"health_check_path", "secret_kms_key_arns"},
+    "certificate": {"owned_names"},  # infra-primary proves the other names
+    "postgres": {"automatic_failover", "secret_kms_key_arns"},  # another region takes over by command only
+}
+
+
+def module_calls(root):
+    """The arguments of each module call of a root, by its label: their expressions, up to the end of the first line."""
+    blocks = [block for path in sorted(root.glob("*.tf")) for block in re.findall(r'^module "(\w+)" \{\n(.*?)^\}', path.read_text(), re.M | re.S)]
+    return {label: dict(re.findall(r"^  (\w+) += (.*)", body, re.M)) for label, body in blocks}
+
+
+def roots(tree):
+    """Both roots give a module the same arguments; infra-dr takes them from infra-primary or its variables, and repeats no value."""
+    primary, dr = (module_calls(tree / root) for root in ("infra-primary", "infra-dr"))
+    wrong, count = [], 0
+    for label in sorted(primary.keys() & dr.keys()):
+        ours, theirs = primary[label], dr[label]
+        if ours["source"] != theirs["source"]:
+            continue
+        count += 1
+        own = OF_DR.get(label, set())
+        wrong += [f"infra-primary: {label} has `{name}`, and infra-dr's has not" for name in sorted(ours.keys() - theirs.keys())]
+        wrong += [f"infra-dr: {label} has `{name}`, and infra-primary's has not" for name in sorted(theirs.keys() - ours.keys() - own)]
+        wrong += [f"infra-dr: {label} lacks `{name}`, which this region needs: see OF_DR of static.py" for name in sorted(own - theirs.keys())]
+        wrong += [f"infra-dr: `{name}` of {label} is {theirs[name]}, and infra-primary's {ours[name]}: read it from infra-primary, as local.primary"
+                  for name in sorted(ours.keys() & theirs.keys() - own) if ours[name] != theirs[name] and re.fullmatch(r'"[^"$]*"|[\d.]+|true|false|null|\[[^a-z]*\]', theirs[name])]
+    if wrong or not count:
+        raise Failed("\n".join(wrong) or "the roots have no module in common")
     return count
 
 

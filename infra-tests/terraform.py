@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +26,21 @@ provider "aws" {
 }
 """
 
+# Files of tests whose plans other checks read.
+READ = {"infra-dr": "tests/eks.tftest.hcl", "infra-modules/api-eks": "tests/api-eks.tftest.hcl", "infra-modules/settings": "tests/settings.tftest.hcl", "infra-primary": "tests/eks.tftest.hcl"}
+
+# Summaries of diagnostics by which a test or a rule of the configuration judges. Any other says that Terraform could not
+# read, or not evaluate, the configuration.
+JUDGMENTS = {
+    "Check block assertion failed", "Invalid value for variable", "Missing expected failure", "Module output value precondition failed", "Resource postcondition failed",
+    "Resource precondition failed", "Test assertion failed",
+}
+
+# A block `run` of a formatted file: its name, and its body.
+RUN = re.compile(r'^run "(\w+)" \{\n(.*?)^\}\n', re.MULTILINE | re.DOTALL)
+
 _init = threading.Lock()
+_initialised = set()
 _real = False  # whether the providers are the real ones
 
 
@@ -35,6 +50,39 @@ class Failed(Exception):
 
 class NoProviders(Failed):
     """Terraform or its providers are missing."""
+
+
+class Invalid(Failed):
+    """A configuration that Terraform cannot read or evaluate, so that no test judged it."""
+
+
+class Kept:
+    """Results for a tree that does not change: each is computed once, also if two threads need it at the same time."""
+
+    def __init__(self, tree):
+        self.tree, self.lock, self.results = tree, threading.Lock(), {}
+
+    def result(self, tree, key, compute):
+        if tree != self.tree:
+            return compute()
+        with self.lock:
+            is_first = key not in self.results
+            future = self.results.setdefault(key, Future())
+        if is_first:
+            try:
+                future.set_result(compute())
+            except Exception as error:  # noqa: BLE001 - raised below, for each that waits
+                future.set_exception(error)
+        return future.result()
+
+
+_kept = Kept(None)
+
+
+def keep(tree):
+    """From now on this tree does not change."""
+    global _kept
+    _kept = Kept(tree)
 
 
 def run(*command, cwd=None, env=None, quiet=True):
@@ -91,23 +139,17 @@ def configurations(tree):
 
 
 def init(tree, directory, env):
-    """One at a time: the plugin cache is shared."""
-    if (tree / directory / ".terraform").exists():
-        return
+    """Once for each directory, and one at a time: the plugin cache is shared."""
     with _init:
-        run("terraform", "init", "-backend=false", "-input=false", "-no-color", cwd=tree / directory, env=env)
+        if tree / directory not in _initialised:
+            run("terraform", "init", "-backend=false", "-input=false", "-no-color", cwd=tree / directory, env=env)
+            _initialised.add(tree / directory)
 
 
 def formatted(tree):
     for name in DIRECTORIES:
         run("terraform", "fmt", "-check", "-diff", "-recursive", "-no-color", cwd=tree / name)
     return len(DIRECTORIES)
-
-
-def validate(tree, directory, env):
-    init(tree, directory, env)
-    run("terraform", "validate", "-no-color", cwd=tree / directory, env=env)
-    return 1
 
 
 def messages(tree, directory, env, *arguments):
@@ -123,7 +165,9 @@ def messages(tree, directory, env, *arguments):
             told.append({"@level": "error", "@message": line})
     summary = next((message["test_summary"] for message in told if message.get("type") == "test_summary"), {})
     if result.returncode or summary.get("status") != "pass" or not summary["passed"]:
-        raise Failed("\n".join(explain(message) for message in told if message.get("@level") == "error") or "no test ran")
+        errors = [message for message in told if message.get("@level") == "error"]
+        judged = all(error["diagnostic"]["summary"] in JUDGMENTS for error in errors if "diagnostic" in error)
+        raise (Failed if judged and summary else Invalid)("\n".join(map(explain, errors)) or "no test ran")
     return told, summary["passed"]
 
 
@@ -137,15 +181,44 @@ def explain(message):
 
 
 def test(tree, directory, env):
-    """Runs the tests in tests/."""
-    return messages(tree, directory, env)[1]
+    """Runs the tests in tests/, of which each validates the whole configuration first; returns the number of passed runs."""
+    files = {str(path.relative_to(tree / directory)) for path in (tree / directory / "tests").glob("*.tftest.hcl")} - {READ.get(directory)}
+    passed = messages(tree, directory, env, *(f"-filter={file}" for file in sorted(files)))[1] if files else 0
+    return passed + (tested(tree, directory, env)[1] if directory in READ else 0)
+
+
+def test_run(tree, directory, name, env):
+    """Runs one `run` of the tests in tests/ alone, with the variables and mocks of its file."""
+    files = [path for path in sorted((tree / directory / "tests").glob("*.tftest.hcl")) if name in dict(RUN.findall(path.read_text()))]
+    if len(files) != 1:
+        raise Failed(f"{directory}/tests has {len(files)} runs `{name}`: name one")
+    alone = tree / directory / "tests/alone"
+    alone.mkdir(exist_ok=True)
+    (alone / "alone.tftest.hcl").write_text(RUN.sub(lambda run: run[0] if run[1] == name else "", files[0].read_text()))
+    return messages(tree, directory, env, "-test-directory=tests/alone")[1]
+
+
+def plans(told):
+    """The plan of each run, by its name."""
+    return {message["@testrun"]: message["test_plan"] for message in told if message.get("type") == "test_plan"}
+
+
+def tested(tree, directory, env):
+    """Runs the tests whose plans other checks read; returns the plan of each run, and the number of passed runs."""
+    def run_tests():
+        told, passed = messages(tree, directory, env, "-verbose", f"-filter={READ[directory]}")
+        return plans(told), passed
+
+    return _kept.result(tree, directory, run_tests)
 
 
 def plan(tree, directory, example, env):
-    """The plan of an example, with mocks only for values of an account, and the number of passed runs."""
-    told, passed = messages(tree, directory, env, "-verbose", "-test-directory=tests/examples",
-                            f"-var-file=examples/{example}.tfvars")
-    return [message["test_plan"] for message in told if message.get("type") == "test_plan"], passed
+    """The plan of an example, with mocks only for values of an account."""
+    def planned():
+        told, _ = messages(tree, directory, env, "-verbose", "-test-directory=tests/examples", f"-var-file=examples/{example}.tfvars")
+        return plans(told)["planned"]
+
+    return _kept.result(tree, (directory, example), planned)
 
 
 def offline(root):

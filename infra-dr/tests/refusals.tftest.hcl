@@ -85,20 +85,26 @@ run "lease_in_the_dr_region" {
   expect_failures = [var.regions]
 }
 
-run "cache_without_an_api" {
+run "cache_and_canary_without_an_api" {
   command = plan
   variables {
-    cache = {}
+    cache      = {}
+    monitoring = { instance_type = "t4g.small", canary = true }
+    network    = { zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"], nat = "one" }
   }
-  expect_failures = [var.cache]
+  expect_failures = [var.cache, var.monitoring]
 }
 
-run "scratch_volume_too_small" {
+run "inputs_that_do_not_fit_infra_primarys" {
   command = plan
   variables {
-    restore_drill = { instance_type = "t4g.medium", scratch_volume = { size_gib = 10 } }
+    restore_drill  = { instance_type = "t4g.medium", scratch_volume = { size_gib = 10 } } # smaller than the data
+    pooler_clients = { reports = { cidr = "10.2.64.0/20" } }                              # within this region's network
+    monitoring     = { instance_type = "t4g.small", canary = true }                       # without a NAT gateway
+    api_platform   = "ecs"
+    api            = { tasks = { min = 1, max = 2, desired = 1 }, active_tasks = { min = 3, max = 9, desired = 3 } }
   }
-  expect_failures = [var.restore_drill]
+  expect_failures = [var.restore_drill, var.pooler_clients, var.monitoring]
 }
 
 run "one_zone" {

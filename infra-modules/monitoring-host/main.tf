@@ -47,6 +47,18 @@ resource "aws_vpc_security_group_egress_rule" "targets" {
   cidr_ipv4         = each.value.cidr
 }
 
+# The API's load balancer has public addresses, which change. Without endpoints the host reaches AWS by the same rule.
+resource "aws_vpc_security_group_egress_rule" "canary" {
+  count = var.canary && var.aws_access != null ? 1 : 0
+
+  security_group_id = module.host.security_group_id
+  description       = "The API, as its clients reach it"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = "0.0.0.0/0"
+}
+
 resource "aws_vpc_security_group_ingress_rule" "peer" {
   for_each = local.peers
 

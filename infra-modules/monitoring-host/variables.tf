@@ -9,7 +9,7 @@ variable "vpc_id" {
 }
 
 variable "subnet_id" {
-  description = "The data subnet of the host."
+  description = "The subnet of the host: one of data, unless it runs a canary."
   type        = string
 }
 
@@ -90,6 +90,12 @@ variable "cluster_port" {
   description = "Port, TCP and UDP, between Alertmanagers."
   type        = number
   default     = 9094
+}
+
+variable "canary" {
+  description = "Whether the API's canary runs on the host: its subnet has a route to the internet, and the host reaches every address at port 443."
+  type        = bool
+  default     = false
 }
 
 variable "ecs_cluster_name" {

@@ -46,6 +46,18 @@ resource "aws_vpc_security_group_ingress_rule" "pooler" {
   referenced_security_group_id = each.value
 }
 
+resource "aws_vpc_security_group_ingress_rule" "pooler_client" {
+  for_each = var.pooler_clients
+
+  security_group_id            = aws_security_group.node.id
+  description                  = "Pooler from ${each.key}"
+  ip_protocol                  = "tcp"
+  from_port                    = var.pooler_port
+  to_port                      = var.pooler_port
+  referenced_security_group_id = each.value.security_group_id
+  cidr_ipv4                    = each.value.cidr
+}
+
 resource "aws_vpc_security_group_ingress_rule" "node" {
   for_each = local.ports
 

@@ -223,6 +223,32 @@ variable "pooler" {
   default     = false
 }
 
+variable "pooler_clients" {
+  description = "Clients of the pooler besides `api_security_group_ids`, by a label of your choice: each a security group of this VPC, or a private network outside of it. They reach the pooler alone."
+  type        = map(object({ security_group_id = optional(string), cidr = optional(string) }))
+  default     = {}
+
+  validation {
+    condition     = length(var.pooler_clients) == 0 || var.pooler
+    error_message = "`pooler_clients` names clients, and `pooler` is false: set it to true, in infra-primary for both regions, or name no client."
+  }
+
+  validation {
+    condition     = alltrue([for client in var.pooler_clients : (client.security_group_id == null) != (client.cidr == null)])
+    error_message = "A client of `pooler_clients` has both a security group and a network, or neither: write one of the two."
+  }
+
+  validation {
+    condition     = alltrue([for client in var.pooler_clients : client.security_group_id == null || can(regex("^sg-[0-9a-f]+$", client.security_group_id))])
+    error_message = "A security group of `pooler_clients` is none: write its id, such as sg-0123456789abcdef0."
+  }
+
+  validation {
+    condition     = alltrue([for client in var.pooler_clients : client.cidr == null || can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.).*/(2[0-9]|3[0-2])$", client.cidr)) && can(cidrhost(client.cidr, 0))])
+    error_message = "`pooler_clients` contains a network that is public or larger than a /20: name the clients' own subnet, such as 10.9.16.0/24."
+  }
+}
+
 variable "pooler_port" {
   description = "The port of the pooler."
   type        = number

@@ -94,12 +94,14 @@ run "lease_in_the_dr_region" {
   expect_failures = [var.regions]
 }
 
-run "cache_without_an_api" {
+run "cache_and_canary_without_an_api" {
   command = plan
   variables {
-    cache = {}
+    cache      = {}
+    monitoring = { instance_type = "t4g.small", canary = true }
+    network    = { zones = ["eu-west-1a", "eu-west-1b", "eu-west-1c"], nat = "one" }
   }
-  expect_failures = [var.cache]
+  expect_failures = [var.cache, var.monitoring]
 }
 
 run "one_zone" {
@@ -213,8 +215,12 @@ run "boundary_of_another_account" {
   variables {
     permissions_boundary  = "arn:aws:iam::210987654321:policy/boundary/causeway-test-workload"
     secrets_recovery_days = 3
+    pooler_clients        = { reports = { cidr = "10.1.64.0/20" } }        # within this region's network
+    monitoring            = { instance_type = "t4g.small", canary = true } # without a NAT gateway
+    api_platform          = "ecs"
+    api                   = { image = "ghcr.io/example/api:0.1.0", tasks = { min = 1, max = 2, desired = 1 } }
   }
-  expect_failures = [var.permissions_boundary, var.secrets_recovery_days]
+  expect_failures = [var.permissions_boundary, var.secrets_recovery_days, var.pooler_clients, var.monitoring]
 }
 
 run "image_of_the_dr_region" {

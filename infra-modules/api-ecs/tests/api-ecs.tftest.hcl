@@ -342,6 +342,18 @@ run "rolling_deployment_rolls_back_automatically" {
   }
 
   assert {
+    condition = toset([
+      for metric in concat(
+        flatten(aws_cloudwatch_metric_alarm.errors.metric_query[*].metric), [for it in aws_cloudwatch_metric_alarm.unhealthy : it]
+      ) : "${metric.namespace} ${jsonencode(metric.dimensions)}"
+      ]) == toset([
+      "AWS/ApplicationELB ${jsonencode({ LoadBalancer = aws_lb.this.arn_suffix })}",
+      "AWS/ApplicationELB ${jsonencode({ LoadBalancer = aws_lb.this.arn_suffix, TargetGroup = aws_lb_target_group.this["blue"].arn_suffix })}",
+    ])
+    error_message = "an alarm must have the namespace and the dimensions of its metric"
+  }
+
+  assert {
     condition     = aws_ecs_service.this.alarms[0].alarm_names == toset(["causeway-test-api-errors", "causeway-test-api-unhealthy-blue"])
     error_message = "the alarms of the deployment must be those of this service"
   }
@@ -424,7 +436,7 @@ run "metrics_are_for_monitoring_alone" {
   }
 
   assert {
-    condition     = { for it in jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment : it.name => it.value }["METRICS_LISTEN"] == "0.0.0.0:9090"
+    condition     = contains(jsondecode(aws_ecs_task_definition.service.container_definitions)[0].environment, { name = "METRICS_LISTEN", value = "0.0.0.0:9090" })
     error_message = "the port to which the load balancer forwards must not serve the metrics"
   }
 
@@ -459,7 +471,7 @@ run "previous_revisions_stay_active" {
   command = plan
 
   assert {
-    condition     = aws_ecs_task_definition.service.skip_destroy && aws_ecs_task_definition.migration.skip_destroy
+    condition     = aws_ecs_task_definition.service.skip_destroy == true && aws_ecs_task_definition.migration.skip_destroy == true
     error_message = "a rollback must find the revision that ran, which Terraform would deregister"
   }
 }

@@ -65,6 +65,40 @@ run "host_of_the_other_region_then_alertmanagers_are_peers" {
   }
 }
 
+run "no_canary_then_no_way_out" {
+  command = plan
+
+  assert {
+    condition     = length(aws_vpc_security_group_egress_rule.canary) == 0
+    error_message = "a host without a canary must reach AWS and its targets alone"
+  }
+}
+
+run "canary_then_https_to_the_api" {
+  command = plan
+  variables {
+    canary = true
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_egress_rule.canary : "${rule.security_group_id} ${rule.ip_protocol} ${rule.from_port}-${rule.to_port} ${rule.cidr_ipv4}"] == ["${module.host.security_group_id} tcp 443-443 0.0.0.0/0"]
+    error_message = "a canary must reach the load balancer's public addresses by HTTPS"
+  }
+}
+
+run "canary_without_endpoints_then_one_rule" {
+  command = plan
+  variables {
+    canary     = true
+    aws_access = null
+  }
+
+  assert {
+    condition     = length(aws_vpc_security_group_egress_rule.canary) == 0
+    error_message = "AWS refuses a second rule for the same addresses"
+  }
+}
+
 run "role_lists_tasks_and_publishes_alerts" {
   command = plan
 

@@ -57,9 +57,22 @@ run "each_alarm_notifies_the_topic" {
     error_message = "a silent node must raise an alarm"
   }
 
+  # CloudWatch has no such metric for other dimensions, and an alarm without a metric never fires.
   assert {
-    condition     = aws_cloudwatch_metric_alarm.replication_latency["0"].dimensions == tomap({ SourceBucket = "causeway-test-backup-a", DestinationBucket = "causeway-test-backup-b", RuleId = "to-eu-central-1" })
-    error_message = "S3 has this metric for source, destination and rule together"
+    condition = { for name, it in {
+      instance            = aws_cloudwatch_metric_alarm.instance["eu-west-1a-1"]
+      replication_latency = aws_cloudwatch_metric_alarm.replication_latency["0"]
+      replication_failed  = aws_cloudwatch_metric_alarm.replication_failed["0"]
+      unanswered          = aws_cloudwatch_metric_alarm.unanswered["api"]
+      bucket_size         = aws_cloudwatch_metric_alarm.bucket_size["backup"]
+      } : name => "${it.namespace} ${jsonencode(it.dimensions)}" } == {
+      instance            = "AWS/EC2 ${jsonencode({ InstanceId = "i-0123456789abcdef0" })}"
+      replication_latency = "AWS/S3 ${jsonencode({ SourceBucket = "causeway-test-backup-a", DestinationBucket = "causeway-test-backup-b", RuleId = "to-eu-central-1" })}"
+      replication_failed  = "AWS/S3 ${jsonencode({ SourceBucket = "causeway-test-backup-a", DestinationBucket = "causeway-test-backup-b", RuleId = "to-eu-central-1" })}"
+      unanswered          = "AWS/ApplicationELB ${jsonencode({ LoadBalancer = "app/example/0123456789abcdef" })}"
+      bucket_size         = "AWS/S3 ${jsonencode({ BucketName = "causeway-test-backup-a", StorageType = "StandardStorage" })}"
+    }
+    error_message = "an alarm must have the namespace and the dimensions of its metric"
   }
 }
 

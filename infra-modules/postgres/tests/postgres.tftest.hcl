@@ -1,6 +1,10 @@
 mock_provider "aws" {
-  source          = "./tests/mocks"
+  source          = "../private-host/tests/mocks"
   override_during = plan
+
+  mock_resource "aws_placement_group" {
+    defaults = { id = "placement-group" }
+  }
 }
 
 variables {
@@ -199,6 +203,26 @@ run "pooler_then_open_to_the_clients_of_postgresql" {
   }
 }
 
+run "clients_of_the_pooler_reach_no_other_port" {
+  command = plan
+  variables {
+    pooler         = true
+    pooler_clients = { reports = { security_group_id = "sg-0f" }, office = { cidr = "10.9.16.0/24" } }
+  }
+
+  assert {
+    condition = { for label, rule in aws_vpc_security_group_ingress_rule.pooler_client : label => "${rule.ip_protocol} ${rule.from_port}-${rule.to_port} ${coalesce(rule.referenced_security_group_id, rule.cidr_ipv4)}" } == {
+      reports = "tcp 6432-6432 sg-0f", office = "tcp 6432-6432 10.9.16.0/24"
+    }
+    error_message = "a client must reach the pooler"
+  }
+
+  assert {
+    condition     = toset(keys(aws_vpc_security_group_ingress_rule.api)) == toset(["api"]) && toset(keys(aws_vpc_security_group_ingress_rule.pooler)) == toset(["api"])
+    error_message = "a client of the pooler must not reach PostgreSQL"
+  }
+}
+
 run "each_node_has_a_role_of_its_own" {
   command = plan
 
@@ -335,6 +359,11 @@ run "a_node_has_the_name_in_its_certificate" {
   assert {
     condition     = length(aws_cloudwatch_metric_alarm.recover) == 2 && contains(aws_cloudwatch_metric_alarm.recover["eu-west-1a-1"].alarm_actions, "arn:aws:automate:eu-west-1:ec2:recover")
     error_message = "each node must be recovered when its host fails"
+  }
+
+  assert {
+    condition     = alltrue([for it in aws_cloudwatch_metric_alarm.recover : it.namespace == "AWS/EC2" && toset(keys(it.dimensions)) == toset(["InstanceId"])])
+    error_message = "an alarm must have the namespace and the dimensions of its metric"
   }
 }
 

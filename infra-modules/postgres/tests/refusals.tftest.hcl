@@ -1,7 +1,7 @@
 # Invalid inputs are rejected at plan, each with the remedy.
 
 mock_provider "aws" {
-  source          = "./tests/mocks"
+  source          = "../private-host/tests/mocks"
   override_during = plan
 }
 
@@ -269,4 +269,39 @@ run "no_backups" {
     backup = { bucket_arns = [], kms_key_arns = [] }
   }
   expect_failures = [var.backup]
+}
+
+run "pooler_clients_without_a_pooler" {
+  command = plan
+  variables {
+    pooler_clients = { reports = { security_group_id = "sg-0f" } }
+  }
+  expect_failures = [var.pooler_clients]
+}
+
+run "pooler_client_without_an_address" {
+  command = plan
+  variables {
+    pooler         = true
+    pooler_clients = { reports = {} }
+  }
+  expect_failures = [var.pooler_clients]
+}
+
+run "pooler_client_that_is_no_security_group" {
+  command = plan
+  variables {
+    pooler         = true
+    pooler_clients = { reports = { security_group_id = "reports" } }
+  }
+  expect_failures = [var.pooler_clients]
+}
+
+run "pooler_client_of_a_large_network" {
+  command = plan
+  variables {
+    pooler         = true
+    pooler_clients = { reports = { cidr = "10.9.0.0/16" } }
+  }
+  expect_failures = [var.pooler_clients]
 }

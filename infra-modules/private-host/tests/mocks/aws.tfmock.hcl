@@ -1,4 +1,4 @@
-# What a mocked provider would make up and other resources would refuse.
+# Of a host: what a mocked provider would make up and other resources would refuse. The tests of postgres, drill-host and monitoring-host read it too.
 
 mock_data "aws_region" {
   defaults = { region = "eu-west-1" }
