@@ -12,13 +12,14 @@ import expressions
 import folder
 import panels
 import routes
+import runbook_commands
 import runbooks
 import tools
 
 
 def findings(declared):
     """Returns the findings of every check of the declarations."""
-    return [finding for module in (expressions, alerts, routes, runbooks, panels) for check in module.CHECKS for finding in check(declared)]
+    return [finding for module in (expressions, alerts, routes, runbooks, runbook_commands, panels) for check in module.CHECKS for finding in check(declared)]
 
 
 def main():

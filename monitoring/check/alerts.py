@@ -5,6 +5,10 @@ import re
 import promql
 
 SEVERITIES = ("critical", "warning", "info")
+# Values of the label `lasts`, which routes a critical alert into a group of its own.
+LASTS = ("days",)
+# An incident is reported sooner: an alert that waits for as long is about something that goes on for days.
+LASTING_FOR_SECS = 600
 
 
 def severities(folder):
@@ -14,9 +18,20 @@ def severities(folder):
             yield f"`{rule.alert}` has the severity `{rule.severity}`: take one of {', '.join(SEVERITIES)}"
         component = rule.content.get("labels", {}).get("component")
         if component != rule.subject:
-            yield f"`{rule.alert}` has the component `{component}`: inhibition reads it, so name its file, `{rule.subject}`"
+            yield f"`{rule.alert}` has the component `{component}`: name its file, `{rule.subject}`"
         if "for" not in rule.content:
             yield f"`{rule.alert}` has no `for`: write 0s if one evaluation is enough"
+
+
+def lasting(folder):
+    """Critical alerts of days that share the group of incidents, and others with a label that no route reads."""
+    for rule in folder.alerts:
+        lasts = rule.content.get("labels", {}).get("lasts")
+        if lasts is None:
+            if rule.severity == "critical" and promql.seconds(rule.content.get("for", "0s")) >= LASTING_FOR_SECS:
+                yield f"`{rule.alert}` is critical and waits for {rule.content['for']}: write `lasts: days` into its labels"
+        elif lasts not in LASTS or rule.severity != "critical":
+            yield f"`{rule.alert}` ({rule.severity}) has the label lasts=`{lasts}`, which no route reads: remove it"
 
 
 def names(folder):
@@ -67,4 +82,4 @@ def tests(folder):
             yield f"`{rule.alert}` stays quiet in no test: add one to monitoring/rules/tests/{rule.subject}.yml"
 
 
-CHECKS = [severities, names, annotations, tests]
+CHECKS = [severities, lasting, names, annotations, tests]

@@ -1,7 +1,9 @@
 """Expressions of rules: grammar, windows, labels and metrics."""
 
 import promql
+from exported import by_job
 
+HOURS = 3600
 # Labels that an alert may have. Each names a thing that stays as long as the condition: a label that changes with the
 # condition, such as `reason`, `holder` or `version`, starts `for` again.
 STABLE = frozenset({"cluster", "region", "node", "database", "datname", "bucket", "slot_name", "mountpoint", "certificate", "job"})
@@ -25,6 +27,16 @@ def windows(folder):
                 yield f"`{rule.name}` has the window [{text}]: four scrape intervals are {least:.0f}s, so take at least that"
 
 
+def gaps(folder):
+    """Alerts that wait for hours and whose `for` one failed scrape starts again."""
+    for rule in folder.alerts:
+        names = set(promql.metrics(rule.tree))
+        if promql.seconds(rule.content.get("for", "0s")) < HOURS or "cluster:expected:zero" in names:
+            continue
+        for name in sorted(set(promql.instant_metrics(rule.tree)) - set(folder.recorded)):
+            yield f"`{rule.name}` waits for {rule.content['for']}, and one failed scrape of `{name}` starts that again: read last_over_time({name}[1h])"
+
+
 def changing_labels(folder):
     """Alerts whose labels may change while their condition holds."""
     for rule in folder.alerts:
@@ -38,17 +50,7 @@ def changing_labels(folder):
 
 def exported(folder):
     """Returns the metrics that a job exports."""
-    names = set()
-    for job in folder.metrics["jobs"].values():
-        names.update(job.get("metrics", []))
-        for name, kind in folder.reference.get(job.get("program"), {}).items():
-            names.update([f"{name}_bucket", f"{name}_sum", f"{name}_count"] if kind == "histogram" else [name])
-    for key, query in folder.queries.items():
-        for column in query["metrics"]:
-            ((name, declared),) = column.items()
-            if declared["usage"] != "LABEL":
-                names.add(f"{key}_{name}")
-    return names
+    return set().union(*by_job(folder.metrics, folder.reference, folder.queries).values())
 
 
 def unknown_metrics(folder):
@@ -74,4 +76,4 @@ def waiting(folder):
             yield f"`{name}` waits for {', '.join(sorted(declared))}, and {actual} names it: correct monitoring/metrics.yml"
 
 
-CHECKS = [grammar, windows, changing_labels, unknown_metrics, waiting]
+CHECKS = [grammar, windows, gaps, changing_labels, unknown_metrics, waiting]

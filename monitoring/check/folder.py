@@ -5,8 +5,10 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import exported
 import promql
 import yaml
+from installed import Installed
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "monitoring/dashboards"))
@@ -50,6 +52,8 @@ class Folder:
     alertmanager: dict
     scrape_interval_secs: float
     runbooks: dict
+    guides: dict
+    installed: Installed
     dashboards: list
     directory: Path = ROOT / "monitoring/rules"
     recorded: dict = field(default_factory=dict)
@@ -80,17 +84,6 @@ def rules(directory):
                 yield Rule(path.stem, rule)
 
 
-def reference(page):
-    """Returns the metrics of each program in docs/reference/metrics.md, with their types."""
-    found, program = {}, None
-    for line in page.read_text().splitlines():
-        if line.startswith("## "):
-            program = found.setdefault(line[3:].strip(), {})
-        elif program is not None and (row := re.match(r"\| `(\w+)` \| (\w+) \|", line)):
-            program[row[1]] = row[2]
-    return found
-
-
 def load(root=ROOT):
     """Reads the folder of a repository."""
     ours = root / "monitoring"
@@ -100,10 +93,12 @@ def load(root=ROOT):
         tests={path.stem: yaml.safe_load(path.read_text()) for path in sorted((ours / "rules/tests").glob("*.yml"))},
         metrics=yaml.safe_load((ours / "metrics.yml").read_text()),
         queries=yaml.safe_load((ours / "postgres_exporter/queries.yml").read_text()),
-        reference=reference(root / "docs/reference/metrics.md"),
+        reference=exported.reference((root / "docs/reference/metrics.md").read_text()),
         alertmanager=yaml.safe_load((ours / "alertmanager/alertmanager.yml").read_text()),
         scrape_interval_secs=promql.seconds(config["global"]["scrape_interval"]),
         runbooks={path.stem: path.read_text() for path in sorted((root / "docs/runbooks").glob("*.md"))},
+        guides={str(path.relative_to(root)): path.read_text() for kind in ("concepts", "guides") for path in sorted((root / "docs" / kind).glob("*.md"))},
+        installed=Installed(root),
         dashboards=declaration.read_all(),
     )
     folder.parse()

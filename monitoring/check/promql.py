@@ -76,6 +76,16 @@ def metrics(tree):
                 yield from matcher.first("StringLiteral").text.strip('"').split("|")
 
 
+def instant_metrics(tree):
+    """Yields the name of each metric of which an expression reads one sample, not those of a range."""
+    if tree.name in ("MatrixSelector", "SubqueryExpr"):
+        return
+    if tree.name == "VectorSelector":
+        yield from metrics(tree)
+    for child in tree.children:
+        yield from instant_metrics(child)
+
+
 def windows(tree):
     """Yields each range of an expression as text, `5m`, and in seconds; of a subquery also its step."""
     for selector in tree.all("MatrixSelector", "SubqueryExpr"):

@@ -2,7 +2,8 @@
 
 import re
 
-from alerts import SEVERITIES
+import promql
+from alerts import LASTS, SEVERITIES
 
 # Receivers that the rules' severities need, and the dead man's switch.
 RECEIVERS = ("page", "ticket", "information", "watchdog")
@@ -46,6 +47,7 @@ def matched_names(folder):
         "alertname": {rule.alert for rule in folder.alerts},
         "component": {rule.subject for rule in folder.alerts},
         "severity": set(SEVERITIES),
+        "lasts": set(LASTS),
     }
     for entry in [*flattened(folder.alertmanager["route"]), *folder.alertmanager["inhibit_rules"]]:
         for label, _operator, value in matchers(entry):
@@ -61,4 +63,29 @@ def grouping(folder):
             yield f"the route to `{route.get('receiver')}` groups by {route['group_by']}: one incident is one page, so group by cluster"
 
 
-CHECKS = [receivers, matched_names, grouping]
+def named(folder, entry, side):
+    """Returns the alerts that the matchers of an inhibition's side name; none if they do not name alerts."""
+    values = [value for label, operator, value in matchers({side: entry[side]}) if label == "alertname" and operator in ("=", "=~")]
+    names = set(values[0].split("|")) if values else set()
+    return [rule for rule in folder.alerts if rule.alert in names]
+
+
+def inhibition_targets(folder):
+    """An inhibition that does not name its targets mutes alerts that are written later."""
+    for entry in folder.alertmanager["inhibit_rules"]:
+        for side in ("source_matchers", "target_matchers"):
+            if not named(folder, entry, side):
+                yield f"the inhibition with {side} {entry[side]} of alertmanager.yml names no alert: write each name that it concerns"
+
+
+def inhibition_labels(folder):
+    """An inhibition that does not compare a label of both sides mutes the same alert of another node, bucket or slot."""
+    for entry in folder.alertmanager["inhibit_rules"]:
+        for source in named(folder, entry, "source_matchers"):
+            for target in named(folder, entry, "target_matchers"):
+                common = promql.labels(source.tree, folder.recorded) & promql.labels(target.tree, folder.recorded)
+                for label in sorted(common - set(entry["equal"])):
+                    yield f"`{source.alert}` mutes `{target.alert}` of another {label}: add {label} to `equal` in alertmanager.yml"
+
+
+CHECKS = [receivers, matched_names, grouping, inhibition_targets, inhibition_labels]

@@ -1,8 +1,9 @@
-"""Sections of a runbook, and the commands of its diagnosis."""
+"""Sections of a runbook, and its commands and names."""
 
 import re
 
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "How to test"]
+BLOCK = r"^```(sh|console)\n(.*?)^```$"
 
 
 def sections(page):
@@ -13,5 +14,23 @@ def sections(page):
 
 def commands(page):
     """Returns the commands that run in the lab too. Those of a real host are in blocks of the kind `console`."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", sections(page).get("Diagnosis", ""), flags=re.M | re.S)
-    return [line for block in blocks for line in block.splitlines() if line]
+    blocks = re.findall(BLOCK, sections(page).get("Diagnosis", ""), flags=re.M | re.S)
+    return [line for kind, block in blocks if kind == "sh" for line in block.splitlines() if line]
+
+
+def every_command(page):
+    """Returns the commands of every block, without the prompt."""
+    blocks = re.findall(BLOCK, page, flags=re.M | re.S)
+    return [line.removeprefix("$ ") for _, block in blocks for line in block.splitlines() if line]
+
+
+def spans(page):
+    """Returns the texts between backticks, outside of blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(BLOCK, "", page, flags=re.M | re.S))
+
+
+def account_and_words(words):
+    """Splits a command into the account that `sudo -u` names, if it does, and the command itself."""
+    if words[:2] == ["sudo", "-u"]:
+        return words[2], words[3:]
+    return None, words

@@ -8,7 +8,7 @@ from lab import NODES, ROOT
 # Last, as both folders have a module `alerts`.
 sys.path.append(str(ROOT / "monitoring/check"))
 
-from runbook_page import commands
+from runbook_page import account_and_words, commands
 
 
 def pages_by_command():
@@ -25,9 +25,9 @@ def failure(lab, command):
     it succeeds on none."""
     error = None
     for node in NODES:
-        words = shlex.split(command)
+        # The lab has one user, and its API another database.
+        _, words = account_and_words(shlex.split(command.replace("--dbname=causeway", "--dbname=app")))
         if words[0] == "psql":
-            # An operator on a node is `postgres`, who owns the socket.
             words[1:1] = [f"--host={lab.directory}/node-{node}/sock", "--username=postgres", "--dbname=postgres"]
         try:
             lab.command("exec", "--node", node, "--", *words)

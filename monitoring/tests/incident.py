@@ -55,8 +55,9 @@ class Incident:
         return self.rows
 
     def pages_wanted(self):
-        """Returns the number of pages of the incident."""
-        return int(any(expected.severity == "critical" and not expected.muted_by for _, expected, _ in self.declared()))
+        """Returns the number of pages of the incident: alerts that last for days have a page of their own."""
+        paging = [row for _, expected, row in self.declared() if expected.severity == "critical" and not expected.muted_by]
+        return len({self.spans[id(row)].labels.get("lasts") for row in paging if id(row) in self.spans})
 
     def check_page_since(self, start):
         """Returns a probe for a page."""

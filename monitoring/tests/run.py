@@ -67,7 +67,7 @@ class Run:
             self.load.close()
             self.load = None
         if self.scene:
-            self.scene.cleanups.close()
+            self.scene.clean_up()
             self.scene = None
         if self.stack:
             self.stack.stop()
@@ -93,7 +93,7 @@ class Run:
         for group in groups:
             try:
                 if group != (archive.NEW,):
-                    self.scene.wait_until_settled({expected.alert for fault in group for expected in fault.expected})
+                    self.scene.wait_until_settled({(expected.alert, expected.severity) for fault in group for expected in fault.expected})
             except wait.TimedOut as error:
                 self.fail(f"before {names(group)}: {error}; Prometheus's data: {self.stack.directory}/prometheus")
                 self.start_lab(with_backup=True)

@@ -66,12 +66,22 @@ class Scene:
         self.sessions = Sessions(self.lab)
         self.notes = {}
 
+    def clean_up(self):
+        """Undoes what causes have registered in `cleanups`: a heal."""
+        self.cleanups.close()
+
+    def repeat_sql(self, name, statement, every):
+        """Runs a statement of the superuser on the primary every few seconds, as the process `name` of the stack's faults."""
+        sockets = f"{self.lab.directory}/node-{self.primary}/sock"
+        client = f"echo \"{statement} \\\\watch {every}\" | psql --host={sockets} --username=postgres --dbname=app --no-psqlrc --quiet"
+        self.stack.of_faults.start(name, self.lab.program, "--number", self.lab.number, "exec", "--node", self.primary, "--", "sh", "-c", client)
+
     def wait_until_settled(self, alerts=frozenset()):
-        """Waits until the lab is healthy, no critical alert and none of `alerts` is active, and no page is open."""
+        """Waits until the lab is healthy, no critical alert and none of `alerts`, pairs of name and severity, is active, and no page is open."""
         self.lab.wait_until_healthy()
 
         def probe():
-            active = [span for span in self.stack.watcher.active() if span.name in alerts or span.labels["severity"] == "critical"]
+            active = [span for span in self.stack.watcher.active() if (span.name, span.labels["severity"]) in alerts or span.labels["severity"] == "critical"]
             pages = self.stack.inbox.open_pages()
             if self.stack.watcher.error:
                 raise wait.NotYet(f"Alertmanager: {self.stack.watcher.error}")

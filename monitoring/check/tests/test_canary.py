@@ -80,6 +80,7 @@ class Canary(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("PUT", done.stderr)
         self.assertIn("status 503", done.stderr)
+        self.assertTrue(done.stderr.startswith("<3>"), "the unit's LogLevelMax= drops lines without a priority")
         self.assertEqual(self.value("canary_success"), 0)
         self.assertEqual(self.value("canary_last_success_timestamp_seconds"), before)
 
@@ -108,6 +109,7 @@ class Canary(unittest.TestCase):
         done = self.sing("/nonexistent/canary.prom")
         self.assertEqual(done.returncode, 2)
         self.assertIn("was not written", done.stderr)
+        self.assertTrue(done.stderr.startswith("<3>"), done.stderr)
 
     def test_day_is_another_one_each_minute(self):
         start = datetime.datetime(2027, 1, 1, tzinfo=datetime.timezone.utc)

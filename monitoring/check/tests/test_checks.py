@@ -70,6 +70,10 @@ class Expressions(Planted):
         self.expression("OomKill", "sum by (cluster, node) (max_over_time(node_vmstat_oom_kill[45s:15s])) > 0")
         self.finds(expressions.windows, "`OomKill` has the window [45s]", "`OomKill` has the window [15s]")
 
+    def test_failed_scrape_of_an_alert_that_waits_for_a_day(self):
+        self.expression("PendingRestart", "max by (cluster, node) (pg_configuration_pending_restart) > 0")
+        self.finds(expressions.gaps, "`PendingRestart` waits for 1d, and one failed scrape of `pg_configuration_pending_restart` starts that again")
+
     def test_label_that_changes(self):
         self.expression("MemoryLow", "min by (cluster, node, reason) (node_memory_MemTotal_bytes) < 0.1")
         self.finds(expressions.changing_labels, "`MemoryLow` has the label `reason`, which may change")
@@ -112,6 +116,18 @@ class Alerts(Planted):
         del self.rule("NoPrimary").content["for"]
         self.finds(alerts.severities, "`NoPrimary` has no `for`")
 
+    def test_critical_alert_that_waits_for_ten_minutes(self):
+        del self.rule("BackupTooOld").content["labels"]["lasts"]
+        self.finds(alerts.lasting, "`BackupTooOld` is critical and waits for 10m: write `lasts: days` into its labels")
+
+    def test_duration_that_no_route_reads(self):
+        self.rule("BackupTooOld").content["labels"]["lasts"] = "weeks"
+        self.finds(alerts.lasting, "`BackupTooOld` (critical) has the label lasts=`weeks`, which no route reads")
+
+    def test_warning_that_lasts_for_days(self):
+        self.rule("MemoryLow").content["labels"]["lasts"] = "days"
+        self.finds(alerts.lasting, "`MemoryLow` (warning) has the label lasts=`days`, which no route reads")
+
     def test_name_twice(self):
         self.folder.rules.append(self.rule("NoPrimary"))
         self.finds(alerts.names, "`NoPrimary` occurs twice")
@@ -152,7 +168,8 @@ class Alerts(Planted):
 
 class Routes(Planted):
     def test_route_to_a_receiver_that_does_not_exist(self):
-        self.folder.alertmanager["route"]["routes"][1]["receiver"] = "pager"
+        for route in self.folder.alertmanager["route"]["routes"]:
+            route["receiver"] = route["receiver"].replace("page", "pager")
         self.finds(
             routes.receivers,
             "the route to `pager` reaches nobody: no receiver has this name",
@@ -183,6 +200,25 @@ class Routes(Planted):
     def test_route_of_a_severity_that_does_not_exist(self):
         self.folder.alertmanager["route"]["routes"][1]["matchers"] = ['severity="disaster"']
         self.finds(routes.matched_names, 'the matcher severity="disaster"')
+
+    def inhibition(self, source):
+        return next(entry for entry in self.folder.alertmanager["inhibit_rules"] if entry["source_matchers"] == [f'alertname="{source}"'])
+
+    def test_inhibition_of_a_component(self):
+        self.inhibition("PostgresDown")["target_matchers"] = ['component="replication"', 'alertname!="SlotInactive"']
+        self.finds(routes.inhibition_targets, "the inhibition with target_matchers ['component=\"replication\"'")
+
+    def test_inhibition_by_a_severity(self):
+        self.inhibition("PostgresDown")["source_matchers"] = ['severity="critical"']
+        self.finds(routes.inhibition_targets, "the inhibition with source_matchers ['severity=\"critical\"'] of alertmanager.yml names no alert")
+
+    def test_inhibition_of_another_node(self):
+        self.inhibition("DiskFull")["equal"] = ["cluster", "mountpoint"]
+        self.finds(routes.inhibition_labels, "`DiskFull` mutes `DiskFullSoon` of another node: add node to `equal`")
+
+    def test_inhibition_of_another_bucket(self):
+        self.inhibition("BackupRepoUnhealthy")["equal"] = ["cluster"]
+        self.finds(routes.inhibition_labels, "`BackupRepoUnhealthy` mutes `BackupNotInOtherRegion` of another bucket")
 
     def test_grouping_by_alert(self):
         self.folder.alertmanager["route"]["routes"][1]["group_by"] = ["alertname"]

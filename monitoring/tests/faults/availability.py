@@ -38,8 +38,8 @@ def lose_primary(scene):
     scene.lab.inject("node-lost", scene.primary)
 
 
-def lose_primary_three_times(scene):
-    """Three failovers; the alert is counted from the loss that begins the third."""
+def lose_primary_again(scene):
+    """Failovers until the alert is there, which counts those of faults before this one too; at most three. Returns the time of the last loss."""
     primary = scene.primary
     for number in range(3):
         if number:
@@ -48,6 +48,8 @@ def lose_primary_three_times(scene):
         scene.lab.inject("node-lost", primary)
         primary = wait_for_takeover(scene, primary)
         scene.lab.heal()
+        if any(span.name == "FailoverFlapping" for span in scene.stack.watcher.active()):
+            break
     return began
 
 
@@ -75,6 +77,33 @@ def lose_watchdog(scene):
 def remove_watchdog(scene):
     settings_of(scene, scene.remote).write_text(scene.notes["settings"])
     scene.lab.inject("guard-restarted", scene.remote)
+
+
+def diverge(scene):
+    """The primary is lost when only the remote standby has its last WAL, and that node may rejoin only by command."""
+    file = settings_of(scene, scene.remote)
+    scene.notes["settings"] = file.read_text()
+    file.write_text(scene.notes["settings"] + '\n[policy]\nrejoin = "manual"\n')
+    scene.lab.inject("agent-restarted", scene.remote)
+    scene.lab.wait_until_healthy()
+    scene.lab.inject("node-isolated", scene.standby)
+    scene.lab.sql(scene.primary, "create table ahead (n int)", "app")
+
+    def arrived():
+        if scene.lab.sql(scene.remote, "select count(*) from pg_class where relname = 'ahead'", "app") != "1":
+            raise wait.NotYet(f"not on {scene.remote}")
+
+    wait.until("the table on the remote standby", 60, arrived)
+    scene.lab.inject("node-lost", scene.primary)
+    wait_for_takeover(scene, scene.primary)
+    began = time.time()
+    scene.lab.heal()
+    return began
+
+
+def rejoin_automatically(scene):
+    settings_of(scene, scene.remote).write_text(scene.notes["settings"])
+    scene.lab.inject("agent-restarted", scene.remote)
 
 
 def lose_dns_and_primary(scene):
@@ -125,7 +154,13 @@ DNS = Fault(
     (Expected("DnsMismatch"), Expected("FailoverHappened", "warning")),
 )
 FLAPPING = Fault(
-    "the host of the primary is lost three times", lose_primary_three_times, lambda _scene: None, (Expected("FailoverFlapping", resolves_within=420),), incidents=3,
+    "the host of the primary is lost again and again", lose_primary_again, lambda _scene: None, (Expected("FailoverFlapping", resolves_within=420),), incidents=3,
+)
+DIVERGED = Fault(
+    "a standby has WAL that the new primary lacks", diverge, rejoin_automatically, (Expected("TimelineDiverged", on="remote"),), incidents=2,
+)
+REPLAY_PAUSED = Fault(
+    "replay is paused", break_on("remote", "replay-paused"), heal, (Expected("ReplicationLagHigh", "warning", on="remote"),),
 )
 
-GROUPS = ((AGENT_GONE,), (POSTGRES_DOWN,), (LEASE_STORE_DOWN,), (ISOLATED,), (REGION_LOST,), (UNFENCED,), (SPLIT_BRAIN,), (DNS,), (FLAPPING,))
+GROUPS = ((AGENT_GONE,), (POSTGRES_DOWN,), (LEASE_STORE_DOWN,), (ISOLATED,), (REGION_LOST,), (UNFENCED,), (SPLIT_BRAIN,), (DNS,), (FLAPPING,), (DIVERGED,), (REPLAY_PAUSED,))

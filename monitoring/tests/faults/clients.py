@@ -1,10 +1,13 @@
 """Faults of clients: connections, transactions, locks, and what the API makes of them."""
 
+from load import Load
 from scene import Expected, Fault
 
 # Of 97, which the lab's max_connections of 100 leave; agents, exporters and the API have the others.
 MOST_CONNECTIONS = 97
 DEADLOCKING = 3
+# Clients of two instances, each with a pool of sixteen connections.
+CROWD = 64
 
 
 def close(scene):
@@ -57,13 +60,24 @@ def drop_deadlocked(scene):
 
 def force_checkpoints(scene):
     """Maintenance that runs a checkpoint each second."""
-    sockets = f"{scene.lab.directory}/node-{scene.primary}/sock"
-    client = f"echo 'checkpoint \\watch 1' | psql --host={sockets} --username=postgres --dbname=app --no-psqlrc --quiet"
-    scene.stack.of_faults.start("checkpoints", scene.lab.program, "--number", scene.lab.number, "exec", "--node", scene.primary, "--", "sh", "-c", client)
+    scene.repeat_sql("checkpoints", "checkpoint", every=1)
 
 
 def stop_checkpoints(scene):
     scene.stack.of_faults.end("checkpoints")
+
+
+def use_pool(scene):
+    """Every write of the API waits for a standby that does not answer, and more of them come than it has connections."""
+    scene.lab.sql(scene.primary, "alter system set synchronous_standby_names = 'silent'")
+    scene.lab.sql(scene.primary, "select pg_reload_conf()")
+    scene.notes["crowd"] = Load(scene.lab, clients=CROWD, reads=False)
+
+
+def free_pool(scene):
+    scene.lab.sql(scene.primary, "alter system reset synchronous_standby_names")
+    scene.lab.sql(scene.primary, "select pg_reload_conf()")
+    scene.notes["crowd"].close()
 
 
 def lock_members(scene):
@@ -87,5 +101,9 @@ LOCKED_API = Fault(
     "a table of the API is locked", lock_members, close,
     (Expected("ApiErrorBudgetBurn"), Expected("ApiLatencyHigh", "warning", muted_by=("ApiErrorBudgetBurn",))),
 )
+POOL = Fault(
+    "writes of the API use every connection of its pool", use_pool, free_pool,
+    (Expected("ApiErrorBudgetBurn"), Expected("ApiPoolStarved", "warning")),
+)
 
-GROUPS = ((EXHAUSTED,), (IDLE, LOCKS, DEADLOCKS, ROLLBACKS), (CHECKPOINTS,), (LOCKED_API,))
+GROUPS = ((EXHAUSTED,), (IDLE, LOCKS, DEADLOCKS, ROLLBACKS), (CHECKPOINTS,), (LOCKED_API,), (POOL,))

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scene import Expected, Fault
+from scene import Expected, Fault, Scene
 
 VOLUME_MIB = 64
 GROUP = Path("/sys/fs/cgroup/memory/causeway-test-alerts")
@@ -51,10 +51,6 @@ def fill_volume(scene):
             pass
 
 
-def empty_volume(scene):
-    scene.cleanups.close()
-
-
 def use_too_much_memory(_scene):
     """A process exceeds the memory of its group, and the kernel kills it."""
     GROUP.mkdir()
@@ -86,7 +82,7 @@ def restore_prometheus_settings(scene):
         raise RuntimeError("Prometheus rejected its settings")
 
 
-DISK_FULL = Fault("a volume is full", fill_volume, empty_volume, (Expected("DiskFull", on="remote"),), sample=True)
+DISK_FULL = Fault("a volume is full", fill_volume, Scene.clean_up, (Expected("DiskFull", on="remote"),), sample=True)
 OOM = Fault("the kernel kills a process for lack of memory", use_too_much_memory, nothing, (Expected("OomKill", on="remote"),))
 SETTINGS = Fault("Prometheus has wrong settings", break_prometheus_settings, restore_prometheus_settings, (Expected("RulesFailing", "warning"),))
 

@@ -94,11 +94,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_problem_then_its_runbook_exists() {
+    fn every_problem_then_its_runbook_names_it() {
         let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks");
-        for name in ProblemKind::ALL.into_iter().filter_map(runbook) {
+        for problem in ProblemKind::ALL {
+            let Some(name) = runbook(problem) else {
+                continue;
+            };
             let page = pages.join(format!("{name}.md"));
-            assert!(page.is_file(), "{} does not exist", page.display());
+            let text = std::fs::read_to_string(&page)
+                .unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+            assert!(
+                text.contains(&format!("`{problem}`")),
+                "{} does not name `{problem}`",
+                page.display()
+            );
         }
     }
 }
