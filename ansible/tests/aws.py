@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from topology import (
-    API, DOMAIN, LEASE_REGION, MOTO_PORT, NODES, PRIMARY_REGION, PROXY_PORT, REGIONS, ROOT, S3_PORT, WRITER, bucket,
+    API, DOMAIN, LEASE_REGION, MOTO_PORT, NODES, PRIMARY_REGION, PROGRAMS, PROXY_PORT, REGIONS, ROOT, S3_PORT, WRITER, bucket,
 )
 
 START_TIMEOUT_SECS = 60
@@ -29,7 +29,7 @@ class Aws:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._make_credentials()
         environment = os.environ | self.environment()
-        lab = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "lab"
+        lab = PROGRAMS / "lab"
         if not lab.exists():
             raise SystemExit(f"error: `{lab}` does not exist\nhint: run `cargo build --bin lab`")
         for region in REGIONS:

@@ -2,19 +2,21 @@
 
 import json
 import time
+import urllib.parse
 
+import scraped
 from failed import Failed
-from step import Result, show, step, until
-from topology import HOSTS, MONITORING
+from step import Result, archive, show, step, stored, until
+from topology import HOSTS, MONITORING, RUNBOOKS
 
-# In an installation that has just ended, Alertmanager waits 15 s for more of a group.
-ALERT_SECS = 90
+# Scrapes are 5 s apart: a metric that has none by then is exported by nothing.
+METRIC_SECS = 120
 
 
 @step("monitoring")
 def monitoring(cluster, _options):
-    """Prometheus reads every target, and an alert arrives at the webhook."""
-    cluster.wait_until_healthy()
+    """Prometheus reads every target and every metric that a rule or a dashboard names, and a new alert arrives at the webhook."""
+    primary = cluster.wait_until_healthy()
     nodes = set(cluster.nodes())
     wanted = {"node": nodes | {MONITORING}, "agent": nodes, "postgres": nodes, "prometheus": {MONITORING}, "alertmanager": {""}}
     if cluster.inventory.poolers:
@@ -27,19 +29,75 @@ def monitoring(cluster, _options):
         return found
 
     healthy = {job: dict.fromkeys(names, "up") for job, names in wanted.items()}
-    until(lambda: f"every target is up: {seen()}", 60, lambda: seen() == healthy)
+    until(lambda: f"every target is up: {seen()}", lambda: seen() == healthy)
     reached = {row["metric"]["node"] for row in _prometheus(cluster, "query?query=pg_up%3D%3D1")["result"]}
     if reached != nodes:
         raise Failed(f"the exporters reach PostgreSQL on {sorted(reached)}, and the nodes are {sorted(nodes)}")
-    arrived = until("an alert at the webhook", ALERT_SECS, lambda: alerts(cluster))
-    return Result(f"{sum(map(len, wanted.values()))} targets of {len(wanted)} jobs up, PostgreSQL reached on {len(reached)} nodes; at the webhook: {', '.join(sorted(arrived))}")
+    metrics = _expect_metrics(cluster, primary, wanted)
+    _expect_watchdog(cluster)
+    name = _new_alert(cluster)
+    until(f"the alert {name} at the webhook; it has {sorted(alerts(cluster))}", lambda: name in alerts(cluster))
+    return Result(
+        f"{sum(map(len, wanted.values()))} targets of {len(wanted)} jobs up, PostgreSQL reached on {len(reached)} nodes; {metrics}; "
+        f"a new alert at the webhook, and {', '.join(sorted(alerts(cluster) - {name})) or 'no other'}"
+    )
+
+
+def _expect_metrics(cluster, primary, jobs):
+    """Expects each metric that rules and dashboards read, from the job that is declared to export it. Returns what was compared."""
+    used = {job: names for job, names in scraped.used().items() if job in jobs}
+    slot = f"harness_{time.time_ns()}"
+    cluster.sql(primary, f"SELECT pg_create_physical_replication_slot('{slot}', true)")
+    try:
+        if not stored(cluster, primary):
+            cluster.playbook("backup.yml")
+        archive(cluster, primary)
+        # Its timer runs some minutes after the boot, and twice a day.
+        for name in [*cluster.nodes(), MONITORING]:
+            cluster.hosts.exec(name, "systemctl", "start", "prometheus-node-exporter-apt.service")
+
+        def missing():
+            return scraped.missing(used, {job: _names(cluster, job) for job in used}, scraped.LATER)
+
+        until(lambda: f"every metric that a rule or a dashboard names. No exporter exports {', '.join(missing())}", lambda: not missing(), METRIC_SECS)
+    finally:
+        cluster.sql(primary, f"SELECT pg_drop_replication_slot('{slot}')")
+    left_out = [f"{job} ({scraped.NOT_HERE.get(job, 'no pooler runs')})" for job in sorted(set(scraped.used()) - set(used))]
+    return f"{sum(map(len, used.values())) - len(scraped.LATER)} metrics of rules and dashboards scraped, not compared: {', '.join([*left_out, *scraped.LATER])}"
+
+
+def _names(cluster, job):
+    """Returns the names of a job's series."""
+    match = urllib.parse.quote(f'{{job="{job}"}}')
+    return set(_prometheus(cluster, f"label/__name__/values?match[]={match}"))
+
+
+def _expect_watchdog(cluster):
+    """Expects that Prometheus's alerts are at Alertmanager, with a link to their runbook: one of them always fires."""
+    read = json.dumps("http://127.0.0.1:9093/api/v2/alerts?filter=" + urllib.parse.quote('alertname="Watchdog"'))
+    program = f"import sys, urllib.request; sys.stdout.write(urllib.request.urlopen({read}, timeout=10).read().decode())"
+    (watchdog, *_) = until("the alert Watchdog at Alertmanager", lambda: json.loads(cluster.hosts.exec(MONITORING, "python3", "-c", program)))
+    if (link := watchdog["annotations"]["runbook_url"]) != f"{RUNBOOKS}/watchdog.md":
+        raise Failed(f"the notification of Watchdog links {link}, not a page below {RUNBOOKS}")
+
+
+def _new_alert(cluster):
+    """Gives Alertmanager an alert of this run. Returns its name: what is in the webhook's file may be of an earlier step."""
+    name = f"Harness{time.time_ns()}"
+    cluster.hosts.exec(MONITORING, "amtool", "alert", "add", name, "severity=critical", f"cluster={name}", "--alertmanager.url=http://127.0.0.1:9093")
+    return name
 
 
 def alerts(cluster):
     """Returns the names of the alerts that have fired at the webhook."""
+    return {alert["labels"]["alertname"] for alert in sent_alerts(cluster) if alert["status"] == "firing"}
+
+
+def sent_alerts(cluster):
+    """Returns the alerts of every notification at the webhook."""
     file = cluster.hosts.aws.alerts
     sent = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return {alert["labels"]["alertname"] for notification in sent for alert in notification["alerts"] if alert["status"] == "firing"}
+    return [alert for notification in sent for alert in notification["alerts"]]
 
 
 def _prometheus(cluster, query):
@@ -56,11 +114,11 @@ def pooler(cluster, _options):
     done = cluster.site()
     target = next(name for name in cluster.nodes() if name != primary and HOSTS[name].region == HOSTS[primary].region)
     with cluster.writer("pooler", pooler=True) as writer:
-        writer.wait_for_write(30)
+        writer.wait_for_write()
         _expect_pooler(cluster, primary)
         began = time.monotonic()
         moved = cluster.playbook("switchover.yml", {"target": target})
-        writer.wait_for_write(30, after=began, not_on=[cluster.topology.address(primary)])
+        writer.wait_for_write(after=began, not_on=[cluster.topology.address(primary)])
         _expect_pooler(cluster, cluster.wait_until_healthy())
     told = cluster.verify(writer)
     same = cluster.unchanged()
@@ -72,4 +130,4 @@ def _expect_pooler(cluster, primary):
     def running():
         return [name for name in cluster.nodes() if show(cluster, name, "pgbouncer.service", "ActiveState") == "active"]
 
-    until(f"a pooler on {primary} alone", 15, lambda: running() == [primary])
+    until(f"a pooler on {primary} alone", lambda: running() == [primary])

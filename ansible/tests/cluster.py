@@ -15,7 +15,7 @@ from aws import write_secret
 from failed import Failed
 from hosts import Hosts
 from topology import FIRST, HOSTS, NODES, ROOT
-from writer import DATABASE, USER, Writer, connection, pooled_connection
+from writer import DATABASE, USER, WAIT_SECS, Writer, connection, pooled_connection
 
 ANSIBLE = ROOT / "ansible"
 ENVIRONMENT = "AWS_SHARED_CREDENTIALS_FILE=/etc/causeway/aws-credentials"
@@ -153,6 +153,8 @@ class Cluster:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         done = Playbook(name, code, log.read_text(), time.monotonic() - began, log)
+        if code == 0 and not done.hosts:
+            raise Failed(f"{name} ended with 0 and reached no host; {log}")
         if (code != 0) != fails:
             raise Failed(f"{name} ended with {code}; {_where(log)}")
         return done
@@ -186,7 +188,7 @@ class Cluster:
                 return row["node"]
         return None
 
-    def wait_until_healthy(self, timeout=180, nodes=None):
+    def wait_until_healthy(self, timeout=WAIT_SECS, nodes=None):
         """Waits until one node is primary and every other one streams. Returns the primary's name."""
         deadline = time.monotonic() + timeout
         while True:
@@ -258,6 +260,8 @@ class Cluster:
 
     def compare(self, before, after):
         """Expects that no host has changed."""
+        if not before:
+            raise Failed("no host runs, so nothing was compared")
         for name, lines in before.items():
             differing = sorted(lines ^ after[name])
             if differing:
@@ -265,7 +269,8 @@ class Cluster:
 
 
 def _health(status, nodes):
-    wrong, primaries = [], []
+    listed = {row["node"] for row in status["nodes"]}
+    wrong, primaries = [f"{name} is not in the list of nodes" for name in nodes if name not in listed], []
     for row in status["nodes"]:
         node = row["status"]
         if row["node"] not in nodes:

@@ -6,7 +6,7 @@ import subprocess
 import yaml
 from aws import write_secret
 from topology import (
-    API, DOMAIN, HOSTS, LEASE_REGION, PRIMARY_REGION, REGIONS, ROOT, WEBHOOK_PORT, WRITER, bucket, instance_id, volume_id,
+    API, DOMAIN, HOSTS, LEASE_REGION, PRIMARY_REGION, PROGRAMS, REGIONS, ROOT, RUNBOOKS, WEBHOOK_PORT, WRITER, bucket, instance_id, volume_id,
 )
 
 SECRETS = ("replicator", "rewinder", "command-signing-key", "api-owner", "api-service", "monitoring", "pooler")
@@ -127,6 +127,7 @@ class Inventory:
             "restore_drill_secret_endpoint": self.topology.moto(),
             "prometheus_scrape_interval": "5s",
             "prometheus_evaluation_interval": "5s",
+            "prometheus_runbooks_url": RUNBOOKS,
             "alertmanager_receivers": [{"name": "harness", "webhook_configs": [{"url": f"http://{self.topology.gateway(PRIMARY_REGION)}:{WEBHOOK_PORT}/"}]}],
             "pooler_databases": [{"name": "causeway", "pool_mode": "session"}],
             "pooler_users": [{"name": "harness"}],
@@ -194,7 +195,7 @@ endpoint = "{self.topology.s3(there)}"
         """Public key of backups. The identity is beside it, for restores."""
         file = self.secrets / "recipient"
         if not file.exists():
-            agent = ROOT / "target" / "debug" / "backup-agent"
+            agent = PROGRAMS / "backup-agent"
             identity = self.secrets / "identity.txt"
             done = subprocess.run([str(agent), "keygen", "--output", str(identity)], text=True, capture_output=True)
             if done.returncode != 0:

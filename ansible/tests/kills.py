@@ -27,10 +27,10 @@ def kills(cluster, options):
         for number in chosen:
             told.append(_kill_at(cluster, number, generator.random()))
         cluster.site()
-        primary = cluster.wait_until_healthy(60)
+        primary = cluster.wait_until_healthy()
         cluster.prepare_clients(primary)
         with cluster.writer("kills") as writer:
-            writer.wait_for_write(10)
+            writer.wait_for_write()
         cluster.verify(writer)
         cluster.unchanged()
     return Result(f"seed {options.seed}, of {tasks} tasks; killed at {'; '.join(told)}; each time healthy, and then 0 changed", 0)

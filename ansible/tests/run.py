@@ -51,8 +51,8 @@ def main():
         for name, step in STEPS.items():
             print(f"{name}\t{(step.run.__doc__ or '').strip()}")
         return 0
-    # A playbook in progress is then ended too, before the hosts are.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # A playbook in progress is then ended too, before the hosts are. A step that fails does not end the run, this does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with an_engine(compose=False) as engine:
             return run(engine, options)

@@ -1,13 +1,17 @@
 """Hosts, networks and addresses of a run. Each network stands for a region."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 DOMAIN = "causeway.test"
 WRITER = f"db-writer.{DOMAIN}"
 API = f"api.{DOMAIN}"
+# In notifications; nothing answers there.
+RUNBOOKS = f"https://git.{DOMAIN}/docs/runbooks"
 PRIMARY_REGION = "eu-west-1"
 LEASE_REGION = "eu-north-1"
 REGIONS = {"eu-west-1": 1, "eu-central-1": 2, LEASE_REGION: 3}

@@ -11,6 +11,8 @@ DATABASE = "causeway"
 USER = "harness"
 PAUSE_SECS = 0.01
 CONNECT_TIMEOUT_SECS = 2
+# Until a wait fails: far above every goal, which a step shows beside its figure.
+WAIT_SECS = 300
 # Without an answer, a connection to a host that has gone ends after this time.
 USER_TIMEOUT_MS = 3000
 
@@ -87,7 +89,7 @@ class Writer:
             self.stopping.wait(PAUSE_SECS)
         _close(session)
 
-    def wait_for_write(self, timeout_secs, after=None, not_on=()):
+    def wait_for_write(self, after=None, not_on=(), timeout_secs=WAIT_SECS):
         """Waits for an acknowledged write after a time, on another server than these. Returns its time."""
         after = time.monotonic() if after is None else after
         deadline = time.monotonic() + timeout_secs
