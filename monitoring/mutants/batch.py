@@ -85,9 +85,10 @@ class Batch:
     def _tests_of(self, test, numbers):
         """Yields the copies of an expression's test for the mutants, if it concerns them."""
         for name in self.users:
-            if f'alertname="{name}"' in test["expr"]:
+            used = re.compile(rf'(?<=alertname="){name}(?=")|(?<![\w:"]){name}(?![\w:"])')
+            if used.search(test["expr"]):
                 for number in numbers:
-                    changed = lambda text, number=number: text.replace(f'alertname="{name}"', f'alertname="{name}{MARK}{number}"')
+                    changed = lambda text, copy=f"{name}{MARK}{number}", used=used: used.sub(copy, text)
                     samples = [{**sample, "labels": changed(sample["labels"])} for sample in test["exp_samples"]]
                     yield {**test, "expr": changed(test["expr"]), "exp_samples": samples}
 
