@@ -172,6 +172,7 @@ module "drill_host" {
   instance_type        = var.restore_drill.instance_type
   ami_id               = var.restore_drill.ami_id
   scratch_volume       = var.restore_drill.scratch_volume
+  monitoring_cidrs     = local.monitoring_cidrs
   kms_key_arn          = module.kms.arn
   backup               = { bucket_arns = [module.backup_storage.arn, local.primary.backup.arn], kms_key_arns = [module.kms.arn, local.primary.backup.kms_key_arn] }
   identity_secret_arn  = module.drill_secrets[0].arns["restore-drill-identity"]

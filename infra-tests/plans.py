@@ -174,7 +174,8 @@ def exposure(plan, _):
         if {after.get("cidr_ipv4"), after.get("cidr_ipv6")} & ANYWHERE and not (ports[0] == ports[1] and ports[0] in WEB and "api_ecs" in address):
             yield f"{address}: is open to the internet at {ports}"
         peer = address.startswith("module.monitoring_host") and ports[0] in (9094, 9100) and foreign(after["cidr_ipv4"], plan)
-        if address.startswith(("module.drill_host", "module.monitoring_host")) and not peer or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
+        scraped = address.startswith("module.drill_host") and ports[0] == 9100
+        if address.startswith(("module.drill_host", "module.monitoring_host")) and not (peer or scraped) or ports[0] is not None and ports[0] <= 22 <= (ports[1] or ports[0]):
             yield f"{address}: admits connections at {ports}; hosts are reached over Systems Manager"
         if address.startswith("module.postgres.") and (ports[0] != ports[1] or ports[0] not in (5432, 6432, 8009, 9100, 9127, 9187)):
             yield f"{address}: opens {ports}; the database's ports are 5432, 8009, 9100 and 9187, and of a pooler 6432 and 9127"

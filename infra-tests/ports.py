@@ -24,6 +24,12 @@ CLIENTS = {"causeway_postgres_port": {"api", "node", "peer"}, "causeway_agent_po
 PROTOCOLS = {"alertmanager_cluster_port": {"tcp", "udp"}}
 
 
+def imported_roles(tasks):
+    """The roles that a role imports whole."""
+    imports = [task["ansible.builtin.import_role"] for task in yaml.safe_load(tasks.read_text()) if "ansible.builtin.import_role" in task]
+    return [role["name"] for role in imports if "tasks_from" not in role]
+
+
 class Roles:
     """What the roles' defaults say of ports."""
 
@@ -32,6 +38,9 @@ class Roles:
         for play in yaml.safe_load((tree / "ansible/site.yml").read_text()):
             for role in play.get("roles", ()):
                 runs_on.setdefault(role, set()).add(play["hosts"].partition(":")[0])
+        for role in list(runs_on):
+            for imported in imported_roles(tree / "ansible/roles" / role / "tasks/main.yml"):
+                runs_on.setdefault(imported, set()).update(runs_on[role])
         self.ports, self.groups = {}, {}
         for file in sorted((tree / "ansible/roles").glob("*/defaults/main.yml")):
             values = yaml.safe_load(file.read_text())
@@ -42,7 +51,9 @@ class Roles:
                     self.groups[name] = set() if loopback or name in ELSEWHERE else runs_on[file.parent.parent.name]
         jobs = yaml.safe_load((tree / "ansible/roles/prometheus/defaults/main.yml").read_text())["prometheus_jobs"]
         # Groups of the inventory, by the variable of the port.
-        self.scraped = {re.search(r"\w+_port", job["port"])[0]: set(re.findall(r"groups\['(\w+)'\]", job["hosts"])) for job in jobs}
+        self.scraped = {}
+        for job in jobs:
+            self.scraped.setdefault(re.search(r"\w+_port", job["port"])[0], set()).update(re.findall(r"groups\['(\w+)'\]", job["hosts"]))
 
     def unknown(self):
         for name, groups in self.groups.items():

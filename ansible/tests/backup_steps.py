@@ -2,6 +2,7 @@
 
 import time
 
+import prometheus
 from cluster import ENVIRONMENT
 from failed import Failed
 from inventory import NAME
@@ -161,6 +162,7 @@ def restore_drill(cluster, _options):
         )
         if "every row read" not in told or not told.splitlines()[-1].startswith("restore verified") or running:
             raise Failed(f"the drill said {told!r}, and the host runs {running!r}")
+        _expect_scraped(cluster)
         cluster.unchanged()
         cluster.hosts.stop(DRILL)
         without = cluster.unchanged()
@@ -169,4 +171,14 @@ def restore_drill(cluster, _options):
     finally:
         cluster.hosts.remove(DRILL)
         cluster.inventory.remove(DRILL)
-    return Result(f"{told.splitlines()[-1]}; second run 0 changed, also with the host stopped", done.changed)
+    return Result(f"{told.splitlines()[-1]}, and scraped; second run 0 changed, also with the host stopped", done.changed)
+
+
+def _expect_scraped(cluster):
+    """Expects the time of the verified restore at Prometheus, and no other metric of the drill host."""
+    job = f'{{job="restore-drill",node="{DRILL}"}}'
+    until("the time of the verified restore at Prometheus", lambda: prometheus.series(cluster, f"backup_restore_verified_timestamp_seconds{job} > time() - 3600"))
+    up = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"}
+    names = {row["metric"]["__name__"] for row in prometheus.series(cluster, job)} - up
+    if wanted := names ^ {"backup_restore_verified_timestamp_seconds", "backup_restore_drill_duration_seconds"}:
+        raise Failed(f"Prometheus has {sorted(names)} of the drill host, which differ in {sorted(wanted)}")

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.parse
 
+import prometheus
 import scraped
 from failed import Failed
 from step import Result, archive, show, step, stored, until
@@ -24,13 +25,13 @@ def monitoring(cluster, _options):
 
     def seen():
         found = {}
-        for target in _prometheus(cluster, "targets?state=active")["activeTargets"]:
+        for target in prometheus.ask(cluster, "targets?state=active")["activeTargets"]:
             found.setdefault(target["labels"]["job"], {})[target["labels"].get("node", "")] = target["lastError"] or target["health"]
         return found
 
     healthy = {job: dict.fromkeys(names, "up") for job, names in wanted.items()}
     until(lambda: f"every target is up: {seen()}", lambda: seen() == healthy)
-    reached = {row["metric"]["node"] for row in _prometheus(cluster, "query?query=pg_up%3D%3D1")["result"]}
+    reached = {row["metric"]["node"] for row in prometheus.series(cluster, "pg_up == 1")}
     if reached != nodes:
         raise Failed(f"the exporters reach PostgreSQL on {sorted(reached)}, and the nodes are {sorted(nodes)}")
     metrics = _expect_metrics(cluster, primary, wanted)
@@ -69,7 +70,7 @@ def _expect_metrics(cluster, primary, jobs):
 def _names(cluster, job):
     """Returns the names of a job's series."""
     match = urllib.parse.quote(f'{{job="{job}"}}')
-    return set(_prometheus(cluster, f"label/__name__/values?match[]={match}"))
+    return set(prometheus.ask(cluster, f"label/__name__/values?match[]={match}"))
 
 
 def _expect_watchdog(cluster):
@@ -98,12 +99,6 @@ def sent_alerts(cluster):
     file = cluster.hosts.aws.alerts
     sent = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return [alert for notification in sent for alert in notification["alerts"]]
-
-
-def _prometheus(cluster, query):
-    read = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
-    answer = json.loads(cluster.hosts.exec(MONITORING, "python3", "-c", read, f"http://127.0.0.1:9090/api/v1/{query}"))
-    return answer["data"]
 
 
 @step("pooler")

@@ -13,7 +13,7 @@ sys.path.append(str(MONITORING / "check"))
 from exported import by_job, reference
 
 # Jobs without a target in these tests.
-NOT_HERE = {"api": "no task of the API runs here"}
+NOT_HERE = {"api": "no task of the API runs here", "restore-drill": "the step restore-drill scrapes its host"}
 # Metrics without series in these tests: each with the reason.
 LATER = {"canary_last_success_timestamp_seconds": "the canary tries an API, and none runs here"}
 

@@ -18,6 +18,18 @@ module "host" {
   permissions_boundary = var.permissions_boundary
 }
 
+# When the last restore was verified, and how long it took. The host's other metrics are not scraped: it runs for an hour a day.
+resource "aws_vpc_security_group_ingress_rule" "monitoring" {
+  for_each = toset(var.monitoring_cidrs)
+
+  security_group_id = module.host.security_group_id
+  description       = "Node exporter from Prometheus"
+  ip_protocol       = "tcp"
+  from_port         = var.node_exporter_port
+  to_port           = var.node_exporter_port
+  cidr_ipv4         = each.value
+}
+
 data "aws_ec2_instance_type" "this" {
   instance_type = var.instance_type
 }

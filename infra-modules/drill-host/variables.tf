@@ -66,6 +66,23 @@ variable "aws_access" {
   })
 }
 
+variable "monitoring_cidrs" {
+  description = "Networks of Prometheus, which scrapes the time of the last verified restore."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.monitoring_cidrs : can(regex("^(10\\.|192\\.168\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.).*/(1[6-9]|2[0-9]|3[0-2])$", cidr)) && can(cidrhost(cidr, 0))])
+    error_message = "`monitoring_cidrs` contains a network that is public or larger than a /16: metrics are for private networks only."
+  }
+}
+
+variable "node_exporter_port" {
+  description = "Port of the node exporter. Ansible's `node_exporter_port` must be equal."
+  type        = number
+  default     = 9100
+}
+
 variable "kms_key_arn" {
   description = "KMS key of this region, for the volumes and the secret."
   type        = string

@@ -11,6 +11,8 @@ variables {
   subnet         = { id = "subnet-0a", zone = "eu-west-1a" }
   instance_type  = "m7g.large"
   scratch_volume = { size_gib = 200, iops = 6000, throughput = 500 }
+
+  monitoring_cidrs = ["10.1.64.0/20", "10.2.64.0/20"]
   kms_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   backup = {
     bucket_arns = ["arn:aws:s3:::causeway-test-backup-a", "arn:aws:s3:::causeway-test-backup-b"]
@@ -78,5 +80,19 @@ run "role_reads_and_nothing_else" {
   assert {
     condition     = aws_iam_role_policy.restore.role == module.host.role_name && output.role_arn == "arn:aws:iam::123456789012:role/causeway-test-restore-drill-eu-west-1"
     error_message = "the policy must be that of the role which the policies of the buckets name"
+  }
+}
+
+run "prometheus_reaches_the_node_exporter_alone" {
+  command = plan
+
+  assert {
+    condition = {
+      for label, rule in aws_vpc_security_group_ingress_rule.monitoring : label => [rule.ip_protocol, rule.from_port, rule.to_port, rule.cidr_ipv4]
+      } == {
+      "10.1.64.0/20" = ["tcp", 9100, 9100, "10.1.64.0/20"]
+      "10.2.64.0/20" = ["tcp", 9100, 9100, "10.2.64.0/20"]
+    }
+    error_message = "the networks of Prometheus must reach the port of the node exporter, and no other port"
   }
 }

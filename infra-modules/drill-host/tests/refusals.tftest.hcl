@@ -82,3 +82,11 @@ run "a_secret_by_its_name" {
   }
   expect_failures = [var.identity_secret_arn]
 }
+
+run "metrics_for_a_public_network" {
+  command = plan
+  variables {
+    monitoring_cidrs = ["10.1.64.0/20", "203.0.113.0/24"]
+  }
+  expect_failures = [var.monitoring_cidrs]
+}
