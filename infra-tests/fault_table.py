@@ -90,6 +90,8 @@ FAULTS = [
     Fault("port of a role that moved", "ansible/roles/pooler/defaults/main.yml", "pooler_port: 6432", "pooler_port: 6433", "ports production with a pooler and a canary", "has no ingress rule `pooler` for 6433"),
     Fault("role on a port that no rule admits", "ansible/roles/node_exporter/defaults/main.yml", "node_exporter_port: 9100", "node_exporter_port: 9100\nnode_exporter_debug_port: 9101", "ports production", "node_exporter_debug_port.: a role listens on 9101"),
     Fault("pooler's port without a pooler", f"{POSTGRES}/security.tf", "for_each = var.pooler ? var.api_security_group_ids : {}", "for_each = var.api_security_group_ids", "ports production", "production: module.postgres.. admits"),
+    Fault("drill host that Prometheus cannot reach", "infra-dr/main.tf", r"(  scratch_volume +=[^\n]*\n)  monitoring_cidrs[^\n]*\n", r"\1", "ports production", "drill_host.* does not admit 9100 from"),
+    Fault("drill host without its exporter", "ansible/roles/restore_drill/tasks/main.yml", "    name: node_exporter", "    name: common", "ports production", "restore_drill, where no role of site.yml listens"),
     Fault("Alertmanagers that are not peers", "infra-primary/main.tf", "  peer_addresses       = local.dr.monitoring[*].address\n", "", "ports production", "has no ingress rule `peer` for 9094"),
     Fault("renamed tag", "infra-modules/postgres/instances.tf", '    Role    = "postgres"', '    Role    = "database"', "inventory", "no hosts for the inventory|hosts of the inventory"),
     Fault("renamed address", "infra-modules/postgres/instances.tf", "    Address = ", "    Fqdn = ", "inventory", "the name in its certificate"),

@@ -25,7 +25,9 @@ PROTOCOLS = {"alertmanager_cluster_port": {"tcp", "udp"}}
 
 
 def imported_roles(tasks):
-    """The roles that a role imports whole."""
+    """The roles that a role imports whole, by its file of tasks."""
+    if not tasks.exists():
+        return []
     imports = [task["ansible.builtin.import_role"] for task in yaml.safe_load(tasks.read_text()) if "ansible.builtin.import_role" in task]
     return [role["name"] for role in imports if "tasks_from" not in role]
 
