@@ -114,6 +114,7 @@ def image(tree):
 # Inputs of modules that no root sets, and why their default is right for every installation.
 FIXED = {
     "api-eks": {"secrets_reader": "the name of the service account is that of charts/api"},
+    "drill-host": {"node_exporter_port": "as in postgres"},
     "kms": {"deletion_window_days": "the longest window, which plans.py requires"},
     "lease-storage": {"noncurrent_days": "versions of a lease are small, and old ones serve only to look back"},
     "monitoring-host": {name: "as in Ansible's roles, which ports.py compares" for name in ("cluster_port", "pooler_exporter_port", "ports")},
