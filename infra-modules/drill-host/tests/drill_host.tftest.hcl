@@ -13,7 +13,7 @@ variables {
   scratch_volume = { size_gib = 200, iops = 6000, throughput = 500 }
 
   monitoring_cidrs = ["10.1.64.0/20", "10.2.64.0/20"]
-  kms_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  kms_key_arn      = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   backup = {
     bucket_arns = ["arn:aws:s3:::causeway-test-backup-a", "arn:aws:s3:::causeway-test-backup-b"]
     kms_key_arns = [
