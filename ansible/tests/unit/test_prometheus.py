@@ -18,6 +18,7 @@ HOSTS = {
         "children": {
             "postgres": {"hosts": {"a": {"private_ip": "10.0.0.1", "region": "r1", "zone": "r1a"}}},
             "pooler": {"hosts": {"a": {}}},
+            "restore_drill": {"hosts": {"d": {"private_ip": "10.0.0.8", "region": "r2", "zone": "r2a"}}},
             "monitoring": {"hosts": {"m": {"private_ip": "10.0.0.9", "region": "r1", "zone": "r1a"}}},
         },
     }
@@ -59,8 +60,8 @@ def render():
 
 
 def jobs(settings):
-    """Returns whether each job honors its targets' labels."""
-    return {job["job_name"]: job.get("honor_labels", False) for job in settings["scrape_configs"]}
+    """Returns whether each job honors its targets' labels, and which metrics it keeps."""
+    return {job["job_name"]: (job.get("honor_labels", False), job.get("metric_relabel_configs")) for job in settings["scrape_configs"]}
 
 
 class Prometheus(unittest.TestCase):
