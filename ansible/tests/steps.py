@@ -278,29 +278,39 @@ def rotate_ca(cluster, _options):
     bundle = inventory.secrets / "client-ca.crt"
     bundle.write_text("".join((inventory.secrets / f"{name}.crt").read_text() for name in (old, new)))
     changed = 0
-    with cluster.writer("ca") as writer:
-        writer.wait_for_write()
+    ways = (False, True) if inventory.poolers else (False,)
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(cluster.writer("ca", pooler=pooler)) for pooler in ways]
+        for writer in writers:
+            writer.wait_for_write()
         for authorities in ((old, new), (new, old), (new,)):
             inventory.set_authorities(authorities)
             done = cluster.playbook("rotate-ca.yml")
             changed += done.changed
             cluster.wait_until_healthy()
-            with cluster.connect() as session:
-                session.execute("SELECT 1")
+            _connects(cluster, ways)
         bundle.write_text((inventory.secrets / f"{new}.crt").read_text())
-        with cluster.connect() as session:
-            session.execute("SELECT 1")
-    none_failed(writer)
+        _connects(cluster, ways)
+    for writer in writers:
+        none_failed(writer)
     for name in cluster.nodes():
         trusted = cluster.hosts.exec(name, "cat", "/etc/causeway/tls/root.crt")
         if trusted.strip() != (inventory.secrets / f"{new}.crt").read_text().strip():
             raise Failed(f"{name} does not trust the new CA alone")
         cluster.hosts.exec(name, "openssl", "verify", "-CAfile", "/etc/causeway/tls/root.crt", "/etc/causeway/tls/server.crt")
+    told = " and, through the pooler, ".join(cluster.verify(writer) for writer in writers)
     same = cluster.unchanged()
-    return Result(f"every node has a certificate of the new CA; 0 statements failed; {cluster.verify(writer)}; second run {same.changed} changed", changed)
+    return Result(f"every node has a certificate of the new CA; 0 statements failed; {told}; second run {same.changed} changed", changed)
 
 
 # Parts of steps
+
+
+def _connects(cluster, ways):
+    """Opens a connection to the primary, directly and through its pooler."""
+    for pooler in ways:
+        with cluster.connect(pooler=pooler) as session:
+            session.execute("SELECT 1")
 
 
 def no_split_brain(writers):
