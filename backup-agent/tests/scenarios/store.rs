@@ -25,20 +25,23 @@ pub(crate) struct Store {
     pub(crate) faults: Faults,
     root: PathBuf,
     running: JoinSet<()>,
+    /// Bound and not listening: another test's bucket must not get the port of one that is stopped.
+    _port: TcpSocket,
 }
 
 impl Store {
     pub(crate) async fn start(root: &Path, bucket: &str) -> Self {
         fs::create_dir_all(root.join(bucket)).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = bind("127.0.0.1:0".parse().unwrap());
         let mut store = Self {
             bucket: bucket.to_owned(),
-            address: listener.local_addr().unwrap(),
+            address: port.local_addr().unwrap(),
             faults: Faults::default(),
             root: root.to_owned(),
             running: JoinSet::new(),
+            _port: port,
         };
-        store.serve(listener);
+        store.serve(store.listen());
         store
     }
 
@@ -62,7 +65,7 @@ impl Store {
     /// Loses the region: connections are accepted, and no request is answered.
     pub(crate) async fn fall_silent(&mut self) {
         self.stop().await;
-        let listener = self.bind();
+        let listener = self.listen();
         self.running.spawn(async move {
             let mut held = Vec::new();
             while let Ok((socket, _)) = listener.accept().await {
@@ -73,15 +76,12 @@ impl Store {
 
     pub(crate) async fn come_back(&mut self) {
         self.stop().await;
-        let listener = self.bind();
+        let listener = self.listen();
         self.serve(listener);
     }
 
-    fn bind(&self) -> TcpListener {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        socket.listen(64).unwrap()
+    fn listen(&self) -> TcpListener {
+        bind(self.address).listen(64).unwrap()
     }
 
     /// Returns all objects, with their keys.
@@ -138,4 +138,13 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Returns a socket that shares its port with others of this kind. Those that do not listen get no connections.
+fn bind(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
