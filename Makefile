@@ -43,10 +43,9 @@ quick:          ## unit tests without servers, simulation and Python, under 10 s
 test: setup test-unit test-e2e  ## all tests that a change must pass
 	python3 compose/tests --where-possible
 
-# Twice as many at a time as processors: most tests wait, for a server to start or for a timeout.
 test-unit:      ## decisions, simulation, and each program alone
 	cargo build --workspace --bins
-	cargo nextest run --workspace --profile ci --test-threads $$((2 * $$(nproc)))
+	cargo nextest run --workspace --profile ci
 	cargo test --workspace --doc --quiet
 
 test-e2e:       ## the whole platform, two scenarios at a time
