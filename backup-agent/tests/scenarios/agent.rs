@@ -62,8 +62,8 @@ impl World {
         give_to_postgres(directory.path());
         let program = directory.path().join("backup-agent");
         install(&program);
-        let near = Store::start(&directory.path().join("near"), "near").await;
-        let far = Store::start(&directory.path().join("far"), "far").await;
+        let near = Store::start(&directory.path().join("near"), "near");
+        let far = Store::start(&directory.path().join("far"), "far");
         let mut world = Self {
             config: directory.path().join("backup-agent.toml"),
             settings: String::new(),

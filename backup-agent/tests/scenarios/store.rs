@@ -30,7 +30,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) async fn start(root: &Path, bucket: &str) -> Self {
+    pub(crate) fn start(root: &Path, bucket: &str) -> Self {
         fs::create_dir_all(root.join(bucket)).unwrap();
         let port = bind("127.0.0.1:0".parse().unwrap());
         let mut store = Self {
