@@ -68,8 +68,10 @@ impl Connection {
         let is_warned = || self.warned.load(Ordering::Relaxed);
         let is_settled = || self.settled.load(Ordering::Relaxed);
         if query.effect == Effect::Writes && !is_settled() && !is_warned() {
+            // `pg_stat_activity` shows which write it follows.
             let after = include_str!("queries/after_first_write.sql");
-            self.client.simple_query(after).await?;
+            let after = format!("-- {}, {after}", query.name);
+            self.client.simple_query(&after).await?;
             self.settled.store(!is_warned(), Ordering::Relaxed);
         }
         Ok(rows)

@@ -356,7 +356,7 @@ fn response_older_than_a_day_then_deleted() {
 fn wait_for(server: &Server, statement: &str) -> String {
     let mut waiting = BTreeSet::new();
     eventually("a commit waits for a standby", || {
-        waiting = server.waiting_commits(&[statement]);
+        waiting = server.waiting_commits(statement);
         match waiting.len() {
             1 => Ok(()),
             _ => Err(format!("`{statement}` in {waiting:?}")),

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// Password of every role.
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -202,15 +204,14 @@ impl Server {
         });
     }
 
-    /// Returns the API's sessions that have committed one of these statements and wait for a
-    /// standby. Others may wait too: the deletion of old responses, which starts within seconds,
-    /// and the statement after the first write on a connection.
-    pub(crate) fn waiting_commits(&self, statements: &[&str]) -> BTreeSet<String> {
+    /// Returns the API's sessions that have committed this statement, or the one after the first write on a
+    /// connection, and wait for a standby. Others may wait too: the deletion of old responses starts within
+    /// seconds.
+    pub(crate) fn waiting_commits(&self, statement: &str) -> BTreeSet<String> {
         let waiting = self.sql(&format!(
             "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
              AND application_name LIKE 'api/%' \
-             AND substring(query from '-- (\\w+)') IN ('{}')",
-            statements.join("', '")
+             AND query ~ '^-- {statement}\\M'"
         ));
         waiting.lines().map(str::to_owned).collect()
     }
@@ -351,10 +352,17 @@ pub(crate) fn eventually<S: Seen>(what: &str, mut condition: impl FnMut() -> S) 
     }
 }
 
-/// Returns an address without a listener.
+/// Returns an address without a listener, whose port no other test gets while this one runs: a server that
+/// is stopped must not be replaced by another test's.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+    static TAKEN: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    let socket = TcpSocket::new_v4().unwrap();
+    // Servers bind a port that a socket of this kind has, unless it listens.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    TAKEN.lock().unwrap().push(socket);
+    address
 }
 
 /// PostgreSQL refuses to run as root: it then runs as the user `postgres`.

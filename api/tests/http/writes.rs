@@ -29,7 +29,7 @@ fn stored(server: &Server, name: &str) -> String {
 pub(crate) fn backend(server: &Server, statement: &str) -> Pid {
     let last = format!(
         "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'api/%' \
-         AND query ~ '^-- ({statement}|after_first_write)' ORDER BY state_change DESC LIMIT 1"
+         AND query ~ '^-- {statement}\\M' ORDER BY state_change DESC LIMIT 1"
     );
     let mut found = String::new();
     eventually("a backend has run it", || {
@@ -342,7 +342,7 @@ fn connections_cut_anytime_then_acknowledged_writes_stay() {
             eventually("connections are open again", || {
                 let others = format!(
                     "SELECT count(*) FROM pg_stat_activity WHERE pid <> {done} \
-                     AND query ~ '^-- (hello_put|after_first_write)'"
+                     AND query ~ '^-- hello_put\\M'"
                 );
                 server.sql(&others) != "0"
             });
