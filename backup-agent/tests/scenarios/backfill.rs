@@ -97,13 +97,15 @@ async fn backup_missing_in_a_bucket_then_copied_there() {
     world.run(&["backup"]).await.ok();
     world.far.come_back().await;
 
-    wait_for("the backup in the far bucket", async || {
-        let listed = world.run(&["list", "--json"]).await.ok().json();
-        let backups = listed["backups"].as_array().unwrap().clone();
-        let both = |backup: &serde_json::Value| backup["buckets"].as_array().unwrap().len() == 2;
-        (backups.len() == 2 && backups.iter().all(both)).then_some(())
+    // A backup of hours and its WAL are copied beside each other.
+    wait_for("the backup and its WAL in the far bucket", async || {
+        (world.far.keys() == world.near.keys()).then_some(())
     })
     .await;
+    let listed = world.run(&["list", "--json"]).await.ok().json();
+    let backups = listed["backups"].as_array().unwrap().clone();
+    let both = |backup: &serde_json::Value| backup["buckets"].as_array().unwrap().len() == 2;
+    assert!(backups.len() == 2 && backups.iter().all(both), "{listed}");
     server.stop();
     world.near.stop().await;
     let directory = world.path("restored");
