@@ -45,7 +45,7 @@ test: setup test-unit test-e2e  ## all tests that a change must pass
 
 test-unit:      ## decisions, simulation, and each program alone
 	cargo build --workspace --bins
-	cargo nextest run --workspace --profile ci
+	cargo nextest run --workspace --profile ci --test-threads $$((2 * $$(nproc)))
 	cargo test --workspace --doc --quiet
 
 test-e2e:       ## the whole platform, two scenarios at a time
