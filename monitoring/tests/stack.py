@@ -120,16 +120,29 @@ class Stack:
         """Writes the settings of Prometheus and Alertmanager, from those of monitoring/."""
         (self.directory / "rules").mkdir(parents=True)
         (self.directory / "targets").mkdir()
-        documents = {file.name: yaml.safe_load(file.read_text()) for file in sorted((MONITORING / "rules").glob("*.yml"))}
-        compress.check_names(documents.values())
-        for name, document in documents.items():
-            write(self.directory / "rules" / name, compress.rules(document, self.factor))
+        self.write_rules()
         source = yaml.safe_load((MONITORING / "alertmanager" / "alertmanager.yml").read_text())
         url = f"http://{self.address}:{RECEIVER_PORT}"
         write(self.directory / "alertmanager.yml", compress.alertmanager(source, self.factor, url))
         self.write_prometheus()
         for job, targets in self.targets().items():
-            (self.directory / "targets" / f"{job}.json").write_text(json.dumps(targets, indent=1))
+            self.write_targets(job, targets)
+
+    def write_targets(self, job, targets):
+        """Replaces the targets of a job, which Prometheus notices."""
+        file = self.directory / "targets" / f"{job}.json"
+        file.with_suffix(".new").write_text(json.dumps(targets, indent=1))
+        file.with_suffix(".new").rename(file)
+
+    def write_rules(self, objectives=None):
+        """Writes the rules, with other values of some objectives."""
+        documents = {file.name: yaml.safe_load(file.read_text()) for file in sorted((MONITORING / "rules").glob("*.yml"))}
+        compress.check_names(documents.values())
+        for name, document in documents.items():
+            document = compress.rules(document, self.factor)
+            for rule in (rule for group in document["groups"] for rule in group["rules"]):
+                rule["expr"] = (objectives or {}).get(rule.get("record"), rule["expr"])
+            write(self.directory / "rules" / name, document)
 
     def write_prometheus(self):
         """Writes Prometheus's settings."""

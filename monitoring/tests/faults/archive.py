@@ -148,6 +148,18 @@ def replace_archive(scene):
     return began
 
 
+def tighten_objective(scene):
+    """The objective of a restore becomes shorter than the last verified restore took."""
+    set_objective(scene, {"objective:restore:seconds": "vector(0.001)"})
+    scene.cleanups.callback(set_objective, scene, {})
+
+
+def set_objective(scene, objectives):
+    scene.stack.write_rules(objectives)
+    if not scene.stack.reload():
+        raise RuntimeError("Prometheus rejected the rules")
+
+
 NEW = Fault(
     "the cluster is new and has no backup", nothing, first_backup_and_restore,
     (
@@ -182,5 +194,6 @@ FOREIGN = Fault(
     "a bucket has the archive of another database", replace_archive, Scene.clean_up,
     (Expected("ArchiveBlockedByForeignPrefix", labels=(("bucket", OTHER_BUCKET),)),),
 )
+TOO_SLOW = Fault("a restore takes longer than its objective", tighten_objective, Scene.clean_up, (Expected("RestoreTooSlow", "warning"),))
 
-GROUPS = ((NEW,), (BUCKETS_DOWN,), (COMMAND_BROKEN,), (SEGMENT_LOST,), (SLOW,), (FOREIGN,))
+GROUPS = ((NEW,), (BUCKETS_DOWN,), (COMMAND_BROKEN,), (SEGMENT_LOST,), (SLOW,), (FOREIGN,), (TOO_SLOW,))

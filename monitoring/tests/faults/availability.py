@@ -1,9 +1,10 @@
 """Faults of nodes, of the lease store, of a region and of DNS."""
 
+import re
 import time
 
 import wait
-from scene import Expected, Fault
+from scene import Expected, Fault, Scene
 
 TAKEOVER_SECS = 120
 
@@ -77,6 +78,27 @@ def lose_watchdog(scene):
 def remove_watchdog(scene):
     settings_of(scene, scene.remote).write_text(scene.notes["settings"])
     scene.lab.inject("guard-restarted", scene.remote)
+
+
+def lose_resolver(scene):
+    """The settings of the primary name a resolver that does not answer."""
+    file = settings_of(scene, scene.primary)
+    settings = file.read_text()
+    wrong = re.sub(r'^resolver = ".*"$', f'resolver = "{scene.lab.address(99)}:53"', settings, flags=re.MULTILINE)
+    if wrong == settings:
+        raise RuntimeError(f"{file} has no resolver")
+    scene.cleanups.callback(scene.lab.inject, "agent-restarted", scene.primary)
+    scene.cleanups.callback(file.write_text, settings)
+    file.write_text(wrong)
+    scene.lab.inject("agent-restarted", scene.primary)
+
+
+def share_zone(scene):
+    """The inventory places all hosts in one availability zone."""
+    targets = scene.stack.targets()["agent"]
+    scene.cleanups.callback(scene.stack.write_targets, "agent", targets)
+    zone = targets[0]["labels"]["zone"]
+    scene.stack.write_targets("agent", [{**each, "labels": {**each["labels"], "zone": zone}} for each in targets])
 
 
 def diverge(scene):
@@ -162,5 +184,7 @@ DIVERGED = Fault(
 REPLAY_PAUSED = Fault(
     "replay is paused", break_on("remote", "replay-paused"), heal, (Expected("ReplicationLagHigh", "warning", on="remote"),),
 )
+RESOLVER_LOST = Fault("the resolver of the primary does not answer", lose_resolver, Scene.clean_up, (Expected("DnsUnresolved", "warning"),))
+ZONE_SHARED = Fault("all hosts are in one zone", share_zone, Scene.clean_up, (Expected("NodesShareZone", "warning"),))
 
-GROUPS = ((AGENT_GONE,), (POSTGRES_DOWN,), (LEASE_STORE_DOWN,), (ISOLATED,), (REGION_LOST,), (UNFENCED,), (SPLIT_BRAIN,), (DNS,), (FLAPPING,), (DIVERGED,), (REPLAY_PAUSED,))
+GROUPS = ((AGENT_GONE,), (POSTGRES_DOWN,), (LEASE_STORE_DOWN,), (ISOLATED,), (REGION_LOST,), (UNFENCED,), (SPLIT_BRAIN,), (DNS,), (FLAPPING,), (DIVERGED,), (REPLAY_PAUSED,), (RESOLVER_LOST,), (ZONE_SHARED,))

@@ -82,8 +82,17 @@ def restore_prometheus_settings(scene):
         raise RuntimeError("Prometheus rejected its settings")
 
 
+def break_textfile(scene):
+    """A program of the standby's host leaves a file of metrics that cannot be parsed."""
+    file = scene.lab.directory / f"node-{scene.standby}" / "textfile" / "broken.prom"
+    scene.cleanups.callback(file.unlink)
+    file.write_text("broken{ 1\n")
+
+
 DISK_FULL = Fault("a volume is full", fill_volume, Scene.clean_up, (Expected("DiskFull", on="remote"),), sample=True)
 OOM = Fault("the kernel kills a process for lack of memory", use_too_much_memory, nothing, (Expected("OomKill", on="remote"),))
 SETTINGS = Fault("Prometheus has wrong settings", break_prometheus_settings, restore_prometheus_settings, (Expected("RulesFailing", "warning"),))
 
-GROUPS = ((DISK_FULL,), (OOM,), (SETTINGS,))
+TEXTFILE = Fault("metrics of a host cannot be parsed", break_textfile, Scene.clean_up, (Expected("ExporterFailing", "warning", on="standby"),))
+
+GROUPS = ((DISK_FULL,), (OOM,), (SETTINGS,), (TEXTFILE,))
