@@ -148,6 +148,8 @@ class Cluster(unittest.TestCase):
 
     @classmethod
     def _wait_for_primary(cls):
+        # The agent answers from its last look, which a quick restart can follow.
+        eventually("PostgreSQL accepts writes", lambda: cls.sql("select pg_is_in_recovery()") == "f")
         ask = "exec 3<>/dev/tcp/127.0.0.1/8009; printf 'GET /primary HTTP/1.0\\r\\n\\r\\n' >&3; head -n 1 <&3"
         eventually("the node is primary", lambda: " 200 " in cls.host.run(ask))
 
@@ -298,8 +300,11 @@ class Cluster(unittest.TestCase):
 
     def test_9_unknown_role_then_backup_unit_fails(self):
         self.host.run(f"systemctl stop {AGENT} {GUARD}")
+        self.addCleanup(self.host.run, "systemctl stop backup-agent.service")
         self.host.run("systemctl start backup-agent.service", check=False)
-        self.assertEqual(self.host.property("backup-agent.service", "ActiveState"), "failed")
+        self.assertEqual(self.host.property("backup-agent.service", "Result"), "exit-code")
+        # Restart= begins the next attempt after RestartSec=.
+        self.assertEqual(self.host.property("backup-agent.service", "SubState"), "auto-restart")
 
     def test_a_another_guard_then_its_file_kept(self):
         """The unit's guard ends at the lock of the other, and leaves what PostgreSQL of the other includes."""
@@ -317,14 +322,15 @@ class Cluster(unittest.TestCase):
     def test_b_volume_late_then_guard_starts_with_it(self):
         """The mount fails first, as when a volume is not attached yet."""
         self.addCleanup(self.host.run, f"systemctl stop {GUARD}; umount /var/lib/postgresql-wal", check=False)
+        # systemd makes the source of a bind mount, and cannot below a file.
         self.host.run(
-            "mkdir -p /var/lib/postgresql-wal"
-            " && echo '/srv/wal /var/lib/postgresql-wal none bind,nofail 0 0' >>/etc/fstab && systemctl daemon-reload"
+            "mkdir -p /var/lib/postgresql-wal && touch /srv/volume"
+            " && echo '/srv/volume/wal /var/lib/postgresql-wal none bind,nofail 0 0' >>/etc/fstab && systemctl daemon-reload"
         )
         self.host.run(f"systemctl start --no-block {GUARD}")
         journal = f"journalctl --unit={GUARD} --no-pager --output=cat"
         eventually("the volume is missed", lambda: "volume not mounted" in self.host.run(journal))
         self.assertNotEqual(self.host.property(GUARD, "ActiveState"), "active")
-        self.host.run("mkdir /srv/wal")
+        self.host.run("rm /srv/volume && mkdir -p /srv/volume/wal")
         eventually("guard runs", lambda: self.host.property(GUARD, "ActiveState") == "active")
         self.host.run("mountpoint --quiet /var/lib/postgresql-wal")
