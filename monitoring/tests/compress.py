@@ -28,6 +28,9 @@ SECONDS = {
 # production `for` spans several looks, and must span two here.
 LEAST_FOR = {"DnsMismatch": "10s"}
 
+# By alert: the longest `for`, of alerts that wait for days.
+MOST_FOR = {"RestoreNotVerified": "240s"}
+
 UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
 DURATION = r"(?:[0-9]+(?:ms|[smhdwy]))+"
 # Texts, comments and names are passed over, so that `"5m"` or `rate5m` in them stays as it is.
@@ -84,9 +87,11 @@ def rule(source, factor):
     for key in ("for", "keep_firing_for"):
         if key in source:
             result[key] = duration(str(source[key]), factor)
-    least = LEAST_FOR.get(name)
+    least, most = LEAST_FOR.get(name), MOST_FOR.get(name)
     if least and milliseconds(result["for"]) < milliseconds(least):
         result["for"] = least
+    if factor > 1 and most and milliseconds(result["for"]) > milliseconds(most):
+        result["for"] = most
     return result
 
 
@@ -101,11 +106,11 @@ def rules(document, factor):
 
 
 def check_names(documents):
-    """Raises when SECONDS or LEAST_FOR names a rule that no document has."""
+    """Raises when SECONDS, LEAST_FOR or MOST_FOR names a rule that no document has."""
     names = {r.get("alert") or r["record"] for document in documents for group in document["groups"] for r in group["rules"]}
-    unknown = sorted((set(SECONDS) | set(LEAST_FOR)) - names)
+    unknown = sorted((set(SECONDS) | set(LEAST_FOR) | set(MOST_FOR)) - names)
     if unknown:
-        raise UnknownNumber(f"no rule {', '.join(unknown)}: mend SECONDS or LEAST_FOR in compress.py")
+        raise UnknownNumber(f"no rule {', '.join(unknown)}: mend SECONDS, LEAST_FOR or MOST_FOR in compress.py")
 
 
 def scrape(document, factor):
