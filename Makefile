@@ -17,7 +17,7 @@ export PATH := $(HOME)/.local/bin:$(HOME)/.cargo/bin:$(PATH)
 export CAUSEWAY_VENV ?= $(CURDIR)/.venv
 export CAUSEWAY_MOTO ?= $(CAUSEWAY_VENV)/bin/moto_server
 
-.PHONY: help tools setup build demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring dashboards test-dashboards test-alert-mutants test-alerts diagram inputs bench-api bench-failover bench-backup clean-lab
+.PHONY: help tools setup build build-tests demo quick test test-unit test-e2e chaos test-backup-faults test-backup-mutants nightly-simulation nightly-parsers nightly-mutants package test-packages test-image compose-up compose-down check check-quick check-slow fmt lint doc tidy gen gen-check typos deny ansible-reference ansible-reference-check advisories test-infra test-infra-faults test-ansible lint-ansible lint-monitoring dashboards test-dashboards test-alert-mutants test-alerts diagram inputs bench-api bench-failover bench-backup clean-lab
 
 help:           ## show this list
 	@grep -E '^[a-z0-9-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -30,6 +30,9 @@ setup:          ## install what a fresh Debian 12 lacks; takes a second when not
 
 build: setup    ## build every program
 	cargo build --workspace --bins
+
+build-tests: build  ## build every program and test
+	cargo nextest run --workspace --profile ci --no-run
 
 demo:           ## fail a zone, an agent and a region, and write a report
 	@./scripts/setup demo
@@ -153,7 +156,11 @@ compose-up:     ## the API on this machine with PostgreSQL and Redis; COMPOSE_PR
 compose-down:   ## stop it; data is kept, unless VOLUMES=--volumes
 	COMPOSE_PROFILES=standby $(COMPOSE) down $(VOLUMES)
 
-check: tools fmt lint doc tidy gen-check ansible-reference-check lint-monitoring typos deny  ## formatting, lints, documentation, repository rules, alerting rules, spelling, dependencies
+check: check-quick check-slow  ## formatting, lints, documentation, repository rules, alerting rules, spelling, dependencies
+
+check-quick: tools fmt tidy gen-check ansible-reference-check typos deny
+
+check-slow: tools lint doc lint-monitoring
 
 fmt:            ## formatting
 	cargo fmt --all --check
