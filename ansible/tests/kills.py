@@ -18,14 +18,17 @@ from step import Result, step
 def kills(cluster, options):
     """site.yml, killed at random tasks of a run on bare hosts, converges."""
     generator = random.Random(options.seed)
-    tasks, left, told = _number_of_tasks(cluster), options.kills, []
-    while left:
+    killed = []
+    while len(killed) < options.kills:
         # Up to three kills in one installation, each later than the one before.
-        chosen = sorted(generator.sample(range(3, tasks), min(left, 3)))
-        left -= len(chosen)
+        tasks = _number_of_tasks(cluster)
+        chosen = sorted(generator.sample(range(3, tasks), min(options.kills - len(killed), 3)))
         cluster.fresh()
         for number in chosen:
-            told.append(_kill_at(cluster, number, generator.random()))
+            task = _kill_at(cluster, number, generator.random())
+            if not task:
+                break
+            killed.append(task)
         cluster.site()
         primary = cluster.wait_until_healthy()
         cluster.prepare_clients(primary)
@@ -33,11 +36,11 @@ def kills(cluster, options):
             writer.wait_for_write()
         cluster.verify(writer)
         cluster.unchanged()
-    return Result(f"seed {options.seed}, of {tasks} tasks; killed at {'; '.join(told)}; each time healthy, and then 0 changed", 0)
+    return Result(f"seed {options.seed}; killed {len(killed)} times: at {'; '.join(killed)}; each time healthy, and then 0 changed", 0)
 
 
 def _number_of_tasks(cluster):
-    """Tasks that site.yml begins on bare hosts, by the newest complete log, or by Ansible's own list."""
+    """Tasks that site.yml begins on bare hosts, by the longest complete log, or by Ansible's own list, which is longer."""
     counts = [len(TASK.findall(log.read_text())) for log in (cluster.directory / "logs").glob("*-site.log") if "PLAY RECAP" in log.read_text()]
     if counts:
         return max(counts)
@@ -47,7 +50,7 @@ def _number_of_tasks(cluster):
 
 
 def _kill_at(cluster, number, delay):
-    """Kills site.yml some time into a task. Returns the task."""
+    """Kills site.yml some time into a task. Returns the task, or None if the run had ended."""
     process, log = cluster.start("site.yml")
     try:
         while process.poll() is None and len(TASK.findall(log.read_text())) < number:
@@ -60,5 +63,7 @@ def _kill_at(cluster, number, delay):
         process.wait()
     if ended:
         raise Failed(f"site.yml ended with {ended} before it was killed at task {number}; {log}")
+    if ended == 0:
+        return None
     began = re.findall(r"^(?:TASK|RUNNING HANDLER) \[(.*)\]", log.read_text(), re.MULTILINE)
-    return f"{len(began)} ({began[-1]})" if ended is None else f"{len(began)} (it had ended)"
+    return f"{len(began)} ({began[-1]})"
