@@ -54,6 +54,9 @@ options:
       name:
         description: Tells several commands of one unit apart, by default C(unit).
         type: str
+      first_run:
+        description: Service that also starts, without a wait for its end, when this unit is a timer with C(Persistent=yes) that has never run on this host.
+        type: str
       listens:
         description: Addresses with ports that accept connections within 30 s, such as C(127.0.0.1:9090), or URLs that answer with 200.
         type: list
@@ -86,6 +89,8 @@ postponed:
 SYSTEMCTL = "/usr/bin/systemctl"
 # When each service last reloaded. A start that is newer outranks it, so the files may outlive a boot.
 STAMPS = "/var/lib/causeway/services"
+# Stamps of persistent timers: systemd.timer(5).
+TIMER_STAMPS = "/var/lib/systemd/timers"
 LISTEN_SECS = 30
 RUNNING = ("active", "activating", "reloading")
 AT_BOOT = ("enabled", "static", "generated", "indirect")
@@ -131,6 +136,11 @@ def changed_at(service):
     if service["program"] and os.path.exists(service["program"]):
         times[service["program"]] = os.stat(service["program"]).st_ctime
     return times
+
+
+def has_run(timer, stamps=TIMER_STAMPS):
+    """Whether a persistent timer has ever run on this host. systemd keeps its stamp from its first start."""
+    return os.path.exists(os.path.join(stamps, f"stamp-{timer}"))
 
 
 def answers(listener):
@@ -187,6 +197,9 @@ class Service:
             # Also for a drop-in in a new directory, which systemd 252 does not miss.
             self.systemctl("daemon-reload")
             self.systemctl("reset-failed", self.unit, check=False)
+            # Before the timer, whose start leaves the stamp: a run of this module that is killed in between repeats it.
+            if self.options["first_run"] and not has_run(self.unit):
+                self.systemctl("start", "--no-block", self.options["first_run"])
             self.systemctl("try-restart" if self.options["only_if_active"] else action, self.unit)
         self.check()
         return ("enable" if enables and action == "none" else action), reasons
@@ -245,6 +258,7 @@ def main():
                     "reload": paths,
                     "command": {"type": "str"},
                     "name": {"type": "str"},
+                    "first_run": {"type": "str"},
                     "listens": {"type": "list", "elements": "str", "default": []},
                 },
             },

@@ -6,7 +6,7 @@ import prometheus
 from cluster import ENVIRONMENT
 from failed import Failed
 from inventory import NAME
-from step import Result, archive, show, step, stored, until
+from step import Result, archive, first_backup, show, step, stored, until
 from topology import DRILL, HOSTS, PRIMARY_REGION, ROOT
 
 
@@ -14,6 +14,7 @@ from topology import DRILL, HOSTS, PRIMARY_REGION, ROOT
 def backup(cluster, _options):
     """A base backup by the timer, on the primary alone."""
     primary = cluster.wait_until_healthy()
+    first_backup(cluster)
     before = len(stored(cluster, primary))
     # The last by name: systemd reads drop-ins of all directories in that order, and an empty OnCalendar= resets.
     drop_in = "/run/systemd/system/backup-agent.timer.d"
@@ -48,6 +49,7 @@ def _has_run(cluster, name, before):
 @step("backup-playbook")
 def backup_playbook(cluster, _options):
     primary = cluster.wait_until_healthy()
+    first_backup(cluster)
     before = len(stored(cluster, primary))
     done = cluster.playbook("backup.yml")
     if len(stored(cluster, primary)) != before + 1:
@@ -61,8 +63,7 @@ def restore(cluster, _options):
     primary = cluster.wait_until_healthy()
     host = next(name for name in cluster.nodes() if HOSTS[name].region != PRIMARY_REGION)
     with cluster.writer("restore") as writer:
-        if not stored(cluster, primary):
-            cluster.playbook("backup.yml")
+        first_backup(cluster)
         writer.wait_for_write()
         time.sleep(1)
     archive(cluster, primary)
@@ -144,8 +145,7 @@ def restore_drill(cluster, _options):
     name = f"{NAME}/restore-drill-identity"
     if name not in [secret["Name"] for secret in secrets.list_secrets()["SecretList"]]:
         secrets.create_secret(Name=name, SecretString=(cluster.inventory.secrets / "identity.txt").read_text())
-    if not stored(cluster, primary):
-        cluster.playbook("backup.yml")
+    first_backup(cluster)
     cluster.hosts.create(DRILL)
     cluster.hosts.wait(DRILL)
     cluster.pin(DRILL)

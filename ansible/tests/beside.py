@@ -7,7 +7,7 @@ import urllib.parse
 import prometheus
 import scraped
 from failed import Failed
-from step import Result, archive, show, step, stored, until
+from step import Result, archive, first_backup, show, step, until
 from topology import HOSTS, MONITORING, RUNBOOKS
 
 # Scrapes are 5 s apart: a metric that has none by then is exported by nothing.
@@ -50,8 +50,7 @@ def _expect_metrics(cluster, primary, jobs):
     slot = f"harness_{time.time_ns()}"
     cluster.sql(primary, f"SELECT pg_create_physical_replication_slot('{slot}', true)")
     try:
-        if not stored(cluster, primary):
-            cluster.playbook("backup.yml")
+        first_backup(cluster)
         archive(cluster, primary)
         # Its timer runs some minutes after the boot, and twice a day.
         for name in [*cluster.nodes(), MONITORING]:

@@ -64,6 +64,13 @@ def stored(cluster, name):
     return found if isinstance(found, list) else found["backups"]
 
 
+def first_backup(cluster):
+    """Waits for the base backup that site.yml's timers begin, and for the end of its unit on every node."""
+    until("the first base backup", lambda: stored(cluster, cluster.wait_until_healthy()))
+    running = ("activating", "active", "deactivating")
+    until("the end of the first base backup", lambda: all(show(cluster, name, "backup-agent.service", "ActiveState") not in running for name in cluster.nodes()))
+
+
 def archive(cluster, primary):
     """Waits until everything that was written is archived."""
     cluster.sql(primary, "SELECT pg_switch_wal()")

@@ -12,7 +12,7 @@ import upgrades  # noqa: F401
 from aws import write_secret
 from failed import Failed
 from inventory import make_ca
-from step import Result, against, none_failed, primary_in, show, step
+from step import Result, against, first_backup, none_failed, primary_in, show, step
 from topology import HOSTS, NODES, PRIMARY_REGION, SPARE
 from writer import split_brain_secs
 
@@ -54,7 +54,9 @@ def site(cluster, _options):
     with cluster.writer("site") as writer:
         writer.wait_for_write()
         time.sleep(1)
-    return Result(f"healthy in {against(done.seconds, SITE_SECS)}; {cluster.verify(writer)}", done.changed)
+    told = cluster.verify(writer)
+    first_backup(cluster)
+    return Result(f"healthy in {against(done.seconds, SITE_SECS)}; {told}; the first base backup without a command", done.changed)
 
 
 @step("second-run")

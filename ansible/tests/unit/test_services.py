@@ -1,6 +1,7 @@
 """When `services_current` starts, restarts or reloads a service."""
 
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -50,6 +51,18 @@ class Decide(unittest.TestCase):
         self.assertEqual(decide(changed={"/unit": 101.0}, **work), ("postpone", ["it copies"]))
         self.assertEqual(decide(changed={"/settings": 101.0}, **work), ("reload", ["/settings"]))
         self.assertEqual(decide(**work), ("none", []))
+
+
+class HasRun(unittest.TestCase):
+    def test_no_stamp_then_never(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            Path(scratch, "stamp-b.timer").touch()
+            self.assertFalse(services_current.has_run("a.timer", scratch))
+
+    def test_stamp_then_has_run(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            Path(scratch, "stamp-a.timer").touch()
+            self.assertTrue(services_current.has_run("a.timer", scratch))
 
 
 class Started(unittest.TestCase):
