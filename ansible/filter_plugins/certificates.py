@@ -1,17 +1,21 @@
-"""Compares a certificate with what a host needs."""
+"""Compares a certificate with what a host needs.
+
+Ansible loads every filter anew for each task of each host, and `cryptography` takes longer than the rest of most tasks: the
+functions that need it import it.
+"""
 
 import datetime
 import ipaddress
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import ExtensionOID
 
 from ansible.errors import AnsibleFilterError
 
 
 def certificate_difference(text, ca_text, names, addresses, days):
     """Returns why a new certificate is needed, or an empty text."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.x509.oid import ExtensionOID
+
     try:
         ca = x509.load_pem_x509_certificate(ca_text.encode())
     except ValueError as error:
@@ -44,6 +48,9 @@ def rotation_gap(present, authorities):
 
     `present` is what it trusts, followed by its own certificate.
     """
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
     *trusted, own = x509.load_pem_x509_certificates(present.encode())
     wanted = [x509.load_pem_x509_certificate(text.encode()) for text in authorities]
     if wanted[0] not in trusted:

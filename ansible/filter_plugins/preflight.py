@@ -1,4 +1,7 @@
-"""What must hold before anything is changed: pure functions of the inventory and of what was read on the hosts."""
+"""What must hold before anything is changed: pure functions of the inventory and of what was read on the hosts.
+
+`cryptography` is imported where it is needed: see certificates.py.
+"""
 
 import ipaddress
 import json
@@ -8,9 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from ansible.errors import AnsibleFilterError
 
@@ -113,6 +113,9 @@ def secret_findings(secrets):
 
 def certificate_findings(host, variables, is_configured):
     """Returns what is wrong with the certificates of a host. A configured one needs the CA's key only when one is due."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     authorities = variables.get("tls_ca_certificates") or []
     if not authorities:
         return ["`tls_ca_certificates` is empty: write the PEM certificate of the CA that signs the nodes' certificates"]
@@ -146,11 +149,16 @@ def name_findings(host, variables):
 
 
 def public_bytes(key):
+    from cryptography.hazmat.primitives import serialization
+
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def given_certificate_findings(host, variables):
     """Returns what is wrong with a certificate and key that another CA's owner gave."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     try:
         certificate = x509.load_pem_x509_certificates(variables["tls_certificate"].encode())[0]
         private = serialization.load_pem_private_key((variables.get("tls_private_key") or "").encode(), None)

@@ -1,11 +1,13 @@
 """The decisions of the playbooks, without a host: `python -m unittest discover ansible/tests/unit`."""
 
 import datetime
+import subprocess
 import sys
 import unittest
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "filter_plugins"))
+PLUGINS = Path(__file__).resolve().parents[2] / "filter_plugins"
+sys.path.insert(0, str(PLUGINS))
 
 import certificates
 import cluster
@@ -99,6 +101,13 @@ def findings(hosts=None, has_lease=False, **variables):
         "answered_at": 1001.0,
     }
     return preflight.preflight_findings(hosts or {"a": host(1), "b": host(2)}, shared | variables, has_lease)
+
+
+class Loading(unittest.TestCase):
+    def test_filters_loaded_then_cryptography_is_not(self):
+        modules = ", ".join(sorted(path.stem for path in PLUGINS.glob("*.py")))
+        loads = f"import sys, {modules}; sys.exit('cryptography' in sys.modules)"
+        subprocess.run([sys.executable, "-c", loads], cwd=PLUGINS, check=True)
 
 
 class Preflight(unittest.TestCase):
