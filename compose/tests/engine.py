@@ -10,6 +10,8 @@ from pathlib import Path
 # State of an engine started by the tests, kept between runs.
 STATE = Path(__file__).resolve().parents[2] / "target" / "engine"
 START_TIMEOUT_SECS = 60
+# A newer client than the engine's may come first in PATH.
+CLIENTS = ("docker", "/usr/bin/docker")
 
 
 class NoEngine(Exception):
@@ -29,6 +31,10 @@ class Engine:
 
     def answers(self):
         return self._try([self.docker, "info"])
+
+    def builds(self):
+        """Whether the client has BuildKit: since release 23 it is a component of its own."""
+        return self._try([self.docker, "build", "--help"])
 
     def run(self, *arguments, **options):
         """Runs docker and returns its output. The error contains the output's end."""
@@ -57,12 +63,18 @@ class Engine:
 
 @contextlib.contextmanager
 def an_engine(compose=True):
-    """Provides an engine, with compose if wanted, and stops it afterwards if it was started for that."""
-    running = Engine("docker")
-    if running.answers():
-        if compose and not running.compose:
+    """Provides an engine, with compose and BuildKit if wanted, and stops it afterwards if it was started for that."""
+    running = [engine for engine in map(Engine, CLIENTS) if engine.answers()]
+    if running and not compose:
+        yield running[0]
+        return
+    if running:
+        able = next((engine for engine in running if engine.builds()), None)
+        if not able:
+            raise NoEngine("a Docker engine runs, but `docker build` lacks BuildKit: install the package docker-buildx")
+        if not able.compose:
             raise NoEngine("a Docker engine runs, but docker compose is not installed")
-        yield running
+        yield able
         return
     with _own_engine(compose) as engine:
         yield engine
