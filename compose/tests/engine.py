@@ -1,14 +1,17 @@
 """A Docker engine: the running one, or one that is installed and started for the tests."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
-# State of an engine started by the tests, kept between runs.
-STATE = Path(__file__).resolve().parents[2] / "target" / "engine"
+# State of an engine that the tests start. It outlives the checkout, as the compiled dependencies in it do.
+STATE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "causeway" / "engine"
+# A second engine at the same time has its own.
+SECOND = Path(__file__).resolve().parents[2] / "target" / "engine"
 START_TIMEOUT_SECS = 60
 # A newer client than the engine's may come first in PATH.
 CLIENTS = ("docker", "/usr/bin/docker")
@@ -85,20 +88,43 @@ def _own_engine(compose):
     if os.geteuid() != 0:
         raise NoEngine("no Docker engine runs, and only root can start one")
     install(dockerd="docker.io", **({"docker-compose": "docker-compose"} if compose else {}))
+    with _state() as (state, lock), _started(state, lock) as engine:
+        yield engine
+        # Of earlier checkouts.
+        engine.run("image", "prune", "--force")
+
+
+@contextlib.contextmanager
+def _state():
+    """Provides the directory of an engine's state, and the lock that keeps other engines from it."""
     STATE.mkdir(parents=True, exist_ok=True)
-    socket = f"unix://{STATE}/docker.sock"
-    log = STATE / "log"
+    with (STATE / "lock").open("w") as lock:
+        state = STATE
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            state = SECOND
+            state.mkdir(parents=True, exist_ok=True)
+        yield state, lock
+
+
+@contextlib.contextmanager
+def _started(state, lock):
+    """Starts an engine, which holds the lock until it ends, also when the tests are killed."""
+    socket = f"unix://{state}/docker.sock"
+    log = state / "log"
     with log.open("w") as output:
         daemon = subprocess.Popen(
             [
                 "dockerd",
                 f"--host={socket}",
-                f"--data-root={STATE}/data",
-                f"--exec-root={STATE}/exec",
-                f"--pidfile={STATE}/pid",
+                f"--data-root={state}/data",
+                f"--exec-root={state}/exec",
+                f"--pidfile={state}/pid",
             ],
             stdout=output,
             stderr=output,
+            pass_fds=[lock.fileno()],
         )
     # The engine's own client, whatever `docker` is in PATH.
     engine = Engine("/usr/bin/docker", socket)
