@@ -133,7 +133,7 @@ fn newer_primary_found_then_used_although_old_responds() {
 #[test]
 fn server_of_another_cluster_then_rejected() {
     let mut ours = Server::primary();
-    let other = Server::primary();
+    let other = Server::of_another_cluster();
     drop(Program::before(&[&other], &[]));
     let program = Program::before(
         &[&ours, &other],
