@@ -40,18 +40,20 @@ def lose_primary(scene):
 
 
 def lose_primary_again(scene):
-    """Failovers until the alert is there, which counts those of faults before this one too; at most three. Returns the time of the last loss."""
-    primary = scene.primary
-    for number in range(3):
-        if number:
+    """Failovers until the alert is there, which counts those of faults before this one too; at most three. Returns the time of the loss before it."""
+    primary, losses = scene.primary, []
+    for _ in range(3):
+        if losses:
             scene.lab.wait_until_healthy()
-        began = time.time()
+        losses.append(time.time())
         scene.lab.inject("node-lost", primary)
         primary = wait_for_takeover(scene, primary)
         scene.lab.heal()
-        if any(span.name == "FailoverFlapping" for span in scene.stack.watcher.active()):
-            break
-    return began
+        alert = next((span for span in scene.stack.watcher.active() if span.name == "FailoverFlapping"), None)
+        if alert:
+            # It may have begun while the loss after it was prepared.
+            return max((loss for loss in losses if loss <= alert.begin), default=losses[0])
+    return losses[-1]
 
 
 def split(scene):
